@@ -1,0 +1,1 @@
+//! The build context: which files of a folder belong to it.

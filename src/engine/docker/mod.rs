@@ -1,0 +1,1 @@
+//! The Docker Engine (and Podman's socket). The only place that names bollard.

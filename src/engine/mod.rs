@@ -1,0 +1,3 @@
+//! Engines: where they are and how to talk to them.
+
+pub mod docker;

@@ -1,0 +1,1 @@
+//! `jobs.yaml` and env files.

@@ -1,0 +1,50 @@
+//! Pure values: text on the command line and in `jobs.yaml`, parsed once into types.
+//!
+//! Each type has a file, named after it, and implements [`Scalar`].
+
+use std::fmt;
+use std::str::FromStr;
+
+/// Why a text is not a value of a type: what is wrong, and how to mend it.
+///
+/// The text itself may be a secret or very long, so parsers quote at most the part that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct ValueError {
+    /// What is wrong: a lower-case fragment.
+    pub message: String,
+    /// How to mend it: a fragment such as ``write `1.2.0` ``.
+    pub help: Option<String>,
+}
+
+impl ValueError {
+    /// An error that says what is wrong.
+    #[must_use]
+    pub fn new(message: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            help: None,
+        }
+    }
+
+    /// Adds how to mend it.
+    #[must_use]
+    pub fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+}
+
+/// A value that is written as one scalar. `Display` writes what `FromStr` reads.
+pub trait Scalar: Sized + fmt::Display + FromStr<Err = ValueError> {
+    /// The name of the type in the JSON Schema: `Duration`.
+    const NAME: &'static str;
+    /// What is expected, in the user's words: ``a duration such as `90s` or `1h30m` ``.
+    const EXPECTED: &'static str;
+    /// A regular expression (ECMA 262, anchored) that all valid texts match, and few others.
+    const PATTERN: &'static str;
+    /// Valid texts, the first being the most typical.
+    const EXAMPLES: &'static [&'static str];
+    /// Whether the unquoted YAML forms of a number are meant as well (`cpus: 2`).
+    const ACCEPTS_NUMBERS: bool = false;
+}

@@ -1,0 +1,1 @@
+//! One file per operation: what a verb does, with no clap, no bollard, no printing.

@@ -1,0 +1,1 @@
+//! Events and diagnostics → text for people, or JSON. The only place that names indicatif.
