@@ -2,8 +2,36 @@
 //!
 //! Each type has a file, named after it, and implements [`Scalar`].
 
+mod amount;
+mod cron;
+mod duration;
+mod gate;
+mod gpus;
+mod image_ref;
+mod metric;
+mod mount;
+mod name;
+mod path;
+mod port;
+mod tag;
+mod version;
+
 use std::fmt;
 use std::str::FromStr;
+
+pub use amount::{ByteSize, Cpus};
+pub use cron::Cron;
+pub use duration::Duration;
+pub use gate::{Bound, Comparison, Condition, Gate, Objective};
+pub use gpus::{Devices, GpuRequest, Gpus};
+pub use image_ref::ImageRef;
+pub use metric::{MetricName, MetricPattern};
+pub use mount::{Mount, MountSource};
+pub use name::{EnvName, Name};
+pub use path::{ContainerPath, HostPath};
+pub use port::{Port, Protocol};
+pub use tag::{Digest, Tag};
+pub use version::Version;
 
 /// Why a text is not a value of a type: what is wrong, and how to mend it.
 ///

@@ -1,0 +1,237 @@
+//! Volumes and folders in a container.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::{ContainerPath, Scalar, ValueError};
+
+/// What docker's `--volume` takes: `[SOURCE:]TARGET[:OPTIONS]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mount {
+    source: MountSource,
+    target: ContainerPath,
+    options: Vec<String>,
+}
+
+/// What is mounted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MountSource {
+    /// A new volume without a name.
+    Anonymous,
+    /// A volume by its name, made when it is not there.
+    Volume(String),
+    /// A file or folder of the engine's machine; one that begins with `.` is relative.
+    Path(String),
+}
+
+/// The options of a mount; at most one of each group.
+const OPTIONS: [&[&str]; 5] = [
+    &["rw", "ro"],
+    &["z", "Z"],
+    &["nocopy"],
+    &["consistent", "cached", "delegated"],
+    &[
+        "private", "rprivate", "shared", "rshared", "slave", "rslave",
+    ],
+];
+
+impl Mount {
+    /// What is mounted.
+    #[must_use]
+    pub fn source(&self) -> &MountSource {
+        &self.source
+    }
+
+    /// Where it appears in the container.
+    #[must_use]
+    pub fn target(&self) -> &ContainerPath {
+        &self.target
+    }
+
+    /// The options as they were given.
+    #[must_use]
+    pub fn options(&self) -> &[String] {
+        &self.options
+    }
+
+    /// Whether the container can't write to it.
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        self.options.iter().any(|option| option == "ro")
+    }
+}
+
+impl FromStr for Mount {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let parts: Vec<_> = text.split(':').collect();
+        let (source, target, options) = match parts[..] {
+            [target] => ("", target, ""),
+            [source, target] => (source, target, ""),
+            [source, target, options] => (source, target, options),
+            _ => {
+                return Err(ValueError::new("a volume has at most two colons")
+                    .help("write `source:/target` or `source:/target:ro`"));
+            }
+        };
+        if parts.len() > 1 && source.is_empty() {
+            return Err(ValueError::new("the volume's source is empty")
+                .help(format!("write `name:{target}`, or `{target}` alone")));
+        }
+        if parts.len() == 2 && !target.starts_with('/') && source.starts_with('/') {
+            let is_option = target.split(',').all(is_option);
+            if is_option {
+                return Err(ValueError::new("the volume has no target")
+                    .help(format!("write `{source}:{source}:{target}`")));
+            }
+        }
+        Ok(Self {
+            source: parse_source(source)?,
+            target: target.parse().map_err(|error: ValueError| ValueError {
+                help: error.help.map(|_| {
+                    let target = target.trim_start_matches("./");
+                    let options = if options.is_empty() {
+                        String::new()
+                    } else {
+                        format!(":{options}")
+                    };
+                    let source = if source.is_empty() {
+                        String::new()
+                    } else {
+                        format!("{source}:")
+                    };
+                    format!("write `{source}/{target}{options}`")
+                }),
+                ..error
+            })?,
+            options: parse_options(options)?,
+        })
+    }
+}
+
+fn parse_source(text: &str) -> Result<MountSource, ValueError> {
+    if text.is_empty() {
+        return Ok(MountSource::Anonymous);
+    }
+    if let Some(rest) = text.strip_prefix('~') {
+        return Err(ValueError::new("`~` is not expanded in paths")
+            .help(format!("write `${{HOME}}{rest}`")));
+    }
+    if text.starts_with(['/', '.']) {
+        return Ok(MountSource::Path(text.to_owned()));
+    }
+    let is_word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+    if text.contains('/') || !text.starts_with(|c: char| c.is_ascii_alphanumeric()) {
+        return Err(
+            ValueError::new(format!("`{text}` is neither a volume's name nor a path"))
+                .help(format!("for a folder write `./{text}`")),
+        );
+    }
+    if text.len() < 2 || !text.chars().all(is_word) {
+        return Err(ValueError::new(format!("`{text}` is not a volume's name"))
+            .help("use two or more letters, digits, `_`, `.`, `-`"));
+    }
+    Ok(MountSource::Volume(text.to_owned()))
+}
+
+fn is_option(option: &str) -> bool {
+    OPTIONS.iter().any(|group| group.contains(&option))
+}
+
+fn parse_options(text: &str) -> Result<Vec<String>, ValueError> {
+    let options: Vec<_> = text
+        .split(',')
+        .filter(|option| !option.is_empty())
+        .collect();
+    if let Some(unknown) = options.iter().find(|option| !is_option(option)) {
+        return Err(
+            ValueError::new(format!("`{unknown}` is not an option of a volume"))
+                .help("the common ones are `ro` and `rw`"),
+        );
+    }
+    for group in OPTIONS {
+        let of_group: Vec<_> = options
+            .iter()
+            .filter(|option| group.contains(option))
+            .collect();
+        if let [first, second, ..] = of_group[..] {
+            return Err(
+                ValueError::new(format!("`{first}` and `{second}` exclude each other"))
+                    .help("keep one of them"),
+            );
+        }
+    }
+    Ok(options.into_iter().map(str::to_owned).collect())
+}
+
+impl fmt::Display for Mount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.source {
+            MountSource::Anonymous => {}
+            MountSource::Volume(source) | MountSource::Path(source) => write!(f, "{source}:")?,
+        }
+        self.target.fmt(f)?;
+        if !self.options.is_empty() {
+            write!(f, ":{}", self.options.join(","))?;
+        }
+        Ok(())
+    }
+}
+
+impl Scalar for Mount {
+    const NAME: &'static str = "Mount";
+    const EXPECTED: &'static str = "a volume such as `cache:/root/.cache` or `./data:/data:ro`";
+    const PATTERN: &'static str = "^([^:~][^:]*:)?/[^:]+(:[A-Za-z,]*)?$";
+    const EXAMPLES: &'static [&'static str] = &["cache:/root/.cache", "./data:/data:ro"];
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Mount, MountSource};
+
+    #[test]
+    fn sources_are_told_apart() {
+        for (text, source) in [
+            ("/data", MountSource::Anonymous),
+            ("cache:/data", MountSource::Volume("cache".to_owned())),
+            ("/mnt:/data:ro", MountSource::Path("/mnt".to_owned())),
+            ("./here:/data", MountSource::Path("./here".to_owned())),
+            (
+                "../there:/data:ro,z",
+                MountSource::Path("../there".to_owned()),
+            ),
+        ] {
+            let mount: Mount = text.parse().unwrap();
+            assert_eq!(mount.source(), &source);
+            assert_eq!(mount.target().as_str(), "/data");
+            assert_eq!(mount.to_string(), text);
+        }
+        assert!("/a:/b:ro".parse::<Mount>().unwrap().is_read_only());
+        assert!(!"/a:/b:rw".parse::<Mount>().unwrap().is_read_only());
+    }
+
+    #[test]
+    fn what_can_not_be_mounted_is_refused_with_the_fix() {
+        for (text, help) in [
+            ("cache:root/.cache", Some("write `cache:/root/.cache`")),
+            ("data/raw:/data", Some("for a folder write `./data/raw`")),
+            ("~/data:/data", Some("write `${HOME}/data`")),
+            ("/data:ro", Some("write `/data:/data:ro`")),
+            (
+                "a:/data",
+                Some("use two or more letters, digits, `_`, `.`, `-`"),
+            ),
+            (":/data", Some("write `name:/data`, or `/data` alone")),
+            ("/a:/b:rx", Some("the common ones are `ro` and `rw`")),
+            ("/a:/b:ro,rw", Some("keep one of them")),
+            (
+                "/a:/b:ro:z",
+                Some("write `source:/target` or `source:/target:ro`"),
+            ),
+        ] {
+            let error = text.parse::<Mount>().expect_err(text);
+            assert_eq!(error.help.as_deref(), help, "{text}");
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! Paths, on this machine and in a container.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use super::{Scalar, ValueError};
+
+/// A path on this machine, relative to whatever names it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct HostPath(PathBuf);
+
+impl HostPath {
+    /// The path as it was given.
+    #[must_use]
+    pub fn as_path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl FromStr for HostPath {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        if text.is_empty() {
+            return Err(ValueError::new("the path is empty")
+                .help("write a path relative to the manifest; `.` is its own folder"));
+        }
+        if text.contains('\0') {
+            return Err(ValueError::new("the path contains a NUL character"));
+        }
+        if text == "~" || text.starts_with("~/") {
+            return Err(ValueError::new("`~` is not expanded in paths")
+                .help(format!("write `${{HOME}}{}`", &text[1..])));
+        }
+        Ok(Self(PathBuf::from(text)))
+    }
+}
+
+impl fmt::Display for HostPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.display().fmt(f)
+    }
+}
+
+impl Scalar for HostPath {
+    const NAME: &'static str = "HostPath";
+    const EXPECTED: &'static str = "a path such as `data/train.csv`";
+    const PATTERN: &'static str = "^[^~\\u0000][^\\u0000]*$";
+    const EXAMPLES: &'static [&'static str] = &["data/train.csv", ".", "/mnt/data"];
+}
+
+/// An absolute path in a container, without `.` and `..`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ContainerPath(String);
+
+impl ContainerPath {
+    /// The path, with single slashes and none at the end.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether `other` is this path or lies in it.
+    #[must_use]
+    pub fn contains(&self, other: &Self) -> bool {
+        Path::new(&other.0).starts_with(&self.0)
+    }
+}
+
+impl FromStr for ContainerPath {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        if !text.starts_with('/') {
+            return Err(ValueError::new("a path in the container begins with `/`")
+                .help(format!("write `/{}`", text.trim_start_matches("./"))));
+        }
+        if text.contains('\0') {
+            return Err(ValueError::new("the path contains a NUL character"));
+        }
+        let parts: Vec<_> = text.split('/').filter(|part| !part.is_empty()).collect();
+        if parts.iter().any(|part| matches!(*part, "." | "..")) {
+            return Err(
+                ValueError::new("a path in the container has no `.` or `..` in it")
+                    .help("write the path that is meant"),
+            );
+        }
+        if parts.is_empty() {
+            return Err(ValueError::new("the container's root itself can't be used")
+                .help("write a folder in it, such as `/data`"));
+        }
+        Ok(Self(format!("/{}", parts.join("/"))))
+    }
+}
+
+impl fmt::Display for ContainerPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Scalar for ContainerPath {
+    const NAME: &'static str = "ContainerPath";
+    const EXPECTED: &'static str = "a path in the container such as `/data`";
+    const PATTERN: &'static str = "^/+[^/]";
+    const EXAMPLES: &'static [&'static str] = &["/data/train.csv", "/artifacts"];
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ContainerPath, HostPath};
+
+    #[test]
+    fn container_paths_are_absolute_and_clean() {
+        for (text, expected) in [
+            ("/a", Ok("/a")),
+            ("//a//b/", Ok("/a/b")),
+            ("a", Err("a path in the container begins with `/`")),
+            ("", Err("a path in the container begins with `/`")),
+            ("/", Err("the container's root itself can't be used")),
+            (
+                "/a/../b",
+                Err("a path in the container has no `.` or `..` in it"),
+            ),
+            ("/a\0", Err("the path contains a NUL character")),
+        ] {
+            let parsed = text.parse::<ContainerPath>();
+            assert_eq!(
+                parsed
+                    .as_ref()
+                    .map(ContainerPath::as_str)
+                    .map_err(|error| error.message.as_str()),
+                expected,
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_folder_contains_what_lies_in_it_by_whole_names() {
+        let path = |text: &str| text.parse::<ContainerPath>().unwrap();
+        assert!(path("/data").contains(&path("/data")));
+        assert!(path("/data").contains(&path("/data/x")));
+        assert!(!path("/data").contains(&path("/database")));
+    }
+
+    #[test]
+    fn a_home_is_not_expanded_in_silence() {
+        let error = "~/data".parse::<HostPath>().expect_err("~ is refused");
+        assert_eq!(error.help.as_deref(), Some("write `${HOME}/data`"));
+    }
+}
