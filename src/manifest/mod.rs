@@ -1,1 +1,42 @@
 //! `jobs.yaml` and env files.
+//!
+//! Text becomes a tree of nodes that know where they stand (`yaml`, `node`), variables are put into
+//! its values (`interpolate`), it is read into the types of [`schema`] with all errors at once
+//! (`decode`), and what the types can't say is checked (`check`). What comes out is a [`Manifest`].
+
+mod check;
+pub(crate) mod decode;
+mod interpolate;
+mod json_schema;
+mod load;
+mod masking;
+pub(crate) mod node;
+mod rule;
+pub mod schema;
+mod suggest;
+mod yaml;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::diagnostic::{Diagnostic, Source};
+
+pub use decode::{Entry, Located, Map, Names};
+pub use json_schema::json_schema;
+pub use load::{FILE_NAMES, MAX_SIZE_BYTES, find, load, not_found, parse};
+pub use rule::Rule;
+
+/// A manifest without errors.
+#[derive(Debug, Clone)]
+pub struct Manifest {
+    /// What it says.
+    pub root: schema::Root,
+    /// Its path, as the user knows it.
+    pub path: PathBuf,
+    /// The folder that its paths are relative to.
+    pub folder: PathBuf,
+    /// Its text, with what looks like a secret starred out.
+    pub source: Arc<Source>,
+    /// What is likely not meant.
+    pub warnings: Vec<Diagnostic>,
+}

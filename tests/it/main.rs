@@ -1,1 +1,10 @@
 //! The integration tests: one binary, one module per subject.
+#![expect(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tests read their own environment"
+)]
+
+mod manifest;
+mod schema;
+mod typos;

@@ -1,0 +1,182 @@
+//! Keys of a job that need or exclude each other.
+
+use std::ops::Range;
+
+use super::{Checker, Rule};
+use crate::manifest::schema::Job;
+use crate::manifest::{Entry, Located};
+use crate::model::{ContainerPath, Name};
+
+pub(super) fn check(checker: &mut Checker<'_>) {
+    let root = checker.root;
+    for job in root.jobs.values() {
+        if checker.is_whole(&job.extent) {
+            image(checker, job);
+        }
+        service(checker, job);
+        paths(checker, &job.value);
+        ports(checker, &job.value);
+        for need in job.value.needs.0.values() {
+            if let Some(gate) = &need.value.gate {
+                judged(checker, &need.key, gate.span(), "this gate");
+            }
+        }
+    }
+    for sweep in root.sweeps.values() {
+        let Some(job) = root.jobs.get(&*sweep.value.job) else {
+            continue;
+        };
+        if job.value.is_service() {
+            let diagnostic = Rule::SweepJob
+                .error(format!(
+                    "the sweep varies `{}`, which is a service",
+                    *job.key
+                ))
+                .help("a sweep compares jobs that end: name the one that trains");
+            checker.report(diagnostic, sweep.value.job.span(), "");
+        }
+        if let Some(best) = &sweep.value.best {
+            judged(checker, &sweep.value.job, best.span(), "the best");
+        }
+        if sweep.value.matrix.is_empty() && checker.is_whole(&sweep.extent) {
+            let diagnostic = Rule::SweepJob
+                .error("the sweep varies nothing")
+                .help("give `matrix` a variable and its values: `LR: [\"1e-5\", \"3e-5\"]`");
+            checker.report(diagnostic, sweep.key.span(), "");
+        }
+    }
+}
+
+fn image(checker: &mut Checker<'_>, job: &Entry<Name, Job>) {
+    let name = &*job.key;
+    match (&job.value.build, &job.value.image) {
+        (Some(_), Some(image)) => {
+            let diagnostic = Rule::TwoImages
+                .error(format!(
+                    "the job `{name}` both builds its image and names one"
+                ))
+                .help("keep `build` or `image`");
+            checker.report(diagnostic, image.span(), "");
+        }
+        (None, None) => {
+            let diagnostic = Rule::NoImage
+                .error(format!("the job `{name}` has no image"))
+                .help("add `build: { context: FOLDER }`, or `image: REFERENCE`");
+            checker.report(diagnostic, job.key.span(), "");
+        }
+        _ => {}
+    }
+}
+
+/// What only a service has, and what a service can't have.
+fn service(checker: &mut Checker<'_>, job: &Entry<Name, Job>) {
+    let value = &job.value;
+    let name = &*job.key;
+    if value.is_service() {
+        let spans = [
+            ("timeout", value.timeout.as_ref().map(Located::span)),
+            ("retry", value.retry.as_ref().map(Located::span)),
+            (
+                "outputs",
+                value
+                    .outputs
+                    .values()
+                    .next()
+                    .map(|output| output.key.span()),
+            ),
+        ];
+        for (key, span) in spans {
+            if let Some(span) = span {
+                let diagnostic = Rule::ServiceKey
+                    .error(format!(
+                        "the service `{name}` has `{key}`, but does not end"
+                    ))
+                    .help(format!("remove `{key}`, or `service: true`"));
+                checker.report(diagnostic, span, "");
+            }
+        }
+        return;
+    }
+    let spans = [
+        ("ports", value.ports.first().map(Located::span)),
+        ("healthcheck", value.healthcheck.as_ref().map(Located::span)),
+    ];
+    for (key, span) in spans {
+        if let Some(span) = span
+            && checker.is_whole(&job.extent)
+        {
+            let diagnostic = Rule::NotAService
+                .error(format!("the job `{name}` has `{key}`, but is no service"))
+                .help(format!("add `service: true`, or remove `{key}`"));
+            checker.report(diagnostic, span, "");
+        }
+    }
+}
+
+/// Whoever's metrics are judged must have some.
+fn judged(checker: &mut Checker<'_>, name: &Name, span: Range<usize>, who: &str) {
+    let Some(job) = checker.root.jobs.get(name) else {
+        return;
+    };
+    let has_metrics = job
+        .value
+        .metrics
+        .as_ref()
+        .is_some_and(|metrics| !metrics.is_empty());
+    if !has_metrics && checker.is_whole(&job.extent) {
+        let diagnostic = Rule::NoMetrics
+            .error(format!(
+                "{who} asks for metrics of `{name}`, which declares none"
+            ))
+            .help(format!(
+                "add to `{name}`: `metrics: {{ files: [/metrics.json] }}`"
+            ));
+        checker.report(diagnostic, span, "");
+    }
+}
+
+/// A place in the container holds one thing.
+fn paths(checker: &mut Checker<'_>, job: &Job) {
+    let inputs = job.inputs.values().map(|input| &input.value.target);
+    let outputs = job.outputs.values().map(|output| &output.value);
+    let needs = job
+        .needs
+        .0
+        .values()
+        .flat_map(|need| need.value.outputs.values());
+    let places: Vec<(ContainerPath, Range<usize>)> = inputs
+        .chain(outputs)
+        .chain(needs.map(|output| &output.value))
+        .map(|path| ((**path).clone(), path.span()))
+        .chain(
+            job.volumes
+                .iter()
+                .map(|mount| (mount.target().clone(), mount.span())),
+        )
+        .collect();
+    for (index, (path, span)) in places.iter().enumerate() {
+        let first = places[..index].iter().find(|(earlier, _)| earlier == path);
+        if let Some((_, first)) = first {
+            let diagnostic = Rule::PathConflict
+                .error(format!("`{path}` in the container is used twice"))
+                .related(first.clone(), "first here")
+                .help("give one of them another path");
+            checker.report(diagnostic, span.clone(), "");
+        }
+    }
+}
+
+fn ports(checker: &mut Checker<'_>, job: &Job) {
+    for (index, port) in job.ports.iter().enumerate() {
+        let first = job.ports[..index]
+            .iter()
+            .find(|earlier| earlier.conflicts_with(port));
+        if let Some(first) = first {
+            let diagnostic = Rule::PortConflict
+                .error("two of the ports are the same on this machine")
+                .related(first.span(), "first here")
+                .help("publish each port once");
+            checker.report(diagnostic, port.span(), "");
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! What the types can't say: names that must be defined, circles, keys that exclude each other.
+//!
+//! A check that misses something (no image, no metrics) is left out for a job in which something
+//! could not be read, since that may be the very thing.
+
+mod images;
+mod jobs;
+mod references;
+mod secrets;
+
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::schema::Root;
+use super::suggest::nearest;
+use super::{Located, Rule};
+use crate::diagnostic::{Diagnostic, Severity, Source};
+use crate::model::Name;
+
+/// Checks a manifest as a whole.
+pub(super) fn check(
+    root: &Root,
+    source: &Arc<Source>,
+    folder: &Path,
+    diagnostics: &mut Vec<Diagnostic>,
+) {
+    let damaged = diagnostics
+        .iter()
+        .filter(|diagnostic| diagnostic.severity == Severity::Error)
+        .filter_map(|diagnostic| Some(diagnostic.primary.as_ref()?.span.clone()))
+        .collect();
+    let mut checker = Checker {
+        root,
+        source,
+        folder,
+        damaged,
+        diagnostics,
+    };
+    references::check(&mut checker);
+    images::check(&mut checker);
+    jobs::check(&mut checker);
+    secrets::check(&mut checker);
+}
+
+/// The manifest under check, and what was found.
+struct Checker<'a> {
+    root: &'a Root,
+    source: &'a Arc<Source>,
+    folder: &'a Path,
+    /// Places that could not be read.
+    damaged: Vec<Range<usize>>,
+    diagnostics: &'a mut Vec<Diagnostic>,
+}
+
+impl Checker<'_> {
+    fn report(&mut self, diagnostic: Diagnostic, span: Range<usize>, label: &str) {
+        self.diagnostics
+            .push(diagnostic.at(self.source, span, label));
+    }
+
+    /// Whether everything within a place could be read.
+    fn is_whole(&self, extent: &Range<usize>) -> bool {
+        !self
+            .damaged
+            .iter()
+            .any(|place| extent.start <= place.start && place.start <= extent.end)
+    }
+
+    /// Says that a name is not defined, and what was likely meant.
+    fn undefined<'n>(
+        &mut self,
+        diagnostic: Diagnostic,
+        name: &Located<Name>,
+        defined: impl Iterator<Item = &'n Name>,
+    ) {
+        let defined: Vec<_> = defined.map(Name::as_str).collect();
+        let help = match nearest(name.as_str(), defined.iter().copied()) {
+            Some(meant) => format!("did you mean `{meant}`?"),
+            None if defined.is_empty() => "none is defined in this file".to_owned(),
+            None => format!("what is defined: {}", super::decode::list(&defined)),
+        };
+        self.report(diagnostic.help(help), name.span(), "");
+    }
+}

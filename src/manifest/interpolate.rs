@@ -1,0 +1,315 @@
+//! `${VARIABLE}` in values, as compose has it (compose-spec, "Interpolation").
+//!
+//! | written | becomes |
+//! |---|---|
+//! | `${A}` | the value of `A`; an error if it is not set |
+//! | `${A:-word}`, `${A-word}` | `word` if `A` is unset or empty / unset |
+//! | `${A:+word}`, `${A+word}` | `word` if `A` is set and not empty / set, else nothing |
+//! | `${A:?text}`, `${A?text}` | an error with `text` if `A` is unset or empty / unset |
+//! | `$$` | `$` |
+//!
+//! Words may contain variables again. A `$` before anything but a letter, `_`, `{` or `$` is
+//! itself, so that regular expressions need no escapes; compose's `$A` is refused, with the fix.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::Rule;
+use super::node::{Kind, Node};
+use crate::diagnostic::{Diagnostic, Source};
+
+/// Looks a variable up.
+pub(crate) type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// What is wrong with a template, and where in it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Problem {
+    pub(crate) rule: Rule,
+    pub(crate) at: Range<usize>,
+    pub(crate) message: String,
+    pub(crate) help: String,
+}
+
+/// Puts variables into all values of a tree; keys and what stands under `x-…` keys are left alone.
+pub(super) fn interpolate(
+    node: &mut Node,
+    lookup: Lookup<'_>,
+    source: &Arc<Source>,
+    diagnostics: &mut Vec<Diagnostic>,
+) {
+    let place = node.place();
+    match &mut node.kind {
+        Kind::Null | Kind::Broken => {}
+        Kind::Scalar(text) if text.value.contains('$') => match expand(&text.value, lookup) {
+            Ok(expanded) => {
+                text.is_interpolated = text.value.contains("${");
+                text.value = expanded;
+            }
+            Err(problem) => {
+                let span = place_in(&source.text[place.clone()], &text.value, &problem.at)
+                    .map_or(place.clone(), |at| {
+                        place.start + at.start..place.start + at.end
+                    });
+                let diagnostic = problem.rule.error(problem.message);
+                diagnostics.push(diagnostic.at(source, span, "").help(problem.help));
+                node.kind = Kind::Broken;
+            }
+        },
+        Kind::Scalar(_) => {}
+        Kind::List(items) => {
+            for item in items {
+                interpolate(item, lookup, source, diagnostics);
+            }
+        }
+        Kind::Map(entries) => {
+            for (_, value) in entries.iter_mut().filter(|(key, _)| !key.is_extension()) {
+                interpolate(value, lookup, source, diagnostics);
+            }
+        }
+    }
+}
+
+/// Where a part of a text stands in the text's written form, which may have quotes and escapes.
+fn place_in(written: &str, text: &str, part: &Range<usize>) -> Option<Range<usize>> {
+    let nth = text[..part.start].matches('$').count();
+    let (start, _) = written.match_indices('$').nth(nth)?;
+    written[start..]
+        .starts_with(&text[part.clone()])
+        .then(|| start..start + part.len())
+}
+
+/// Puts variables into a template.
+///
+/// # Errors
+///
+/// The first problem of the template.
+pub(crate) fn expand(template: &str, lookup: Lookup<'_>) -> Result<String, Problem> {
+    let mut expander = Expander {
+        template,
+        at: 0,
+        lookup,
+    };
+    expander.words(false)
+}
+
+struct Expander<'a> {
+    template: &'a str,
+    at: usize,
+    lookup: Lookup<'a>,
+}
+
+impl Expander<'_> {
+    fn rest(&self) -> &str {
+        &self.template[self.at..]
+    }
+
+    /// Text and variables up to the end, or up to the brace that closes a word.
+    fn words(&mut self, in_braces: bool) -> Result<String, Problem> {
+        let mut out = String::new();
+        while let Some(next) = self.rest().chars().next() {
+            let after = &self.rest()[next.len_utf8()..];
+            match next {
+                '}' if in_braces => break,
+                '$' if after.starts_with('$') => {
+                    out.push('$');
+                    self.at += 2;
+                }
+                '$' if after.starts_with('{') => out.push_str(&self.variable()?),
+                '$' if after.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') => {
+                    let name = &after[..name_length(after)];
+                    return Err(Problem {
+                        rule: Rule::VariableSyntax,
+                        at: self.at..self.at + 1 + name.len(),
+                        message: format!("`${name}` is written without braces"),
+                        help: format!(
+                            "write `${{{name}}}` for the variable, `$${name}` for a dollar sign"
+                        ),
+                    });
+                }
+                _ => {
+                    out.push(next);
+                    self.at += next.len_utf8();
+                }
+            }
+        }
+        Ok(out)
+    }
+
+    /// One `${…}`.
+    fn variable(&mut self) -> Result<String, Problem> {
+        let start = self.at;
+        self.at += "${".len();
+        let name = self.rest()[..name_length(self.rest())].to_owned();
+        self.at += name.len();
+        let operator = [":-", ":+", ":?", "-", "+", "?", "}"]
+            .into_iter()
+            .find(|operator| self.rest().starts_with(operator));
+        let (Some(operator), false) = (operator, name.is_empty()) else {
+            return Err(self.malformed(start));
+        };
+        self.at += operator.len();
+        let value = (self.lookup)(&name);
+        if operator == "}" {
+            return value.ok_or_else(|| Problem {
+                rule: Rule::UnsetVariable,
+                at: start..self.at,
+                message: format!("the variable `{name}` is not set"),
+                help: format!("set it, or give it a default: `${{{name}:-value}}`"),
+            });
+        }
+        let word = self.word(start)?;
+        let value = value.filter(|value| !(operator.starts_with(':') && value.is_empty()));
+        match (operator.trim_start_matches(':'), value) {
+            ("+", Some(_)) => word,
+            ("+", None) => Ok(String::new()),
+            (_, Some(value)) => Ok(value),
+            ("-", None) => word,
+            (_, None) => {
+                let text = word?;
+                let colon = if text.is_empty() { "" } else { ": " };
+                Err(Problem {
+                    rule: Rule::UnsetVariable,
+                    at: start..self.at,
+                    message: format!("the variable `{name}` is required{colon}{text}"),
+                    help: format!("set it: `export {name}=…`"),
+                })
+            }
+        }
+    }
+
+    /// The word behind an operator, up to its brace. The outer error is about its form; the inner
+    /// one is about its variables, which matters only if the word is used.
+    fn word(&mut self, start: usize) -> Result<Result<String, Problem>, Problem> {
+        let begin = self.at;
+        let end = self.word_end().ok_or_else(|| self.malformed(start))?;
+        let mut inner = Expander {
+            template: &self.template[..end],
+            at: begin,
+            lookup: self.lookup,
+        };
+        let word = inner.words(true);
+        self.at = end + 1;
+        match word {
+            Err(problem) if problem.rule == Rule::VariableSyntax => Err(problem),
+            word => Ok(word),
+        }
+    }
+
+    /// Where the brace stands that closes the word which begins here.
+    fn word_end(&self) -> Option<usize> {
+        let mut depth = 0_usize;
+        let bytes = self.template.as_bytes();
+        let mut at = self.at;
+        while at < bytes.len() {
+            match bytes[at] {
+                b'$' if bytes.get(at + 1) == Some(&b'{') => {
+                    depth += 1;
+                    at += 1;
+                }
+                b'}' if depth == 0 => return Some(at),
+                b'}' => depth -= 1,
+                _ => {}
+            }
+            at += 1;
+        }
+        None
+    }
+
+    fn malformed(&self, start: usize) -> Problem {
+        let end = self.template[start..]
+            .find('}')
+            .map_or(self.template.len(), |at| start + at + 1);
+        Problem {
+            rule: Rule::VariableSyntax,
+            at: start..end,
+            message: "this is not a variable".to_owned(),
+            help: "write `${NAME}`, `${NAME:-default}`, or `$${` for a dollar sign and a brace"
+                .to_owned(),
+        }
+    }
+}
+
+/// How many bytes of a variable's name a text begins with.
+fn name_length(text: &str) -> usize {
+    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    if text.starts_with(|c: char| c.is_ascii_digit()) {
+        return 0;
+    }
+    text.find(|c| !is_name(c)).unwrap_or(text.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Problem, Rule, expand};
+
+    fn run(template: &str) -> Result<String, Problem> {
+        expand(template, &|name| match name {
+            "A" => Some("a".to_owned()),
+            "EMPTY" => Some(String::new()),
+            _ => None,
+        })
+    }
+
+    #[test]
+    fn each_operator_does_as_compose_does() {
+        for (template, expected) in [
+            ("${A}", "a"),
+            ("x${A}y${A}", "xaya"),
+            ("${EMPTY}", ""),
+            ("${EMPTY:-d}", "d"),
+            ("${EMPTY-d}", ""),
+            ("${NONE:-d}", "d"),
+            ("${NONE-d}", "d"),
+            ("${NONE:-}", ""),
+            ("${A:-d}", "a"),
+            ("${A:+r}", "r"),
+            ("${EMPTY:+r}", ""),
+            ("${EMPTY+r}", "r"),
+            ("${NONE+r}", ""),
+            ("${A:?no}", "a"),
+            ("${EMPTY?no}", ""),
+            ("${NONE:-${A}}", "a"),
+            ("${NONE:-x${NONE:-y}z}", "xyz"),
+            ("${A:-${NONE}}", "a"),
+            ("$$", "$"),
+            ("$${A}", "${A}"),
+            ("$$A", "$A"),
+            ("a$", "a$"),
+            ("([0-9.]+)$", "([0-9.]+)$"),
+            ("$1 $.", "$1 $."),
+            ("}", "}"),
+        ] {
+            assert_eq!(run(template).as_deref(), Ok(expected), "{template}");
+        }
+    }
+
+    #[test]
+    fn problems_say_where_and_what() {
+        for (template, rule, at) in [
+            ("x${NONE}", Rule::UnsetVariable, 1..8),
+            ("${NONE:?why}", Rule::UnsetVariable, 0..12),
+            ("${EMPTY:?why}", Rule::UnsetVariable, 0..13),
+            ("${NONE:-${GONE}}", Rule::UnsetVariable, 8..15),
+            ("$A", Rule::VariableSyntax, 0..2),
+            ("${", Rule::VariableSyntax, 0..2),
+            ("${A", Rule::VariableSyntax, 0..3),
+            ("${}", Rule::VariableSyntax, 0..3),
+            ("${1}", Rule::VariableSyntax, 0..4),
+            ("${A!}", Rule::VariableSyntax, 0..5),
+            ("${A:-b", Rule::VariableSyntax, 0..6),
+            ("${A:-$B}", Rule::VariableSyntax, 5..7),
+        ] {
+            let problem = run(template).expect_err(template);
+            assert_eq!((problem.rule, problem.at), (rule, at), "{template}");
+        }
+    }
+
+    #[test]
+    fn a_required_variable_brings_its_own_words() {
+        let problem = run("${TOKEN:?ask the team}").expect_err("TOKEN is not set");
+        assert_eq!(
+            problem.message,
+            "the variable `TOKEN` is required: ask the team"
+        );
+    }
+}

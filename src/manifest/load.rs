@@ -1,0 +1,169 @@
+//! Finding and reading the manifest.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::decode::{Decode, Decoder};
+use super::masking::masked;
+use super::schema::Root;
+use super::{Manifest, Rule, check, interpolate, yaml};
+use crate::diagnostic::{Diagnostic, Severity, Source};
+use crate::facts::Environment;
+
+/// The names a manifest is found by, in order of preference.
+pub const FILE_NAMES: [&str; 2] = ["jobs.yaml", "jobs.yml"];
+
+/// The largest manifest that is read, in bytes.
+pub const MAX_SIZE_BYTES: u64 = 1 << 20;
+
+/// The manifest of a folder: in it, or in the nearest folder above that has one.
+#[must_use]
+pub fn find(folder: &Path) -> Option<PathBuf> {
+    folder
+        .ancestors()
+        .flat_map(|folder| FILE_NAMES.map(|name| folder.join(name)))
+        .find(|file| file.is_file())
+}
+
+/// Says that no manifest is to be found from a folder on.
+#[must_use]
+pub fn not_found(folder: &Path) -> Diagnostic {
+    Rule::Unreadable
+        .error(format!(
+            "there is no `jobs.yaml` in `{}`, nor in a folder above",
+            folder.display()
+        ))
+        .help("name one with `--file`, or go to its folder with `--directory`")
+}
+
+/// Reads and checks the manifest at `path`; `shown` is the path as the user knows it.
+///
+/// # Errors
+///
+/// All that is wrong with it, warnings included, in the order of the file.
+pub fn load(
+    path: &Path,
+    shown: &Path,
+    environment: &Environment,
+) -> Result<Manifest, Vec<Diagnostic>> {
+    let text = read(path, shown).map_err(|diagnostic| vec![*diagnostic])?;
+    let folder = path.parent().unwrap_or(Path::new("."));
+    parse(&text, shown, folder, environment)
+}
+
+/// Checks the text of a manifest. Its paths are relative to `folder`.
+///
+/// # Errors
+///
+/// All that is wrong with it, warnings included, in the order of the file.
+pub fn parse(
+    text: &str,
+    shown: &Path,
+    folder: &Path,
+    environment: &Environment,
+) -> Result<Manifest, Vec<Diagnostic>> {
+    let source = Arc::new(Source {
+        path: shown.to_owned(),
+        text: masked(text),
+    });
+    let mut node = yaml::parse(text, &source).map_err(|diagnostic| vec![*diagnostic])?;
+    let mut diagnostics = Vec::new();
+    let lookup = |name: &str| environment.get(name).map(str::to_owned);
+    interpolate::interpolate(&mut node, &lookup, &source, &mut diagnostics);
+    let root = if node.is_null() {
+        diagnostics.push(
+            Rule::EmptyFile
+                .error(format!("`{}` is empty", shown.display()))
+                .help("begin with `version: 1` and `name: PROJECT`, then add `jobs:`"),
+        );
+        None
+    } else {
+        let mut decoder = Decoder::new(&source, &mut diagnostics);
+        Root::decode(&node, &mut decoder)
+    };
+    if let Some(root) = &root {
+        check::check(root, &source, folder, &mut diagnostics);
+    }
+    diagnostics.sort_by_key(|diagnostic| {
+        let place = diagnostic.primary.as_ref().map(|label| label.span.start);
+        (place, diagnostic.severity)
+    });
+    let has_errors = diagnostics
+        .iter()
+        .any(|diagnostic| diagnostic.severity == Severity::Error);
+    match root {
+        Some(root) if !has_errors => Ok(Manifest {
+            root,
+            path: shown.to_owned(),
+            folder: folder.to_owned(),
+            source,
+            warnings: diagnostics,
+        }),
+        _ => Err(diagnostics),
+    }
+}
+
+fn read(path: &Path, shown: &Path) -> Result<String, Box<Diagnostic>> {
+    let unreadable = |error: std::io::Error| {
+        let help = match error.kind() {
+            std::io::ErrorKind::NotFound => "name a file that exists with `--file`",
+            _ => "name a file that can be read with `--file`",
+        };
+        Box::new(
+            Rule::Unreadable
+                .error(format!(
+                    "can't read `{}`: {}",
+                    shown.display(),
+                    plain(&error)
+                ))
+                .help(help),
+        )
+    };
+    let metadata = std::fs::metadata(path).map_err(unreadable)?;
+    if metadata.is_dir() {
+        return Err(Box::new(
+            Rule::Unreadable
+                .error(format!("`{}` is a folder, not a manifest", shown.display()))
+                .help("name the file in it, or go there with `--directory`"),
+        ));
+    }
+    if metadata.len() > MAX_SIZE_BYTES {
+        return Err(Box::new(
+            Rule::TooLarge
+                .error(format!(
+                    "`{}` has {} bytes; a manifest has at most {MAX_SIZE_BYTES}",
+                    shown.display(),
+                    metadata.len()
+                ))
+                .help("is this the right file? data belongs in files that `inputs` names"),
+        ));
+    }
+    let bytes = std::fs::read(path).map_err(unreadable)?;
+    String::from_utf8(bytes).map_err(|error| Box::new(not_utf8(shown, &error)))
+}
+
+/// An I/O error without Rust's `(os error 2)`.
+fn plain(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or_default();
+    text.to_lowercase()
+}
+
+fn not_utf8(shown: &Path, error: &std::string::FromUtf8Error) -> Diagnostic {
+    let bytes = error.as_bytes();
+    let encoding = match bytes {
+        [0xFF, 0xFE, ..] | [0xFE, 0xFF, ..] => "it is UTF-16",
+        _ => "it has bytes that are no text",
+    };
+    let valid = error.utf8_error().valid_up_to();
+    let line = bytes[..valid].iter().filter(|byte| **byte == b'\n').count() + 1;
+    Rule::NotUtf8
+        .error(format!(
+            "`{}` is not UTF-8: {encoding} (line {line}, byte {valid})",
+            shown.display()
+        ))
+        .help(format!(
+            "save it as UTF-8: `iconv -t UTF-8 {0} > new.yaml`",
+            shown.display()
+        ))
+}

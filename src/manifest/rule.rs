@@ -1,0 +1,120 @@
+//! The rules a manifest can break, by name.
+
+use crate::diagnostic::Diagnostic;
+
+macro_rules! rules {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal,)+) => {
+        /// A rule of `jobs.yaml`. Each has at least one example in `tests/it/invalid/`, named
+        /// after it.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Rule {
+            $($(#[doc = $doc])+ $variant,)+
+        }
+
+        impl Rule {
+            /// All rules.
+            pub const ALL: &[Self] = &[$(Self::$variant,)+];
+
+            /// The name shown in brackets behind `error`.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)+
+                }
+            }
+
+            /// What the rule says, for the reference.
+            #[must_use]
+            pub const fn summary(self) -> &'static str {
+                match self {
+                    $(Self::$variant => concat!($($doc),+),)+
+                }
+            }
+        }
+    };
+}
+
+rules! {
+    /// The manifest must exist and be readable.
+    Unreadable = "unreadable",
+    /// The manifest is UTF-8.
+    NotUtf8 = "not-utf8",
+    /// The manifest is at most 1 MiB.
+    TooLarge = "too-large",
+    /// The manifest must not be empty.
+    EmptyFile = "empty-file",
+    /// The manifest is YAML 1.2.
+    YamlSyntax = "yaml-syntax",
+    /// The manifest is one YAML document.
+    MultipleDocuments = "multiple-documents",
+    /// Nesting and aliases are bounded.
+    TooComplex = "too-complex",
+    /// Keys are texts.
+    KeyNotText = "key-not-text",
+    /// A key is given once.
+    DuplicateKey = "duplicate-key",
+    /// Keys are those of the schema, or begin with `x-`.
+    UnknownKey = "unknown-key",
+    /// Required keys are there.
+    MissingKey = "missing-key",
+    /// A key that is there has a value.
+    EmptyValue = "empty-value",
+    /// A value is of the kind that its key takes.
+    WrongType = "wrong-type",
+    /// A value reads as its kind demands.
+    InvalidValue = "invalid-value",
+    /// A variable that a value uses is set, or has a default.
+    UnsetVariable = "unset-variable",
+    /// A variable in a value is spelt `${NAME}`.
+    VariableSyntax = "variable-syntax",
+    /// A job that is named is defined.
+    UnknownJob = "unknown-job",
+    /// A base image that is named is defined.
+    UnknownImage = "unknown-image",
+    /// A secret that is named is defined.
+    UnknownSecret = "unknown-secret",
+    /// An output that is named is one of that job's.
+    UnknownOutput = "unknown-output",
+    /// Jobs do not need each other in a circle.
+    JobCycle = "job-cycle",
+    /// Images do not require each other in a circle.
+    ImageCycle = "image-cycle",
+    /// A job builds its image or names one.
+    NoImage = "no-image",
+    /// A job does not both build and name its image.
+    TwoImages = "two-images",
+    /// A base image is pulled or built.
+    ImageSource = "image-source",
+    /// A secret comes from one place: a variable or a file.
+    SecretSource = "secret-source",
+    /// What looks like a secret is no build argument and no literal.
+    LiteralSecret = "literal-secret",
+    /// A secret that is defined is used.
+    UnusedSecret = "unused-secret",
+    /// Ports and health checks are for services.
+    NotAService = "not-a-service",
+    /// A service has no timeout, retries or outputs.
+    ServiceKey = "service-key",
+    /// A path in the container is used for one thing.
+    PathConflict = "path-conflict",
+    /// A job whose metrics are judged declares some.
+    NoMetrics = "no-metrics",
+    /// A host port is published once by a job.
+    PortConflict = "port-conflict",
+    /// A sweep varies a job that ends.
+    SweepJob = "sweep-job",
+    /// Files that a build needs are there.
+    MissingFile = "missing-file",
+}
+
+impl Rule {
+    /// An error that breaks this rule.
+    pub(crate) fn error(self, message: impl Into<String>) -> Diagnostic {
+        Diagnostic::error(self.name(), message)
+    }
+
+    /// A warning about this rule.
+    pub(crate) fn warning(self, message: impl Into<String>) -> Diagnostic {
+        Diagnostic::warning(self.name(), message)
+    }
+}
