@@ -1,1 +1,3 @@
 //! One file per operation: what a verb does, with no clap, no bollard, no printing.
+
+pub mod validate;

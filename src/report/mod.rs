@@ -1,1 +1,113 @@
 //! Events and diagnostics → text for people, or JSON. The only place that names indicatif.
+//!
+//! Everything here returns text or writes to a writer that it is given; [`crate::cli`] decides
+//! which.
+
+pub mod diagnostics;
+mod json;
+mod plain;
+mod steps;
+mod terminal;
+mod validation;
+mod words;
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::task::JoinHandle;
+
+use crate::event::Event;
+
+pub use json::Json;
+pub use plain::Plain;
+pub use terminal::Terminal;
+pub use validation::{validation_human, validation_json};
+pub use words::{bytes, counted, elapsed};
+
+/// How progress is shown on stderr.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// Redrawn lines, on a terminal.
+    Terminal,
+    /// A line for each thing that happens.
+    Plain,
+    /// An event as JSON on each line.
+    Json,
+    /// Only warnings and failures.
+    Quiet,
+}
+
+/// Shows events as they come.
+///
+/// An error means that nobody sees it (the pipe is closed, the disk is full): the reporter is then
+/// not called again, and the work goes on.
+pub trait Reporter: Send {
+    /// Shows one event.
+    ///
+    /// # Errors
+    ///
+    /// What writing it met with.
+    fn event(&mut self, event: &Event) -> io::Result<()>;
+
+    /// Called every [`TICK`] when nothing happens.
+    ///
+    /// # Errors
+    ///
+    /// What writing met with.
+    fn tick(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Called once, when no event will follow.
+    ///
+    /// # Errors
+    ///
+    /// What writing met with.
+    fn finish(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// How often a reporter is called when nothing happens.
+pub const TICK: Duration = Duration::from_millis(100);
+
+/// The reporter for a way of showing progress.
+#[must_use]
+pub fn reporter(progress: Progress, stderr: Box<dyn Write + Send>) -> Box<dyn Reporter> {
+    match progress {
+        Progress::Terminal => Box::new(Terminal::stderr()),
+        Progress::Plain => Box::new(Plain::new(stderr)),
+        Progress::Quiet => Box::new(Plain::quiet(stderr)),
+        Progress::Json => Box::new(Json::new(stderr)),
+    }
+}
+
+/// Draws events until the last sender is gone. Await the handle to see the last of them drawn.
+#[must_use]
+pub fn spawn(
+    mut reporter: Box<dyn Reporter>,
+    mut events: UnboundedReceiver<Event>,
+) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        let mut ticks = tokio::time::interval(TICK);
+        let mut is_seen = true;
+        loop {
+            let shown = tokio::select! {
+                event = events.recv() => match event {
+                    Some(event) if is_seen => reporter.event(&event),
+                    Some(_) => Ok(()),
+                    None => break,
+                },
+                _ = ticks.tick(), if is_seen => reporter.tick(),
+            };
+            if let Err(error) = shown {
+                is_seen = false;
+                tracing::debug!(%error, "progress is no longer shown");
+            }
+        }
+        if is_seen && let Err(error) = reporter.finish() {
+            tracing::debug!(%error, "the end of the progress was not shown");
+        }
+    })
+}

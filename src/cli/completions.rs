@@ -1,0 +1,24 @@
+//! `jobctl completions`
+
+use clap::Args;
+use clap_complete::Shell;
+
+use super::Ending;
+use super::context::Context;
+use crate::exit::Exit;
+
+/// Print a shell's completions
+///
+/// For bash: `jobctl completions bash > /etc/bash_completion.d/jobctl`
+#[derive(Debug, Args)]
+pub(super) struct CompletionsArgs {
+    /// The shell
+    shell: Shell,
+}
+
+pub(super) fn exec(args: &CompletionsArgs, context: &mut Context) -> Ending {
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut super::command(), "jobctl", &mut script);
+    context.output.text(&String::from_utf8_lossy(&script))?;
+    Ok(Exit::Success)
+}

@@ -1,0 +1,105 @@
+//! What a verb needs of the process: flags, environment, output. The only reader of the three.
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+
+use super::globals::{Color, Globals, ProgressStyle};
+use super::output::Output;
+use crate::diagnostic::Diagnostic;
+use crate::facts::Environment;
+use crate::manifest;
+use crate::report::Progress;
+
+/// What a verb needs of the process.
+pub(super) struct Context {
+    pub(super) environment: Environment,
+    pub(super) globals: Globals,
+    pub(super) output: Output,
+}
+
+impl Context {
+    /// Captures the process.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the place where the process's environment is read"
+    )]
+    pub(super) fn of_process(globals: Globals) -> Result<Self, String> {
+        let here = std::env::current_dir()
+            .map_err(|error| format!("the working directory is gone: {error}"))?;
+        let folder = match &globals.directory {
+            Some(directory) => here.join(directory),
+            None => here,
+        };
+        if !folder.is_dir() {
+            return Err(format!(
+                "--directory: `{}` is not a folder",
+                folder.display()
+            ));
+        }
+        let output = Output::new(globals.format, globals.color.into());
+        Ok(Self {
+            environment: Environment::new(std::env::vars_os(), folder),
+            globals,
+            output,
+        })
+    }
+
+    /// The manifest that is meant: its path, and the path as the user knows it.
+    pub(super) fn manifest(&self) -> Result<(PathBuf, PathBuf), Box<Diagnostic>> {
+        let here = self.environment.current_dir();
+        if let Some(file) = &self.globals.file {
+            return Ok((here.join(file), file.clone()));
+        }
+        let Some(found) = manifest::find(here) else {
+            return Err(Box::new(manifest::not_found(here)));
+        };
+        let shown = relative(&found, here);
+        Ok((found, shown))
+    }
+
+    /// How progress is shown.
+    pub(super) fn progress(&self) -> Progress {
+        match self.globals.progress {
+            _ if self.globals.quiet => Progress::Quiet,
+            ProgressStyle::Tty => Progress::Terminal,
+            ProgressStyle::Plain => Progress::Plain,
+            ProgressStyle::Json => Progress::Json,
+            ProgressStyle::Quiet => Progress::Quiet,
+            ProgressStyle::Auto => {
+                let is_dumb = self.environment.get("TERM") == Some("dumb");
+                let is_ci = self.environment.get_non_empty("CI").is_some();
+                if std::io::stderr().is_terminal() && !is_dumb && !is_ci {
+                    Progress::Terminal
+                } else {
+                    Progress::Plain
+                }
+            }
+        }
+    }
+
+    /// Whether text for stdout may be styled.
+    pub(super) fn is_styled(&self) -> bool {
+        match self.globals.color {
+            Color::Always => true,
+            Color::Never => false,
+            Color::Auto => {
+                std::io::stdout().is_terminal()
+                    && self.environment.get_non_empty("NO_COLOR").is_none()
+            }
+        }
+    }
+}
+
+/// A file as seen from a folder: `jobs.yaml`, `../jobs.yaml`.
+fn relative(file: &Path, folder: &Path) -> PathBuf {
+    let Some(parent) = file.parent() else {
+        return file.to_owned();
+    };
+    let levels = folder.ancestors().position(|ancestor| ancestor == parent);
+    let (Some(levels), Some(name)) = (levels, file.file_name()) else {
+        return file.to_owned();
+    };
+    let mut path: PathBuf = std::iter::repeat_n("..", levels).collect();
+    path.push(name);
+    path
+}

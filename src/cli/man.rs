@@ -1,0 +1,33 @@
+//! `jobctl man`
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::Ending;
+use super::context::Context;
+use crate::exit::Exit;
+
+/// Print jobctl's man page, or write those of all verbs
+///
+/// To read it: `jobctl man | man -l -`
+#[derive(Debug, Args)]
+pub(super) struct ManArgs {
+    /// Write the man pages of jobctl and all its verbs into this folder
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+}
+
+pub(super) fn exec(args: &ManArgs, context: &mut Context) -> Ending {
+    let command = super::command();
+    if let Some(folder) = &args.out {
+        let folder = context.environment.current_dir().join(folder);
+        std::fs::create_dir_all(&folder)?;
+        clap_mangen::generate_to(command, folder)?;
+    } else {
+        let mut page = Vec::new();
+        clap_mangen::Man::new(command).render(&mut page)?;
+        context.output.text(&String::from_utf8_lossy(&page))?;
+    }
+    Ok(Exit::Success)
+}

@@ -1,0 +1,68 @@
+//! stdout and stderr. Results go to stdout, everything else to stderr.
+
+use std::io::{self, Write};
+
+use anstream::{AutoStream, ColorChoice};
+use serde_json::Value;
+
+use super::globals::Format;
+use crate::diagnostic::Diagnostic;
+use crate::exit::Exit;
+use crate::report::diagnostics;
+
+/// Where results and messages go.
+pub(super) struct Output {
+    format: Format,
+    color: ColorChoice,
+}
+
+impl Output {
+    pub(super) fn new(format: Format, color: ColorChoice) -> Self {
+        Self { format, color }
+    }
+
+    /// Writes a result: text for people, or a JSON document.
+    pub(super) fn result(
+        &self,
+        human: impl FnOnce() -> String,
+        json: impl FnOnce() -> Value,
+    ) -> io::Result<()> {
+        match self.format {
+            Format::Human => self.text(&human()),
+            Format::Json => self.text(&format!("{:#}", json())),
+        }
+    }
+
+    /// Writes a text and a line's end to stdout.
+    pub(super) fn text(&self, text: &str) -> io::Result<()> {
+        let mut stdout = AutoStream::new(io::stdout().lock(), self.color);
+        stdout.write_all(text.trim_end_matches('\n').as_bytes())?;
+        stdout.write_all(b"\n")?;
+        stdout.flush()
+    }
+
+    /// Writes diagnostics to stderr; as part of the result, JSON has them on stdout.
+    pub(super) fn diagnostics(&self, found: &[Diagnostic]) {
+        if self.format == Format::Human {
+            self.message(&diagnostics::human(found));
+        }
+    }
+
+    /// Says that jobctl itself failed.
+    pub(super) fn error(&self, message: &str) -> Exit {
+        self.message(&format!("error: {message}\n"));
+        Exit::Failed
+    }
+
+    /// Writes to stderr. Nobody can be told if that fails.
+    fn message(&self, text: &str) {
+        let mut stderr = AutoStream::new(io::stderr().lock(), self.color);
+        let _ = stderr.write_all(text.as_bytes());
+    }
+}
+
+/// Says what is wrong with the command line before there is an output.
+pub(super) fn fail_early(message: &str) -> Exit {
+    let _ = writeln!(io::stderr(), "error: {message}");
+    Exit::Usage
+}

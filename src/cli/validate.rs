@@ -1,0 +1,35 @@
+//! `jobctl validate`
+
+use clap::Args;
+
+use super::Ending;
+use super::context::Context;
+use crate::exit::Exit;
+use crate::ops;
+use crate::report::{validation_human, validation_json};
+
+/// Check jobs.yaml: all that is wrong with it, at once
+///
+/// Ends with 0 if it is valid, 2 if it is not. Needs no engine.
+#[derive(Debug, Args)]
+pub(super) struct ValidateArgs {
+    /// Count warnings as errors
+    #[arg(long)]
+    strict: bool,
+}
+
+pub(super) fn exec(args: &ValidateArgs, context: &mut Context) -> Ending {
+    let validation = ops::validate::validate(context.manifest(), &context.environment);
+    context.output.diagnostics(&validation.diagnostics);
+    context.output.result(
+        || validation_human(&validation),
+        || validation_json(&validation),
+    )?;
+    let is_accepted =
+        validation.defined.is_some() && (!args.strict || validation.diagnostics.is_empty());
+    Ok(if is_accepted {
+        Exit::Success
+    } else {
+        Exit::Usage
+    })
+}

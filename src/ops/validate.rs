@@ -1,0 +1,60 @@
+//! Checks a manifest.
+
+use std::path::PathBuf;
+
+use crate::diagnostic::Diagnostic;
+use crate::facts::Environment;
+use crate::manifest;
+
+/// What there is to say of a manifest.
+#[derive(Debug)]
+pub struct Validation {
+    /// The manifest, as the user knows it; nothing if none was found.
+    pub path: Option<PathBuf>,
+    /// How many jobs and images it defines, if it is valid.
+    pub defined: Option<Defined>,
+    /// What is wrong, or likely wrong, with it.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+/// What a manifest defines.
+#[derive(Debug, Clone, Copy)]
+pub struct Defined {
+    /// Jobs.
+    pub jobs: usize,
+    /// Base images.
+    pub images: usize,
+}
+
+/// Checks the manifest that was found: its path, and the path as the user knows it.
+#[must_use]
+pub fn validate(
+    found: Result<(PathBuf, PathBuf), Box<Diagnostic>>,
+    environment: &Environment,
+) -> Validation {
+    let (path, shown) = match found {
+        Ok(paths) => paths,
+        Err(diagnostic) => {
+            return Validation {
+                path: None,
+                defined: None,
+                diagnostics: vec![*diagnostic],
+            };
+        }
+    };
+    let (defined, diagnostics) = match manifest::load(&path, &shown, environment) {
+        Ok(manifest) => {
+            let defined = Defined {
+                jobs: manifest.root.jobs.len(),
+                images: manifest.root.images.len(),
+            };
+            (Some(defined), manifest.warnings)
+        }
+        Err(diagnostics) => (None, diagnostics),
+    };
+    Validation {
+        path: Some(shown),
+        defined,
+        diagnostics,
+    }
+}

@@ -1,0 +1,128 @@
+//! Diagnostics as rustc shows them, and as JSON.
+
+use std::fmt::Write as _;
+
+use annotate_snippets::renderer::DecorStyle;
+use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+use serde_json::{Value, json};
+
+use super::words::counted;
+use crate::diagnostic::{Diagnostic, Label, Severity, Source};
+
+/// How many diagnostics are shown in full; the rest is counted.
+const SHOWN: usize = 20;
+
+/// All diagnostics for people, errors counted at the end. Styled with ANSI escapes, which whoever
+/// prints them strips where there is no terminal.
+#[must_use]
+pub fn human(diagnostics: &[Diagnostic]) -> String {
+    let renderer = Renderer::styled().decor_style(DecorStyle::Ascii);
+    let mut text = String::new();
+    for diagnostic in diagnostics.iter().take(SHOWN) {
+        text.push_str(&renderer.render(&[group(diagnostic)]));
+        text.push_str("\n\n");
+    }
+    let hidden = diagnostics.len().saturating_sub(SHOWN);
+    if hidden > 0 {
+        let _ = writeln!(text, "… and {hidden} more");
+    }
+    text
+}
+
+/// How many there are of each kind: `2 errors and 1 warning`.
+#[must_use]
+pub fn tally(diagnostics: &[Diagnostic]) -> String {
+    let count = |severity| {
+        let of_kind = diagnostics
+            .iter()
+            .filter(|diagnostic| diagnostic.severity == severity);
+        of_kind.count()
+    };
+    let errors = count(Severity::Error);
+    let warnings = count(Severity::Warning);
+    match (errors, warnings) {
+        (errors, 0) => counted(errors, "error"),
+        (0, warnings) => counted(warnings, "warning"),
+        (errors, warnings) => {
+            format!(
+                "{} and {}",
+                counted(errors, "error"),
+                counted(warnings, "warning")
+            )
+        }
+    }
+}
+
+/// The diagnostics as JSON: an array of objects.
+#[must_use]
+pub fn json(diagnostics: &[Diagnostic]) -> Value {
+    diagnostics.iter().map(one_json).collect()
+}
+
+fn group(diagnostic: &Diagnostic) -> Group<'_> {
+    let level = match diagnostic.severity {
+        Severity::Error => Level::ERROR,
+        Severity::Warning => Level::WARNING,
+    };
+    let title = level.primary_title(&diagnostic.message).id(diagnostic.rule);
+    let mut group = Group::with_title(title);
+    if let (Some(source), Some(primary)) = (&diagnostic.source, &diagnostic.primary) {
+        let mut snippet = Snippet::source(&source.text)
+            .path(source.path.to_string_lossy())
+            .annotation(
+                AnnotationKind::Primary
+                    .span(visible(source, primary))
+                    .label(&primary.text),
+            );
+        for label in &diagnostic.related {
+            snippet = snippet.annotation(
+                AnnotationKind::Context
+                    .span(visible(source, label))
+                    .label(&label.text),
+            );
+        }
+        group = group.element(snippet);
+    }
+    for help in &diagnostic.help {
+        group = group.element(Level::HELP.message(help));
+    }
+    group
+}
+
+/// A span that has something to underline: an empty one becomes one character, and one over several
+/// lines ends with its first line.
+fn visible(source: &Source, label: &Label) -> std::ops::Range<usize> {
+    let start = label.span.start.min(source.text.len());
+    let rest = &source.text[start..];
+    let first_line = rest.find('\n').unwrap_or(rest.len());
+    let one = rest.chars().next().map_or(0, char::len_utf8);
+    let length = label.span.len().min(first_line).max(one.min(first_line));
+    start..start + length
+}
+
+fn one_json(diagnostic: &Diagnostic) -> Value {
+    let place = |label: &Label| {
+        let source = diagnostic.source.as_ref()?;
+        let (line, column) = source.line_column(label.span.start);
+        let (end_line, end_column) = source.line_column(label.span.end);
+        Some(json!({
+            "file": source.path,
+            "line": line,
+            "column": column,
+            "end_line": end_line,
+            "end_column": end_column,
+            "label": label.text,
+        }))
+    };
+    json!({
+        "severity": match diagnostic.severity {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+        },
+        "rule": diagnostic.rule,
+        "message": diagnostic.message,
+        "place": diagnostic.primary.as_ref().and_then(place),
+        "related": diagnostic.related.iter().filter_map(place).collect::<Vec<_>>(),
+        "help": diagnostic.help,
+    })
+}

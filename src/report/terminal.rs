@@ -1,0 +1,155 @@
+//! Redrawn lines: what is under way, with a spinner or a bar, below what is done.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
+
+use super::Reporter;
+use super::steps::{Steps, outcome_words};
+use super::words::elapsed;
+use crate::event::{Event, Outcome, StepId, Unit};
+
+/// Redraws at most this often.
+const REDRAWS_PER_SECOND: u8 = 10;
+
+/// Draws on a terminal.
+pub struct Terminal {
+    bars: MultiProgress,
+    steps: Steps,
+    drawn: BTreeMap<StepId, ProgressBar>,
+}
+
+impl Terminal {
+    /// Draws on stderr.
+    #[must_use]
+    pub fn stderr() -> Self {
+        Self::on(ProgressDrawTarget::stderr_with_hz(REDRAWS_PER_SECOND))
+    }
+
+    /// Draws on any terminal.
+    #[must_use]
+    pub fn term(term: Box<dyn TermLike>) -> Self {
+        Self::on(ProgressDrawTarget::term_like_with_hz(
+            term,
+            REDRAWS_PER_SECOND,
+        ))
+    }
+
+    fn on(target: ProgressDrawTarget) -> Self {
+        Self {
+            bars: MultiProgress::with_draw_target(target),
+            steps: Steps::default(),
+            drawn: BTreeMap::new(),
+        }
+    }
+
+    fn started(&mut self, id: StepId, parent: Option<StepId>, name: &str) {
+        let step = self.steps.start(id, parent, name);
+        let bar = ProgressBar::new_spinner()
+            .with_style(style("{prefix}{spinner} {msg} {elapsed}"))
+            .with_prefix("  ".repeat(step.depth))
+            .with_message(name.to_owned());
+        self.drawn.insert(id, self.bars.add(bar));
+    }
+
+    fn progress(&mut self, id: StepId, current: u64, total: Option<u64>, unit: Unit) {
+        let Some(bar) = self.drawn.get(&id) else {
+            return;
+        };
+        let template = match (total, unit) {
+            (Some(_), Unit::Bytes) => {
+                "{prefix}{spinner} {msg} [{bar:20}] {bytes}/{total_bytes} {bytes_per_sec} {eta}"
+            }
+            (Some(_), Unit::Count) => "{prefix}{spinner} {msg} [{bar:20}] {pos}/{len} {eta}",
+            (None, Unit::Bytes) => "{prefix}{spinner} {msg} {bytes} {bytes_per_sec}",
+            (None, Unit::Count) => "{prefix}{spinner} {msg} {pos}",
+        };
+        if bar.length() != total || bar.position() == 0 {
+            bar.set_style(style(template));
+            if let Some(total) = total {
+                bar.set_length(total);
+            }
+        }
+        // An engine may count more than it said there would be.
+        bar.set_position(total.map_or(current, |total| current.min(total)));
+    }
+
+    fn finished(
+        &mut self,
+        id: StepId,
+        outcome: &Outcome,
+        time: std::time::Duration,
+    ) -> io::Result<()> {
+        if let Some(bar) = self.drawn.remove(&id) {
+            bar.finish_and_clear();
+            self.bars.remove(&bar);
+        }
+        let Some(step) = self.steps.finish(id) else {
+            return Ok(());
+        };
+        let mark = match outcome {
+            Outcome::Done | Outcome::Cached => "✓",
+            Outcome::Skipped(_) | Outcome::Cancelled => "-",
+            Outcome::Warned(_) => "!",
+            Outcome::Failed(_) => "✗",
+        };
+        let indent = "  ".repeat(step.depth);
+        let word = match outcome_words(outcome) {
+            ("ok", _) => String::new(),
+            (word, None) => format!(" {word}"),
+            (word, Some(why)) => format!(" {word}: {why}"),
+        };
+        self.bars.println(format!(
+            "{indent}{mark} {} {}{word}",
+            step.name,
+            elapsed(time)
+        ))
+    }
+}
+
+impl Reporter for Terminal {
+    fn event(&mut self, event: &Event) -> io::Result<()> {
+        match event {
+            Event::StepStarted { step, parent, name } => {
+                self.started(*step, *parent, name);
+                Ok(())
+            }
+            Event::StepProgress {
+                step,
+                current,
+                total,
+                unit,
+            } => {
+                self.progress(*step, *current, *total, *unit);
+                Ok(())
+            }
+            Event::StepLog { line, .. } => self.bars.println(line),
+            Event::StepFinished {
+                step,
+                outcome,
+                elapsed,
+            } => self.finished(*step, outcome, *elapsed),
+            Event::Note(text) => self.bars.println(text),
+            Event::Warning(text) => self.bars.println(format!("! {text}")),
+        }
+    }
+
+    fn tick(&mut self) -> io::Result<()> {
+        for bar in self.drawn.values() {
+            bar.tick();
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        self.drawn.clear();
+        self.bars.clear()
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template)
+        .expect("the templates in this file are valid")
+        .progress_chars("=> ")
+}
