@@ -1,11 +1,12 @@
 //! What a verb needs of the process: flags, environment, output. The only reader of the three.
 
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 
-use super::globals::{Color, Globals, ProgressStyle};
+use super::globals::{Globals, ProgressStyle};
 use super::output::Output;
 use crate::diagnostic::Diagnostic;
+use crate::engine::docker::EndpointFlags;
 use crate::facts::Environment;
 use crate::manifest;
 use crate::report::Progress;
@@ -57,6 +58,25 @@ impl Context {
         Ok((found, shown))
     }
 
+    /// What the command line says about the engine.
+    pub(super) fn endpoint(&self) -> EndpointFlags {
+        EndpointFlags {
+            host: self.globals.host.clone(),
+            context: self.globals.context.clone(),
+        }
+    }
+
+    /// Runs what waits for engines and disks.
+    pub(super) fn block_on<F: Future>(future: F) -> io::Result<F::Output> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()?;
+        let value = runtime.block_on(future);
+        // A disk that hangs holds its thread for ever; nobody waits for that.
+        runtime.shutdown_background();
+        Ok(value)
+    }
+
     /// How progress is shown.
     pub(super) fn progress(&self) -> Progress {
         match self.globals.progress {
@@ -73,18 +93,6 @@ impl Context {
                 } else {
                     Progress::Plain
                 }
-            }
-        }
-    }
-
-    /// Whether text for stdout may be styled.
-    pub(super) fn is_styled(&self) -> bool {
-        match self.globals.color {
-            Color::Always => true,
-            Color::Never => false,
-            Color::Auto => {
-                std::io::stdout().is_terminal()
-                    && self.environment.get_non_empty("NO_COLOR").is_none()
             }
         }
     }

@@ -15,6 +15,12 @@ pub(super) struct Globals {
     /// Work in this folder
     #[arg(short = 'C', long, global = true, value_name = "DIR")]
     pub(super) directory: Option<PathBuf>,
+    /// The engine: unix:///…, tcp://…, ssh://…; else `DOCKER_HOST`, docker's context, its socket
+    #[arg(short = 'H', long, global = true, value_name = "ADDRESS")]
+    pub(super) host: Option<String>,
+    /// The docker context that says where the engine is
+    #[arg(long, global = true, value_name = "NAME", conflicts_with = "host")]
+    pub(super) context: Option<String>,
     /// How results are written to stdout
     #[arg(
         long,

@@ -5,6 +5,7 @@
 
 mod completions;
 mod context;
+mod doctor;
 mod globals;
 mod man;
 mod output;
@@ -39,6 +40,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    Doctor(doctor::DoctorArgs),
     Validate(validate::ValidateArgs),
     Schema(schema::SchemaArgs),
     Completions(completions::CompletionsArgs),
@@ -80,6 +82,7 @@ pub fn main() -> ExitCode {
 
 fn exec(verb: Verb, context: &mut Context) -> Ending {
     match verb {
+        Verb::Doctor(args) => doctor::exec(&args, context),
         Verb::Validate(args) => validate::exec(&args, context),
         Verb::Schema(args) => schema::exec(&args, context),
         Verb::Completions(args) => completions::exec(&args, context),

@@ -1,5 +1,8 @@
 //! What decisions may know of the world, captured once and passed as values.
 
+mod engine;
 mod environment;
+pub mod host;
 
+pub use engine::EngineFacts;
 pub use environment::Environment;

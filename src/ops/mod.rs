@@ -1,3 +1,4 @@
 //! One file per operation: what a verb does, with no clap, no bollard, no printing.
 
+pub mod doctor;
 pub mod validate;

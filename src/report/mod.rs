@@ -3,6 +3,7 @@
 //! Everything here returns text or writes to a writer that it is given; [`crate::cli`] decides
 //! which.
 
+mod diagnosis;
 pub mod diagnostics;
 mod json;
 mod plain;
@@ -19,6 +20,7 @@ use tokio::task::JoinHandle;
 
 use crate::event::Event;
 
+pub use diagnosis::{diagnosis_human, diagnosis_json};
 pub use json::Json;
 pub use plain::Plain;
 pub use terminal::Terminal;

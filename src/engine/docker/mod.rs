@@ -1,1 +1,15 @@
 //! The Docker Engine (and Podman's socket). The only place that names bollard.
+//!
+//! [`endpoint`] decides where the engine is, as docker's own client decides it; `transport` gets
+//! there; [`client`] talks to it.
+
+pub mod client;
+pub mod config;
+pub mod endpoint;
+mod error;
+mod transport;
+
+pub use client::DockerEngine;
+pub use config::DockerConfig;
+pub use endpoint::{Address, Endpoint, EndpointFlags, Origin};
+pub use error::EngineError;

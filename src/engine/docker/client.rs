@@ -1,0 +1,216 @@
+//! Talking to the engine.
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bollard::{API_DEFAULT_VERSION, Docker};
+use http_body_util::Empty;
+use hyper::body::Bytes;
+use hyper::{Request, StatusCode, header};
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
+
+use super::endpoint::{Address, Endpoint};
+use super::error::EngineError;
+use super::transport::Connector;
+use crate::facts::EngineFacts;
+
+/// The oldest API that jobctl speaks: Docker Engine 20.10's.
+const MINIMUM_API: (usize, usize) = (1, 41);
+/// The same as a text.
+const MINIMUM_API_TEXT: &str = "1.41";
+
+/// How long things may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Deadlines {
+    /// To open a connection.
+    pub connect: Duration,
+    /// From a request to its whole answer, where the answer is short.
+    pub call: Duration,
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(5),
+            call: Duration::from_secs(30),
+        }
+    }
+}
+
+/// A Docker Engine that has answered.
+#[derive(Debug, Clone)]
+pub struct DockerEngine {
+    docker: Docker,
+    connector: Connector,
+    endpoint: Endpoint,
+    deadlines: Deadlines,
+}
+
+impl DockerEngine {
+    /// Connects to an engine, and agrees with it on a version of the API. `ssh` is the program for
+    /// endpoints that need it, as found in `PATH`.
+    ///
+    /// # Errors
+    ///
+    /// The engine can't be reached, does not answer in time, or is too old.
+    pub async fn connect(
+        endpoint: Endpoint,
+        ssh: Option<PathBuf>,
+        deadlines: Deadlines,
+    ) -> Result<Self, EngineError> {
+        let connector = Connector::new(endpoint.address.clone(), deadlines.connect, ssh);
+        let client = Client::builder(TokioExecutor::new())
+            // The engine closes idle connections when it likes; a small pool is refreshed quickly.
+            .pool_idle_timeout(Duration::from_secs(10))
+            .build(connector.clone());
+        let docker = Docker::connect_with_custom_transport(
+            move |request| {
+                let answer = client.request(request);
+                async move { answer.await.map_err(bollard::errors::Error::from) }
+            },
+            Some("http://docker"),
+            // Our own deadlines hold; bollard's would cut long uploads.
+            u64::from(u32::MAX),
+            API_DEFAULT_VERSION,
+        )
+        .map_err(|error| EngineError::of_bollard(&error, &endpoint.address))?;
+        let mut engine = Self {
+            docker,
+            connector,
+            endpoint,
+            deadlines,
+        };
+        engine.docker = engine
+            .call(engine.docker.clone().negotiate_version())
+            .await?;
+        let version = engine.docker.client_version();
+        if (version.major_version, version.minor_version) < MINIMUM_API {
+            return Err(EngineError::TooOld {
+                version: format!("{}.{}", version.major_version, version.minor_version),
+                minimum: MINIMUM_API_TEXT,
+            });
+        }
+        Ok(engine)
+    }
+
+    /// Where the engine is.
+    #[must_use]
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// Awaits an answer, but not for ever.
+    async fn call<T>(
+        &self,
+        answer: impl Future<Output = Result<T, bollard::errors::Error>>,
+    ) -> Result<T, EngineError> {
+        let address = &self.endpoint.address;
+        match tokio::time::timeout(self.deadlines.call, answer).await {
+            Ok(answer) => answer.map_err(|error| EngineError::of_bollard(&error, address)),
+            Err(_) => Err(self.hung()),
+        }
+    }
+
+    fn hung(&self) -> EngineError {
+        EngineError::Hung {
+            address: self.endpoint.address.to_string(),
+            waited: self.deadlines.call,
+        }
+    }
+
+    /// What the engine says of itself.
+    ///
+    /// # Errors
+    ///
+    /// The engine stopped answering.
+    pub async fn facts(&self) -> Result<EngineFacts, EngineError> {
+        let (version, info, has_buildkit) = tokio::try_join!(
+            self.call(self.docker.version()),
+            self.call(self.docker.info()),
+            self.has_buildkit(),
+        )?;
+        let components = version.components.unwrap_or_default();
+        let security = info.security_options.unwrap_or_default();
+        let mut security: Vec<_> = security
+            .iter()
+            .filter_map(|option| option.strip_prefix("name="))
+            .filter_map(|option| option.split(',').next())
+            .map(str::to_owned)
+            .collect();
+        security.sort();
+        let mut runtimes: Vec<_> = info.runtimes.unwrap_or_default().into_keys().collect();
+        runtimes.sort();
+        let init = info.init_commit.and_then(|commit| commit.id);
+        let paths = |paths: Vec<String>| paths.into_iter().map(PathBuf::from).collect();
+        Ok(EngineFacts {
+            version: version.version.unwrap_or_default(),
+            api_version: version.api_version.unwrap_or_default(),
+            is_podman: components
+                .iter()
+                .any(|component| component.name.contains("Podman")),
+            has_buildkit,
+            platform: format!(
+                "{}/{}",
+                info.os_type.unwrap_or_default(),
+                info.architecture.unwrap_or_default()
+            ),
+            root_dir: info
+                .docker_root_dir
+                .filter(|path| !path.is_empty())
+                .map(PathBuf::from),
+            storage_driver: info.driver.unwrap_or_default(),
+            cgroup_version: info
+                .cgroup_version
+                .and_then(|version| version.to_string().parse().ok()),
+            can_limit_memory: info.memory_limit.unwrap_or(false),
+            runtimes,
+            cdi_spec_dirs: paths(info.cdi_spec_dirs.unwrap_or_default()),
+            security,
+            // An engine that misses the program says "N/A" for its version; Podman says nothing.
+            has_init: init.is_none_or(|version| version != "N/A"),
+            time: info.system_time.and_then(|time| time.parse().ok()),
+        })
+    }
+
+    /// Whether the engine has BuildKit: it then opens a session. A header of `/_ping` would say so
+    /// too, but 20.10, which has BuildKit, does not send it.
+    async fn has_buildkit(&self) -> Result<bool, EngineError> {
+        let address = &self.endpoint.address;
+        let asking = async {
+            let pipe = self
+                .connector
+                .connect()
+                .await
+                .map_err(|error| EngineError::of_chain(&error, address))?;
+            let broken = |error: hyper::Error| EngineError::of_chain(&error, address);
+            let (mut sender, connection) = hyper::client::conn::http1::handshake(pipe)
+                .await
+                .map_err(broken)?;
+            let connection = tokio::spawn(connection.with_upgrades());
+            let request = Request::post("/session")
+                .header(header::HOST, "docker")
+                .header(header::CONNECTION, "Upgrade")
+                .header(header::UPGRADE, "h2c")
+                .header("X-Docker-Expose-Session-Uuid", "jobctl-probe")
+                .header("X-Docker-Expose-Session-Name", "jobctl-probe")
+                .body(Empty::<Bytes>::new())
+                .expect("the request is valid");
+            let status = sender.send_request(request).await.map_err(broken)?.status();
+            // The session ends with its connection.
+            connection.abort();
+            Ok(status == StatusCode::SWITCHING_PROTOCOLS)
+        };
+        match tokio::time::timeout(self.deadlines.call, asking).await {
+            Ok(answer) => answer,
+            Err(_) => Err(self.hung()),
+        }
+    }
+
+    /// Whether the engine is on this machine, as far as its address tells.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        matches!(self.endpoint.address, Address::Unix(_))
+    }
+}

@@ -1,0 +1,166 @@
+//! docker's own configuration: `config.json` and contexts.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
+
+use crate::facts::Environment;
+
+/// What jobctl needs of docker's `config.json` (`$DOCKER_CONFIG`, else `~/.docker`).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DockerConfig {
+    /// The folder that it is in; nothing if there is neither `DOCKER_CONFIG` nor a home.
+    pub folder: Option<PathBuf>,
+    /// The context that is used if nothing else says so.
+    pub current_context: Option<String>,
+    /// The helper that keeps all credentials: `NAME` of `docker-credential-NAME`.
+    pub credentials_store: Option<String>,
+    /// Helpers for single registries, by the registry's host.
+    pub credential_helpers: BTreeMap<String, String>,
+}
+
+/// `config.json` as it is written; keys that jobctl does not use are docker's business.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct File {
+    #[serde(default)]
+    current_context: String,
+    #[serde(default)]
+    creds_store: String,
+    #[serde(default)]
+    cred_helpers: BTreeMap<String, String>,
+}
+
+/// Why docker's configuration can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file is there, but can't be read.
+    #[error("can't read `{}`: {source}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file is not what docker writes.
+    #[error("`{}` is not valid: line {line}, column {column}", path.display())]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// The column, from 1.
+        column: usize,
+    },
+}
+
+impl ConfigError {
+    /// How to mend it.
+    #[must_use]
+    pub fn help(&self) -> String {
+        match self {
+            Self::Unreadable { path, .. } => {
+                format!(
+                    "make it readable: `sudo chown \"$USER\" {}`",
+                    path.display()
+                )
+            }
+            Self::Invalid { path, .. } => format!(
+                "mend the JSON, or move it away and log in again: `mv {0} {0}.old`",
+                path.display()
+            ),
+        }
+    }
+}
+
+impl DockerConfig {
+    /// Reads `config.json`; one that is not there is empty.
+    ///
+    /// # Errors
+    ///
+    /// The file can't be read, or is not valid. Its content, which holds credentials, is never part
+    /// of the error.
+    pub fn read(environment: &Environment) -> Result<Self, ConfigError> {
+        let Some(folder) = folder(environment) else {
+            return Ok(Self::default());
+        };
+        let file: File = read_json(&folder.join("config.json"))?.unwrap_or_else(|| File {
+            current_context: String::new(),
+            creds_store: String::new(),
+            cred_helpers: BTreeMap::new(),
+        });
+        let non_empty = |text: String| (!text.is_empty()).then_some(text);
+        Ok(Self {
+            folder: Some(folder),
+            current_context: non_empty(file.current_context),
+            credentials_store: non_empty(file.creds_store),
+            credential_helpers: file.cred_helpers,
+        })
+    }
+
+    /// The file of a context and the folder of its keys.
+    pub(super) fn context_paths(&self, name: &str) -> Option<(PathBuf, PathBuf)> {
+        let contexts = self.folder.as_ref()?.join("contexts");
+        let digest = Sha256::digest(name);
+        let id = format!("{digest:x}");
+        Some((
+            contexts.join("meta").join(&id).join("meta.json"),
+            contexts.join("tls").join(&id).join("docker"),
+        ))
+    }
+
+    /// The names of all contexts, sorted; those that can't be read are left out.
+    #[must_use]
+    pub fn context_names(&self) -> Vec<String> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct Meta {
+            name: String,
+        }
+        let folder = self
+            .folder
+            .as_ref()
+            .map(|folder| folder.join("contexts/meta"));
+        let entries = folder.and_then(|folder| std::fs::read_dir(folder).ok());
+        let mut names: Vec<_> = entries
+            .into_iter()
+            .flatten()
+            .filter_map(|entry| read_json(&entry.ok()?.path().join("meta.json")).ok()?)
+            .map(|meta: Meta| meta.name)
+            .collect();
+        names.push("default".to_owned());
+        names.sort();
+        names
+    }
+}
+
+/// docker's configuration folder.
+pub(super) fn folder(environment: &Environment) -> Option<PathBuf> {
+    environment
+        .path("DOCKER_CONFIG")
+        .or_else(|| Some(environment.home()?.join(".docker")))
+}
+
+/// A JSON file, or nothing if it is not there.
+pub(super) fn read_json<T: serde::de::DeserializeOwned>(
+    path: &Path,
+) -> Result<Option<T>, ConfigError> {
+    let text = match std::fs::read(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => {
+            let path = path.to_owned();
+            return Err(ConfigError::Unreadable { path, source });
+        }
+    };
+    serde_json::from_slice(&text)
+        .map(Some)
+        .map_err(|error| ConfigError::Invalid {
+            path: path.to_owned(),
+            line: error.line(),
+            column: error.column(),
+        })
+}

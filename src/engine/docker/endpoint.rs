@@ -1,0 +1,642 @@
+//! Where the engine is: `--host`, `--context`, variables, contexts, in docker's own order.
+//!
+//! The order is that of docker/cli's code (`cli/command/cli.go`), in which `DOCKER_HOST` comes
+//! before `DOCKER_CONTEXT`: `--context`, `--host`, `DOCKER_HOST`, `DOCKER_CONTEXT`, the current
+//! context of `config.json`, the default socket.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::config::{self, ConfigError, DockerConfig};
+use crate::facts::Environment;
+
+/// Where docker's engine listens if nothing else is said.
+pub const DEFAULT_SOCKET: &str = "/var/run/docker.sock";
+
+/// What the command line says about the engine.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EndpointFlags {
+    /// `--host`
+    pub host: Option<String>,
+    /// `--context`
+    pub context: Option<String>,
+}
+
+/// An engine's place, and who said so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Where it is.
+    pub address: Address,
+    /// Who said so.
+    pub origin: Origin,
+    /// The context that is not used because `DOCKER_HOST` is set.
+    pub overridden: Option<String>,
+}
+
+/// Where an engine is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Address {
+    /// A socket on this machine.
+    Unix(PathBuf),
+    /// A port, in clear or with TLS.
+    Tcp {
+        /// Name or address; an IPv6 address without brackets.
+        host: String,
+        /// The port.
+        port: u16,
+        /// Nothing: in clear.
+        tls: Option<Tls>,
+    },
+    /// A machine that is reached by OpenSSH, and has docker's client.
+    Ssh(SshTarget),
+}
+
+/// Files for TLS. Certificate and key are for engines that want to know their clients.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tls {
+    /// The authority that the engine's certificate must come from; the system's if not given.
+    pub authority: Option<PathBuf>,
+    /// The client's certificate and key.
+    pub identity: Option<(PathBuf, PathBuf)>,
+    /// Whether the engine's certificate is checked at all.
+    pub is_verified: bool,
+}
+
+/// A machine as OpenSSH names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SshTarget {
+    /// The user, if not OpenSSH's choice.
+    pub user: Option<String>,
+    /// The machine, or an alias of OpenSSH's configuration.
+    pub host: String,
+    /// The port, if not OpenSSH's choice.
+    pub port: Option<u16>,
+    /// The socket on that machine, if not docker's choice.
+    pub socket: Option<String>,
+}
+
+/// Who said where the engine is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// `--context NAME`
+    ContextFlag(String),
+    /// `--host`
+    HostFlag,
+    /// `DOCKER_HOST`
+    HostVariable,
+    /// `DOCKER_CONTEXT=NAME`
+    ContextVariable(String),
+    /// The current context of `config.json`.
+    CurrentContext(String),
+    /// Nobody.
+    Default,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ContextFlag(name) => write!(f, "`--context {name}`"),
+            Self::HostFlag => f.write_str("`--host`"),
+            Self::HostVariable => f.write_str("`DOCKER_HOST`"),
+            Self::ContextVariable(name) => write!(f, "`DOCKER_CONTEXT={name}`"),
+            Self::CurrentContext(name) => write!(f, "docker's current context `{name}`"),
+            Self::Default => f.write_str("docker's default"),
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    /// As `DOCKER_HOST` has it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unix(path) => write!(f, "unix://{}", path.display()),
+            Self::Tcp { host, port, .. } if host.contains(':') => {
+                write!(f, "tcp://[{host}]:{port}")
+            }
+            Self::Tcp { host, port, .. } => write!(f, "tcp://{host}:{port}"),
+            Self::Ssh(target) => {
+                f.write_str("ssh://")?;
+                if let Some(user) = &target.user {
+                    write!(f, "{user}@")?;
+                }
+                f.write_str(&target.host)?;
+                if let Some(port) = target.port {
+                    write!(f, ":{port}")?;
+                }
+                f.write_str(target.socket.as_deref().unwrap_or_default())
+            }
+        }
+    }
+}
+
+/// Why it can't be told where the engine is.
+#[derive(Debug, thiserror::Error)]
+pub enum EndpointError {
+    /// Both flags are given.
+    #[error("`--host` and `--context` are both given")]
+    Conflict,
+    /// No context has this name.
+    #[error("the context `{name}` that {origin} names does not exist")]
+    UnknownContext {
+        /// The name.
+        name: String,
+        /// Who named it.
+        origin: String,
+        /// The contexts that exist.
+        known: Vec<String>,
+    },
+    /// The context has no place for docker.
+    #[error("the context `{name}` does not say where a Docker Engine is")]
+    EmptyContext {
+        /// The name.
+        name: String,
+    },
+    /// The address is not one.
+    #[error("{origin} is not an engine's address: {reason}")]
+    BadAddress {
+        /// Who gave it.
+        origin: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// docker's configuration can't be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+}
+
+impl EndpointError {
+    /// How to mend it.
+    #[must_use]
+    pub fn help(&self) -> String {
+        match self {
+            Self::Conflict => "keep one of the two".to_owned(),
+            Self::UnknownContext { known, .. } => {
+                format!(
+                    "use one of: {}; or make it: `docker context create NAME`",
+                    known.join(", ")
+                )
+            }
+            Self::EmptyContext { name } => format!("look at it: `docker context inspect {name}`"),
+            Self::BadAddress { .. } => "write `unix:///var/run/docker.sock`, `tcp://host:2376` or \
+                                        `ssh://user@host`"
+                .to_owned(),
+            Self::Config(error) => error.help(),
+        }
+    }
+}
+
+/// Decides where the engine is.
+///
+/// # Errors
+///
+/// The flags contradict each other, a context does not exist, an address is none, or docker's
+/// configuration can't be read.
+pub fn resolve(
+    flags: &EndpointFlags,
+    environment: &Environment,
+    config: &DockerConfig,
+) -> Result<Endpoint, EndpointError> {
+    let host_variable = environment.get_non_empty("DOCKER_HOST");
+    let context_variable = environment.get_non_empty("DOCKER_CONTEXT");
+    let current = context_variable.or(config.current_context.as_deref());
+    match (&flags.context, &flags.host) {
+        (Some(_), Some(_)) => Err(EndpointError::Conflict),
+        (Some(name), None) => {
+            of_context(name, Origin::ContextFlag(name.clone()), environment, config)
+        }
+        (None, Some(host)) => of_host(host, Origin::HostFlag, environment),
+        (None, None) => match (host_variable, current) {
+            (Some(host), overridden) => Ok(Endpoint {
+                overridden: overridden
+                    .filter(|name| *name != "default")
+                    .map(str::to_owned),
+                ..of_host(host, Origin::HostVariable, environment)?
+            }),
+            (None, Some(name)) if context_variable.is_some() => of_context(
+                name,
+                Origin::ContextVariable(name.to_owned()),
+                environment,
+                config,
+            ),
+            (None, Some(name)) => of_context(
+                name,
+                Origin::CurrentContext(name.to_owned()),
+                environment,
+                config,
+            ),
+            (None, None) => Ok(default_endpoint(Origin::Default)),
+        },
+    }
+}
+
+fn default_endpoint(origin: Origin) -> Endpoint {
+    Endpoint {
+        address: Address::Unix(PathBuf::from(DEFAULT_SOCKET)),
+        origin,
+        overridden: None,
+    }
+}
+
+fn of_host(
+    host: &str,
+    origin: Origin,
+    environment: &Environment,
+) -> Result<Endpoint, EndpointError> {
+    let address = parse(host, variables_tls(environment)).map_err(|reason| {
+        let origin = origin.to_string();
+        EndpointError::BadAddress { origin, reason }
+    })?;
+    Ok(Endpoint {
+        address,
+        origin,
+        overridden: None,
+    })
+}
+
+/// What a context's `meta.json` says about docker.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct ContextMeta {
+    #[serde(default)]
+    endpoints: ContextEndpoints,
+}
+
+#[derive(Default, Deserialize)]
+struct ContextEndpoints {
+    docker: Option<ContextEndpoint>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct ContextEndpoint {
+    #[serde(default)]
+    host: String,
+    #[serde(default, rename = "SkipTLSVerify")]
+    skip_tls_verify: bool,
+}
+
+fn of_context(
+    name: &str,
+    origin: Origin,
+    environment: &Environment,
+    config: &DockerConfig,
+) -> Result<Endpoint, EndpointError> {
+    if name == "default" {
+        // The context `default` is whatever the variables say.
+        return match environment.get_non_empty("DOCKER_HOST") {
+            Some(host) => of_host(host, Origin::HostVariable, environment),
+            None => Ok(default_endpoint(origin)),
+        };
+    }
+    let unknown = || EndpointError::UnknownContext {
+        name: name.to_owned(),
+        origin: origin.to_string(),
+        known: config.context_names(),
+    };
+    let (meta, keys) = config.context_paths(name).ok_or_else(unknown)?;
+    let meta: ContextMeta = config::read_json(&meta)?.ok_or_else(unknown)?;
+    let endpoint = meta
+        .endpoints
+        .docker
+        .filter(|endpoint| !endpoint.host.is_empty());
+    let Some(endpoint) = endpoint else {
+        let name = name.to_owned();
+        return Err(EndpointError::EmptyContext { name });
+    };
+    let tls = keys
+        .is_dir()
+        .then(|| Tls::in_folder(&keys, !endpoint.skip_tls_verify));
+    let address = parse(&endpoint.host, tls).map_err(|reason| EndpointError::BadAddress {
+        origin: format!("the context `{name}`"),
+        reason,
+    })?;
+    Ok(Endpoint {
+        address,
+        origin,
+        overridden: None,
+    })
+}
+
+impl Tls {
+    /// The files of a folder by docker's names, those that are there.
+    fn in_folder(folder: &Path, is_verified: bool) -> Self {
+        let file = |name: &str| Some(folder.join(name)).filter(|path| path.exists());
+        Self {
+            authority: file("ca.pem"),
+            identity: file("cert.pem").zip(file("key.pem")),
+            is_verified,
+        }
+    }
+}
+
+/// TLS as the variables ask for it: `DOCKER_TLS_VERIFY`, or `DOCKER_TLS` for TLS without a check;
+/// set to anything but the empty text they count.
+fn variables_tls(environment: &Environment) -> Option<Tls> {
+    let is_verified = environment.get_non_empty("DOCKER_TLS_VERIFY").is_some();
+    if !is_verified && environment.get_non_empty("DOCKER_TLS").is_none() {
+        return None;
+    }
+    let folder = environment
+        .path("DOCKER_CERT_PATH")
+        .or_else(|| config::folder(environment))?;
+    Some(Tls::in_folder(&folder, is_verified))
+}
+
+/// Reads an address as docker's `--host` does; `tls` is for TCP.
+fn parse(text: &str, tls: Option<Tls>) -> Result<Address, &'static str> {
+    let (scheme, rest) = text.split_once("://").unwrap_or(("tcp", text));
+    match scheme {
+        "unix" if rest.is_empty() => Ok(Address::Unix(PathBuf::from(DEFAULT_SOCKET))),
+        "unix" => Ok(Address::Unix(PathBuf::from(rest))),
+        "tcp" => {
+            let default_port = if tls.is_some() { 2376 } else { 2375 };
+            let (host, port) = host_and_port(rest.trim_end_matches('/'))?;
+            Ok(Address::Tcp {
+                host: if host.is_empty() {
+                    "127.0.0.1".to_owned()
+                } else {
+                    host.to_owned()
+                },
+                port: port.unwrap_or(default_port),
+                tls,
+            })
+        }
+        "ssh" => ssh(rest).map(Address::Ssh),
+        "http" | "https" => Err("docker writes `tcp://`, with TLS if DOCKER_TLS_VERIFY is set"),
+        "npipe" => Err("named pipes are for Windows"),
+        "fd" => Err("`fd://` is for the engine itself"),
+        _ => Err("the scheme is not known"),
+    }
+}
+
+fn host_and_port(text: &str) -> Result<(&str, Option<u16>), &'static str> {
+    if text.contains('/') {
+        return Err("an address has no path");
+    }
+    if let Some(rest) = text.strip_prefix('[') {
+        let (host, rest) = rest.split_once(']').ok_or("a bracket is not closed")?;
+        return match rest.strip_prefix(':') {
+            Some(port) => Ok((host, Some(parse_port(port)?))),
+            None if rest.is_empty() => Ok((host, None)),
+            None => Err("a bracket is followed by something else than a port"),
+        };
+    }
+    match text.rsplit_once(':') {
+        Some((host, _)) if host.contains(':') => Err("an IPv6 address needs brackets"),
+        Some((host, port)) => Ok((host, Some(parse_port(port)?))),
+        None => Ok((text, None)),
+    }
+}
+
+fn parse_port(text: &str) -> Result<u16, &'static str> {
+    text.parse()
+        .map_err(|_| "the port is not a number up to 65535")
+}
+
+fn ssh(text: &str) -> Result<SshTarget, &'static str> {
+    let (authority, socket) = match text.find('/') {
+        Some(slash) => (&text[..slash], &text[slash..]),
+        None => (text, ""),
+    };
+    let (user, place) = match authority.rsplit_once('@') {
+        Some((user, place)) => (Some(user), place),
+        None => (None, authority),
+    };
+    if user.is_some_and(|user| user.contains(':')) {
+        return Err("a password can't be part of it; use a key");
+    }
+    let (host, port) = host_and_port(place)?;
+    // OpenSSH would take a name that begins with a dash for a flag.
+    if host.is_empty() || host.starts_with('-') || user.is_some_and(|user| user.starts_with('-')) {
+        return Err("the machine's name is missing");
+    }
+    Ok(SshTarget {
+        user: user.map(str::to_owned),
+        host: host.to_owned(),
+        port,
+        socket: (socket.len() > 1).then(|| socket.to_owned()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::{Endpoint, EndpointError, EndpointFlags, resolve};
+    use crate::engine::docker::DockerConfig;
+    use crate::facts::Environment;
+
+    /// A configuration folder with the contexts `one` and `two`, the current one being as given.
+    fn configured(folder: &Path, current: Option<&str>) -> DockerConfig {
+        let config = DockerConfig {
+            folder: Some(folder.to_owned()),
+            current_context: current.map(str::to_owned),
+            ..DockerConfig::default()
+        };
+        for name in ["one", "two"] {
+            let (meta, _) = config.context_paths(name).unwrap();
+            std::fs::create_dir_all(meta.parent().unwrap()).unwrap();
+            let text = format!(
+                r#"{{"Name":"{name}","Metadata":{{}},"Endpoints":{{"docker":{{"Host":"unix:///{name}.sock","SkipTLSVerify":false}}}}}}"#
+            );
+            std::fs::write(meta, text).unwrap();
+        }
+        config
+    }
+
+    fn resolved(
+        (host, context): (&str, &str),
+        variables: &[(&str, &str)],
+        config: &DockerConfig,
+    ) -> Result<Endpoint, EndpointError> {
+        let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        let flags = EndpointFlags {
+            host: some(host),
+            context: some(context),
+        };
+        let variables = variables.iter().map(|(name, value)| (*name, *value));
+        resolve(&flags, &Environment::new(variables, "/"), config)
+    }
+
+    #[test]
+    fn the_order_is_that_of_dockers_client() {
+        let folder = tempfile::tempdir().unwrap();
+        let plain = configured(folder.path(), None);
+        let current = configured(folder.path(), Some("two"));
+        let host = ("DOCKER_HOST", "unix:///env.sock");
+        let context = ("DOCKER_CONTEXT", "one");
+        for (flags, variables, config, address, origin) in [
+            (
+                ("", ""),
+                &[][..],
+                &plain,
+                "unix:///var/run/docker.sock",
+                "docker's default",
+            ),
+            (
+                ("", ""),
+                &[],
+                &current,
+                "unix:///two.sock",
+                "docker's current context `two`",
+            ),
+            (
+                ("", ""),
+                &[context],
+                &current,
+                "unix:///one.sock",
+                "`DOCKER_CONTEXT=one`",
+            ),
+            (
+                ("", ""),
+                &[host, context],
+                &current,
+                "unix:///env.sock",
+                "`DOCKER_HOST`",
+            ),
+            (
+                ("unix:///flag.sock", ""),
+                &[host, context],
+                &current,
+                "unix:///flag.sock",
+                "`--host`",
+            ),
+            (
+                ("", "two"),
+                &[host, context],
+                &plain,
+                "unix:///two.sock",
+                "`--context two`",
+            ),
+            (
+                ("", "default"),
+                &[host],
+                &current,
+                "unix:///env.sock",
+                "`DOCKER_HOST`",
+            ),
+            (
+                ("", "default"),
+                &[],
+                &current,
+                "unix:///var/run/docker.sock",
+                "`--context default`",
+            ),
+            (
+                ("", ""),
+                &[("DOCKER_CONTEXT", "default")],
+                &current,
+                "unix:///var/run/docker.sock",
+                "`DOCKER_CONTEXT=default`",
+            ),
+            (
+                ("", ""),
+                &[("DOCKER_HOST", "")],
+                &plain,
+                "unix:///var/run/docker.sock",
+                "docker's default",
+            ),
+        ] {
+            let endpoint = resolved(flags, variables, config).unwrap();
+            assert_eq!(
+                endpoint.address.to_string(),
+                address,
+                "{flags:?} {variables:?}"
+            );
+            assert_eq!(
+                endpoint.origin.to_string(),
+                origin,
+                "{flags:?} {variables:?}"
+            );
+        }
+        let both = resolved(("", ""), &[host, context], &plain).unwrap();
+        assert_eq!(both.overridden.as_deref(), Some("one"));
+    }
+
+    #[test]
+    fn what_contradicts_itself_or_does_not_exist_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = configured(folder.path(), None);
+        let error = resolved(("unix:///a", "one"), &[], &config).unwrap_err();
+        assert_eq!(error.to_string(), "`--host` and `--context` are both given");
+        let error = resolved(("", "three"), &[], &config).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the context `three` that `--context three` names does not exist"
+        );
+        assert_eq!(
+            error.help(),
+            "use one of: default, one, two; or make it: `docker context create NAME`"
+        );
+    }
+
+    #[test]
+    fn addresses_are_read_as_docker_reads_them() {
+        let config = DockerConfig::default();
+        for (text, expected) in [
+            ("unix:///a/b.sock", Ok("unix:///a/b.sock")),
+            ("unix://", Ok("unix:///var/run/docker.sock")),
+            ("tcp://host:1234", Ok("tcp://host:1234")),
+            ("tcp://host", Ok("tcp://host:2375")),
+            ("tcp://:1234", Ok("tcp://127.0.0.1:1234")),
+            ("tcp://[::1]:1234", Ok("tcp://[::1]:1234")),
+            ("host:1234", Ok("tcp://host:1234")),
+            ("ssh://host", Ok("ssh://host")),
+            (
+                "ssh://me@host:22/run/docker.sock",
+                Ok("ssh://me@host:22/run/docker.sock"),
+            ),
+            ("tcp://::1:1234", Err("an IPv6 address needs brackets")),
+            (
+                "tcp://host:http",
+                Err("the port is not a number up to 65535"),
+            ),
+            ("tcp://host/path", Err("an address has no path")),
+            (
+                "ssh://me:secret@host",
+                Err("a password can't be part of it; use a key"),
+            ),
+            (
+                "ssh://-oProxyCommand=x",
+                Err("the machine's name is missing"),
+            ),
+            ("ssh://", Err("the machine's name is missing")),
+            ("npipe:////./pipe/x", Err("named pipes are for Windows")),
+            ("ftp://host", Err("the scheme is not known")),
+        ] {
+            let endpoint = resolved((text, ""), &[], &config);
+            let address = endpoint.map(|endpoint| endpoint.address.to_string());
+            match (address, expected) {
+                (Ok(address), Ok(expected)) => assert_eq!(address, expected, "{text}"),
+                (Err(EndpointError::BadAddress { reason, .. }), Err(expected)) => {
+                    assert_eq!(reason, expected, "{text}");
+                }
+                (address, _) => panic!("{text}: {address:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn tls_is_asked_for_by_variables_or_by_a_contexts_keys() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("ca.pem"), "").unwrap();
+        let path = folder.path().to_str().unwrap();
+        let config = DockerConfig::default();
+        let variables = [("DOCKER_TLS_VERIFY", "1"), ("DOCKER_CERT_PATH", path)];
+        let endpoint = resolved(("tcp://host", ""), &variables, &config).unwrap();
+        let super::Address::Tcp {
+            port,
+            tls: Some(tls),
+            ..
+        } = endpoint.address
+        else {
+            panic!("it has TLS");
+        };
+        assert_eq!((port, tls.is_verified, tls.identity), (2376, true, None));
+        assert_eq!(tls.authority, Some(folder.path().join("ca.pem")));
+        let endpoint = resolved(("tcp://host", ""), &[("DOCKER_TLS_VERIFY", "")], &config).unwrap();
+        assert_eq!(endpoint.address.to_string(), "tcp://host:2375");
+    }
+}
