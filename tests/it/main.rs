@@ -5,6 +5,9 @@
     reason = "tests read their own environment"
 )]
 
+mod doctor;
+mod engine_connection;
 mod manifest;
 mod schema;
+mod support;
 mod typos;

@@ -178,6 +178,7 @@ impl DockerEngine {
     /// too, but 20.10, which has BuildKit, does not send it.
     async fn has_buildkit(&self) -> Result<bool, EngineError> {
         let address = &self.endpoint.address;
+        let session = uuid::Uuid::new_v4().simple().to_string();
         let asking = async {
             let pipe = self
                 .connector
@@ -193,7 +194,7 @@ impl DockerEngine {
                 .header(header::HOST, "docker")
                 .header(header::CONNECTION, "Upgrade")
                 .header(header::UPGRADE, "h2c")
-                .header("X-Docker-Expose-Session-Uuid", "jobctl-probe")
+                .header("X-Docker-Expose-Session-Uuid", session.as_str())
                 .header("X-Docker-Expose-Session-Name", "jobctl-probe")
                 .body(Empty::<Bytes>::new())
                 .expect("the request is valid");

@@ -1,0 +1,196 @@
+//! A Docker Engine of a test's own.
+//!
+//! It lives in its own network and mount namespaces: without them it would rewrite the machine's
+//! iptables, and leave mounts behind.
+
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// How long an engine may take to start on a busy machine.
+const START_DEADLINE: Duration = Duration::from_secs(60);
+/// How long it may take to stop.
+const STOP_DEADLINE: Duration = Duration::from_secs(15);
+
+/// An engine that ends with its value.
+pub(crate) struct PrivateEngine {
+    folder: tempfile::TempDir,
+    dockerd: Child,
+}
+
+impl PrivateEngine {
+    /// Starts an engine; `before` is shell that runs in its namespaces first, with `$T` as its
+    /// folder, and `flags` are dockerd's.
+    pub(crate) fn start(before: &str, flags: &[&str]) -> Self {
+        // A containerd that is slow to start makes dockerd give up; three times it is no accident.
+        let mut log = String::new();
+        for _ in 0..3 {
+            match Self::try_start(before, flags) {
+                Ok(engine) => return engine,
+                Err(said) => log = said,
+            }
+        }
+        panic!("the private engine does not start:\n{log}");
+    }
+
+    fn try_start(before: &str, flags: &[&str]) -> Result<Self, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path();
+        let log = std::fs::File::create(path.join("log")).unwrap();
+        let script = format!(
+            "set -e; ip link set lo up; mkdir -p \"$T/data\"; {before}\n\
+             exec dockerd --data-root \"$T/data\" --exec-root \"$T/exec\" --pidfile \"$T/pid\" \
+             -H \"unix://$T/docker.sock\" --bridge=none --iptables=false --ip-forward=false \
+             --ip-masq=false \"$@\""
+        );
+        let dockerd = Command::new("unshare")
+            .args(["--net", "--mount", "sh", "-c", &script, "sh"])
+            .args(flags)
+            .env("T", path)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        let mut engine = Self { folder, dockerd };
+        let deadline = Instant::now() + START_DEADLINE;
+        while Instant::now() < deadline {
+            if engine.answers() {
+                return Ok(engine);
+            }
+            if engine.dockerd.try_wait().unwrap().is_some() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Err(std::fs::read_to_string(engine.folder.path().join("log")).unwrap())
+    }
+
+    fn answers(&self) -> bool {
+        let ping = || -> std::io::Result<bool> {
+            let mut stream = UnixStream::connect(self.socket())?;
+            stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+            stream.write_all(b"GET /_ping HTTP/1.0\r\n\r\n")?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer)?;
+            Ok(answer.ends_with("OK"))
+        };
+        ping().unwrap_or(false)
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.path().join("docker.sock")
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// As `DOCKER_HOST` has it.
+    pub(crate) fn host(&self) -> String {
+        format!("unix://{}", self.socket().display())
+    }
+
+    /// Stops the engine's process, so that it takes connections but answers nothing.
+    pub(crate) fn freeze(&self) {
+        kill_process(self.pid(), Signal::STOP).unwrap();
+    }
+
+    /// Arguments of `nsenter` with which a program sees the engine's network and mounts.
+    pub(crate) fn enter(&self) -> [String; 3] {
+        [
+            "--target".to_owned(),
+            self.dockerd.id().to_string(),
+            "--net".to_owned(),
+        ]
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_child(&self.dockerd)
+    }
+}
+
+impl Drop for PrivateEngine {
+    fn drop(&mut self) {
+        let pid = self.pid();
+        let _ = kill_process(pid, Signal::CONT);
+        let _ = kill_process(pid, Signal::TERM);
+        let deadline = Instant::now() + STOP_DEADLINE;
+        while Instant::now() < deadline {
+            if matches!(self.dockerd.try_wait(), Ok(Some(_)) | Err(_)) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        // Its containerd outlives a kill.
+        let containerd = self.path().join("exec/containerd/containerd.pid");
+        let containerd = std::fs::read_to_string(containerd).ok();
+        let containerd = containerd.and_then(|text| text.trim().parse().ok());
+        if let Some(containerd) = containerd.and_then(Pid::from_raw) {
+            let _ = kill_process(containerd, Signal::KILL);
+        }
+        let _ = self.dockerd.kill();
+        let _ = self.dockerd.wait();
+    }
+}
+
+/// A Podman service of a test's own.
+pub(crate) struct PodmanService {
+    folder: tempfile::TempDir,
+    podman: Child,
+}
+
+impl PodmanService {
+    pub(crate) fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path();
+        let socket = format!("unix://{}", path.join("podman.sock").display());
+        let podman = Command::new("podman")
+            .arg("--root")
+            .arg(path.join("root"))
+            .arg("--runroot")
+            .arg(path.join("run"))
+            .args(["--cgroup-manager=cgroupfs", "--events-backend=file"])
+            .args([
+                "--storage-driver=vfs",
+                "system",
+                "service",
+                "--time=0",
+                &socket,
+            ])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(std::fs::File::create(path.join("log")).unwrap())
+            .spawn()
+            .unwrap();
+        let mut service = Self { folder, podman };
+        let deadline = Instant::now() + START_DEADLINE;
+        while UnixStream::connect(service.socket()).is_err() {
+            let ended = service.podman.try_wait().unwrap();
+            assert!(
+                ended.is_none() && Instant::now() < deadline,
+                "podman does not start: {}",
+                std::fs::read_to_string(service.folder.path().join("log")).unwrap()
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        service
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.folder.path().join("podman.sock")
+    }
+}
+
+impl Drop for PodmanService {
+    fn drop(&mut self) {
+        let _ = self.podman.kill();
+        let _ = self.podman.wait();
+    }
+}
