@@ -1,1 +1,41 @@
-//! The build context: which files of a folder belong to it.
+//! The build context: which files of a folder belong to it, in which order, with which digest.
+//!
+//! The rules are Docker's: patterns as moby's `patternmatcher` reads them, the walk as `fsutil`
+//! does it for BuildKit. Nothing here talks to an engine.
+//!
+//! | file | what it knows |
+//! |---|---|
+//! | `pattern` | the lines of a `.dockerignore` file and what they match |
+//! | `glob` | one pattern: its syntax and its translation into a regular expression |
+//! | `ignore` | which ignore file holds |
+//! | `walk`, `follow` | the entries of a folder that a filter lets through |
+//! | `read` | a file's bytes, or an error if it changes meanwhile |
+//! | `tar` | the context as a stream for the classic builder |
+//! | `digest`, `cache` | the context's digest, and what makes it fast the second time |
+
+mod cache;
+mod digest;
+mod entry;
+mod error;
+mod follow;
+mod glob;
+mod ignore;
+mod path;
+mod pattern;
+mod read;
+mod tar;
+mod walk;
+
+pub use cache::StatCache;
+pub use digest::{ContextDigest, digest};
+pub use entry::{Entry, Kind, Skip, Stamp};
+pub use error::ContextError;
+pub use ignore::{IgnoreFile, ignore_file};
+pub use pattern::{Inherited, PatternError, PatternProblem, Patterns};
+pub use read::open;
+pub use tar::{TarTimes, write_tar};
+pub use walk::{Filter, walk};
+
+/// The pattern that keeps jobctl's own state folder (its runs and caches) out of a context, at any
+/// level. Callers add it to the excludes.
+pub const STATE_EXCLUDE: &str = "**/.jobctl";

@@ -1,0 +1,140 @@
+//! Where symbolic links lead, as fsutil's `FollowLinks` finds it.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use super::error::ContextError;
+use super::glob::name_matches;
+use super::path::{clean, folder, from_bytes, join, name};
+
+/// The include patterns together with the followed paths and all that their links lead to; empty
+/// if all is included.
+pub(super) fn with_followed(
+    root: &Path,
+    includes: &[Vec<u8>],
+    follow: &[Vec<u8>],
+) -> Result<Vec<Vec<u8>>, ContextError> {
+    let mut all = includes.to_vec();
+    if !follow.is_empty()
+        && let Some(targets) = follow_links(root, follow)?
+    {
+        all.extend(targets);
+        return Ok(without_nested(all).unwrap_or_default());
+    }
+    Ok(all)
+}
+
+/// The paths and all that their symbolic links lead to, without what lies below another one of
+/// them; `None` if that is the whole context. Links that leave the context are followed inside it,
+/// as if it were the root of the file system.
+pub(super) fn follow_links(
+    root: &Path,
+    paths: &[Vec<u8>],
+) -> Result<Option<Vec<Vec<u8>>>, ContextError> {
+    let mut resolved = BTreeSet::new();
+    let mut pending: Vec<Vec<u8>> = paths.iter().rev().cloned().collect();
+    while let Some(path) = pending.pop() {
+        let mut current = b".".to_vec();
+        let mut parts = path.split(|byte| *byte == b'/').peekable();
+        while let Some(part) = parts.next() {
+            // Joined at the root, a `..` can't leave the context.
+            current = join(b"/", &join(&current, part)).split_off(1);
+            if current.is_empty() {
+                current = b".".to_vec();
+            }
+            let targets = targets(root, &current)?;
+            if targets.is_empty() {
+                if parts.peek().is_none() {
+                    resolved.insert(current.clone());
+                }
+            } else {
+                let rest: Vec<&[u8]> = parts.by_ref().collect();
+                if resolved.insert(current.clone()) {
+                    let rest = rest.join(&b'/');
+                    pending.extend(targets.iter().rev().map(|target| join(target, &rest)));
+                }
+            }
+        }
+    }
+    Ok(without_nested(resolved.into_iter().collect()))
+}
+
+/// The targets of a symbolic link, or of those that a wildcard in the last part matches.
+fn targets(root: &Path, path: &[u8]) -> Result<Vec<Vec<u8>>, ContextError> {
+    if !has_wildcards(name(path)) {
+        return Ok(target(root, path)?.into_iter().collect());
+    }
+    let parent = folder(path);
+    let unreadable = |source| ContextError::unreadable(root, &parent, source);
+    let listing = match fs::read_dir(root.join(from_bytes(&parent))) {
+        Ok(listing) => listing,
+        Err(error) if is_absent(&error) => return Ok(Vec::new()),
+        Err(error) => return Err(unreadable(error)),
+    };
+    let mut found = Vec::new();
+    for entry in listing {
+        let file_name = entry.map_err(unreadable)?.file_name();
+        if name_matches(name(path), file_name.as_bytes()) {
+            found.extend(target(root, &join(&parent, file_name.as_bytes()))?);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Where a symbolic link leads, from the top of the context; nothing if it is none.
+fn target(root: &Path, path: &[u8]) -> Result<Option<Vec<u8>>, ContextError> {
+    if path == b"." {
+        return Ok(None);
+    }
+    match fs::read_link(root.join(from_bytes(path))) {
+        Ok(link) => {
+            let link = clean(link.as_os_str().as_bytes());
+            Ok(Some(if link.starts_with(b"/") {
+                link
+            } else {
+                join(b"/", &join(&folder(path), &link))
+            }))
+        }
+        // What is no symbolic link gives EINVAL.
+        Err(error) if is_absent(&error) || error.kind() == io::ErrorKind::InvalidInput => Ok(None),
+        Err(error) => Err(ContextError::unreadable(root, path, error)),
+    }
+}
+
+fn is_absent(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+    )
+}
+
+fn has_wildcards(name: &[u8]) -> bool {
+    let mut is_escaped = false;
+    name.iter().any(|byte| {
+        let is_wildcard = !is_escaped && b"*?[".contains(byte);
+        is_escaped = !is_escaped && *byte == b'\\';
+        is_wildcard
+    })
+}
+
+/// The paths without those below the one kept before them; `None` if one is the top.
+fn without_nested(paths: Vec<Vec<u8>>) -> Option<Vec<Vec<u8>>> {
+    let mut kept: Vec<Vec<u8>> = Vec::with_capacity(paths.len());
+    for path in paths {
+        if path == b"." {
+            return None;
+        }
+        let last = kept.last().map(Vec::as_slice).unwrap_or_default();
+        let is_below = path
+            .strip_prefix(last)
+            .is_some_and(|rest| rest.starts_with(b"/"));
+        if !is_below {
+            kept.push(path);
+        }
+    }
+    Some(kept)
+}

@@ -1,0 +1,83 @@
+//! Which ignore file holds.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::error::ContextError;
+use super::pattern::Patterns;
+
+/// The name of the ignore file at the top of a context.
+const IGNORE_FILE: &str = ".dockerignore";
+
+/// An ignore file that holds.
+#[derive(Debug, Clone)]
+pub struct IgnoreFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its patterns.
+    pub patterns: Patterns,
+}
+
+/// Finds the ignore file of a build: the Dockerfile's own, which is named after it with
+/// `.dockerignore` at the end and lies beside it, or else `.dockerignore` in the context.
+///
+/// # Errors
+///
+/// It can't be read, or a line of it is no pattern.
+pub fn ignore_file(root: &Path, dockerfile: &Path) -> Result<Option<IgnoreFile>, ContextError> {
+    let mut own = OsString::from(dockerfile);
+    own.push(IGNORE_FILE);
+    for path in [PathBuf::from(own), root.join(IGNORE_FILE)] {
+        match fs::read(&path) {
+            Ok(text) => {
+                let patterns = Patterns::parse_ignore_file(&text).map_err(|source| {
+                    ContextError::IgnoreFile {
+                        path: path.clone(),
+                        source,
+                    }
+                })?;
+                return Ok(Some(IgnoreFile { path, patterns }));
+            }
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                ) => {}
+            Err(source) => return Err(ContextError::Unreadable { path, source }),
+        }
+    }
+    Ok(None)
+}
+
+impl Patterns {
+    /// The same for the classic builder, which needs the Dockerfile and `.dockerignore` in the
+    /// stream even if they are ignored (it takes them out of the context itself).
+    ///
+    /// `dockerfile` is its path in the context.
+    ///
+    /// # Errors
+    ///
+    /// The Dockerfile's name can't be written as a pattern.
+    pub fn keep_build_files(self, dockerfile: &[u8]) -> Result<Self, ContextError> {
+        let ignored = [IGNORE_FILE.as_bytes(), dockerfile].into_iter();
+        let exceptions = ignored
+            .filter(|path| self.matches(path))
+            .map(|path| [b"!", escape(path).as_slice()].concat());
+        let exceptions = Self::from_lines(exceptions)?;
+        Ok(self.followed_by(exceptions))
+    }
+}
+
+/// A path as a pattern that matches it alone.
+fn escape(path: &[u8]) -> Vec<u8> {
+    let mut pattern = Vec::with_capacity(path.len());
+    for byte in path {
+        if b"*?[]\\^".contains(byte) {
+            pattern.push(b'\\');
+        }
+        pattern.push(*byte);
+    }
+    pattern
+}
