@@ -59,6 +59,8 @@ pub struct Diagnostic {
     pub primary: Option<Label>,
     /// Other places that belong to it, such as the first of two definitions.
     pub related: Vec<Label>,
+    /// What somebody else said about it, line by line: an engine, a program.
+    pub notes: Vec<String>,
     /// How to mend it.
     pub help: Vec<String>,
 }
@@ -74,6 +76,7 @@ impl Diagnostic {
             source: None,
             primary: None,
             related: Vec::new(),
+            notes: Vec::new(),
             help: Vec::new(),
         }
     }

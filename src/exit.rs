@@ -23,6 +23,8 @@ pub enum Exit {
     NotExecutable,
     /// The job's command was not found (docker's number).
     NotFound,
+    /// The user interrupted it, as shells number it.
+    Interrupted,
     /// The job's own code.
     Job(u8),
 }
@@ -39,6 +41,7 @@ impl Exit {
             Self::Engine => 125,
             Self::NotExecutable => 126,
             Self::NotFound => 127,
+            Self::Interrupted => 130,
             Self::Job(code) => code,
         }
     }

@@ -16,8 +16,9 @@
 //! | [`model`] | pure values: image references, tags, versions, durations, sizes, GPU requests |
 //! | [`facts`] | what decisions may know of the world, captured once: environment, host |
 //! | [`manifest`] | `jobs.yaml` and env files: text → spanned tree → checks → [`manifest::Manifest`] |
-//! | [`context`] | the build context: `.dockerignore` |
+//! | [`context`] | the build context: `.dockerignore`, walking, deterministic tar, digest and its cache |
 //! | [`engine`] | where an engine is and how to talk to it; [`engine::docker`] alone names bollard |
+//! | [`plan`] | pure decisions: manifest, flags and facts → what is built and what it is called |
 //! | [`ops`] | one file per operation: what a verb does, with no clap, no bollard, no printing |
 //! | [`report`] | events and diagnostics → text for people or JSON; alone names indicatif |
 //! | [`cli`] | one file per verb: its arguments and `exec`; alone knows clap, stdout and the environment |
@@ -44,4 +45,5 @@ pub mod facts;
 pub mod manifest;
 pub mod model;
 pub mod ops;
+pub mod plan;
 pub mod report;

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use super::globals::{Globals, ProgressStyle};
 use super::output::Output;
 use crate::diagnostic::Diagnostic;
-use crate::engine::docker::EndpointFlags;
+use crate::engine::docker::client::Deadlines;
+use crate::engine::docker::endpoint::{EndpointError, resolve};
+use crate::engine::docker::{DockerConfig, DockerEngine, EndpointFlags, EngineError};
 use crate::facts::Environment;
 use crate::manifest;
 use crate::report::Progress;
@@ -64,6 +66,14 @@ impl Context {
             host: self.globals.host.clone(),
             context: self.globals.context.clone(),
         }
+    }
+
+    /// Connects to the engine that is meant.
+    pub(super) async fn connect(&self) -> Result<DockerEngine, EngineError> {
+        let config = DockerConfig::read(&self.environment).map_err(EndpointError::from)?;
+        let endpoint = resolve(&self.endpoint(), &self.environment, &config)?;
+        let ssh = self.environment.find_program("ssh");
+        DockerEngine::connect(endpoint, ssh, Deadlines::default()).await
     }
 
     /// Runs what waits for engines and disks.

@@ -3,6 +3,7 @@
 //!
 //! Results go to stdout, everything else to stderr.
 
+mod build;
 mod completions;
 mod context;
 mod doctor;
@@ -40,6 +41,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    Build(Box<build::BuildArgs>),
     Doctor(doctor::DoctorArgs),
     Validate(validate::ValidateArgs),
     Schema(schema::SchemaArgs),
@@ -82,6 +84,7 @@ pub fn main() -> ExitCode {
 
 fn exec(verb: Verb, context: &mut Context) -> Ending {
     match verb {
+        Verb::Build(args) => build::exec(&args, context),
         Verb::Doctor(args) => doctor::exec(&args, context),
         Verb::Validate(args) => validate::exec(&args, context),
         Verb::Schema(args) => schema::exec(&args, context),

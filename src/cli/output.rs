@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::globals::Format;
 use crate::diagnostic::Diagnostic;
+use crate::engine::docker::EngineError;
 use crate::exit::Exit;
 use crate::report::diagnostics;
 
@@ -52,6 +53,29 @@ impl Output {
     pub(super) fn error(&self, message: &str) -> Exit {
         self.message(&format!("error: {message}\n"));
         Exit::Failed
+    }
+
+    /// Says that the command line is wrong, and how to mend it.
+    pub(super) fn usage(&self, message: &str, help: Option<&str>) -> Exit {
+        self.wrong(message, help);
+        Exit::Usage
+    }
+
+    /// Says that the engine can't be used, and how to mend it.
+    pub(super) fn engine(&self, error: &EngineError) -> Exit {
+        self.wrong(&error.to_string(), Some(&error.help()));
+        Exit::Engine
+    }
+
+    /// Says that the user wanted no more of it.
+    pub(super) fn interrupted(&self, message: &str) -> Exit {
+        self.wrong(message, None);
+        Exit::Interrupted
+    }
+
+    fn wrong(&self, message: &str, help: Option<&str>) {
+        let help = help.map_or_else(String::new, |help| format!("help: {help}\n"));
+        self.message(&format!("error: {message}\n{help}"));
     }
 
     /// Writes to stderr. Nobody can be told if that fails.

@@ -83,6 +83,13 @@ impl StatCache {
         Ok(content)
     }
 
+    /// The SHA-256 of a file's content, if it was found out for the file as it is now.
+    #[must_use]
+    pub fn known(&self, entry: &Entry) -> Option<[u8; DIGEST_BYTES]> {
+        let record = self.records.get(&entry.path)?;
+        (record.stamp == entry.stamp).then_some(record.content)
+    }
+
     /// The files whose content changed while size and modification time stayed as they were when
     /// the cache was written. BuildKit takes such a file for unchanged.
     #[must_use]

@@ -33,7 +33,7 @@ pub use error::ContextError;
 pub use ignore::{IgnoreFile, ignore_file};
 pub use pattern::{Inherited, PatternError, PatternProblem, Patterns};
 pub use read::open;
-pub use tar::{TarTimes, write_tar};
+pub use tar::{TarTimes, file_header, padding, write_file, write_tar};
 pub use walk::{Filter, walk};
 
 /// The pattern that keeps jobctl's own state folder (its runs and caches) out of a context, at any

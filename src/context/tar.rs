@@ -1,6 +1,6 @@
 //! The context as a tar stream, for the classic builder and for Podman.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::Path;
 
 use tar::{EntryType, Header};
@@ -43,6 +43,38 @@ pub fn write_tar(
     out.write_all(&[0; 2 * BLOCK_BYTES])
         .and_then(|()| out.flush())
         .map_err(ContextError::Send)
+}
+
+/// Writes one regular file that is no entry of a folder; `name` is short and ASCII.
+///
+/// # Errors
+///
+/// `out` takes no more.
+pub fn write_file(
+    name: &str,
+    content: &[u8],
+    out: &mut impl Write,
+    times: TarTimes,
+) -> io::Result<()> {
+    let size = content.len() as u64;
+    out.write_all(&file_header(name, size, times)?)?;
+    out.write_all(content)?;
+    out.write_all(padding(size))
+}
+
+/// The header of one regular file that is no entry of a folder; `name` is short and ASCII.
+///
+/// # Errors
+///
+/// `name` is too long.
+pub fn file_header(name: &str, size: u64, times: TarTimes) -> io::Result<Vec<u8>> {
+    let mut header = Header::new_ustar();
+    header.set_path(name)?;
+    header.set_size(size);
+    header.set_mode(0o644);
+    header.set_mtime(times.0);
+    header.set_cksum();
+    Ok(header.as_bytes().to_vec())
 }
 
 /// An entry's header, after a PAX header if it needs one.
@@ -136,7 +168,8 @@ fn push_record(pax: &mut Vec<u8>, key: &str, value: &[u8]) {
 }
 
 /// What fills the last block of so many bytes.
-fn padding(size_bytes: u64) -> &'static [u8] {
+#[must_use]
+pub fn padding(size_bytes: u64) -> &'static [u8] {
     const ZEROS: [u8; BLOCK_BYTES] = [0; BLOCK_BYTES];
     let used = usize::try_from(size_bytes % BLOCK_BYTES as u64).unwrap_or(0);
     &ZEROS[..(BLOCK_BYTES - used) % BLOCK_BYTES]

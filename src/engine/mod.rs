@@ -1,3 +1,4 @@
 //! Engines: where they are and how to talk to them.
 
+pub mod build;
 pub mod docker;

@@ -2,7 +2,9 @@
 
 mod engine;
 mod environment;
+mod git;
 pub mod host;
 
 pub use engine::EngineFacts;
 pub use environment::Environment;
+pub use git::{GitFacts, git};

@@ -11,6 +11,7 @@ mod json_schema;
 mod load;
 mod masking;
 pub(crate) mod node;
+mod raise;
 mod rule;
 pub mod schema;
 mod suggest;
@@ -24,6 +25,7 @@ use crate::diagnostic::{Diagnostic, Source};
 pub use decode::{Entry, Located, Map, Names};
 pub use json_schema::json_schema;
 pub use load::{FILE_NAMES, MAX_SIZE_BYTES, find, load, not_found, parse};
+pub use raise::{RaiseError, Raised};
 pub use rule::Rule;
 
 /// A manifest without errors.

@@ -13,6 +13,7 @@ mod mount;
 mod name;
 mod path;
 mod port;
+mod secret;
 mod tag;
 mod version;
 
@@ -30,6 +31,7 @@ pub use mount::{Mount, MountSource};
 pub use name::{EnvName, Name};
 pub use path::{ContainerPath, HostPath};
 pub use port::{Port, Protocol};
+pub use secret::Secret;
 pub use tag::{Digest, Tag};
 pub use version::Version;
 

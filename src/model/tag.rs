@@ -1,6 +1,6 @@
 //! Tags and digests of images.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::str::FromStr;
 
 use super::{Scalar, ValueError};
@@ -65,6 +65,18 @@ impl Digest {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl From<[u8; 32]> for Digest {
+    /// A SHA-256.
+    fn from(bytes: [u8; 32]) -> Self {
+        let mut text = String::from("sha256:");
+        for byte in bytes {
+            // Writing to a text can't fail.
+            let _ = write!(text, "{byte:02x}");
+        }
+        Self(text)
     }
 }
 

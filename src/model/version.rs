@@ -32,6 +32,12 @@ impl Version {
     }
 }
 
+impl From<semver::Version> for Version {
+    fn from(version: semver::Version) -> Self {
+        Self(version)
+    }
+}
+
 impl FromStr for Version {
     type Err = ValueError;
 

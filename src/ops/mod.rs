@@ -1,4 +1,5 @@
 //! One file per operation: what a verb does, with no clap, no bollard, no printing.
 
+pub mod build;
 pub mod doctor;
 pub mod validate;

@@ -83,6 +83,9 @@ fn group(diagnostic: &Diagnostic) -> Group<'_> {
         }
         group = group.element(snippet);
     }
+    if !diagnostic.notes.is_empty() {
+        group = group.element(Level::NOTE.message(diagnostic.notes.join("\n")));
+    }
     for help in &diagnostic.help {
         group = group.element(Level::HELP.message(help));
     }
@@ -123,6 +126,7 @@ fn one_json(diagnostic: &Diagnostic) -> Value {
         "message": diagnostic.message,
         "place": diagnostic.primary.as_ref().and_then(place),
         "related": diagnostic.related.iter().filter_map(place).collect::<Vec<_>>(),
+        "notes": diagnostic.notes,
         "help": diagnostic.help,
     })
 }

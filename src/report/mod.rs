@@ -3,6 +3,7 @@
 //! Everything here returns text or writes to a writer that it is given; [`crate::cli`] decides
 //! which.
 
+mod build;
 mod diagnosis;
 pub mod diagnostics;
 mod json;
@@ -20,6 +21,7 @@ use tokio::task::JoinHandle;
 
 use crate::event::Event;
 
+pub use build::{build_failure, build_human, build_json, build_plan_human, build_plan_json};
 pub use diagnosis::{diagnosis_human, diagnosis_json};
 pub use json::Json;
 pub use plain::Plain;

@@ -5,15 +5,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bollard::{API_DEFAULT_VERSION, Docker};
-use http_body_util::Empty;
-use hyper::body::Bytes;
-use hyper::{Request, StatusCode, header};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 
 use super::endpoint::{Address, Endpoint};
 use super::error::EngineError;
 use super::transport::Connector;
+use super::upgrade;
 use crate::facts::EngineFacts;
 
 /// The oldest API that jobctl speaks: Docker Engine 20.10's.
@@ -42,10 +40,10 @@ impl Default for Deadlines {
 /// A Docker Engine that has answered.
 #[derive(Debug, Clone)]
 pub struct DockerEngine {
-    docker: Docker,
-    connector: Connector,
+    pub(super) docker: Docker,
+    pub(super) connector: Connector,
     endpoint: Endpoint,
-    deadlines: Deadlines,
+    pub(super) deadlines: Deadlines,
 }
 
 impl DockerEngine {
@@ -102,7 +100,7 @@ impl DockerEngine {
     }
 
     /// Awaits an answer, but not for ever.
-    async fn call<T>(
+    pub(super) async fn call<T>(
         &self,
         answer: impl Future<Output = Result<T, bollard::errors::Error>>,
     ) -> Result<T, EngineError> {
@@ -176,37 +174,16 @@ impl DockerEngine {
 
     /// Whether the engine has BuildKit: it then opens a session. A header of `/_ping` would say so
     /// too, but 20.10, which has BuildKit, does not send it.
-    async fn has_buildkit(&self) -> Result<bool, EngineError> {
-        let address = &self.endpoint.address;
+    pub(super) async fn has_buildkit(&self) -> Result<bool, EngineError> {
         let session = uuid::Uuid::new_v4().simple().to_string();
-        let asking = async {
-            let pipe = self
-                .connector
-                .connect()
-                .await
-                .map_err(|error| EngineError::of_chain(&error, address))?;
-            let broken = |error: hyper::Error| EngineError::of_chain(&error, address);
-            let (mut sender, connection) = hyper::client::conn::http1::handshake(pipe)
-                .await
-                .map_err(broken)?;
-            let connection = tokio::spawn(connection.with_upgrades());
-            let request = Request::post("/session")
-                .header(header::HOST, "docker")
-                .header(header::CONNECTION, "Upgrade")
-                .header(header::UPGRADE, "h2c")
-                .header("X-Docker-Expose-Session-Uuid", session.as_str())
-                .header("X-Docker-Expose-Session-Name", "jobctl-probe")
-                .body(Empty::<Bytes>::new())
-                .expect("the request is valid");
-            let status = sender.send_request(request).await.map_err(broken)?.status();
-            // The session ends with its connection.
-            connection.abort();
-            Ok(status == StatusCode::SWITCHING_PROTOCOLS)
-        };
-        match tokio::time::timeout(self.deadlines.call, asking).await {
-            Ok(answer) => answer,
-            Err(_) => Err(self.hung()),
-        }
+        let headers = [
+            ("X-Docker-Expose-Session-Uuid", session.as_str()),
+            ("X-Docker-Expose-Session-Name", "jobctl-probe"),
+        ];
+        // The session ends with its connection.
+        upgrade::to_http2(&self.connector, "/session", &headers, self.deadlines.call)
+            .await
+            .map(|opened| opened.is_some())
     }
 
     /// Whether the engine is on this machine, as far as its address tells.

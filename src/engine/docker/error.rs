@@ -81,6 +81,12 @@ pub enum EngineError {
         /// What it did.
         reason: String,
     },
+    /// The engine began, and then failed.
+    #[error("the engine failed: {message}")]
+    Failed {
+        /// The engine's words.
+        message: String,
+    },
     /// The engine refused.
     #[error("the engine refused ({status}): {message}")]
     Refused {
@@ -129,7 +135,7 @@ impl EngineError {
                 "install Docker Engine 20.10 or newer, or Podman 4 or newer".to_owned()
             }
             Self::NotAnEngine { .. } => "name the engine's own address".to_owned(),
-            Self::Refused { .. } => "see the engine's words above".to_owned(),
+            Self::Failed { .. } | Self::Refused { .. } => "see the engine's words above".to_owned(),
         }
     }
 
@@ -144,6 +150,9 @@ impl EngineError {
             } => Self::Refused {
                 status: *status_code,
                 message: message.clone(),
+            },
+            Bollard::DockerStreamError { error } => Self::Failed {
+                message: error.clone(),
             },
             Bollard::JsonDataError { .. } | Bollard::APIVersionParseError {} => Self::NotAnEngine {
                 address: address.to_string(),

@@ -3,13 +3,19 @@
 //! [`endpoint`] decides where the engine is, as docker's own client decides it; `transport` gets
 //! there; [`client`] talks to it.
 
+mod build;
+mod buildkit;
+mod classic;
 pub mod client;
 pub mod config;
 pub mod endpoint;
 mod error;
+mod images;
 mod transport;
+mod upgrade;
 
 pub use client::DockerEngine;
 pub use config::DockerConfig;
 pub use endpoint::{Address, Endpoint, EndpointFlags, Origin};
 pub use error::EngineError;
+pub use images::LocalImage;

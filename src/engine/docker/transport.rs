@@ -57,6 +57,11 @@ impl Connector {
         }
     }
 
+    /// Where it connects to.
+    pub(super) fn address(&self) -> &Address {
+        &self.address
+    }
+
     /// Opens a connection.
     pub(super) async fn connect(&self) -> Result<Pipe, ConnectError> {
         let connecting = async {

@@ -1,0 +1,147 @@
+//! What an engine is asked to build, what it answers, and why it does not.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::docker::EngineError;
+use crate::context::{ContextError, Entry};
+use crate::model::{Digest, ImageRef, Secret};
+
+/// Says when a file was last changed, in nanoseconds since 1970, as the engine is told.
+pub type FileClock = dyn Fn(&Entry) -> i64 + Send + Sync;
+
+/// An image to be built.
+#[derive(Clone)]
+pub struct BuildRequest {
+    /// The folder that the Dockerfile copies from; absolute.
+    pub context: PathBuf,
+    /// The Dockerfile; absolute, need not lie in the context.
+    pub dockerfile: PathBuf,
+    /// The stage to build; the last if none is named.
+    pub target: Option<String>,
+    /// Build arguments. Their values may be secrets of a sort (a proxy's password).
+    pub args: BTreeMap<String, Secret>,
+    /// The image's labels.
+    pub labels: BTreeMap<String, String>,
+    /// What the Dockerfile may mount as a secret, by its id.
+    pub secrets: BTreeMap<String, SecretSource>,
+    /// Sockets of ssh agents that the Dockerfile may use, by their id.
+    pub agents: BTreeMap<String, PathBuf>,
+    /// For which platform; the engine's own if none is named.
+    pub platform: Option<String>,
+    /// What the image is named.
+    pub tags: Vec<ImageRef>,
+    /// What is taken from an earlier build.
+    pub reuse: Reuse,
+    /// The time that files in layers get, where the engine can, in seconds since 1970.
+    pub rewrite_times_to: Option<u64>,
+    /// When files of the context were changed.
+    pub clock: Arc<FileClock>,
+}
+
+/// What is taken from an earlier build.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reuse {
+    /// Whatever is unchanged.
+    Steps,
+    /// Nothing.
+    Nothing,
+}
+
+/// Where a secret is read when a step asks for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SecretSource {
+    /// It is known.
+    Value(Secret),
+    /// It is a file's content.
+    File(PathBuf),
+}
+
+/// An image that was built.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BuiltImage {
+    /// Its id on the engine: the configuration's digest, or with containerd's store the manifest's.
+    pub id: Digest,
+}
+
+/// Why no image was built.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The engine was not there, or went away.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The context can't be sent.
+    #[error(transparent)]
+    Context(#[from] ContextError),
+    /// A step of the Dockerfile failed.
+    #[error("{0}")]
+    Step(Box<FailedStep>),
+    /// The engine's disk is full.
+    #[error("the engine's disk is full: {message}")]
+    DiskFull {
+        /// The engine's words.
+        message: String,
+    },
+    /// The engine went away in mid-build.
+    #[error("the build was interrupted: the engine went away")]
+    Interrupted,
+    /// The engine has no BuildKit, which is needed for this.
+    #[error("{what} needs BuildKit, which the engine does not have")]
+    NeedsBuildKit {
+        /// What needs it.
+        what: &'static str,
+    },
+}
+
+/// A step that failed.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct FailedStep {
+    /// The step as the engine names it: `[2/4] RUN make`; nothing if it failed before any step.
+    pub name: Option<String>,
+    /// Why, in the engine's words.
+    pub message: String,
+    /// Its last lines.
+    pub log: Vec<String>,
+    /// Where it is in the Dockerfile.
+    pub place: Option<Place>,
+}
+
+impl std::fmt::Display for FailedStep {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+/// A place in a Dockerfile.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Its whole text, as the engine read it.
+    pub text: String,
+    /// The lines, from 1.
+    pub lines: std::ops::RangeInclusive<usize>,
+}
+
+impl BuildError {
+    /// How to mend it.
+    #[must_use]
+    pub fn help(&self) -> Option<String> {
+        match self {
+            Self::Engine(error) => Some(error.help()),
+            Self::Context(error) => Some(error.help()),
+            Self::Step(_) => None,
+            Self::DiskFull { .. } => Some(
+                "see what takes the room: `docker system df`; make some: `docker builder prune`, \
+                 `docker image prune`"
+                    .to_owned(),
+            ),
+            Self::Interrupted => Some(
+                "nothing was tagged, and what was done is kept: build again once it is back"
+                    .to_owned(),
+            ),
+            Self::NeedsBuildKit { .. } => {
+                Some("use Docker Engine 20.10 or newer, with BuildKit on".to_owned())
+            }
+        }
+    }
+}

@@ -1,0 +1,341 @@
+//! Base images: pulled, or made here where they can't be.
+
+use std::io::{self, Read as _, Seek as _};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use hyper::body::Bytes;
+use jiff::Timestamp;
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::Command;
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::{Image, Reason, State};
+use crate::context::{TarTimes, file_header, padding, write_file};
+use crate::engine::docker::{DockerEngine, EngineError};
+use crate::event::{Events, Outcome, Step, Stream};
+use crate::model::ImageRef;
+use crate::plan::build::BaseSpec;
+
+/// What a container of Debian's own image begins with.
+const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// How much is read at once.
+const CHUNK_BYTES: usize = 256 << 10;
+
+/// Why a base image can't be had.
+#[derive(Debug, thiserror::Error)]
+pub enum BaseError {
+    /// It can't be pulled, and there is no way to make it.
+    #[error("can't pull `{image}`: {source}")]
+    Pull {
+        /// The image.
+        image: ImageRef,
+        /// Why.
+        source: EngineError,
+    },
+    /// The program that makes it could not be run.
+    #[error("can't run `{}`: {source}", program.display())]
+    NotRun {
+        /// The program.
+        program: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The program that makes it failed.
+    #[error("`{}` failed with {status}", program.display())]
+    Failed {
+        /// The program.
+        program: PathBuf,
+        /// How it ended.
+        status: String,
+        /// Its last lines.
+        log: Vec<String>,
+    },
+    /// What the program wrote is no archive, or could not be kept.
+    #[error("what `{}` wrote can't be used: {source}", program.display())]
+    Archive {
+        /// The program.
+        program: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl BaseError {
+    /// How to mend it.
+    #[must_use]
+    pub fn help(&self) -> Option<String> {
+        match self {
+            Self::Pull { image, .. } => Some(format!(
+                "check the name, `docker login`, and the network; or make it here: \
+                 `images: {{ NAME: {{ pull: \"{image}\", bootstrap: PROGRAM }} }}`"
+            )),
+            Self::NotRun { program, .. } => Some(format!(
+                "make it executable: `chmod +x {}`",
+                program.display()
+            )),
+            Self::Failed { program, log, .. } if log.is_empty() => Some(format!(
+                "run it by hand: `{} > /dev/null`",
+                program.display()
+            )),
+            Self::Failed { .. } => Some("see its last lines above".to_owned()),
+            Self::Archive { .. } => Some(
+                "it must write the root file system as a tar, and nothing else, to standard output"
+                    .to_owned(),
+            ),
+        }
+    }
+}
+
+/// Sees to it that a base image is there.
+pub(super) async fn ensure(
+    engine: &DockerEngine,
+    spec: &BaseSpec,
+    events: &Events,
+) -> Result<Image, Reason> {
+    let name = spec.image.to_string();
+    let image = |found: crate::engine::docker::LocalImage, state| Image {
+        title: spec.title.clone(),
+        id: found.id,
+        tags: vec![spec.image.clone()],
+        version: None,
+        context: None,
+        state,
+    };
+    let present = engine.image(&name).await?;
+    if let (Some(found), false) = (&present, spec.pulls) {
+        let step = events.step(None, format!("base image {name}"));
+        step.finish(Outcome::Cached);
+        return Ok(image(found.clone(), State::Present));
+    }
+    let state = match (
+        engine.pull(&spec.image, None, events, None).await,
+        &spec.bootstrap,
+    ) {
+        (Ok(()), _) => State::Pulled,
+        (Err(_), Some(program)) => {
+            bootstrap(engine, &spec.image, program, events).await?;
+            State::Bootstrapped
+        }
+        (Err(source), None) => {
+            let image = spec.image.clone();
+            return Err(BaseError::Pull { image, source }.into());
+        }
+    };
+    match engine.image(&name).await? {
+        Some(found) => Ok(image(found, state)),
+        None => Err(EngineError::Failed {
+            message: format!("`{name}` is not there after all"),
+        }
+        .into()),
+    }
+}
+
+/// Makes an image of what a program writes.
+async fn bootstrap(
+    engine: &DockerEngine,
+    image: &ImageRef,
+    program: &Path,
+    events: &Events,
+) -> Result<(), Reason> {
+    let step = events.step(None, format!("make {image} here"));
+    match make(engine, image, program, &step).await {
+        Ok(()) => {
+            step.finish(Outcome::Done);
+            Ok(())
+        }
+        Err(reason) => {
+            step.finish(Outcome::Failed(reason.to_string()));
+            Err(reason)
+        }
+    }
+}
+
+async fn make(
+    engine: &DockerEngine,
+    image: &ImageRef,
+    program: &Path,
+    step: &Step,
+) -> Result<(), Reason> {
+    let unusable = |source| BaseError::Archive {
+        program: program.to_owned(),
+        source,
+    };
+    let file = tempfile::tempfile().map_err(unusable)?;
+    let output = file.try_clone().map_err(unusable)?;
+    run(program, image, output, step).await?;
+    let platform = engine.facts().await?.platform;
+    let architecture = match platform.split_once('/') {
+        Some((_, "x86_64")) => "amd64",
+        Some((_, "aarch64")) => "arm64",
+        Some((_, other)) => other,
+        None => "amd64",
+    }
+    .to_owned();
+    let (name, by) = (image.clone(), program.to_owned());
+    let packing = tokio::task::spawn_blocking(move || Archive::of(file, &name, &by, &architecture));
+    let archive = packing
+        .await
+        .map_err(io::Error::other)
+        .and_then(|archive| archive)
+        .map_err(unusable)?;
+    engine.load(archive.stream()).await?;
+    Ok(())
+}
+
+/// Runs the program; its standard error is the step's log.
+async fn run(
+    program: &Path,
+    image: &ImageRef,
+    output: std::fs::File,
+    step: &Step,
+) -> Result<(), BaseError> {
+    const TAIL_LINES: usize = 20;
+
+    let not_run = |source| BaseError::NotRun {
+        program: program.to_owned(),
+        source,
+    };
+    let mut child = Command::new(program)
+        .arg(image.to_string())
+        .stdin(Stdio::null())
+        .stdout(output)
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(not_run)?;
+    let mut log = Vec::new();
+    if let Some(stderr) = child.stderr.take() {
+        let mut lines = BufReader::new(stderr).split(b'\n');
+        while let Ok(Some(line)) = lines.next_segment().await {
+            let line = String::from_utf8_lossy(&line).into_owned();
+            step.log(Stream::Stderr, line.clone());
+            if log.len() == TAIL_LINES {
+                log.remove(0);
+            }
+            log.push(line);
+        }
+    }
+    let status = child.wait().await.map_err(not_run)?;
+    if status.success() {
+        return Ok(());
+    }
+    Err(BaseError::Failed {
+        program: program.to_owned(),
+        status: status.to_string(),
+        log,
+    })
+}
+
+/// An image of one layer, in the form that `docker load` takes.
+///
+/// All in it follows from the layer, so that the same layer is the same image on any machine.
+struct Archive {
+    layer: std::fs::File,
+    size: u64,
+    config: String,
+    manifest: String,
+    config_name: String,
+}
+
+impl Archive {
+    fn of(
+        mut layer: std::fs::File,
+        image: &ImageRef,
+        program: &Path,
+        architecture: &str,
+    ) -> io::Result<Self> {
+        layer.rewind()?;
+        let mut hash = Sha256::new();
+        let size = io::copy(&mut layer, &mut hash)?;
+        let digest = format!("sha256:{:x}", hash.finalize());
+        layer.rewind()?;
+        let newest = newest(&layer)?;
+        layer.rewind()?;
+        let created = Timestamp::from_second(i64::try_from(newest).unwrap_or(0))
+            .unwrap_or(Timestamp::UNIX_EPOCH)
+            .to_string();
+        let by = program.file_name().unwrap_or_default().to_string_lossy();
+        let config = json!({
+            "architecture": architecture,
+            "os": "linux",
+            "created": created,
+            "config": { "Env": [PATH], "Cmd": ["bash"] },
+            "rootfs": { "type": "layers", "diff_ids": [digest] },
+            "history": [{ "created": created, "created_by": by }],
+        })
+        .to_string();
+        let config_name = format!("{:x}.json", Sha256::digest(&config));
+        let tag = image.tag().map_or("latest", crate::model::Tag::as_str);
+        let manifest = json!([{
+            "Config": config_name,
+            "RepoTags": [format!("{}:{tag}", image.familiar().repository())],
+            "Layers": ["layer.tar"],
+        }])
+        .to_string();
+        Ok(Self {
+            layer,
+            size,
+            config,
+            manifest,
+            config_name,
+        })
+    }
+
+    /// The archive, as it is read.
+    fn stream(self) -> ReceiverStream<Result<Bytes, io::Error>> {
+        let (sender, receiver) = tokio::sync::mpsc::channel(8);
+        tokio::task::spawn_blocking(move || {
+            let failed = sender.clone();
+            if let Err(error) = self.write(&sender) {
+                // Nobody listens once the engine has refused.
+                let _ = failed.blocking_send(Err(error));
+            }
+        });
+        ReceiverStream::new(receiver)
+    }
+
+    fn write(
+        mut self,
+        sender: &tokio::sync::mpsc::Sender<Result<Bytes, io::Error>>,
+    ) -> io::Result<()> {
+        let send = |bytes: Vec<u8>| {
+            sender
+                .blocking_send(Ok(bytes.into()))
+                .map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))
+        };
+        send(file_header("layer.tar", self.size, TarTimes(0))?)?;
+        loop {
+            let mut chunk = vec![0; CHUNK_BYTES];
+            let length = self.layer.read(&mut chunk)?;
+            if length == 0 {
+                break;
+            }
+            chunk.truncate(length);
+            send(chunk)?;
+        }
+        send(padding(self.size).to_vec())?;
+        for (name, text) in [
+            (self.config_name.as_str(), &self.config),
+            ("manifest.json", &self.manifest),
+        ] {
+            let mut part = Vec::new();
+            write_file(name, text.as_bytes(), &mut part, TarTimes(0))?;
+            send(part)?;
+        }
+        // Two empty blocks end an archive.
+        send(vec![0; 1024])
+    }
+}
+
+/// The newest time in an archive, in seconds since 1970; fails if it is none.
+fn newest(archive: &std::fs::File) -> io::Result<u64> {
+    let mut archive = tar::Archive::new(io::BufReader::new(archive));
+    let mut newest = None;
+    for entry in archive.entries()? {
+        newest = newest.max(Some(entry?.header().mtime()?));
+    }
+    newest.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the archive is empty"))
+}

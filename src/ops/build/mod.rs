@@ -1,0 +1,230 @@
+//! Builds images: what they require first, and only what is not there already.
+
+mod base;
+mod prepare;
+
+use std::path::PathBuf;
+
+use crate::context::ContextError;
+use crate::engine::build::{BuildError, BuildRequest};
+use crate::engine::docker::{DockerEngine, EngineError};
+use crate::event::{Event, Events, Outcome};
+use crate::model::{Digest, ImageRef, ValueError, Version};
+use crate::plan::build::{BuildSpec, Item, PLAN_LABEL};
+
+pub use base::BaseError;
+pub use prepare::{Prepared, prepare};
+
+/// An image that is there now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Image {
+    /// Its job's or its own name.
+    pub title: String,
+    /// Its id on the engine.
+    pub id: Digest,
+    /// Its names.
+    pub tags: Vec<ImageRef>,
+    /// Its version.
+    pub version: Option<Version>,
+    /// The digest of what it was built from, if it was built.
+    pub context: Option<Digest>,
+    /// How it came to be there.
+    pub state: State,
+}
+
+/// How an image came to be there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// It was built.
+    Built,
+    /// It was built before, from the same.
+    UpToDate,
+    /// It was there.
+    Present,
+    /// It was pulled.
+    Pulled,
+    /// It was made here, as it could not be pulled.
+    Bootstrapped,
+}
+
+/// Why an image is not there.
+#[derive(Debug, thiserror::Error)]
+#[error("{reason}")]
+pub struct Failure {
+    /// Its job's or its own name.
+    pub title: String,
+    /// Its Dockerfile.
+    pub dockerfile: Option<PathBuf>,
+    /// Why.
+    #[source]
+    pub reason: Reason,
+}
+
+/// Why an image is not there.
+#[derive(Debug, thiserror::Error)]
+pub enum Reason {
+    /// There is no Dockerfile.
+    #[error("there is no Dockerfile at `{}`", .0.display())]
+    NoDockerfile(PathBuf),
+    /// It can't be named.
+    #[error(transparent)]
+    Name(ValueError),
+    /// It can't be built.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// A base image can't be had.
+    #[error("{0}")]
+    Base(Box<BaseError>),
+}
+
+impl From<BaseError> for Reason {
+    fn from(error: BaseError) -> Self {
+        Self::Base(Box::new(error))
+    }
+}
+
+impl From<EngineError> for Reason {
+    fn from(error: EngineError) -> Self {
+        Self::Build(error.into())
+    }
+}
+
+impl From<ContextError> for Reason {
+    fn from(error: ContextError) -> Self {
+        Self::Build(error.into())
+    }
+}
+
+impl Reason {
+    /// How to mend it.
+    #[must_use]
+    pub fn help(&self) -> Option<String> {
+        match self {
+            Self::NoDockerfile(_) => Some(
+                "write one there, or say where it is: `build: { context: …, dockerfile: … }`"
+                    .to_owned(),
+            ),
+            Self::Name(error) => error.help.clone(),
+            Self::Build(error) => error.help(),
+            Self::Base(error) => error.help(),
+        }
+    }
+}
+
+/// Builds, in order. Stops at the first that fails; those before it are there.
+///
+/// Dropping the future cancels what the engine is doing.
+///
+/// # Errors
+///
+/// See [`Reason`].
+pub async fn build(
+    engine: &DockerEngine,
+    items: &[Item],
+    cache: Option<&PathBuf>,
+    events: &Events,
+) -> Result<Vec<Image>, Failure> {
+    let mut images = Vec::new();
+    for item in items {
+        images.push(match item {
+            Item::Base(spec) => {
+                let present = base::ensure(engine, spec, events).await;
+                present.map_err(|reason| Failure {
+                    title: spec.title.clone(),
+                    dockerfile: None,
+                    reason,
+                })?
+            }
+            Item::Build(spec) => {
+                let built = Box::pin(build_one(engine, spec, cache, events)).await;
+                built.map_err(|reason| Failure {
+                    title: spec.title.clone(),
+                    dockerfile: Some(spec.dockerfile.clone()),
+                    reason,
+                })?
+            }
+        });
+    }
+    Ok(images)
+}
+
+async fn build_one(
+    engine: &DockerEngine,
+    spec: &BuildSpec,
+    cache: Option<&PathBuf>,
+    events: &Events,
+) -> Result<Image, Reason> {
+    let step = events.step(None, format!("build {}", spec.title));
+    let prepared = match prepare(engine, spec, cache, events, Some(step.id())).await {
+        Ok(prepared) => prepared,
+        Err(reason) => {
+            step.finish(Outcome::Failed(reason.to_string()));
+            return Err(reason);
+        }
+    };
+    for warning in &prepared.plan.warnings {
+        events.send(Event::Warning(warning.clone()));
+    }
+    let image = |id, state| Image {
+        title: spec.title.clone(),
+        id,
+        tags: prepared.plan.tags.clone(),
+        version: prepared.plan.version.clone(),
+        context: Some(prepared.context.clone()),
+        state,
+    };
+    if prepared.may_be_there
+        && let Some(id) = find(engine, &prepared).await?
+    {
+        step.finish(Outcome::Cached);
+        return Ok(image(id, State::UpToDate));
+    }
+    let request = request(spec, &prepared);
+    match engine.build(&request, events, Some(step.id())).await {
+        Ok(built) => {
+            step.finish(Outcome::Done);
+            Ok(image(built.id, State::Built))
+        }
+        Err(error) => {
+            step.finish(Outcome::Failed(error.to_string()));
+            Err(error.into())
+        }
+    }
+}
+
+/// Looks for an image that was built from the same, and gives it the names that it lacks.
+async fn find(engine: &DockerEngine, prepared: &Prepared) -> Result<Option<Digest>, Reason> {
+    let digest = prepared.plan.digest.as_str();
+    let found = engine.images_labelled(PLAN_LABEL, digest).await?;
+    let Some(found) = found.into_iter().next() else {
+        return Ok(None);
+    };
+    for tag in &prepared.plan.tags {
+        if !found.tags.contains(&tag.familiar().to_string()) {
+            engine.tag(&found.id, tag).await?;
+        }
+    }
+    Ok(Some(found.id))
+}
+
+fn request(spec: &BuildSpec, prepared: &Prepared) -> BuildRequest {
+    let mut args = spec.args.clone();
+    if let Some(epoch) = prepared.plan.epoch {
+        args.entry("SOURCE_DATE_EPOCH".to_owned())
+            .or_insert_with(|| crate::model::Secret::new(epoch.to_string()));
+    }
+    BuildRequest {
+        context: spec.context.clone(),
+        dockerfile: spec.dockerfile.clone(),
+        target: spec.target.clone(),
+        args,
+        labels: prepared.plan.labels.clone(),
+        secrets: spec.secrets.clone(),
+        agents: spec.agents.clone(),
+        platform: spec.platform.clone(),
+        tags: prepared.plan.tags.clone(),
+        reuse: spec.reuse,
+        rewrite_times_to: None,
+        clock: prepared.clock.clone(),
+    }
+}

@@ -1,0 +1,205 @@
+//! What must be known before a build: its context's digest, its base images, what git says.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::Reason;
+use crate::context::{
+    ContextDigest, ContextError, Filter, Patterns, STATE_EXCLUDE, StatCache, digest, ignore_file,
+};
+use crate::engine::build::{FileClock, Reuse};
+use crate::engine::docker::DockerEngine;
+use crate::event::{Event, Events, StepId};
+use crate::facts;
+use crate::model::{Digest, ImageRef};
+use crate::plan::build::{BuildFacts, BuildPlan, BuildSpec};
+use crate::plan::dockerfile::{Dockerfile, Sources};
+
+/// Below this, the time that the engine is told is the content's, not the file's: nobody sees
+/// microseconds, and BuildKit, which compares times and sizes only, then notices every edit.
+const CONTENT_NANOSECONDS: u32 = 1_000_000;
+
+/// A build of which everything is known.
+pub struct Prepared {
+    /// Names and labels.
+    pub plan: BuildPlan,
+    /// The context's digest.
+    pub context: Digest,
+    /// Whether an image with the same plan is as good as a new one.
+    pub may_be_there: bool,
+    /// When the engine is told that files were changed.
+    pub clock: Arc<FileClock>,
+}
+
+/// Finds out what must be known before a build. Base images that are missing are pulled.
+///
+/// # Errors
+///
+/// The Dockerfile or the context can't be read, or the engine went away.
+pub async fn prepare(
+    engine: &DockerEngine,
+    spec: &BuildSpec,
+    cache: Option<&PathBuf>,
+    events: &Events,
+    parent: Option<StepId>,
+) -> Result<Prepared, Reason> {
+    let dockerfile = read_dockerfile(&spec.dockerfile)?;
+    let args = spec
+        .args
+        .iter()
+        .map(|(name, value)| (name.clone(), value.expose().to_owned()))
+        .collect();
+    let sources = Dockerfile::read(&String::from_utf8_lossy(&dockerfile))
+        .sources(spec.target.as_deref(), &args);
+    let digesting = tokio::task::spawn_blocking({
+        let (context, dockerfile) = (spec.context.clone(), spec.dockerfile.clone());
+        let cache = cache.map(|folder| folder.join(cache_name(&context)));
+        move || digest_context(&context, &dockerfile, cache.as_deref())
+    });
+    let asking = tokio::task::spawn_blocking({
+        let context = spec.context.clone();
+        move || facts::git(&context)
+    });
+    let found = find_sources(engine, spec, &sources, events, parent).await;
+    let (digest, cache) = digesting.await.map_err(|error| ContextError::Unreadable {
+        path: spec.context.clone(),
+        source: io::Error::other(error),
+    })??;
+    let git = asking.await.unwrap_or(None);
+    let found = found?;
+    for (path, skip) in &digest.skipped {
+        events.send(Event::Warning(format!(
+            "`{}` is left out of the build: it is {skip}",
+            String::from_utf8_lossy(path)
+        )));
+    }
+    let context = Digest::from(digest.sha256);
+    let facts = BuildFacts {
+        context: context.clone(),
+        dockerfile,
+        git,
+        sources: found.ids,
+        base: found.base,
+    };
+    let plan = spec.decide(&facts).map_err(Reason::Name)?;
+    let is_asked_anew = spec.reuse == Reuse::Nothing || spec.pulls;
+    Ok(Prepared {
+        plan,
+        context,
+        may_be_there: found.is_closed && !is_asked_anew,
+        clock: clock(spec, cache),
+    })
+}
+
+fn read_dockerfile(path: &Path) -> Result<Vec<u8>, Reason> {
+    std::fs::read(path).map_err(|source| match source.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
+            Reason::NoDockerfile(path.to_owned())
+        }
+        _ => ContextError::Unreadable {
+            path: path.to_owned(),
+            source,
+        }
+        .into(),
+    })
+}
+
+/// What is remembered of a context's files lies under the name of the folder.
+fn cache_name(context: &Path) -> String {
+    use std::os::unix::ffi::OsStrExt as _;
+
+    use sha2::Digest as _;
+
+    let digest = sha2::Sha256::digest(context.as_os_str().as_bytes());
+    format!("context-{digest:x}")
+}
+
+fn digest_context(
+    context: &Path,
+    dockerfile: &Path,
+    cache_path: Option<&Path>,
+) -> Result<(ContextDigest, StatCache), ContextError> {
+    let mut excludes = Patterns::from_lines([STATE_EXCLUDE])?;
+    if let Some(ignored) = ignore_file(context, dockerfile)? {
+        excludes = ignored.patterns.followed_by(excludes);
+    }
+    let filter = Filter {
+        excludes,
+        ..Filter::default()
+    };
+    let mut cache = cache_path.map_or_else(StatCache::default, StatCache::load);
+    let digest = digest(context, &filter, &mut cache)?;
+    // What can't be remembered is found out again.
+    if let Err(error) = cache.save() {
+        tracing::debug!(%error, "the digests are not kept");
+    }
+    Ok((digest, cache))
+}
+
+/// The images that a Dockerfile begins from, as far as they are here.
+#[derive(Default)]
+struct Found {
+    ids: Vec<(String, Digest)>,
+    base: Option<(ImageRef, Option<Digest>)>,
+    is_closed: bool,
+}
+
+async fn find_sources(
+    engine: &DockerEngine,
+    spec: &BuildSpec,
+    sources: &Sources,
+    events: &Events,
+    parent: Option<StepId>,
+) -> Result<Found, Reason> {
+    let mut found = Found {
+        // An image for another platform may have the same name.
+        is_closed: sources.is_closed && spec.platform.is_none(),
+        ..Found::default()
+    };
+    for name in &sources.images {
+        let Ok(image) = name.parse::<ImageRef>() else {
+            found.is_closed = false;
+            continue;
+        };
+        let mut local = engine.image(name).await?;
+        if (local.is_none() || spec.pulls) && spec.platform.is_none() {
+            match engine.pull(&image, None, events, parent).await {
+                Ok(()) => local = engine.image(name).await?,
+                Err(error) if spec.pulls => return Err(error.into()),
+                // The engine may have it all the same, and says so if it does not.
+                Err(error) => tracing::info!(%error, %image, "the base image is not pulled"),
+            }
+        }
+        let Some(local) = local else {
+            found.is_closed = false;
+            continue;
+        };
+        if sources.base.as_ref() == Some(name) {
+            let digest = local.digest_in(&image);
+            found.base = Some((image.canonical(), digest));
+        }
+        found.ids.push((name.clone(), local.id));
+    }
+    Ok(found)
+}
+
+/// The file's time, with the content's digest where nobody looks. With a time that all files are
+/// to have at most, that one.
+fn clock(spec: &BuildSpec, cache: StatCache) -> Arc<FileClock> {
+    let limit = spec.epoch.and_then(|epoch| i64::try_from(epoch).ok());
+    Arc::new(move |entry| {
+        let (seconds, nanoseconds) = entry.modified;
+        let tag = cache.known(entry).map_or(0, |digest| {
+            u32::from_le_bytes([digest[0], digest[1], digest[2], digest[3]]) % CONTENT_NANOSECONDS
+        });
+        let (seconds, nanoseconds) = match limit {
+            Some(limit) if seconds >= limit => (limit, 0),
+            _ => (seconds, nanoseconds),
+        };
+        let nanoseconds = nanoseconds / CONTENT_NANOSECONDS * CONTENT_NANOSECONDS + tag;
+        seconds
+            .saturating_mul(1_000_000_000)
+            .saturating_add(i64::from(nanoseconds))
+    })
+}

@@ -1,0 +1,307 @@
+//! What is built, from what, and what it is called.
+
+mod select;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+
+use super::tags::{self, Bump, Naming};
+use crate::engine::build::{Reuse, SecretSource};
+use crate::facts::GitFacts;
+use crate::manifest::schema::Latest;
+use crate::model::{Digest, ImageRef, Secret, ValueError, Version};
+
+pub use select::{PlanError, host_authorities, plan};
+
+/// The label of what an image was built from: all that decides its content, in one digest.
+pub const PLAN_LABEL: &str = "dev.jobctl.plan";
+/// The label of the context's digest.
+pub const CONTEXT_LABEL: &str = "dev.jobctl.context";
+/// The secret under which a build is offered certificate authorities.
+pub const CA_BUNDLE_SECRET: &str = "ca-bundle";
+/// Build arguments that every engine knows, and leaves out of images and of what it compares.
+const PROXY_ARGS: [&str; 4] = ["HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "FTP_PROXY"];
+
+/// What the command line asks for.
+#[derive(Debug, Clone, Default)]
+pub struct BuildFlags {
+    /// The image's name, without the prefix.
+    pub name: Option<String>,
+    /// Its version.
+    pub version: Option<Version>,
+    /// Which part of the manifest's version is raised.
+    pub bump: Option<Bump>,
+    /// Put before the name.
+    pub prefix: Option<String>,
+    /// Further names.
+    pub tags: Vec<ImageRef>,
+    /// The proxy for http and https.
+    pub proxy: Option<Secret>,
+    /// Build arguments; those without a value take the caller's.
+    pub args: Vec<(String, Option<Secret>)>,
+    /// Secrets by their id.
+    pub secrets: BTreeMap<String, SecretSource>,
+    /// Sockets of ssh agents by their id.
+    pub agents: BTreeMap<String, PathBuf>,
+    /// The stage.
+    pub target: Option<String>,
+    /// The platform.
+    pub platform: Option<String>,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Whether nothing is taken from earlier builds.
+    pub is_uncached: bool,
+    /// Whether base images are pulled even if they are here.
+    pub pulls: bool,
+    /// A file of certificate authorities that the build is offered.
+    pub ca_bundle: Option<PathBuf>,
+    /// The time that the image is given, in seconds since 1970.
+    pub epoch: Option<u64>,
+}
+
+/// One thing to be done.
+#[derive(Debug, Clone)]
+pub enum Item {
+    /// A base image that is pulled, or made here where it can't be.
+    Base(BaseSpec),
+    /// An image that is built.
+    Build(Box<BuildSpec>),
+}
+
+/// A base image that is pulled, or made here where it can't be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BaseSpec {
+    /// Its name in the manifest.
+    pub title: String,
+    /// The image.
+    pub image: ImageRef,
+    /// The program that writes its root file system as a tar to standard output.
+    pub bootstrap: Option<PathBuf>,
+    /// Whether it is pulled even if it is here.
+    pub pulls: bool,
+}
+
+/// An image to be built, before anything is known of its content.
+#[derive(Debug, Clone)]
+pub struct BuildSpec {
+    /// Its job's or its own name, as shown.
+    pub title: String,
+    /// Its repository, without the prefix.
+    pub name: String,
+    /// Put before the name.
+    pub prefix: String,
+    /// Where its version comes from.
+    pub version: VersionChoice,
+    /// When `latest` moves.
+    pub latest: Latest,
+    /// Further names.
+    pub extra_tags: Vec<ImageRef>,
+    /// The folder that it is built from; absolute.
+    pub context: PathBuf,
+    /// Its Dockerfile; absolute.
+    pub dockerfile: PathBuf,
+    /// The stage.
+    pub target: Option<String>,
+    /// Build arguments, proxies included.
+    pub args: BTreeMap<String, Secret>,
+    /// Labels of the user's.
+    pub labels: BTreeMap<String, String>,
+    /// Secrets by their id.
+    pub secrets: BTreeMap<String, SecretSource>,
+    /// Sockets of ssh agents by their id.
+    pub agents: BTreeMap<String, PathBuf>,
+    /// The platform.
+    pub platform: Option<String>,
+    /// What is taken from earlier builds.
+    pub reuse: Reuse,
+    /// Whether base images are pulled even if they are here.
+    pub pulls: bool,
+    /// The time that the image is given, if the user says so.
+    pub epoch: Option<u64>,
+}
+
+/// Where an image's version comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VersionChoice {
+    /// There is none.
+    None,
+    /// The user says it, and means it.
+    Exact(Version),
+    /// The manifest says it; a tree that is not as committed gets a version of its own.
+    Declared(Version),
+    /// The commit's tag says it.
+    Git,
+}
+
+/// What must be known to name an image and to tell whether it is there already.
+#[derive(Debug, Clone)]
+pub struct BuildFacts {
+    /// The digest of the context, the Dockerfile's own ignore rules applied.
+    pub context: Digest,
+    /// The Dockerfile.
+    pub dockerfile: Vec<u8>,
+    /// What git says of the context.
+    pub git: Option<GitFacts>,
+    /// The images it is made from: as the Dockerfile names them, and their ids.
+    pub sources: Vec<(String, Digest)>,
+    /// The image that it continues: its full name, and the digest that its registry knows.
+    pub base: Option<(ImageRef, Option<Digest>)>,
+}
+
+/// An image to be built, with its names and labels.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BuildPlan {
+    /// What decides its content, in one digest.
+    pub digest: Digest,
+    /// Its version, if it has one.
+    pub version: Option<Version>,
+    /// Its names.
+    pub tags: Vec<ImageRef>,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// The time that it is given, in seconds since 1970.
+    pub epoch: Option<u64>,
+    /// What the user should know.
+    pub warnings: Vec<String>,
+}
+
+impl BuildSpec {
+    /// Decides on names and labels.
+    ///
+    /// # Errors
+    ///
+    /// The name can't be an image's, or the version a tag.
+    pub fn decide(&self, facts: &BuildFacts) -> Result<BuildPlan, ValueError> {
+        let is_dirty = facts.git.as_ref().is_some_and(|git| git.is_dirty);
+        let mut warnings = Vec::new();
+        let tagged = || {
+            let version = facts.git.as_ref().and_then(|git| git.version.clone());
+            version.unwrap_or_else(|| Version::from(development()))
+        };
+        let version = match &self.version {
+            VersionChoice::None => None,
+            VersionChoice::Exact(version) => {
+                if is_dirty {
+                    warnings.push(format!(
+                        "`{}` is not as it was committed, and becomes version {version} all the same",
+                        self.context.display()
+                    ));
+                }
+                Some(version.clone())
+            }
+            VersionChoice::Declared(version) if !is_dirty => Some(version.clone()),
+            VersionChoice::Git if !is_dirty => Some(tagged()),
+            VersionChoice::Declared(version) => Some(tags::dirty(version, &facts.context)),
+            VersionChoice::Git => Some(tags::dirty(&tagged(), &facts.context)),
+        };
+        let naming = Naming {
+            name: &self.name,
+            prefix: &self.prefix,
+            version: version.as_ref(),
+            latest: self.latest,
+            context: &facts.context,
+        };
+        let mut names = naming.tags()?;
+        names.extend(self.extra_tags.iter().cloned());
+        let mut seen = BTreeSet::new();
+        names.retain(|name| seen.insert(name.to_string()));
+        let epoch = self
+            .epoch
+            .or_else(|| facts.git.as_ref().map(|git| git.committed));
+        let mut labels = self.standard_labels(facts, version.as_ref(), epoch, is_dirty);
+        labels.extend(self.labels.clone());
+        let digest = self.digest(facts, &labels);
+        labels.insert(PLAN_LABEL.to_owned(), digest.to_string());
+        Ok(BuildPlan {
+            digest,
+            version,
+            tags: names,
+            labels,
+            epoch,
+            warnings,
+        })
+    }
+
+    /// The labels of the OCI image specification ("Pre-Defined Annotation Keys"), and ours.
+    fn standard_labels(
+        &self,
+        facts: &BuildFacts,
+        version: Option<&Version>,
+        epoch: Option<u64>,
+        is_dirty: bool,
+    ) -> BTreeMap<String, String> {
+        let mut labels = BTreeMap::new();
+        let mut oci = |key: &str, value: Option<String>| {
+            if let Some(value) = value {
+                labels.insert(format!("org.opencontainers.image.{key}"), value);
+            }
+        };
+        let created = epoch
+            .and_then(|seconds| Timestamp::from_second(i64::try_from(seconds).ok()?).ok())
+            .map(|time| time.to_string());
+        let git = facts.git.as_ref();
+        let dirty = if is_dirty { "-dirty" } else { "" };
+        oci("created", created);
+        oci(
+            "revision",
+            git.map(|git| format!("{}{dirty}", git.revision)),
+        );
+        oci("source", git.and_then(|git| git.origin.clone()));
+        oci("version", version.map(ToString::to_string));
+        oci("title", Some(self.name.clone()));
+        if let Some((name, digest)) = &facts.base {
+            oci("base.name", Some(name.to_string()));
+            oci("base.digest", digest.as_ref().map(ToString::to_string));
+        }
+        labels.insert("dev.jobctl.job".to_owned(), self.title.clone());
+        labels.insert(CONTEXT_LABEL.to_owned(), facts.context.to_string());
+        labels
+    }
+
+    /// All that decides the image's content.
+    ///
+    /// Proxies and certificate authorities are ways to the same content, and left out, as the
+    /// engine leaves them out.
+    fn digest(&self, facts: &BuildFacts, labels: &BTreeMap<String, String>) -> Digest {
+        let args: BTreeMap<_, _> = self
+            .args
+            .iter()
+            .filter(|(name, _)| !is_proxy(name))
+            .map(|(name, value)| (name, value.expose()))
+            .collect();
+        let secrets = self.secrets.keys().filter(|id| *id != CA_BUNDLE_SECRET);
+        let text = json!({
+            "plan": 1,
+            "context": facts.context.as_str(),
+            "dockerfile": sha256(&facts.dockerfile).as_str(),
+            "sources": facts.sources.iter().map(|(name, id)| (name, id.as_str())).collect::<Vec<_>>(),
+            "target": self.target,
+            "platform": self.platform,
+            "args": args,
+            "secrets": secrets.collect::<Vec<_>>(),
+            "agents": self.agents.keys().collect::<Vec<_>>(),
+            "labels": labels,
+            "epoch": self.epoch,
+        });
+        sha256(text.to_string().as_bytes())
+    }
+}
+
+/// The version of what was never given one.
+fn development() -> semver::Version {
+    let mut version = semver::Version::new(0, 0, 0);
+    version.pre = semver::Prerelease::new("dev").expect("a word is an identifier");
+    version
+}
+
+fn is_proxy(name: &str) -> bool {
+    PROXY_ARGS.contains(&name.to_ascii_uppercase().as_str())
+}
+
+fn sha256(bytes: &[u8]) -> Digest {
+    Digest::from(<[u8; 32]>::from(Sha256::digest(bytes)))
+}

@@ -1,0 +1,444 @@
+//! Which images a command line means, and in which order they are built.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use super::{BaseSpec, BuildFlags, BuildSpec, CA_BUNDLE_SECRET, Item, VersionChoice};
+use crate::engine::build::{Reuse, SecretSource};
+use crate::facts::Environment;
+use crate::manifest::Manifest;
+use crate::manifest::schema::{self, Build, CaBundle, ImageSource, Latest, VersionSource};
+use crate::model::{HostPath, Name, Secret};
+
+/// Where most systems keep the certificate authorities that they trust.
+const HOST_AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
+/// Hosts that no proxy is asked for, besides the caller's own.
+const NO_PROXY: &str = "localhost,127.0.0.1";
+
+/// Why a command line can't be planned.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct PlanError {
+    /// What is wrong.
+    pub message: String,
+    /// How to mend it.
+    pub help: String,
+}
+
+impl PlanError {
+    fn new(message: impl Into<String>, help: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            help: help.into(),
+        }
+    }
+}
+
+/// Plans what is to be built: the jobs and images that are named, or all; with what they require
+/// first. Without a manifest, the folder with a Dockerfile that is worked in.
+///
+/// # Errors
+///
+/// A name is not known or can't be built, a flag does not fit, or a variable is not set.
+pub fn plan(
+    manifest: Option<&Manifest>,
+    names: &[String],
+    flags: &BuildFlags,
+    environment: &Environment,
+) -> Result<Vec<Item>, PlanError> {
+    let Some(manifest) = manifest else {
+        return folder(flags, environment).map(|spec| vec![Item::Build(Box::new(spec))]);
+    };
+    let mut planner = Planner {
+        manifest,
+        flags,
+        environment,
+        items: Vec::new(),
+        planned: BTreeSet::new(),
+    };
+    let names = if names.is_empty() {
+        planner.everything()
+    } else {
+        names.to_vec()
+    };
+    if flags.name.is_some() && names.len() != 1 {
+        return Err(PlanError::new(
+            "`--name` names one image, and several are to be built",
+            "name the job: `jobctl build JOB --name NAME`",
+        ));
+    }
+    for name in &names {
+        planner.add(name)?;
+    }
+    Ok(planner.items)
+}
+
+/// What build.py did: the folder that is worked in, named on the command line.
+fn folder(flags: &BuildFlags, environment: &Environment) -> Result<BuildSpec, PlanError> {
+    let context = environment.current_dir().to_owned();
+    let Some(name) = flags.name.clone() else {
+        return Err(PlanError::new(
+            "there is no `jobs.yaml`, and no `--name`",
+            "name the image that is built from this folder: `jobctl build --name NAME`",
+        ));
+    };
+    let version = match &flags.version {
+        Some(version) => VersionChoice::Exact(version.clone()),
+        None => VersionChoice::None,
+    };
+    if flags.bump.is_some() {
+        return Err(PlanError::new(
+            "`--bump` raises the version in `jobs.yaml`, and there is none",
+            "say the version: `--version 1.2.3`",
+        ));
+    }
+    let mut spec = BuildSpec {
+        title: name.clone(),
+        name,
+        prefix: String::new(),
+        version,
+        latest: Latest::Release,
+        extra_tags: Vec::new(),
+        dockerfile: context.join("Dockerfile"),
+        context,
+        target: None,
+        args: BTreeMap::new(),
+        labels: BTreeMap::new(),
+        secrets: BTreeMap::new(),
+        agents: BTreeMap::new(),
+        platform: None,
+        reuse: Reuse::Steps,
+        pulls: false,
+        epoch: None,
+    };
+    apply(&mut spec, flags, environment)?;
+    Ok(spec)
+}
+
+struct Planner<'a> {
+    manifest: &'a Manifest,
+    flags: &'a BuildFlags,
+    environment: &'a Environment,
+    items: Vec<Item>,
+    planned: BTreeSet<String>,
+}
+
+impl Planner<'_> {
+    /// All images, and all jobs that are built.
+    fn everything(&self) -> Vec<String> {
+        let root = &self.manifest.root;
+        let images = root.images.keys();
+        let jobs = root
+            .jobs
+            .iter()
+            .filter(|(_, job)| job.value.build.is_some());
+        images
+            .chain(jobs.map(|(name, _)| name))
+            .map(ToString::to_string)
+            .collect()
+    }
+
+    fn add(&mut self, name: &str) -> Result<(), PlanError> {
+        let root = &self.manifest.root;
+        if let Some((name, job)) = root.jobs.iter().find(|(known, _)| known.as_str() == name) {
+            return match (&job.value.build, job.value.image.as_deref()) {
+                (Some(build), _) => self.job(name, build),
+                (None, Some(ImageSource::Job(other))) => self.add(other.as_str()),
+                (None, Some(ImageSource::Reference(image))) => Err(PlanError::new(
+                    format!("job `{name}` is not built: its image is `{image}`"),
+                    "build another job, or give this one a `build`",
+                )),
+                (None, None) => Ok(()),
+            };
+        }
+        if let Some(name) = root.images.keys().find(|known| known.as_str() == name) {
+            return self.image(name);
+        }
+        let known: Vec<_> = root.jobs.keys().chain(root.images.keys()).collect();
+        let near = known
+            .iter()
+            .max_by(|a, b| {
+                let near = |known: &Name| strsim::jaro_winkler(known.as_str(), name);
+                near(a).total_cmp(&near(b))
+            })
+            .filter(|known| strsim::jaro_winkler(known.as_str(), name) > 0.7);
+        let help = match near {
+            Some(near) => format!("did you mean `{near}`?"),
+            None if known.is_empty() => "the manifest has none".to_owned(),
+            None => {
+                let names: Vec<_> = known.iter().map(|name| format!("`{name}`")).collect();
+                format!("there are {}", names.join(", "))
+            }
+        };
+        let shown = self.manifest.path.display();
+        Err(PlanError::new(
+            format!("`{name}` is neither a job nor an image of {shown}"),
+            help,
+        ))
+    }
+
+    fn job(&mut self, name: &Name, build: &Build) -> Result<(), PlanError> {
+        if !self.planned.insert(format!("job {name}")) {
+            return Ok(());
+        }
+        self.required(&build.requires)?;
+        let root = &self.manifest.root;
+        let image = root.image.as_ref();
+        let prefix = image.and_then(|image| image.prefix.as_deref());
+        let version = match image.and_then(|image| image.version.as_deref()) {
+            None => VersionChoice::None,
+            Some(VersionSource::Literal(version)) => VersionChoice::Declared(version.clone()),
+            Some(VersionSource::Git) => VersionChoice::Git,
+        };
+        let version = match (&self.flags.version, self.flags.bump, version) {
+            (Some(version), _, _) => VersionChoice::Exact(version.clone()),
+            (None, Some(bump), VersionChoice::Declared(version)) => {
+                VersionChoice::Exact(bump.of(&version))
+            }
+            (None, Some(_), _) => {
+                return Err(PlanError::new(
+                    format!(
+                        "`--bump` raises `image.version`, and {} has none that is a number",
+                        self.manifest.path.display()
+                    ),
+                    "write `image: { version: 0.1.0 }`",
+                ));
+            }
+            (None, None, version) => version,
+        };
+        let mut spec = self.spec(name, build)?;
+        spec.prefix = prefix.cloned().unwrap_or_default();
+        spec.version = version;
+        spec.latest = image
+            .and_then(|image| image.latest.as_deref().copied())
+            .unwrap_or(Latest::Release);
+        apply(&mut spec, self.flags, self.environment)?;
+        self.items.push(Item::Build(Box::new(spec)));
+        Ok(())
+    }
+
+    fn image(&mut self, name: &Name) -> Result<(), PlanError> {
+        if !self.planned.insert(format!("image {name}")) {
+            return Ok(());
+        }
+        let Some(image) = self.manifest.root.images.get(name) else {
+            return Ok(());
+        };
+        let image = &image.value;
+        self.required(&image.requires)?;
+        if let Some(build) = &image.build {
+            self.required(&build.requires)?;
+            let mut spec = self.spec(name, build)?;
+            // What is said of the job's image (its name, version, stage) is not said of its bases.
+            let flags = BuildFlags {
+                proxy: self.flags.proxy.clone(),
+                ca_bundle: self.flags.ca_bundle.clone(),
+                platform: self.flags.platform.clone(),
+                is_uncached: self.flags.is_uncached,
+                pulls: self.flags.pulls,
+                epoch: self.flags.epoch,
+                ..BuildFlags::default()
+            };
+            apply(&mut spec, &flags, self.environment)?;
+            self.items.push(Item::Build(Box::new(spec)));
+        } else if let Some(pull) = image.pull.as_deref() {
+            self.items.push(Item::Base(BaseSpec {
+                title: name.to_string(),
+                image: pull.clone(),
+                bootstrap: image
+                    .bootstrap
+                    .as_deref()
+                    .map(|program| self.manifest.folder.join(program.as_path())),
+                pulls: self.flags.pulls,
+            }));
+        }
+        Ok(())
+    }
+
+    fn required(&mut self, names: &[crate::manifest::Located<Name>]) -> Result<(), PlanError> {
+        names.iter().try_for_each(|name| self.image(name))
+    }
+
+    /// What the manifest says of a build.
+    fn spec(&self, name: &Name, build: &Build) -> Result<BuildSpec, PlanError> {
+        let within = |path: Option<&HostPath>| match path {
+            Some(path) => self.manifest.folder.join(path.as_path()),
+            None => self.manifest.folder.clone(),
+        };
+        let context = clean(&within(build.context.as_deref()));
+        let dockerfile = match build.dockerfile.as_deref() {
+            Some(path) => clean(&context.join(path.as_path())),
+            None => context.join("Dockerfile"),
+        };
+        let mut args = BTreeMap::new();
+        for variable in &build.args.0 {
+            let name = variable.name.as_str();
+            let value = match variable.value.as_deref() {
+                Some(value) => value.clone(),
+                None => self.callers(name)?,
+            };
+            args.insert(name.to_owned(), Secret::new(value));
+        }
+        let mut secrets = BTreeMap::new();
+        for id in &build.secrets {
+            secrets.insert(id.to_string(), self.secret(id)?);
+        }
+        match build.ca_bundle.as_deref() {
+            None => {}
+            Some(CaBundle::Host) => {
+                let path = host_authorities(self.environment);
+                secrets.insert(CA_BUNDLE_SECRET.to_owned(), SecretSource::File(path));
+            }
+            Some(CaBundle::File(path)) => {
+                let path = self.manifest.folder.join(path.as_path());
+                secrets.insert(CA_BUNDLE_SECRET.to_owned(), SecretSource::File(path));
+            }
+        }
+        Ok(BuildSpec {
+            title: name.to_string(),
+            name: format!("{}-{name}", *self.manifest.root.name),
+            prefix: String::new(),
+            version: VersionChoice::None,
+            latest: Latest::Release,
+            extra_tags: Vec::new(),
+            context,
+            dockerfile,
+            target: build.target.as_deref().cloned(),
+            args,
+            labels: BTreeMap::new(),
+            secrets,
+            agents: BTreeMap::new(),
+            platform: None,
+            reuse: Reuse::Steps,
+            pulls: false,
+            epoch: None,
+        })
+    }
+
+    fn callers(&self, name: &str) -> Result<String, PlanError> {
+        let value = self.environment.get(name).map(str::to_owned);
+        value.ok_or_else(|| {
+            PlanError::new(
+                format!("the build argument `{name}` has no value, and the variable is not set"),
+                format!("set it: `{name}=… jobctl build`, or write a value"),
+            )
+        })
+    }
+
+    fn secret(&self, id: &Name) -> Result<SecretSource, PlanError> {
+        let Some(secret) = self.manifest.root.secrets.get(id) else {
+            return Err(PlanError::new(
+                format!("the secret `{id}` is not defined"),
+                "define it under `secrets`",
+            ));
+        };
+        let schema::Secret { environment, file } = &secret.value;
+        if let Some(file) = file {
+            return Ok(SecretSource::File(
+                self.manifest.folder.join(file.as_path()),
+            ));
+        }
+        let variable = environment.as_deref().map_or("", |name| name.as_str());
+        match self.environment.get(variable) {
+            Some(value) => Ok(SecretSource::Value(Secret::new(value))),
+            None => Err(PlanError::new(
+                format!("the secret `{id}` comes from the variable `{variable}`, which is not set"),
+                format!("set it: `{variable}=… jobctl build`"),
+            )),
+        }
+    }
+}
+
+/// Puts what the command line says over what the manifest says.
+fn apply(
+    spec: &mut BuildSpec,
+    flags: &BuildFlags,
+    environment: &Environment,
+) -> Result<(), PlanError> {
+    if let Some(name) = &flags.name {
+        spec.name.clone_from(name);
+    }
+    if let Some(prefix) = &flags.prefix {
+        spec.prefix.clone_from(prefix);
+    }
+    if let Some(proxy) = &flags.proxy {
+        let no_proxy = match environment.get_non_empty("NO_PROXY") {
+            Some(own) => format!("{NO_PROXY},{own}"),
+            None => match environment.get_non_empty("no_proxy") {
+                Some(own) => format!("{NO_PROXY},{own}"),
+                None => NO_PROXY.to_owned(),
+            },
+        };
+        for name in ["http_proxy", "https_proxy"] {
+            spec.args.insert(name.to_owned(), proxy.clone());
+            spec.args.insert(name.to_uppercase(), proxy.clone());
+        }
+        for name in ["no_proxy", "NO_PROXY"] {
+            spec.args.insert(name.to_owned(), Secret::new(&*no_proxy));
+        }
+    }
+    for (name, value) in &flags.args {
+        // As docker: one that the caller does not have is left to the Dockerfile's default.
+        let value = value
+            .clone()
+            .or_else(|| environment.get(name).map(Secret::new));
+        if let Some(value) = value {
+            spec.args.insert(name.clone(), value);
+        }
+    }
+    if let Some(path) = &flags.ca_bundle {
+        spec.secrets.insert(
+            CA_BUNDLE_SECRET.to_owned(),
+            SecretSource::File(path.clone()),
+        );
+    }
+    spec.secrets.extend(flags.secrets.clone());
+    spec.agents.extend(flags.agents.clone());
+    spec.labels.extend(flags.labels.clone());
+    spec.extra_tags.extend(flags.tags.iter().cloned());
+    if flags.target.is_some() {
+        spec.target.clone_from(&flags.target);
+    }
+    spec.platform.clone_from(&flags.platform);
+    if flags.is_uncached {
+        spec.reuse = Reuse::Nothing;
+    }
+    spec.pulls = flags.pulls;
+    spec.epoch = flags.epoch;
+    for (id, source) in &spec.secrets {
+        if let SecretSource::File(path) = source
+            && !path.is_file()
+        {
+            return Err(PlanError::new(
+                format!("the secret `{id}` is not there: `{}`", path.display()),
+                "name a file that is",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Where this machine's certificate authorities are.
+#[must_use]
+pub fn host_authorities(environment: &Environment) -> PathBuf {
+    environment
+        .path("SSL_CERT_FILE")
+        .unwrap_or_else(|| PathBuf::from(HOST_AUTHORITIES))
+}
+
+/// A path without `.` and with `..` taken back, as far as names alone tell.
+fn clean(path: &Path) -> PathBuf {
+    use std::path::Component;
+
+    let mut cleaned = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::CurDir => {}
+            Component::ParentDir => {
+                cleaned.pop();
+            }
+            component => cleaned.push(component),
+        }
+    }
+    cleaned
+}

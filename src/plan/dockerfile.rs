@@ -1,0 +1,398 @@
+//! What must be known of a Dockerfile before it is built: which images it begins from.
+//!
+//! The engine reads the Dockerfile for real and reports what is wrong with it. This reading looks
+//! for `FROM`, `COPY --from`, `RUN --mount=…,from=` and `ADD` of remote sources only, after the
+//! Dockerfile reference: parser directives, continuation lines, here-documents, and `ARG` before
+//! the first `FROM`.
+
+use std::collections::BTreeMap;
+
+/// The stages of a Dockerfile.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Dockerfile {
+    /// The image that reads the Dockerfile, if it names one (`# syntax=`).
+    pub syntax: Option<String>,
+    stages: Vec<Stage>,
+    /// `ARG`s before the first `FROM`, with their defaults.
+    globals: Vec<(String, Option<String>)>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Stage {
+    name: Option<String>,
+    base: String,
+    /// Whatever `--from` names.
+    sources: Vec<String>,
+    has_remote: bool,
+}
+
+/// What an image is made from.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Sources {
+    /// Images, as the Dockerfile names them, in order and without doubles.
+    pub images: Vec<String>,
+    /// The image that the built one continues.
+    pub base: Option<String>,
+    /// Whether everything is known here: nothing is fetched from elsewhere, no name depends on
+    /// what only the engine knows.
+    pub is_closed: bool,
+}
+
+impl Dockerfile {
+    /// Reads a Dockerfile; what can't be understood is left for the engine to report.
+    #[must_use]
+    pub fn read(text: &str) -> Self {
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        let (syntax, escape) = directives(text);
+        let mut dockerfile = Self {
+            syntax,
+            ..Self::default()
+        };
+        for instruction in instructions(text, escape) {
+            let (keyword, rest) = instruction
+                .split_once(char::is_whitespace)
+                .unwrap_or((&instruction, ""));
+            match keyword.to_ascii_uppercase().as_str() {
+                "ARG" if dockerfile.stages.is_empty() => {
+                    for word in rest.split_whitespace() {
+                        let (name, value) = match word.split_once('=') {
+                            Some((name, value)) => (name, Some(unquoted(value).to_owned())),
+                            None => (word, None),
+                        };
+                        dockerfile.globals.push((name.to_owned(), value));
+                    }
+                }
+                "FROM" => dockerfile.stages.extend(stage(rest)),
+                keyword => {
+                    if let Some(stage) = dockerfile.stages.last_mut() {
+                        stage.note(keyword, rest);
+                    }
+                }
+            }
+        }
+        dockerfile
+    }
+
+    /// What the image of a stage (the last if none is named) is made from, with these arguments.
+    #[must_use]
+    pub fn sources(&self, target: Option<&str>, args: &BTreeMap<String, String>) -> Sources {
+        let mut sources = Sources {
+            is_closed: self.syntax.is_none(),
+            ..Sources::default()
+        };
+        let index = match target {
+            Some(target) => self.stage_named(target, self.stages.len()),
+            None => self.stages.len().checked_sub(1),
+        };
+        let Some(index) = index else {
+            sources.is_closed = false;
+            return sources;
+        };
+        let variables = self.variables(args);
+        let mut seen = vec![false; self.stages.len()];
+        self.collect(index, &variables, &mut seen, &mut sources);
+        sources.base = self.base_of(index, &variables);
+        sources
+    }
+
+    fn variables(&self, args: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+        let mut variables = BTreeMap::new();
+        for (name, default) in &self.globals {
+            let default = default
+                .as_deref()
+                .and_then(|text| substitute(text, &variables));
+            if let Some(value) = args.get(name).cloned().or(default) {
+                variables.insert(name.clone(), value);
+            }
+        }
+        variables
+    }
+
+    /// A stage before `end`, by its name or number.
+    fn stage_named(&self, name: &str, end: usize) -> Option<usize> {
+        let is_named = |stage: &Stage| {
+            stage
+                .name
+                .as_deref()
+                .is_some_and(|known| known.eq_ignore_ascii_case(name))
+        };
+        let stages = &self.stages[..end];
+        stages
+            .iter()
+            .rposition(is_named)
+            .or_else(|| name.parse().ok().filter(|index| *index < end))
+    }
+
+    fn collect(
+        &self,
+        index: usize,
+        variables: &BTreeMap<String, String>,
+        seen: &mut [bool],
+        sources: &mut Sources,
+    ) {
+        if std::mem::replace(&mut seen[index], true) {
+            return;
+        }
+        let stage = &self.stages[index];
+        sources.is_closed &= !stage.has_remote;
+        for name in std::iter::once(&stage.base).chain(&stage.sources) {
+            let Some(name) = substitute(name, variables) else {
+                sources.is_closed = false;
+                continue;
+            };
+            if let Some(inner) = self.stage_named(&name, index) {
+                self.collect(inner, variables, seen, sources);
+            } else if name != "scratch" && !sources.images.contains(&name) {
+                sources.images.push(name);
+            }
+        }
+    }
+
+    fn base_of(&self, index: usize, variables: &BTreeMap<String, String>) -> Option<String> {
+        let base = substitute(&self.stages[index].base, variables)?;
+        match self.stage_named(&base, index) {
+            Some(inner) => self.base_of(inner, variables),
+            None => (base != "scratch").then_some(base),
+        }
+    }
+}
+
+impl Stage {
+    fn note(&mut self, keyword: &str, rest: &str) {
+        let flags = rest
+            .split_whitespace()
+            .take_while(|word| word.starts_with("--"));
+        match keyword {
+            "COPY" => self
+                .sources
+                .extend(flags.filter_map(|flag| flag.strip_prefix("--from=").map(str::to_owned))),
+            "RUN" => {
+                let mounts = flags.filter_map(|flag| flag.strip_prefix("--mount="));
+                let fields = mounts.flat_map(|mount| mount.split(','));
+                self.sources.extend(
+                    fields.filter_map(|field| field.strip_prefix("from=").map(str::to_owned)),
+                );
+            }
+            "ADD" => {
+                let is_remote = |word: &str| word.contains("://") || word.starts_with("git@");
+                self.has_remote |= rest.split_whitespace().any(is_remote);
+            }
+            _ => {}
+        }
+    }
+}
+
+fn stage(rest: &str) -> Option<Stage> {
+    let mut words = rest
+        .split_whitespace()
+        .skip_while(|word| word.starts_with("--"));
+    let base = words.next()?.to_owned();
+    let name = match (words.next(), words.next()) {
+        (Some(word), Some(name)) if word.eq_ignore_ascii_case("as") => Some(name.to_owned()),
+        _ => None,
+    };
+    Some(Stage {
+        name,
+        base,
+        sources: Vec::new(),
+        has_remote: false,
+    })
+}
+
+/// The directives at the very top: `# syntax=…` and `# escape=…`.
+fn directives(text: &str) -> (Option<String>, char) {
+    let mut syntax = None;
+    let mut escape = '\\';
+    for line in text.lines() {
+        let Some(comment) = line.trim_start().strip_prefix('#') else {
+            break;
+        };
+        let Some((key, value)) = comment.split_once('=') else {
+            break;
+        };
+        match key.trim().to_ascii_lowercase().as_str() {
+            "syntax" => syntax = Some(value.trim().to_owned()),
+            "escape" if value.trim() == "`" => escape = '`',
+            "escape" | "check" => {}
+            _ => break,
+        }
+    }
+    (syntax, escape)
+}
+
+/// The instructions, each as one line, without comments and here-documents.
+fn instructions(text: &str, escape: char) -> Vec<String> {
+    let mut instructions = Vec::new();
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let mut instruction = line.to_owned();
+        while let Some(begun) = instruction.trim_end().strip_suffix(escape) {
+            let begun = begun.to_owned();
+            // Comments and empty lines between the parts of an instruction do not end it.
+            let next = lines
+                .by_ref()
+                .find(|line| !line.trim().is_empty() && !line.trim_start().starts_with('#'));
+            instruction = match next {
+                Some(next) => format!("{begun} {}", next.trim()),
+                None => begun,
+            };
+        }
+        for end in here_documents(&instruction) {
+            let _ = lines
+                .by_ref()
+                .find(|line| line.trim_start_matches('\t') == end);
+        }
+        instructions.push(instruction);
+    }
+    instructions
+}
+
+/// The words that end the here-documents of an instruction that may have some.
+fn here_documents(instruction: &str) -> Vec<String> {
+    let keyword = instruction.split_whitespace().next().unwrap_or_default();
+    if !["RUN", "COPY", "ADD"].contains(&keyword.to_ascii_uppercase().as_str()) {
+        return Vec::new();
+    }
+    let mut words = Vec::new();
+    let mut rest = instruction;
+    while let Some(start) = rest.find("<<") {
+        rest = &rest[start + 2..];
+        if let Some(here_string) = rest.strip_prefix('<') {
+            rest = here_string;
+            continue;
+        }
+        let word = rest.trim_start_matches('-');
+        let word = word
+            .split(|c: char| c.is_whitespace() || ";&|<>()".contains(c))
+            .next()
+            .unwrap_or_default();
+        let word = unquoted(word);
+        if word.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') {
+            words.push(word.to_owned());
+        }
+    }
+    words
+}
+
+fn unquoted(text: &str) -> &str {
+    ['"', '\'']
+        .iter()
+        .find_map(|quote| text.strip_prefix(*quote)?.strip_suffix(*quote))
+        .unwrap_or(text)
+}
+
+/// Puts values for `$NAME`, `${NAME}`, `${NAME:-default}` and `${NAME:+other}`; `None` if one is
+/// not known here.
+fn substitute(text: &str, variables: &BTreeMap<String, String>) -> Option<String> {
+    let mut result = String::new();
+    let mut rest = text;
+    while let Some(dollar) = rest.find('$') {
+        result.push_str(&rest[..dollar]);
+        rest = &rest[dollar + 1..];
+        let (name, form, after) = if let Some(braced) = rest.strip_prefix('{') {
+            let end = braced.find('}')?;
+            let inner = &braced[..end];
+            let name_end = inner
+                .find(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+                .unwrap_or(inner.len());
+            (&inner[..name_end], &inner[name_end..], &braced[end + 1..])
+        } else {
+            let end = rest
+                .find(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+                .unwrap_or(rest.len());
+            (&rest[..end], "", &rest[end..])
+        };
+        let value = variables.get(name).filter(|value| !value.is_empty());
+        let value = match (form.get(..2), value) {
+            (None, Some(value)) if form.is_empty() => value.clone(),
+            (Some(":-"), Some(value)) => value.clone(),
+            (Some(":-"), None) => substitute(&form[2..], variables)?,
+            (Some(":+"), Some(_)) => substitute(&form[2..], variables)?,
+            (Some(":+"), None) => String::new(),
+            _ => return None,
+        };
+        result.push_str(&value);
+        rest = after;
+    }
+    result.push_str(rest);
+    Some(result)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::{Dockerfile, Sources};
+
+    fn sources(text: &str, target: Option<&str>, args: &[(&str, &str)]) -> Sources {
+        let args: BTreeMap<_, _> = args
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
+        Dockerfile::read(text).sources(target, &args)
+    }
+
+    fn closed(images: &[&str], base: Option<&str>) -> Sources {
+        Sources {
+            images: images.iter().map(|&name| name.to_owned()).collect(),
+            base: base.map(str::to_owned),
+            is_closed: true,
+        }
+    }
+
+    #[test]
+    fn only_stages_that_are_needed_count() {
+        let text = "FROM a AS one\nFROM b AS two\nCOPY --from=one /x /x\nFROM c\nFROM two as last";
+        assert_eq!(sources(text, None, &[]), closed(&["b", "a"], Some("b")));
+        assert_eq!(sources(text, Some("ONE"), &[]), closed(&["a"], Some("a")));
+        assert_eq!(sources(text, Some("2"), &[]), closed(&["c"], Some("c")));
+        assert!(!sources(text, Some("three"), &[]).is_closed);
+    }
+
+    #[test]
+    fn images_are_taken_from_copies_and_mounts() {
+        let text = "FROM scratch\nCOPY --chown=0 --from=tool:1 /a /\n\
+                    RUN --mount=type=bind,from=data:2,target=/d --mount=type=cache,target=/c ls";
+        assert_eq!(
+            sources(text, None, &[]),
+            closed(&["tool:1", "data:2"], None)
+        );
+    }
+
+    #[test]
+    fn arguments_name_images() {
+        let text = "ARG TAG=1\nARG BASE=\"debian:${TAG}\"\nFROM --platform=x ${BASE} AS b\n\
+                    FROM ${OTHER:-b}";
+        let of = |args: &[(&str, &str)]| sources(text, None, args).images;
+        assert_eq!(of(&[]), ["debian:1"]);
+        assert_eq!(of(&[("TAG", "2")]), ["debian:2"]);
+        assert_eq!(of(&[("BASE", "alpine")]), ["alpine"]);
+        assert!(!sources("FROM $UNKNOWN", None, &[]).is_closed);
+        assert!(!sources("ARG A\nFROM $A", None, &[]).is_closed);
+    }
+
+    #[test]
+    fn lines_are_joined_and_here_documents_left_out() {
+        let text = "# escape=`\nFROM a `\n# comment\n\n AS x\nRUN <<EOF cat && <<-'END' cat\n\
+                    FROM no\nEOF\nFROM neither\n\tEND\nFROM b\nCOPY --from=x / /";
+        assert_eq!(sources(text, None, &[]), closed(&["b", "a"], Some("b")));
+    }
+
+    #[test]
+    fn what_comes_from_elsewhere_is_not_closed() {
+        for text in [
+            "# syntax=docker/dockerfile:1\nFROM a",
+            "FROM a\nADD https://x.example/f /f",
+            "FROM a\nADD --keep-git-dir=true git@x.example:r /r",
+            "",
+        ] {
+            assert!(!sources(text, None, &[]).is_closed, "{text}");
+        }
+        let unneeded = "FROM a AS x\nADD https://x.example/f /f\nFROM b";
+        assert!(sources(unneeded, None, &[]).is_closed);
+    }
+}

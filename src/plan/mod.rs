@@ -1,0 +1,6 @@
+//! Decisions: the manifest, flags and facts become plans, which are plain data. Nothing here reads
+//! a file, asks an engine or knows the time.
+
+pub mod build;
+pub mod dockerfile;
+pub mod tags;

@@ -1,0 +1,244 @@
+//! What a build came to.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use crate::diagnostic::{Diagnostic, Source};
+use crate::engine::build::{BuildError, FailedStep, Place, Reuse, SecretSource};
+use crate::engine::docker::EngineError;
+use crate::exit::Exit;
+use crate::model::Digest;
+use crate::ops::build::{BaseError, Failure, Image, Reason, State};
+use crate::plan::build::{BuildSpec, Item, VersionChoice};
+
+/// A line for each image: its name and its id.
+#[must_use]
+pub fn build_human(images: &[Image]) -> String {
+    let mut text = String::new();
+    for image in images {
+        let name = image
+            .tags
+            .first()
+            .map_or(image.title.clone(), ToString::to_string);
+        let _ = writeln!(text, "{name} {} ({})", image.id, words(image.state));
+    }
+    text
+}
+
+fn words(state: State) -> &'static str {
+    match state {
+        State::Built => "built",
+        State::UpToDate => "up to date",
+        State::Present => "present",
+        State::Pulled => "pulled",
+        State::Bootstrapped => "made here",
+    }
+}
+
+/// `{"schema":"jobctl.build/1","images":[…]}`.
+#[must_use]
+pub fn build_json(images: &[Image]) -> Value {
+    let images: Vec<_> = images
+        .iter()
+        .map(|image| {
+            json!({
+                "name": image.title,
+                "id": image.id.as_str(),
+                "tags": image.tags.iter().map(ToString::to_string).collect::<Vec<_>>(),
+                "version": image.version.as_ref().map(ToString::to_string),
+                "context": image.context.as_ref().map(Digest::as_str),
+                "state": match image.state {
+                    State::Built => "built",
+                    State::UpToDate => "up_to_date",
+                    State::Present => "present",
+                    State::Pulled => "pulled",
+                    State::Bootstrapped => "bootstrapped",
+                },
+            })
+        })
+        .collect();
+    json!({ "schema": "jobctl.build/1", "images": images })
+}
+
+/// Why a build failed, and with which code jobctl ends.
+#[must_use]
+pub fn build_failure(failure: &Failure) -> (Diagnostic, Exit) {
+    let exit = match &failure.reason {
+        Reason::Build(BuildError::Engine(error)) if is_unreachable(error) => Exit::Engine,
+        Reason::Build(BuildError::Interrupted) => Exit::Engine,
+        Reason::Name(_) | Reason::NoDockerfile(_) => Exit::Usage,
+        _ => Exit::Failed,
+    };
+    let title = &failure.title;
+    let mut diagnostic = match &failure.reason {
+        Reason::Build(BuildError::Step(failed)) => step(failure, failed),
+        reason => Diagnostic::error("build-failed", format!("`{title}` is not built: {reason}")),
+    };
+    if let Reason::Base(error) = &failure.reason
+        && let BaseError::Failed { log, .. } = &**error
+    {
+        diagnostic.notes.clone_from(log);
+    }
+    if let Some(help) = failure.reason.help() {
+        diagnostic = diagnostic.help(help);
+    }
+    (diagnostic, exit)
+}
+
+fn is_unreachable(error: &EngineError) -> bool {
+    !matches!(
+        error,
+        EngineError::Failed { .. } | EngineError::Refused { .. }
+    )
+}
+
+/// The step, its last lines, and its place in the Dockerfile.
+fn step(failure: &Failure, failed: &FailedStep) -> Diagnostic {
+    let at = match &failed.name {
+        Some(name) => format!(" at {name}"),
+        None => String::new(),
+    };
+    let message = format!("`{}` is not built: it failed{at}", failure.title);
+    let mut diagnostic = Diagnostic::error("build-failed", message);
+    diagnostic.notes.clone_from(&failed.log);
+    match (&failed.place, &failure.dockerfile) {
+        (Some(place), Some(dockerfile)) => at_place(diagnostic, place, dockerfile, &failed.message),
+        _ => {
+            diagnostic.notes.push(failed.message.clone());
+            diagnostic
+        }
+    }
+}
+
+fn at_place(diagnostic: Diagnostic, place: &Place, dockerfile: &Path, message: &str) -> Diagnostic {
+    let mut start = 0;
+    let mut end = 0;
+    for (index, line) in place.text.split_inclusive('\n').enumerate() {
+        if index + 1 < *place.lines.start() {
+            start += line.len();
+        }
+        if index < *place.lines.end() {
+            end += line.len();
+        }
+    }
+    let shown = place.text[start..end.max(start)].trim_end().len();
+    let source = Arc::new(Source {
+        path: dockerfile.to_owned(),
+        text: place.text.clone(),
+    });
+    diagnostic.at(&source, start..start + shown, message)
+}
+
+/// What would be built, and as which docker command.
+#[must_use]
+pub fn build_plan_human(items: &[Item]) -> String {
+    let mut text = String::new();
+    for item in items {
+        match item {
+            Item::Base(base) => {
+                let _ = write!(text, "{}: pull {}", base.title, base.image);
+                if let Some(program) = &base.bootstrap {
+                    let _ = write!(text, ", or make it with {}", program.display());
+                }
+                text.push('\n');
+            }
+            Item::Build(spec) => {
+                let _ = writeln!(text, "{}: build {}", spec.title, spec.context.display());
+                let _ = writeln!(text, "  {}", docker_command(spec));
+            }
+        }
+    }
+    text
+}
+
+/// `{"schema":"jobctl.build-plan/1","steps":[…]}`.
+#[must_use]
+pub fn build_plan_json(items: &[Item]) -> Value {
+    let steps: Vec<_> = items
+        .iter()
+        .map(|item| match item {
+            Item::Base(base) => json!({
+                "name": base.title,
+                "action": "pull",
+                "image": base.image.to_string(),
+                "bootstrap": base.bootstrap,
+            }),
+            Item::Build(spec) => json!({
+                "name": spec.title,
+                "action": "build",
+                "context": spec.context,
+                "dockerfile": spec.dockerfile,
+                "target": spec.target,
+                "version": version(spec),
+                "docker": docker_command(spec),
+            }),
+        })
+        .collect();
+    json!({ "schema": "jobctl.build-plan/1", "steps": steps })
+}
+
+fn version(spec: &BuildSpec) -> Option<String> {
+    match &spec.version {
+        VersionChoice::None => None,
+        VersionChoice::Exact(version) | VersionChoice::Declared(version) => {
+            Some(version.to_string())
+        }
+        VersionChoice::Git => Some("git".to_owned()),
+    }
+}
+
+/// The docker command that does the same, with the values of arguments and secrets left out.
+fn docker_command(spec: &BuildSpec) -> String {
+    let mut words = vec!["docker".to_owned(), "build".to_owned()];
+    let mut flag = |name: &str, value: String| {
+        words.push(name.to_owned());
+        words.push(value);
+    };
+    flag("--file", spec.dockerfile.display().to_string());
+    let tag = match version(spec) {
+        Some(version) if version != "git" => version.replace('+', "_"),
+        _ => "latest".to_owned(),
+    };
+    flag("--tag", format!("{}:{tag}", spec.name));
+    if !spec.prefix.is_empty() {
+        flag("--tag", format!("{}{}:{tag}", spec.prefix, spec.name));
+    }
+    for tag in &spec.extra_tags {
+        flag("--tag", tag.to_string());
+    }
+    if let Some(target) = &spec.target {
+        flag("--target", target.clone());
+    }
+    if let Some(platform) = &spec.platform {
+        flag("--platform", platform.clone());
+    }
+    for name in spec.args.keys() {
+        flag("--build-arg", format!("{name}=***"));
+    }
+    for (name, value) in &spec.labels {
+        flag("--label", format!("{name}={value}"));
+    }
+    for (id, source) in &spec.secrets {
+        flag(
+            "--secret",
+            match source {
+                SecretSource::File(path) => format!("id={id},src={}", path.display()),
+                SecretSource::Value(_) => format!("id={id},env=***"),
+            },
+        );
+    }
+    for (id, socket) in &spec.agents {
+        flag("--ssh", format!("{id}={}", socket.display()));
+    }
+    if spec.reuse == Reuse::Nothing {
+        words.push("--no-cache".to_owned());
+    }
+    if spec.pulls {
+        words.push("--pull".to_owned());
+    }
+    words.push(spec.context.display().to_string());
+    shell_words::join(words)
+}
