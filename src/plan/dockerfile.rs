@@ -6,6 +6,7 @@
 //! the first `FROM`.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 /// The stages of a Dockerfile.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -48,10 +49,8 @@ impl Dockerfile {
             syntax,
             ..Self::default()
         };
-        for instruction in instructions(text, escape) {
-            let (keyword, rest) = instruction
-                .split_once(char::is_whitespace)
-                .unwrap_or((&instruction, ""));
+        for Instruction { text, .. } in instructions(text, escape) {
+            let (keyword, rest) = text.split_once(char::is_whitespace).unwrap_or((&text, ""));
             match keyword.to_ascii_uppercase().as_str() {
                 "ARG" if dockerfile.stages.is_empty() => {
                     for word in rest.split_whitespace() {
@@ -220,35 +219,71 @@ fn directives(text: &str) -> (Option<String>, char) {
     (syntax, escape)
 }
 
-/// The instructions, each as one line, without comments and here-documents.
-fn instructions(text: &str, escape: char) -> Vec<String> {
+/// An instruction as one line, and the lines (from 1) that it has in the file.
+struct Instruction {
+    text: String,
+    lines: RangeInclusive<usize>,
+}
+
+/// The instructions, without comments and here-documents.
+fn instructions(text: &str, escape: char) -> Vec<Instruction> {
     let mut instructions = Vec::new();
-    let mut lines = text.lines();
-    while let Some(line) = lines.next() {
+    let mut lines = text.lines().zip(1..);
+    while let Some((line, first)) = lines.next() {
         let line = line.trim();
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
+        let mut last = first;
         let mut instruction = line.to_owned();
         while let Some(begun) = instruction.trim_end().strip_suffix(escape) {
             let begun = begun.to_owned();
             // Comments and empty lines between the parts of an instruction do not end it.
             let next = lines
                 .by_ref()
-                .find(|line| !line.trim().is_empty() && !line.trim_start().starts_with('#'));
+                .find(|(line, _)| !line.trim().is_empty() && !line.trim_start().starts_with('#'));
             instruction = match next {
-                Some(next) => format!("{begun} {}", next.trim()),
+                Some((next, number)) => {
+                    last = number;
+                    format!("{begun} {}", next.trim())
+                }
                 None => begun,
             };
         }
         for end in here_documents(&instruction) {
-            let _ = lines
+            if let Some((_, number)) = lines
                 .by_ref()
-                .find(|line| line.trim_start_matches('\t') == end);
+                .find(|(line, _)| line.trim_start_matches('\t') == end)
+            {
+                last = number;
+            }
         }
-        instructions.push(instruction);
+        instructions.push(Instruction {
+            text: instruction,
+            lines: first..=last,
+        });
     }
     instructions
+}
+
+/// The lines (from 1) of a step as the engine names it (`[2/4] RUN make`), or that its message
+/// names, for engines that do not say where it is.
+#[must_use]
+pub fn lines_of(text: &str, step: Option<&str>, message: &str) -> Option<RangeInclusive<usize>> {
+    if let Some((_, rest)) = message.split_once("parse error") {
+        let (_, rest) = rest.split_once("line ")?;
+        let digits = rest.split(|c: char| !c.is_ascii_digit()).next()?;
+        let line = digits.parse().ok()?;
+        return Some(line..=line);
+    }
+    let (_, instruction) = step?.split_once("] ")?;
+    let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let wanted = words(instruction);
+    let (_, escape) = directives(text);
+    let found = instructions(text, escape)
+        .into_iter()
+        .find(|instruction| words(&instruction.text) == wanted)?;
+    Some(found.lines)
 }
 
 /// The words that end the here-documents of an instruction that may have some.
@@ -326,7 +361,7 @@ fn substitute(text: &str, variables: &BTreeMap<String, String>) -> Option<String
 mod tests {
     use std::collections::BTreeMap;
 
-    use super::{Dockerfile, Sources};
+    use super::{Dockerfile, Sources, lines_of};
 
     fn sources(text: &str, target: Option<&str>, args: &[(&str, &str)]) -> Sources {
         let args: BTreeMap<_, _> = args
@@ -394,5 +429,28 @@ mod tests {
         }
         let unneeded = "FROM a AS x\nADD https://x.example/f /f\nFROM b";
         assert!(sources(unneeded, None, &[]).is_closed);
+    }
+
+    #[test]
+    fn a_failed_step_is_found_in_the_file() {
+        let text = "FROM a\n\nRUN one; \\\n  # why\n  two\nRUN <<E\nx\nE\n";
+        for (step, message, expected) in [
+            (Some("[2/3] RUN one;   two"), "exit code: 1", Some(3..=5)),
+            (Some("[stage-1 3/3] RUN <<E"), "exit code: 1", Some(6..=8)),
+            (Some("[2/3] RUN other"), "exit code: 1", None),
+            (None, "dockerfile parse error line 3: unknown", Some(3..=3)),
+            (
+                None,
+                "dockerfile parse error on line 4: unknown",
+                Some(4..=4),
+            ),
+            (None, "something else", None),
+        ] {
+            assert_eq!(
+                lines_of(text, step, message),
+                expected,
+                "{step:?} {message}"
+            );
+        }
     }
 }

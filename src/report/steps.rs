@@ -53,6 +53,8 @@ pub(super) fn outcome_words(outcome: &Outcome) -> (&'static str, Option<&str>) {
         Outcome::Cached => ("cached", None),
         Outcome::Skipped(why) => ("skipped", Some(why)),
         Outcome::Warned(why) => ("warning", Some(why)),
+        // Why is said by the step below it that failed.
+        Outcome::Failed(why) if why.is_empty() => ("failed", None),
         Outcome::Failed(why) => ("failed", Some(why)),
         Outcome::Cancelled => ("cancelled", None),
     }

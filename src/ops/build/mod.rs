@@ -6,11 +6,12 @@ mod prepare;
 use std::path::PathBuf;
 
 use crate::context::ContextError;
-use crate::engine::build::{BuildError, BuildRequest};
+use crate::engine::build::{BuildError, BuildRequest, Place};
 use crate::engine::docker::{DockerEngine, EngineError};
 use crate::event::{Event, Events, Outcome};
 use crate::model::{Digest, ImageRef, ValueError, Version};
 use crate::plan::build::{BuildSpec, Item, PLAN_LABEL};
+use crate::plan::dockerfile::lines_of;
 
 pub use base::BaseError;
 pub use prepare::{Prepared, prepare};
@@ -158,7 +159,7 @@ async fn build_one(
     let prepared = match prepare(engine, spec, cache, events, Some(step.id())).await {
         Ok(prepared) => prepared,
         Err(reason) => {
-            step.finish(Outcome::Failed(reason.to_string()));
+            step.finish(Outcome::Failed(String::new()));
             return Err(reason);
         }
     };
@@ -186,10 +187,22 @@ async fn build_one(
             Ok(image(built.id, State::Built))
         }
         Err(error) => {
-            step.finish(Outcome::Failed(error.to_string()));
-            Err(error.into())
+            step.finish(Outcome::Failed(String::new()));
+            Err(placed(error, &prepared.dockerfile).into())
         }
     }
+}
+
+/// Says where in the Dockerfile it is, where the engine did not.
+fn placed(mut error: BuildError, dockerfile: &[u8]) -> BuildError {
+    if let BuildError::Step(failed) = &mut error
+        && failed.place.is_none()
+    {
+        let text = String::from_utf8_lossy(dockerfile).into_owned();
+        failed.place = lines_of(&text, failed.name.as_deref(), &failed.message)
+            .map(|lines| Place { text, lines });
+    }
+    error
 }
 
 /// Looks for an image that was built from the same, and gives it the names that it lacks.

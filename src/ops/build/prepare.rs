@@ -26,6 +26,8 @@ pub struct Prepared {
     pub plan: BuildPlan,
     /// The context's digest.
     pub context: Digest,
+    /// The Dockerfile.
+    pub dockerfile: Vec<u8>,
     /// Whether an image with the same plan is as good as a new one.
     pub may_be_there: bool,
     /// When the engine is told that files were changed.
@@ -87,6 +89,7 @@ pub async fn prepare(
     Ok(Prepared {
         plan,
         context,
+        dockerfile: facts.dockerfile,
         may_be_there: found.is_closed && !is_asked_anew,
         clock: clock(spec, cache),
     })

@@ -32,11 +32,19 @@ pub(super) fn of_status(status: &Status, vertices: &Vertices) -> BuildError {
         };
     }
     BuildError::Step(Box::new(FailedStep {
+        message: words(message, name.is_some()),
         name,
-        message: short(message).to_owned(),
         log: log.unwrap_or_default(),
         place: place(status.details()),
     }))
+}
+
+/// The engine's words. Of a command that failed, its code is all that the step does not say.
+fn words(message: &str, has_step: bool) -> String {
+    match message.rsplit_once("exit code: ") {
+        Some((_, code)) if has_step => format!("it ended with exit code {code}"),
+        _ => short(message).to_owned(),
+    }
 }
 
 /// Without the frame that BuildKit puts around each message.
