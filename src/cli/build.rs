@@ -117,7 +117,7 @@ pub(super) fn exec(args: &BuildArgs, context: &mut Context) -> Ending {
         Ok(manifest) => manifest,
         Err(exit) => return Ok(exit),
     };
-    let flags = match flags(args, &context.environment) {
+    let flags = match flags(args, context) {
         Ok(flags) => flags,
         Err(message) => return Ok(context.output.usage(&message, None)),
     };
@@ -286,7 +286,8 @@ fn write(context: &Context, path: &Path, text: &str) -> std::io::Result<()> {
     })
 }
 
-fn flags(args: &BuildArgs, environment: &Environment) -> Result<BuildFlags, String> {
+fn flags(args: &BuildArgs, context: &Context) -> Result<BuildFlags, String> {
+    let environment = &context.environment;
     let here = environment.current_dir();
     let mut secrets = BTreeMap::new();
     for text in &args.secrets {
@@ -316,6 +317,7 @@ fn flags(args: &BuildArgs, environment: &Environment) -> Result<BuildFlags, Stri
         prefix: args.image_prefix.clone(),
         tags: args.tags.clone(),
         proxy: args.proxy.clone(),
+        configured_proxies: context.proxy_args(),
         args: args.args.clone(),
         secrets,
         agents,

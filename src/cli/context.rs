@@ -1,5 +1,6 @@
 //! What a verb needs of the process: flags, environment, output. The only reader of the three.
 
+use std::collections::BTreeMap;
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 
@@ -11,6 +12,7 @@ use crate::engine::docker::endpoint::{EndpointError, resolve};
 use crate::engine::docker::{DockerConfig, DockerEngine, EndpointFlags, EngineError};
 use crate::facts::Environment;
 use crate::manifest;
+use crate::model::Secret;
 use crate::report::Progress;
 
 /// What a verb needs of the process.
@@ -74,6 +76,17 @@ impl Context {
         let endpoint = resolve(&self.endpoint(), &self.environment, &config)?;
         let ssh = self.environment.find_program("ssh");
         DockerEngine::connect(endpoint, ssh, Deadlines::default()).await
+    }
+
+    /// The proxies that docker's configuration names for the engine that is meant. What is wrong
+    /// with either is told when the engine is connected to.
+    pub(super) fn proxy_args(&self) -> BTreeMap<String, Secret> {
+        let Ok(config) = DockerConfig::read(&self.environment) else {
+            return BTreeMap::new();
+        };
+        let endpoint = resolve(&self.endpoint(), &self.environment, &config);
+        let address = endpoint.map_or_else(|_| String::new(), |found| found.address.to_string());
+        config.proxy_args(&address)
     }
 
     /// Runs what waits for engines and disks.

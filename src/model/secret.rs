@@ -4,7 +4,8 @@ use std::fmt;
 
 /// A value that is never shown, logged or written: there is no `Display` and no serialisation, and
 /// `Debug` hides it.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, serde::Deserialize)]
+#[serde(transparent)]
 pub struct Secret(String);
 
 impl Secret {

@@ -24,7 +24,13 @@ pub const CONTEXT_LABEL: &str = "dev.jobctl.context";
 /// The secret under which a build is offered certificate authorities.
 pub const CA_BUNDLE_SECRET: &str = "ca-bundle";
 /// Build arguments that every engine knows, and leaves out of images and of what it compares.
-const PROXY_ARGS: [&str; 4] = ["HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "FTP_PROXY"];
+const PROXY_ARGS: [&str; 5] = [
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "FTP_PROXY",
+    "ALL_PROXY",
+];
 
 /// What the command line asks for.
 #[derive(Debug, Clone, Default)]
@@ -41,6 +47,8 @@ pub struct BuildFlags {
     pub tags: Vec<ImageRef>,
     /// The proxy for http and https.
     pub proxy: Option<Secret>,
+    /// The proxies that docker's configuration names, as build arguments.
+    pub configured_proxies: BTreeMap<String, Secret>,
     /// Build arguments; those without a value take the caller's.
     pub args: Vec<(String, Option<Secret>)>,
     /// Secrets by their id.

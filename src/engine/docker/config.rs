@@ -8,6 +8,16 @@ use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
 use crate::facts::Environment;
+use crate::model::Secret;
+
+/// The keys of proxies in `config.json`, and the build arguments that they become.
+const PROXIES: [(&str, &str); 5] = [
+    ("httpProxy", "http_proxy"),
+    ("httpsProxy", "https_proxy"),
+    ("noProxy", "no_proxy"),
+    ("ftpProxy", "ftp_proxy"),
+    ("allProxy", "all_proxy"),
+];
 
 /// What jobctl needs of docker's `config.json` (`$DOCKER_CONFIG`, else `~/.docker`).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -20,10 +30,13 @@ pub struct DockerConfig {
     pub credentials_store: Option<String>,
     /// Helpers for single registries, by the registry's host.
     pub credential_helpers: BTreeMap<String, String>,
+    /// Proxies for builds and containers by `config.json`'s keys, for `default` or an engine's
+    /// address.
+    pub(super) proxies: BTreeMap<String, BTreeMap<String, Secret>>,
 }
 
 /// `config.json` as it is written; keys that jobctl does not use are docker's business.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct File {
     #[serde(default)]
@@ -32,6 +45,8 @@ struct File {
     creds_store: String,
     #[serde(default)]
     cred_helpers: BTreeMap<String, String>,
+    #[serde(default)]
+    proxies: BTreeMap<String, BTreeMap<String, Secret>>,
 }
 
 /// Why docker's configuration can't be used.
@@ -87,18 +102,36 @@ impl DockerConfig {
         let Some(folder) = folder(environment) else {
             return Ok(Self::default());
         };
-        let file: File = read_json(&folder.join("config.json"))?.unwrap_or_else(|| File {
-            current_context: String::new(),
-            creds_store: String::new(),
-            cred_helpers: BTreeMap::new(),
-        });
+        let file: File = read_json(&folder.join("config.json"))?.unwrap_or_default();
         let non_empty = |text: String| (!text.is_empty()).then_some(text);
         Ok(Self {
             folder: Some(folder),
             current_context: non_empty(file.current_context),
             credentials_store: non_empty(file.creds_store),
             credential_helpers: file.cred_helpers,
+            proxies: file.proxies,
         })
+    }
+
+    /// The proxies that builds on an engine are given, as build arguments in both cases.
+    #[must_use]
+    pub fn proxy_args(&self, address: &str) -> BTreeMap<String, Secret> {
+        let mut args = BTreeMap::new();
+        let Some(proxies) = self
+            .proxies
+            .get(address)
+            .or_else(|| self.proxies.get("default"))
+        else {
+            return args;
+        };
+        for (key, name) in PROXIES {
+            let value = proxies.get(key).filter(|value| !value.expose().is_empty());
+            if let Some(value) = value {
+                args.insert(name.to_owned(), value.clone());
+                args.insert(name.to_uppercase(), value.clone());
+            }
+        }
+        args
     }
 
     /// The file of a context and the folder of its keys.

@@ -232,6 +232,7 @@ impl Planner<'_> {
             // What is said of the job's image (its name, version, stage) is not said of its bases.
             let flags = BuildFlags {
                 proxy: self.flags.proxy.clone(),
+                configured_proxies: self.flags.configured_proxies.clone(),
                 ca_bundle: self.flags.ca_bundle.clone(),
                 platform: self.flags.platform.clone(),
                 is_uncached: self.flags.is_uncached,
@@ -360,6 +361,10 @@ fn apply(
     }
     if let Some(prefix) = &flags.prefix {
         spec.prefix.clone_from(prefix);
+    }
+    for (name, value) in &flags.configured_proxies {
+        let value = value.clone();
+        spec.args.entry(name.clone()).or_insert(value);
     }
     if let Some(proxy) = &flags.proxy {
         let no_proxy = match environment.get_non_empty("NO_PROXY") {
