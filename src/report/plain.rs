@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::Reporter;
 use super::steps::{Steps, outcome_words};
 use super::words::elapsed;
-use crate::event::{Event, Outcome};
+use crate::event::{Event, Outcome, StepId};
 
 /// The longest silence: CI systems give a job up that says nothing for minutes.
 const HEARTBEAT: Duration = Duration::from_secs(30);
@@ -17,6 +17,8 @@ pub struct Plain {
     steps: Steps,
     last: Instant,
     is_quiet: bool,
+    /// The step whose lines were written last, so that its name need not be said again.
+    speaking: Option<StepId>,
 }
 
 impl Plain {
@@ -28,6 +30,7 @@ impl Plain {
             steps: Steps::default(),
             last: Instant::now(),
             is_quiet: false,
+            speaking: None,
         }
     }
 
@@ -55,8 +58,13 @@ impl Reporter for Plain {
                 Ok(())
             }
             Event::StepLog { step, line, .. } if !self.is_quiet => {
-                let line = format!("{}: {line}", self.steps.name(*step));
-                self.line(&line)
+                let indent = "  ".repeat(self.steps.depth(*step));
+                if self.speaking != Some(*step) {
+                    let header = format!("{indent}{}", self.steps.name(*step));
+                    self.line(&header)?;
+                    self.speaking = Some(*step);
+                }
+                self.line(&format!("{indent}  | {line}"))
             }
             Event::StepFinished {
                 step,
@@ -70,6 +78,7 @@ impl Reporter for Plain {
                 if self.is_quiet && !is_bad {
                     return Ok(());
                 }
+                self.speaking = None;
                 let indent = "  ".repeat(step.depth);
                 let (word, why) = outcome_words(outcome);
                 let why = why.map(|why| format!(": {why}")).unwrap_or_default();

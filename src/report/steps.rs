@@ -40,6 +40,11 @@ impl Steps {
         self.0.get(&id).map_or("?", |step| step.name.as_str())
     }
 
+    /// How many steps a step is part of.
+    pub(super) fn depth(&self, id: StepId) -> usize {
+        self.0.get(&id).map_or(0, |step| step.depth)
+    }
+
     /// The steps under way, the oldest first.
     pub(super) fn under_way(&self) -> impl Iterator<Item = &Step> {
         self.0.values()

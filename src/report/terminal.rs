@@ -47,7 +47,7 @@ impl Terminal {
     fn started(&mut self, id: StepId, parent: Option<StepId>, name: &str) {
         let step = self.steps.start(id, parent, name);
         let bar = ProgressBar::new_spinner()
-            .with_style(style("{prefix}{spinner} {msg} {elapsed}"))
+            .with_style(style("{prefix}{spinner} {elapsed:>3} {wide_msg}"))
             .with_prefix("  ".repeat(step.depth))
             .with_message(name.to_owned());
         self.drawn.insert(id, self.bars.add(bar));
@@ -124,7 +124,14 @@ impl Reporter for Terminal {
                 self.progress(*step, *current, *total, *unit);
                 Ok(())
             }
-            Event::StepLog { line, .. } => self.bars.println(line),
+            // What a step says is shown while it is under way; of one that fails, whoever started
+            // it repeats the end.
+            Event::StepLog { step, line, .. } => {
+                if let Some(bar) = self.drawn.get(step) {
+                    bar.set_message(format!("{} │ {}", self.steps.name(*step), line.trim()));
+                }
+                Ok(())
+            }
             Event::StepFinished {
                 step,
                 outcome,
