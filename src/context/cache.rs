@@ -254,3 +254,6 @@ fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
     *rest = after;
     Some(*first)
 }
+
+#[cfg(test)]
+mod tests;

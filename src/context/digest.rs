@@ -134,3 +134,6 @@ fn read_all(root: &Path, entries: &[(Entry, usize)]) -> Result<Vec<[u8; 32]>, Co
     }
     Ok(contents)
 }
+
+#[cfg(test)]
+mod tests;

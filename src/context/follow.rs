@@ -138,3 +138,94 @@ fn without_nested(paths: Vec<Vec<u8>>) -> Option<Vec<Vec<u8>>> {
     }
     Some(kept)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::follow_links;
+    use crate::context::tree::Tree;
+
+    fn follow(tree: &Tree, paths: &[&str]) -> Option<Vec<String>> {
+        let paths: Vec<_> = paths.iter().map(|path| path.as_bytes().to_vec()).collect();
+        let found = follow_links(tree.root(), &paths).unwrap()?;
+        Some(
+            found
+                .into_iter()
+                .map(|path| String::from_utf8(path).unwrap())
+                .collect(),
+        )
+    }
+
+    /// The cases of fsutil's `followlinks` tests.
+    #[test]
+    fn links_are_followed_within_the_context() {
+        let check = |tree: &Tree, paths: &[&str], expected: &[&str]| {
+            assert_eq!(follow(tree, paths).unwrap(), expected, "{paths:?}");
+        };
+        let tree = Tree::of(&[
+            "dir/",
+            "dir/foo",
+            "dir/l1 -> foo",
+            "l2 -> dir/l1",
+            "bar",
+            "baz",
+        ]);
+        check(&tree, &["l2", "bar"], &["bar", "dir/foo", "dir/l1", "l2"]);
+
+        for up in ["foo/bar -> ../", "foo/bar -> ../../../"] {
+            let tree = Tree::of(&["dir/", "dir/l1 -> /foo/bar/baz", "foo/", up, "baz"]);
+            check(&tree, &["dir/l1"], &["baz", "dir/l1", "foo/bar"]);
+        }
+
+        let tree = Tree::of(&[
+            "dir/",
+            "foo/",
+            "dir/l1 -> /foo/bar1",
+            "dir/l2 -> /foo/bar2",
+            "dir/anotherlink -> /foo/bar3",
+            "foo/bar2 -> ../baz",
+            "foo/bar1",
+            "foo/bar3",
+            "baz",
+        ]);
+        check(
+            &tree,
+            &["dir/l*"],
+            &["baz", "dir/l*", "foo/bar1", "foo/bar2"],
+        );
+        check(&tree, &["dir"], &["dir"]);
+        check(&tree, &["dir", "dir/*link"], &["dir", "foo/bar3"]);
+    }
+
+    #[test]
+    fn loops_end() {
+        let tree = Tree::of(&["l1 -> l1", "l3 -> l2", "l2 -> l3", "deep -> deep/er"]);
+        assert_eq!(follow(&tree, &["l1", "l3"]).unwrap(), ["l1", "l2", "l3"]);
+        assert_eq!(follow(&tree, &["deep"]).unwrap(), ["deep"]);
+    }
+
+    #[test]
+    fn what_is_not_there_stays_as_it_is() {
+        let tree = Tree::of(&[]);
+        assert_eq!(
+            follow(&tree, &["foo/bar/baz", "bar/baz"]).unwrap(),
+            ["bar/baz", "foo/bar/baz"]
+        );
+        assert_eq!(follow(&tree, &["."]), None);
+        assert_eq!(follow(&tree, &["f*/foo/t*"]).unwrap(), ["f*/foo/t*"]);
+        assert_eq!(follow(&tree, &["../../etc"]).unwrap(), ["etc"]);
+    }
+
+    #[test]
+    fn what_lies_below_another_path_is_not_told_twice() {
+        let tree = Tree::of(&["dir/", "dir/l1 -> /foo", "dir/l2 -> /", "foo/", "foo/bar"]);
+        assert_eq!(
+            follow(&tree, &["none/bar/baz", "none/bar"]).unwrap(),
+            ["none/bar"]
+        );
+        assert_eq!(
+            follow(&tree, &["dir/l1", "foo/bar"]).unwrap(),
+            ["dir/l1", "foo"]
+        );
+        assert_eq!(follow(&tree, &["dir/l2", "foo", "foo/bar"]), None);
+    }
+}

@@ -375,3 +375,6 @@ pub(super) fn name_matches(pattern: &[u8], name: &[u8]) -> bool {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

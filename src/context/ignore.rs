@@ -81,3 +81,63 @@ fn escape(path: &[u8]) -> Vec<u8> {
     }
     pattern
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::ignore_file;
+    use crate::context::Patterns;
+    use crate::context::tree::Tree;
+
+    #[test]
+    fn the_dockerfiles_own_ignore_file_beats_the_contexts() {
+        let tree = Tree::of(&["Dockerfile", "sub/", "sub/gpu.Dockerfile"]);
+        let find = |dockerfile: &str| {
+            let found = ignore_file(tree.root(), &tree.at(dockerfile)).unwrap()?;
+            let path = found.path.strip_prefix(tree.root()).unwrap().to_owned();
+            Some((
+                path,
+                found.patterns.matches(b"a"),
+                found.patterns.matches(b"b"),
+            ))
+        };
+        assert_eq!(find("Dockerfile"), None);
+        tree.write(".dockerignore", "a\n");
+        tree.write("sub/gpu.Dockerfile.dockerignore", "b\n");
+        let contexts = (Path::new(".dockerignore").to_owned(), true, false);
+        assert_eq!(find("Dockerfile"), Some(contexts));
+        let own = Path::new("sub/gpu.Dockerfile.dockerignore").to_owned();
+        assert_eq!(find("sub/gpu.Dockerfile"), Some((own, false, true)));
+    }
+
+    #[test]
+    fn a_wrong_ignore_file_is_told_with_its_line() {
+        let tree = Tree::of(&[]);
+        tree.write(".dockerignore", "a\n\n[\n");
+        let error = ignore_file(tree.root(), &tree.at("Dockerfile")).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "`{}`: line 3: the pattern `[` has brackets that make no sense",
+                tree.at(".dockerignore").display()
+            )
+        );
+    }
+
+    #[test]
+    fn the_classic_builder_gets_its_files_even_if_they_are_ignored() {
+        let patterns = Patterns::from_lines(["*"]).unwrap();
+        let kept = patterns.keep_build_files(b"sub/[x]*/Dockerfile").unwrap();
+        for (path, is_excluded) in [
+            (".dockerignore", false),
+            ("sub/[x]*/Dockerfile", false),
+            ("sub/xy/Dockerfile", true),
+            ("a", true),
+        ] {
+            assert_eq!(kept.matches(path.as_bytes()), is_excluded, "{path}");
+        }
+        let nothing = Patterns::default().keep_build_files(b"Dockerfile").unwrap();
+        assert!(nothing.is_empty());
+    }
+}

@@ -24,6 +24,8 @@ mod path;
 mod pattern;
 mod read;
 mod tar;
+#[cfg(test)]
+mod tree;
 mod walk;
 
 pub use cache::StatCache;

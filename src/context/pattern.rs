@@ -276,3 +276,6 @@ fn ignore_file_lines(text: &[u8]) -> impl Iterator<Item = (usize, Vec<u8>)> {
             Some((number, [mark, pattern].concat()))
         })
 }
+
+#[cfg(test)]
+mod tests;

@@ -174,3 +174,6 @@ pub fn padding(size_bytes: u64) -> &'static [u8] {
     let used = usize::try_from(size_bytes % BLOCK_BYTES as u64).unwrap_or(0);
     &ZEROS[..(BLOCK_BYTES - used) % BLOCK_BYTES]
 }
+
+#[cfg(test)]
+mod tests;

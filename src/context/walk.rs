@@ -352,3 +352,6 @@ impl Walk<'_> {
         self.ready.push_back(entry);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,201 @@
+use std::fs::{self, FileTimes, OpenOptions};
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use super::{MOST_ABSENCES, StatCache};
+use crate::context::tree::{Tree, excluding};
+use crate::context::{Entry, Filter, digest};
+
+/// A context and a folder for its cache.
+struct Setup {
+    tree: Tree,
+    state: Tree,
+}
+
+impl Setup {
+    fn new() -> Self {
+        let tree = Tree::of(&["a", "b"]);
+        tree.write("a", "one");
+        tree.write("b", "two");
+        Self {
+            tree,
+            state: Tree::of(&[]),
+        }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.state.at("sub/stat")
+    }
+
+    /// A cache as if it were loaded a while from now, when what was just written has settled.
+    fn load(&self) -> StatCache {
+        let mut cache = StatCache::load(&self.path());
+        let (seconds, nanos) = cache.loaded.unwrap();
+        cache.loaded = Some((seconds + 10, nanos));
+        cache
+    }
+
+    fn run(&self, cache: &mut StatCache) -> [u8; 32] {
+        let filter = Filter::default();
+        digest(self.tree.root(), &filter, cache).unwrap().sha256
+    }
+
+    fn entry(&self, path: &str) -> Entry {
+        let entries = self.tree.entries(&Filter::default());
+        let mut found = entries.into_iter();
+        found.find(|entry| entry.path == path.as_bytes()).unwrap()
+    }
+
+    fn knows(&self, cache: &mut StatCache, path: &str) -> bool {
+        cache.lookup(&self.entry(path)).is_some()
+    }
+
+    /// Replaces content of the same length and puts the modification time back.
+    fn edit_slyly(&self, path: &str, content: &str) {
+        let file = self.tree.at(path);
+        let modified = fs::metadata(&file).unwrap().modified().unwrap();
+        fs::write(&file, content).unwrap();
+        let file = OpenOptions::new().write(true).open(file).unwrap();
+        file.set_times(FileTimes::new().set_modified(modified))
+            .unwrap();
+    }
+}
+
+#[test]
+fn an_unchanged_file_is_not_read_again() {
+    let setup = Setup::new();
+    let mut cache = setup.load();
+    assert!(!setup.knows(&mut cache, "a"));
+    let first = setup.run(&mut cache);
+    cache.save().unwrap();
+
+    let mut cache = setup.load();
+    assert!(setup.knows(&mut cache, "a"));
+    assert_eq!(setup.run(&mut cache), first);
+    assert!(!cache.has_changed);
+    assert_eq!(cache.stale_suspects(), [] as [Vec<u8>; 0]);
+
+    setup.tree.write("a", "longer");
+    assert!(!setup.knows(&mut cache, "a"));
+    assert_ne!(setup.run(&mut cache), first);
+}
+
+#[test]
+fn a_file_that_changed_just_before_it_was_read_is_not_trusted() {
+    let setup = Setup::new();
+    let mut cache = StatCache::load(&setup.path());
+    setup.run(&mut cache);
+    assert!(!setup.knows(&mut cache, "a"));
+    cache.save().unwrap();
+    let mut cache = setup.load();
+    assert!(!setup.knows(&mut cache, "a"));
+    setup.run(&mut cache);
+    assert!(setup.knows(&mut cache, "a"));
+}
+
+#[test]
+fn an_edit_that_keeps_size_and_time_is_noticed_and_told_until_it_is_saved() {
+    let setup = Setup::new();
+    let mut cache = setup.load();
+    let first = setup.run(&mut cache);
+    cache.save().unwrap();
+    setup.edit_slyly("a", "eno");
+    setup.tree.write("b", "owt");
+    let file = OpenOptions::new()
+        .write(true)
+        .open(setup.tree.at("b"))
+        .unwrap();
+    file.set_times(FileTimes::new().set_modified(SystemTime::UNIX_EPOCH))
+        .unwrap();
+
+    for _ in 0..2 {
+        let mut cache = setup.load();
+        assert_ne!(setup.run(&mut cache), first);
+        assert_eq!(cache.stale_suspects(), [b"a".to_vec()]);
+    }
+    let mut cache = setup.load();
+    setup.run(&mut cache);
+    cache.save().unwrap();
+    assert_eq!(cache.stale_suspects(), [] as [Vec<u8>; 0]);
+    let mut cache = setup.load();
+    setup.run(&mut cache);
+    assert_eq!(cache.stale_suspects(), [] as [Vec<u8>; 0]);
+}
+
+#[test]
+fn a_suspect_is_told_even_if_the_first_reading_was_not_trusted() {
+    let setup = Setup::new();
+    let mut cache = StatCache::load(&setup.path());
+    setup.run(&mut cache);
+    cache.save().unwrap();
+    setup.edit_slyly("a", "eno");
+    let mut cache = StatCache::load(&setup.path());
+    setup.run(&mut cache);
+    assert_eq!(cache.stale_suspects(), [b"a".to_vec()]);
+}
+
+#[test]
+fn a_file_with_the_time_of_another_is_read() {
+    let setup = Setup::new();
+    let mut cache = setup.load();
+    setup.run(&mut cache);
+    fs::rename(setup.tree.at("b"), setup.tree.at("a")).unwrap();
+    assert!(!setup.knows(&mut cache, "a"));
+}
+
+#[test]
+fn a_damaged_or_foreign_cache_is_as_good_as_none() {
+    let setup = Setup::new();
+    let mut cache = setup.load();
+    setup.run(&mut cache);
+    cache.save().unwrap();
+    let good = fs::read(setup.path()).unwrap();
+    for index in 0..good.len() {
+        let mut bad = good.clone();
+        bad[index] ^= 1;
+        fs::write(setup.path(), &bad).unwrap();
+        assert!(StatCache::load(&setup.path()).records.is_empty(), "{index}");
+        fs::write(setup.path(), &good[..index]).unwrap();
+        assert!(StatCache::load(&setup.path()).records.is_empty(), "{index}");
+    }
+    fs::write(setup.path(), &good).unwrap();
+    assert_eq!(StatCache::load(&setup.path()).records.len(), 2);
+    // Nothing is left beside it.
+    assert_eq!(fs::read_dir(setup.state.at("sub")).unwrap().count(), 1);
+    assert_eq!(fs::read_dir(setup.state.root()).unwrap().count(), 1);
+}
+
+#[test]
+fn a_file_that_another_filter_leaves_out_is_remembered_for_a_while() {
+    let setup = Setup::new();
+    let mut cache = setup.load();
+    setup.run(&mut cache);
+    cache.save().unwrap();
+    for round in 0..=MOST_ABSENCES {
+        let mut cache = setup.load();
+        assert!(cache.records.contains_key(&b"a"[..]), "{round}");
+        setup.tree.write("b", &"x".repeat(usize::from(round)));
+        digest(setup.tree.root(), &excluding(&["a"]), &mut cache).unwrap();
+        cache.save().unwrap();
+    }
+    let mut cache = setup.load();
+    assert!(!cache.records.contains_key(&b"a"[..]));
+    assert!(setup.knows(&mut cache, "b"));
+}
+
+#[test]
+fn a_cache_that_cant_be_written_is_told_by_its_path() {
+    let setup = Setup::new();
+    fs::write(setup.state.at("sub"), "").unwrap();
+    let mut cache = StatCache::load(&setup.path());
+    setup.run(&mut cache);
+    let error = cache.save().unwrap_err();
+    let path = setup.path().display().to_string();
+    assert!(
+        error
+            .to_string()
+            .starts_with(&format!("can't write `{path}`: ")),
+        "{error}"
+    );
+    assert!(StatCache::default().save().is_ok());
+}
