@@ -13,7 +13,7 @@ use crate::event::Events;
 use crate::exit::Exit;
 use crate::facts::Environment;
 use crate::manifest::{self, Manifest, RaiseError, Raised};
-use crate::model::{ImageRef, Secret, Version};
+use crate::model::{ImageRef, Scalar, Secret, ValueError, Version};
 use crate::ops;
 use crate::plan::build::{BuildFlags, Item, VersionChoice, host_authorities, plan};
 use crate::plan::tags::Bump;
@@ -36,7 +36,7 @@ pub(super) struct BuildArgs {
     #[arg(long)]
     name: Option<String>,
     /// The image's version (SemVer)
-    #[arg(long, conflicts_with = "bump")]
+    #[arg(long, conflicts_with = "bump", value_parser = scalar::<Version>)]
     version: Option<Version>,
     /// Raise the version in jobs.yaml, once the build has succeeded
     #[arg(long, value_enum, value_name = "PART")]
@@ -45,7 +45,7 @@ pub(super) struct BuildArgs {
     #[arg(long, alias = "image_prefix", value_name = "PREFIX")]
     image_prefix: Option<String>,
     /// Another name for the image
-    #[arg(short, long = "tag", value_name = "IMAGE")]
+    #[arg(short, long = "tag", value_name = "IMAGE", value_parser = scalar::<ImageRef>)]
     tags: Vec<ImageRef>,
     /// The proxy for http and https while building; never part of the image
     #[arg(long, value_name = "URL", value_parser = secret, hide_env_values = true)]
@@ -210,7 +210,8 @@ fn find_manifest(args: &BuildArgs, context: &Context) -> Result<Option<Manifest>
             Ok(Some(manifest))
         }
         Err(diagnostics) => {
-            context.output.diagnostics(&diagnostics);
+            // Whoever closed stdout does not want it.
+            let _ = context.output.failure(&diagnostics);
             Err(Exit::Usage)
         }
     }
@@ -243,7 +244,8 @@ fn run(
         Unbuilt::Interrupted => context.output.interrupted("the build was cancelled"),
         Unbuilt::Failure(failure) => {
             let (diagnostic, exit) = build_failure(&failure);
-            context.output.diagnostics(&[diagnostic]);
+            // Whoever closed stdout does not want it.
+            let _ = context.output.failure(&[diagnostic]);
             exit
         }
     }))
@@ -394,6 +396,14 @@ fn agent(text: &str, environment: &Environment) -> Result<(String, PathBuf), Str
         },
     };
     Ok((id.to_owned(), socket))
+}
+
+/// A value, with how to mend it in the error.
+fn scalar<T: Scalar>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|error: ValueError| match &error.help {
+        Some(help) => format!("{error}; {help}"),
+        None => error.to_string(),
+    })
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "clap's parsers can fail")]

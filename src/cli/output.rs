@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use anstream::{AutoStream, ColorChoice};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::globals::Format;
 use crate::diagnostic::Diagnostic;
@@ -55,25 +55,49 @@ impl Output {
         Exit::Failed
     }
 
+    /// Says why there is no result: to stderr for people, as a document on stdout for programs.
+    pub(super) fn failure(&self, found: &[Diagnostic]) -> io::Result<()> {
+        match self.format {
+            Format::Human => {
+                self.diagnostics(found);
+                Ok(())
+            }
+            Format::Json => {
+                let document = json!({
+                    "schema": "jobctl.error/1",
+                    "diagnostics": diagnostics::json(found),
+                });
+                self.text(&format!("{document:#}"))
+            }
+        }
+    }
+
     /// Says that the command line is wrong, and how to mend it.
     pub(super) fn usage(&self, message: &str, help: Option<&str>) -> Exit {
-        self.wrong(message, help);
+        self.wrong("usage", message, help);
         Exit::Usage
     }
 
     /// Says that the engine can't be used, and how to mend it.
     pub(super) fn engine(&self, error: &EngineError) -> Exit {
-        self.wrong(&error.to_string(), Some(&error.help()));
+        self.wrong("engine", &error.to_string(), Some(&error.help()));
         Exit::Engine
     }
 
     /// Says that the user wanted no more of it.
     pub(super) fn interrupted(&self, message: &str) -> Exit {
-        self.wrong(message, None);
+        self.wrong("interrupted", message, None);
         Exit::Interrupted
     }
 
-    fn wrong(&self, message: &str, help: Option<&str>) {
+    fn wrong(&self, rule: &'static str, message: &str, help: Option<&str>) {
+        if self.format == Format::Json {
+            let mut diagnostic = Diagnostic::error(rule, message);
+            diagnostic.help.extend(help.map(str::to_owned));
+            // Whoever closed stdout does not want it.
+            let _ = self.failure(&[diagnostic]);
+            return;
+        }
         let help = help.map_or_else(String::new, |help| format!("help: {help}\n"));
         self.message(&format!("error: {message}\n{help}"));
     }

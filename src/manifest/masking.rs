@@ -6,7 +6,7 @@ use regex::Regex;
 
 /// Whether a variable's name says that its value is a secret (after BuildKit's
 /// `SecretsUsedInArgOrEnv` check).
-pub(super) fn looks_secret(name: &str) -> bool {
+pub(crate) fn looks_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     let is_word = |word: &str| name.split(['_', '-', '.']).any(|part| part == word);
     let is_public = is_word("public") || is_word("file") || is_word("path");

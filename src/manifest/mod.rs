@@ -25,6 +25,7 @@ use crate::diagnostic::{Diagnostic, Source};
 pub use decode::{Entry, Located, Map, Names};
 pub use json_schema::json_schema;
 pub use load::{FILE_NAMES, MAX_SIZE_BYTES, find, load, not_found, parse};
+pub(crate) use masking::looks_secret;
 pub use raise::{RaiseError, Raised};
 pub use rule::Rule;
 

@@ -12,6 +12,7 @@ use sha2::{Digest as _, Sha256};
 use super::tags::{self, Bump, Naming};
 use crate::engine::build::{Reuse, SecretSource};
 use crate::facts::GitFacts;
+use crate::manifest::looks_secret;
 use crate::manifest::schema::Latest;
 use crate::model::{Digest, ImageRef, Secret, ValueError, Version};
 
@@ -206,6 +207,17 @@ impl BuildSpec {
             VersionChoice::Declared(version) => Some(tags::dirty(version, &facts.context)),
             VersionChoice::Git => Some(tags::dirty(&tagged(), &facts.context)),
         };
+        warnings.extend(
+            self.args
+                .keys()
+                .filter(|name| looks_secret(name))
+                .map(|name| {
+                    format!(
+                        "the build argument `{name}` looks like a secret and stays visible in the \
+                         image: use `--secret` and `RUN --mount=type=secret`"
+                    )
+                }),
+        );
         let naming = Naming {
             name: &self.name,
             prefix: &self.prefix,

@@ -97,11 +97,10 @@ fn is_unreachable(error: &EngineError) -> bool {
 
 /// The step, its last lines, and its place in the Dockerfile.
 fn step(failure: &Failure, failed: &FailedStep) -> Diagnostic {
-    let at = match &failed.name {
-        Some(name) => format!(" at {name}"),
-        None => String::new(),
+    let message = match &failed.name {
+        Some(name) => format!("`{}` is not built: it failed at {name}", failure.title),
+        None => format!("`{}` is not built", failure.title),
     };
-    let message = format!("`{}` is not built: it failed{at}", failure.title);
     let mut diagnostic = Diagnostic::error("build-failed", message);
     diagnostic.notes.clone_from(&failed.log);
     match (&failed.place, &failure.dockerfile) {
