@@ -7,6 +7,7 @@
 
 mod doctor;
 mod engine_connection;
+mod layering;
 mod manifest;
 mod schema;
 mod support;
