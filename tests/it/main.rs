@@ -6,6 +6,7 @@
 )]
 
 mod doctor;
+mod documentation;
 mod engine_connection;
 mod layering;
 mod manifest;
