@@ -10,6 +10,7 @@ mod documentation;
 mod engine_connection;
 mod layering;
 mod manifest;
+mod properties;
 mod schema;
 mod support;
 mod typos;

@@ -1,0 +1,107 @@
+//! Whatever the input, it is read or refused; nothing panics.
+//!
+//! With `JOBCTL_TEST_FULL` a million inputs each.
+
+use std::path::Path;
+
+use jobctl::context::Patterns;
+use jobctl::facts::Environment;
+use jobctl::manifest;
+use jobctl::model::ImageRef;
+use jobctl::plan::dockerfile::{Dockerfile, lines_of};
+use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
+
+const EXAMPLE: &str = include_str!("valid/full.yaml");
+
+/// Runs a property on so many inputs; fewer where each is slow.
+fn on_many<S: Strategy>(inputs: &S, slowness: u32, property: impl Fn(S::Value)) {
+    let cases = match std::env::var_os("JOBCTL_TEST_FULL") {
+        Some(_) => 1_000_000 / slowness,
+        None => 2_000 / slowness.min(10),
+    };
+    let config = ProptestConfig {
+        cases,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    };
+    TestRunner::new(config)
+        .run(inputs, |input| {
+            property(input);
+            Ok(())
+        })
+        .unwrap();
+}
+
+/// A text with parts of it removed, repeated, or replaced.
+fn damaged(text: &'static str) -> impl Strategy<Value = String> {
+    let characters: Vec<char> = text.chars().collect();
+    let length = characters.len();
+    let edit = (
+        0..length,
+        0..20_usize,
+        "[ -~\\n\\t:{}\\[\\]\"'$&*!|>é]{0,6}",
+    );
+    prop::collection::vec(edit, 1..4).prop_map(move |edits| {
+        let mut text = characters.clone();
+        for (start, count, put) in edits {
+            let start = start.min(text.len());
+            let end = (start + count).min(text.len());
+            text.splice(start..end, put.chars());
+        }
+        text.into_iter().collect()
+    })
+}
+
+fn read_manifest(text: &str) {
+    let environment = Environment::new([("HF_TOKEN", "x"), ("HOME", "/home/user")], "/");
+    if let Err(found) = manifest::parse(text, Path::new("jobs.yaml"), Path::new("/"), &environment)
+    {
+        assert!(!found.is_empty(), "refused without a reason");
+        let _ = jobctl::report::diagnostics::human(&found);
+    }
+}
+
+#[test]
+fn a_damaged_manifest_is_read_or_refused() {
+    on_many(&damaged(EXAMPLE), 20, |text| read_manifest(&text));
+}
+
+#[test]
+fn any_text_is_a_manifest_or_refused() {
+    on_many(&".{0,200}", 4, |text| read_manifest(&text));
+}
+
+#[test]
+fn any_text_is_a_reference_or_refused() {
+    on_many(&"[a-zA-Z0-9./:@_\\[\\]é -]{0,40}", 1, |text| {
+        if let Ok(reference) = text.parse::<ImageRef>() {
+            assert_eq!(reference.to_string(), text);
+            let full = reference.canonical();
+            assert_eq!(full.to_string().parse(), Ok(full.clone()));
+            assert_eq!(full.familiar().canonical(), full);
+        }
+    });
+}
+
+#[test]
+fn any_bytes_are_an_ignore_file_or_refused() {
+    let line = "[a-c*?!/.\\[\\]^\\\\ #-]{0,12}";
+    let inputs = (prop::collection::vec(line, 0..5), "[a-c/.]{0,12}");
+    on_many(&inputs, 10, |(lines, path)| {
+        if let Ok(patterns) = Patterns::parse_ignore_file(lines.join("\n").as_bytes()) {
+            let _ = patterns.matches(path.as_bytes());
+            let _ = patterns.may_match_inside(path.as_bytes());
+        }
+    });
+}
+
+#[test]
+fn any_dockerfile_is_looked_through() {
+    let word = "(FROM|COPY|RUN|ARG|ADD|AS|--from=a|\\$\\{A:-b\\}|\\$A|a|<<E|E|#|\\\\|\n| |=)";
+    on_many(&prop::collection::vec(word, 0..40), 4, |words| {
+        let text = words.concat();
+        let _ = Dockerfile::read(&text).sources(None, &std::collections::BTreeMap::new());
+        let _ = lines_of(&text, Some("[1/2] RUN a"), "exit code: 1");
+    });
+}
