@@ -10,7 +10,7 @@ use hyper::body::Bytes;
 
 use super::client::DockerEngine;
 use super::error::EngineError;
-use crate::event::{Events, Outcome, StepId, Unit};
+use crate::event::{Step, Unit};
 use crate::model::{Digest, ImageRef, Tag};
 
 /// An image that the engine has.
@@ -108,7 +108,7 @@ impl DockerEngine {
             .await
     }
 
-    /// Pulls an image, without credentials.
+    /// Pulls an image, without credentials. `step` is told how far it is; whoever began it ends it.
     ///
     /// # Errors
     ///
@@ -117,10 +117,8 @@ impl DockerEngine {
         &self,
         name: &ImageRef,
         platform: Option<&str>,
-        events: &Events,
-        parent: Option<StepId>,
+        step: &Step,
     ) -> Result<(), EngineError> {
-        let step = events.step(parent, format!("pull {name}"));
         let tag = match (name.digest(), name.tag()) {
             (Some(digest), _) => digest.to_string(),
             (None, Some(tag)) => tag.to_string(),
@@ -136,14 +134,8 @@ impl DockerEngine {
         // By layer: how much there is of it, and of how much.
         let mut layers: BTreeMap<String, (u64, u64)> = BTreeMap::new();
         while let Some(told) = told.next().await {
-            let told = match told {
-                Ok(told) => told,
-                Err(error) => {
-                    let error = EngineError::of_bollard(&error, &self.endpoint().address);
-                    step.finish(Outcome::Failed(error.to_string()));
-                    return Err(error);
-                }
-            };
+            let told =
+                told.map_err(|error| EngineError::of_bollard(&error, &self.endpoint().address))?;
             let is_download = told.status.as_deref() == Some("Downloading");
             if let (true, Some(id), Some(detail)) = (is_download, told.id, told.progress_detail) {
                 let part = |value: Option<i64>| value.and_then(|value| value.try_into().ok());
@@ -159,7 +151,6 @@ impl DockerEngine {
                 step.progress(current, Some(total), Unit::Bytes);
             }
         }
-        step.finish(Outcome::Done);
         Ok(())
     }
 

@@ -110,16 +110,19 @@ pub(super) async fn ensure(
         step.finish(Outcome::Cached);
         return Ok(image(found.clone(), State::Present));
     }
-    let state = match (
-        engine.pull(&spec.image, None, events, None).await,
-        &spec.bootstrap,
-    ) {
-        (Ok(()), _) => State::Pulled,
-        (Err(_), Some(program)) => {
+    let step = events.step(None, format!("pull {name}"));
+    let state = match (engine.pull(&spec.image, None, &step).await, &spec.bootstrap) {
+        (Ok(()), _) => {
+            step.finish(Outcome::Done);
+            State::Pulled
+        }
+        (Err(error), Some(program)) => {
+            step.finish(Outcome::Skipped(error.to_string()));
             bootstrap(engine, &spec.image, program, events).await?;
             State::Bootstrapped
         }
         (Err(source), None) => {
+            step.finish(Outcome::Failed(source.to_string()));
             let image = spec.image.clone();
             return Err(BaseError::Pull { image, source }.into());
         }
@@ -203,9 +206,10 @@ async fn run(
         .stdin(Stdio::null())
         .stdout(output)
         .stderr(Stdio::piped())
-        .kill_on_drop(true)
+        .process_group(0)
         .spawn()
         .map_err(not_run)?;
+    let mut group = Group(child.id());
     let mut log = Vec::new();
     if let Some(stderr) = child.stderr.take() {
         let mut lines = BufReader::new(stderr).split(b'\n');
@@ -219,6 +223,7 @@ async fn run(
         }
     }
     let status = child.wait().await.map_err(not_run)?;
+    group.0 = None;
     if status.success() {
         return Ok(());
     }
@@ -227,6 +232,20 @@ async fn run(
         status: status.to_string(),
         log,
     })
+}
+
+/// A program and what it started, told to end when dropped: it cleans up, which being killed would
+/// not let it.
+struct Group(Option<u32>);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let id = self.0.and_then(|id| i32::try_from(id).ok());
+        if let Some(group) = id.and_then(rustix::process::Pid::from_raw) {
+            // One that has just ended needs no telling.
+            let _ = rustix::process::kill_process_group(group, rustix::process::Signal::TERM);
+        }
+    }
 }
 
 /// An image of one layer, in the form that `docker load` takes.

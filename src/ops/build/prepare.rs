@@ -10,7 +10,7 @@ use crate::context::{
 };
 use crate::engine::build::{FileClock, Reuse};
 use crate::engine::docker::DockerEngine;
-use crate::event::{Event, Events, StepId};
+use crate::event::{Event, Events, Outcome, StepId};
 use crate::facts;
 use crate::model::{Digest, ImageRef};
 use crate::plan::build::{BuildFacts, BuildPlan, BuildSpec};
@@ -167,11 +167,18 @@ async fn find_sources(
         };
         let mut local = engine.image(name).await?;
         if (local.is_none() || spec.pulls) && spec.platform.is_none() {
-            match engine.pull(&image, None, events, parent).await {
-                Ok(()) => local = engine.image(name).await?,
-                Err(error) if spec.pulls => return Err(error.into()),
-                // The engine may have it all the same, and says so if it does not.
-                Err(error) => tracing::info!(%error, %image, "the base image is not pulled"),
+            let step = events.step(parent, format!("pull {name}"));
+            match engine.pull(&image, None, &step).await {
+                Ok(()) => {
+                    step.finish(Outcome::Done);
+                    local = engine.image(name).await?;
+                }
+                Err(error) if spec.pulls => {
+                    step.finish(Outcome::Failed(error.to_string()));
+                    return Err(error.into());
+                }
+                // BuildKit may have it all the same, and says so if it does not.
+                Err(error) => step.finish(Outcome::Skipped(error.to_string())),
             }
         }
         let Some(local) = local else {
