@@ -107,6 +107,14 @@ pub struct FailedStep {
     pub place: Option<Place>,
 }
 
+impl FailedStep {
+    /// Whether a base image could not be had.
+    fn is_about_a_base(&self) -> bool {
+        let name = self.name.as_deref().unwrap_or_default();
+        name.starts_with("[internal] load metadata")
+    }
+}
+
 impl std::fmt::Display for FailedStep {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.message)
@@ -129,7 +137,11 @@ impl BuildError {
         match self {
             Self::Engine(error) => Some(error.help()),
             Self::Context(error) => Some(error.help()),
-            Self::Step(_) => None,
+            Self::Step(failed) => failed.is_about_a_base().then(|| {
+                "check the image's name, `docker login`, and the network; or say in jobs.yaml how \
+                 to make it: `images: { NAME: { pull: …, bootstrap: … } }`"
+                    .to_owned()
+            }),
             Self::DiskFull { .. } => Some(
                 "see what takes the room: `docker system df`; make some: `docker builder prune`, \
                  `docker image prune`"

@@ -276,10 +276,20 @@ pub fn lines_of(text: &str, step: Option<&str>, message: &str) -> Option<RangeIn
         let line = digits.parse().ok()?;
         return Some(line..=line);
     }
+    let (_, escape) = directives(text);
     let (_, instruction) = step?.split_once("] ")?;
+    if let Some(image) = instruction.strip_prefix("load metadata for ") {
+        let found = instructions(text, escape).into_iter().find(|instruction| {
+            let mut words = instruction.text.split_whitespace();
+            let is_from = words
+                .next()
+                .is_some_and(|word| word.eq_ignore_ascii_case("FROM"));
+            is_from && words.any(|word| !word.starts_with("--") && image.ends_with(word))
+        })?;
+        return Some(found.lines);
+    }
     let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
     let wanted = words(instruction);
-    let (_, escape) = directives(text);
     let found = instructions(text, escape)
         .into_iter()
         .find(|instruction| words(&instruction.text) == wanted)?;
@@ -445,6 +455,11 @@ mod tests {
                 Some(4..=4),
             ),
             (None, "something else", None),
+            (
+                Some("[internal] load metadata for docker.io/library/a"),
+                "no such host",
+                Some(1..=1),
+            ),
         ] {
             assert_eq!(
                 lines_of(text, step, message),
