@@ -37,14 +37,11 @@ pub(super) fn follow_links(
     let mut resolved = BTreeSet::new();
     let mut pending: Vec<Vec<u8>> = paths.iter().rev().cloned().collect();
     while let Some(path) = pending.pop() {
+        let path = join(b".", &path);
         let mut current = b".".to_vec();
         let mut parts = path.split(|byte| *byte == b'/').peekable();
         while let Some(part) = parts.next() {
-            // Joined at the root, a `..` can't leave the context.
-            current = join(b"/", &join(&current, part)).split_off(1);
-            if current.is_empty() {
-                current = b".".to_vec();
-            }
+            current = join(&current, part);
             let targets = targets(root, &current)?;
             if targets.is_empty() {
                 if parts.peek().is_none() {
@@ -64,6 +61,10 @@ pub(super) fn follow_links(
 
 /// The targets of a symbolic link, or of those that a wildcard in the last part matches.
 fn targets(root: &Path, path: &[u8]) -> Result<Vec<Vec<u8>>, ContextError> {
+    // Outside the context nothing is read.
+    if path == b"." || path == b".." || path.starts_with(b"../") {
+        return Ok(Vec::new());
+    }
     if !has_wildcards(name(path)) {
         return Ok(target(root, path)?.into_iter().collect());
     }
@@ -87,9 +88,6 @@ fn targets(root: &Path, path: &[u8]) -> Result<Vec<Vec<u8>>, ContextError> {
 
 /// Where a symbolic link leads, from the top of the context; nothing if it is none.
 fn target(root: &Path, path: &[u8]) -> Result<Option<Vec<u8>>, ContextError> {
-    if path == b"." {
-        return Ok(None);
-    }
     match fs::read_link(root.join(from_bytes(path))) {
         Ok(link) => {
             let link = clean(link.as_os_str().as_bytes());
@@ -212,7 +210,8 @@ mod tests {
         );
         assert_eq!(follow(&tree, &["."]), None);
         assert_eq!(follow(&tree, &["f*/foo/t*"]).unwrap(), ["f*/foo/t*"]);
-        assert_eq!(follow(&tree, &["../../etc"]).unwrap(), ["etc"]);
+        assert_eq!(follow(&tree, &["../*/etc"]).unwrap(), ["../*/etc"]);
+        assert_eq!(follow(&tree, &["a/.."]), None);
     }
 
     #[test]

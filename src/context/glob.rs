@@ -81,7 +81,12 @@ enum Form {
 fn go_expression(pattern: &str) -> (Form, String) {
     let mut form = Form::Exact;
     let mut expression = String::from("^");
-    let mut rest = pattern.chars().peekable();
+    // Go's scanner skips a byte order mark.
+    let mut rest = pattern
+        .strip_prefix('\u{feff}')
+        .unwrap_or(pattern)
+        .chars()
+        .peekable();
     let mut is_first = true;
     while let Some(character) = rest.next() {
         match character {
@@ -269,9 +274,70 @@ enum Token {
     },
 }
 
-/// Whether Go's `filepath.Match` takes the pattern.
+impl Token {
+    /// How many bytes at the beginning of a name it matches; `*` any, so none.
+    fn length_in(&self, name: &[u8]) -> Option<usize> {
+        let (first, length) = match self {
+            Self::AnyBytes => return Some(0),
+            Self::Byte(byte) => return (name.first() == Some(byte)).then_some(1),
+            Self::AnyCharacter | Self::Class { .. } => first_character(name)?,
+        };
+        let is_match = match self {
+            Self::Class { is_negated, ranges } => {
+                let mut ranges = ranges.iter();
+                ranges.any(|(low, high)| (low..=high).contains(&&first)) != *is_negated
+            }
+            _ => true,
+        };
+        is_match.then_some(length)
+    }
+}
+
+/// Whether moby takes the pattern: it matches `.` with Go's `filepath.Match`, which looks at what
+/// stands between two `*` only if all before it matched.
 pub(super) fn check(pattern: &[u8]) -> Result<(), PatternProblem> {
-    tokens(pattern).map(|_| ())
+    let mut name = &b"."[..];
+    let mut rest = pattern;
+    while !rest.is_empty() {
+        let (has_star, chunk, after) = chunk(rest);
+        rest = after;
+        let tokens = tokens(chunk)?;
+        let starts = 0..=if has_star { name.len() } else { 0 };
+        let left = starts
+            .filter_map(|start| name_after(&tokens, &name[start..]))
+            .find(|left| left.is_empty() || !rest.is_empty());
+        match left {
+            Some(left) => name = left,
+            None => return Ok(()),
+        }
+    }
+    Ok(())
+}
+
+/// Whether a pattern begins with `*`, what follows up to the next one, and the rest.
+fn chunk(pattern: &[u8]) -> (bool, &[u8], &[u8]) {
+    let stars = pattern.iter().take_while(|byte| **byte == b'*').count();
+    let pattern = &pattern[stars..];
+    let (mut is_escaped, mut is_in_brackets) = (false, false);
+    let end = pattern.iter().position(|byte| {
+        let is_plain = !std::mem::take(&mut is_escaped);
+        match byte {
+            b'\\' => is_escaped = is_plain,
+            b'[' if is_plain => is_in_brackets = true,
+            b']' if is_plain => is_in_brackets = false,
+            _ => {}
+        }
+        is_plain && *byte == b'*' && !is_in_brackets
+    });
+    let (chunk, rest) = pattern.split_at(end.unwrap_or(pattern.len()));
+    (stars > 0, chunk, rest)
+}
+
+/// What is left of a name after tokens without `*`, if they match its beginning.
+fn name_after<'a>(tokens: &[Token], name: &'a [u8]) -> Option<&'a [u8]> {
+    tokens
+        .iter()
+        .try_fold(name, |name, token| Some(&name[token.length_in(name)?..]))
 }
 
 fn tokens(pattern: &[u8]) -> Result<Vec<Token>, PatternProblem> {
@@ -354,16 +420,7 @@ pub(super) fn name_matches(pattern: &[u8], name: &[u8]) -> bool {
                 retry = Some((token + 1, at));
                 Some(0)
             }
-            Some(Token::Byte(byte)) => (name.get(at) == Some(byte)).then_some(1),
-            Some(Token::AnyCharacter) => first_character(&name[at..]).map(|(_, length)| length),
-            Some(Token::Class { is_negated, ranges }) => first_character(&name[at..])
-                .filter(|(character, _)| {
-                    let is_in = ranges
-                        .iter()
-                        .any(|(low, high)| (low..=high).contains(&character));
-                    is_in != *is_negated
-                })
-                .map(|(_, length)| length),
+            Some(token) => token.length_in(&name[at..]),
         };
         match (step, &mut retry) {
             (Some(length), _) => (token, at) = (token + 1, at + length),

@@ -67,6 +67,11 @@ fn brackets_and_escapes_mean_what_they_mean_in_go() {
         ("a^b", "a^b", true),
         ("~#&-?", "~#&-x", true),
         ("*.é", "x.é", true),
+        ("a*[-_]", "ax-", true),
+        ("a*[]b]", "ax]", true),
+        (r"a*\", "ax$y", true),
+        (r"a*\", "ax", false),
+        ("\u{feff}?", "a", true),
     ] {
         assert_eq!(matches(pattern, path), expected, "{pattern} {path}");
     }
