@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::error::ContextError;
-use super::glob::name_matches;
+use super::name_pattern::name_matches;
 use super::path::{clean, folder, from_bytes, join, name};
 
 /// The include patterns together with the followed paths and all that their links lead to; empty

@@ -6,7 +6,7 @@
 //! | file | what it knows |
 //! |---|---|
 //! | `pattern` | the lines of a `.dockerignore` file and what they match |
-//! | `glob` | one pattern: its syntax and its translation into a regular expression |
+//! | `glob`, `name_pattern` | one pattern: its syntax and its translation into a regular expression |
 //! | `ignore` | which ignore file holds |
 //! | `walk`, `follow` | the entries of a folder that a filter lets through |
 //! | `read` | a file's bytes, or an error if it changes meanwhile |
@@ -20,6 +20,7 @@ mod error;
 mod follow;
 mod glob;
 mod ignore;
+mod name_pattern;
 mod path;
 mod pattern;
 mod read;

@@ -1,6 +1,7 @@
 //! The patterns of a `.dockerignore` file, as moby's `patternmatcher` reads them.
 
-use super::glob::{self, Shape};
+use super::glob::Shape;
+use super::name_pattern;
 use super::path::{clean, trim};
 
 /// A line that is no pattern.
@@ -221,7 +222,7 @@ impl Pattern {
                 return Err(PatternProblem::LoneException);
             }
         }
-        glob::check(&text)?;
+        name_pattern::check(&text)?;
         Ok(Self {
             shape: Shape::of(&text)?,
             text,

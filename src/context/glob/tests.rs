@@ -1,5 +1,6 @@
-use super::{Form, Shape, check, go_expression, name_matches};
+use super::{Form, Shape, go_expression};
 use crate::context::PatternProblem;
+use crate::context::name_pattern::{check, name_matches};
 
 /// The rows of the compile table of moby's `patternmatcher`.
 #[test]

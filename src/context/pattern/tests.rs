@@ -402,6 +402,6 @@ proptest! {
                 patterns.may_match_inside(&path),
             );
         }
-        let _ = crate::context::glob::name_matches(&text, &path);
+        let _ = crate::context::name_pattern::name_matches(&text, &path);
     }
 }
