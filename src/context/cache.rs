@@ -34,7 +34,6 @@ pub struct StatCache {
     /// The file system's clock when the cache was loaded: before any file was read.
     loaded: Option<(i64, u32)>,
     has_changed: bool,
-    suspects: Vec<Vec<u8>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -61,26 +60,7 @@ impl StatCache {
             records,
             loaded: clock(path),
             has_changed: false,
-            suspects: Vec::new(),
         }
-    }
-
-    /// The SHA-256 of a file's content, read only if the cache does not know it.
-    ///
-    /// # Errors
-    ///
-    /// The file can't be read, or changed meanwhile.
-    pub fn digest_of(
-        &mut self,
-        entry: &Entry,
-        root: &Path,
-    ) -> Result<[u8; DIGEST_BYTES], ContextError> {
-        if let Some(content) = self.lookup(entry) {
-            return Ok(content);
-        }
-        let content = read::sha256(root, entry)?;
-        self.insert(entry, content);
-        Ok(content)
     }
 
     /// The SHA-256 of a file's content, if it was found out for the file as it is now.
@@ -90,15 +70,7 @@ impl StatCache {
         (record.stamp == entry.stamp).then_some(record.content)
     }
 
-    /// The files whose content changed while size and modification time stayed as they were when
-    /// the cache was written. BuildKit takes such a file for unchanged.
-    #[must_use]
-    pub fn stale_suspects(&self) -> &[Vec<u8>] {
-        &self.suspects
-    }
-
-    /// Writes the cache, if it differs from what was loaded: beside its place, then renamed. Call
-    /// it once the engine has the files: what it saves is not suspect again.
+    /// Writes the cache, if it differs from what was loaded: beside its place, then renamed.
     ///
     /// # Errors
     ///
@@ -121,7 +93,6 @@ impl StatCache {
             source,
         })?;
         self.has_changed = false;
-        self.suspects.clear();
         Ok(())
     }
 
@@ -144,14 +115,8 @@ impl StatCache {
             is_seen: true,
             absences: 0,
         };
-        let old = self.records.insert(entry.path.clone(), record);
+        self.records.insert(entry.path.clone(), record);
         self.has_changed = true;
-        if let Some(old) = old
-            && old.content != content
-            && (old.stamp.size, old.stamp.modified) == (stamp.size, stamp.modified)
-        {
-            self.suspects.push(entry.path.clone());
-        }
     }
 }
 

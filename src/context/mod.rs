@@ -9,10 +9,12 @@
 //! | `glob`, `name_pattern` | one pattern: its syntax and its translation into a regular expression |
 //! | `ignore` | which ignore file holds |
 //! | `walk`, `follow` | the entries of a folder that a filter lets through |
+//! | `attributes` | a file's extended attributes |
 //! | `read` | a file's bytes, or an error if it changes meanwhile |
 //! | `tar` | the context as a stream for the classic builder |
 //! | `digest`, `cache` | the context's digest, and what makes it fast the second time |
 
+mod attributes;
 mod cache;
 mod digest;
 mod entry;
@@ -29,6 +31,7 @@ mod tar;
 mod tree;
 mod walk;
 
+pub use attributes::attributes;
 pub use cache::StatCache;
 pub use digest::{ContextDigest, digest};
 pub use entry::{Entry, Kind, Skip, Stamp};

@@ -8,6 +8,7 @@ use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 
+use super::attributes::attributes;
 use super::entry::{Entry, Stamp};
 use super::error::ContextError;
 use super::path::from_bytes;
@@ -76,9 +77,23 @@ pub(super) fn copy(root: &Path, entry: &Entry, out: &mut impl Write) -> Result<(
     check(&file, root, entry)
 }
 
-/// The SHA-256 of a file's bytes.
+/// The SHA-256 of a file's bytes, and of its extended attributes if it has any. Both change the
+/// file's time of change, so that what is remembered of one holds for the other.
 pub(super) fn sha256(root: &Path, entry: &Entry) -> Result<[u8; 32], ContextError> {
     let mut hasher = Sha256::new();
     copy(root, entry, &mut hasher)?;
+    let content = hasher.finalize();
+    let attributes = attributes(root, &entry.path)?;
+    if attributes.is_empty() {
+        return Ok(content.into());
+    }
+    let mut hasher = Sha256::new();
+    hasher.update(content);
+    for (name, value) in attributes {
+        for part in [name.as_bytes(), &value] {
+            hasher.update((part.len() as u64).to_le_bytes());
+            hasher.update(part);
+        }
+    }
     Ok(hasher.finalize().into())
 }

@@ -102,6 +102,21 @@ fn any_change_of_what_is_copied_changes_the_digest() {
 }
 
 #[test]
+fn an_extended_attribute_counts() {
+    let tree = Tree::of(&["a"]);
+    let before = sha256(&tree);
+    let flags = rustix::fs::XattrFlags::empty();
+    match rustix::fs::setxattr(tree.at("a"), "user.note", b"1", flags) {
+        // Not every file system has them.
+        Err(rustix::io::Errno::NOTSUP) => {}
+        set => {
+            set.unwrap();
+            assert_ne!(sha256(&tree), before);
+        }
+    }
+}
+
+#[test]
 fn times_and_the_order_of_creation_do_not_count() {
     let first = Tree::of(&["a/", "a/x", "b", "c -> a"]);
     let second = Tree::of(&["c -> a", "b", "a/", "a/x"]);
@@ -152,7 +167,7 @@ fn many_files_are_read_in_any_order_and_digested_in_theirs() {
     let found = of(&tree, &mut cache);
     let entries = tree.entries(&Filter::default());
     for entry in entries.iter().filter(|entry| entry.kind == Kind::File) {
-        let content = cache.digest_of(entry, tree.root()).unwrap();
+        let content = cache.known(entry).unwrap();
         let bytes = fs::read(tree.at(&entry.path)).unwrap();
         assert_eq!(content, <[u8; 32]>::from(Sha256::digest(bytes)));
     }

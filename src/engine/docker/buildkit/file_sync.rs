@@ -1,7 +1,7 @@
 //! The session's `FileSync` service: the engine asks for a folder, is told what is in it, and asks
 //! for the files that it does not have yet (tonistiigi/fsutil's protocol).
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -22,7 +22,9 @@ use tonic::{Request, Response, Status, Streaming};
 use tower_service::Service;
 
 use super::wire::{Packet, PacketKind, Stat};
-use crate::context::{ContextError, Entry, Filter, Kind, Patterns, STATE_EXCLUDE, walk};
+use crate::context::{
+    ContextError, Entry, Filter, Kind, Patterns, STATE_EXCLUDE, attributes, walk,
+};
 use crate::engine::build::FileClock;
 
 /// How much of a file goes into one message.
@@ -280,11 +282,13 @@ fn told(folder: &Folder, listed: &Listed, entry: &Entry) -> Result<Stat, Context
         .push(path);
     let size = match entry.kind {
         Kind::File | Kind::Symlink => entry.size,
-        Kind::Folder | Kind::HardLink => 0,
+        // The engine compares it with the size of the file that it is another name of.
+        Kind::HardLink => entry.stamp.size,
+        Kind::Folder => 0,
     };
     let attributes = match entry.kind {
-        Kind::File | Kind::Folder => extended_attributes(&folder.root, &entry.path)?,
-        Kind::Symlink | Kind::HardLink => HashMap::new(),
+        Kind::File | Kind::Folder => attributes(&folder.root, &entry.path)?,
+        Kind::Symlink | Kind::HardLink => BTreeMap::new(),
     };
     Ok(Stat {
         path: entry.path.clone(),
@@ -292,7 +296,7 @@ fn told(folder: &Folder, listed: &Listed, entry: &Entry) -> Result<Stat, Context
         size: i64::try_from(size).unwrap_or(i64::MAX),
         modified: (folder.clock)(entry),
         link: entry.link.clone().unwrap_or_default(),
-        attributes,
+        attributes: attributes.into_iter().collect(),
         ..Stat::default()
     })
 }
@@ -315,41 +319,6 @@ fn go_mode(entry: &Entry) -> u32 {
         .iter()
         .filter(|(unix, _)| entry.mode & unix != 0)
         .fold(kind | (entry.mode & 0o777), |mode, (_, go)| mode | go)
-}
-
-/// Extended attributes, such as capabilities; a file system without them has none.
-fn extended_attributes(root: &Path, path: &[u8]) -> Result<HashMap<String, Vec<u8>>, ContextError> {
-    let file = root.join(std::ffi::OsStr::from_bytes(path));
-    let unreadable = |source: rustix::io::Errno| ContextError::Unreadable {
-        path: file.clone(),
-        source: source.into(),
-    };
-    let mut names = match rustix::fs::llistxattr(&file, &mut [0_u8; 0]) {
-        Ok(0) | Err(rustix::io::Errno::NOTSUP) => return Ok(HashMap::new()),
-        Ok(length) => vec![0; length],
-        Err(errno) => return Err(unreadable(errno)),
-    };
-    let length = rustix::fs::llistxattr(&file, &mut names[..]).map_err(unreadable)?;
-    let mut attributes = HashMap::new();
-    for name in names[..length].split(|byte| *byte == 0) {
-        let Ok(name) = std::str::from_utf8(name) else {
-            continue;
-        };
-        if name.is_empty() {
-            continue;
-        }
-        let mut value = vec![0; 64 << 10];
-        match rustix::fs::lgetxattr(&file, name, &mut value[..]) {
-            Ok(length) => {
-                value.truncate(length);
-                attributes.insert(name.to_owned(), value);
-            }
-            // Some are only for root to read.
-            Err(rustix::io::Errno::NODATA | rustix::io::Errno::PERM) => {}
-            Err(errno) => return Err(unreadable(errno)),
-        }
-    }
-    Ok(attributes)
 }
 
 /// Sends the files that are asked for.
