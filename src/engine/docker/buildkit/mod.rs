@@ -2,12 +2,13 @@
 //!
 //! bollard's ways to BuildKit send the whole context each time, or give no progress, or no secrets;
 //! this one sends changed files only and gives all three. `session` serves what BuildKit calls back
-//! for (`file_sync`, `secrets`, `ssh`); `control` talks to it; `solve` does both; `progress` puts
+//! for (`file_sync`, `health`, `secrets`, `ssh`); `control` talks to it; `solve` does both; `progress` puts
 //! what BuildKit tells into our events.
 
 mod control;
 mod failure;
 mod file_sync;
+mod health;
 mod progress;
 mod secrets;
 mod session;

@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
+use bollard_buildkit_proto::health::health_server::HealthServer;
 use bollard_buildkit_proto::moby::buildkit::secrets::v1::secrets_server::SecretsServer;
 use bollard_buildkit_proto::moby::buildkit::v1::{SolveRequest, StatusRequest};
 use bollard_buildkit_proto::moby::sshforward::v1::ssh_server::SshServer;
@@ -16,6 +17,7 @@ use super::super::error::EngineError;
 use super::control;
 use super::failure;
 use super::file_sync::{FileSync, Folder};
+use super::health::Health;
 use super::progress::Vertices;
 use super::secrets::Secrets;
 use super::session::Session;
@@ -102,8 +104,8 @@ fn folders(request: &BuildRequest) -> HashMap<&'static str, Folder> {
 }
 
 fn services(request: &BuildRequest, files: &FileSync) -> (Routes, Vec<String>) {
-    let mut routes = Routes::new(files.clone());
-    let mut methods = vec![FileSync::METHOD.to_owned()];
+    let mut routes = Routes::new(files.clone()).add_service(HealthServer::new(Health));
+    let mut methods = vec![FileSync::METHOD.to_owned(), Health::METHOD.to_owned()];
     if !request.secrets.is_empty() {
         let secrets = Secrets(Arc::new(request.secrets.clone()));
         routes = routes.add_service(SecretsServer::new(secrets));
