@@ -28,7 +28,7 @@ use crate::context::{
 use crate::engine::build::FileClock;
 
 /// How much of a file goes into one message.
-const CHUNK_BYTES: usize = 256 << 10;
+const CHUNK_BYTES: u64 = 256 << 10;
 /// How many such messages wait for the network; bounds the memory.
 const CHUNKS_WAITING: usize = 8;
 /// How many entries of a folder wait for it.
@@ -355,19 +355,28 @@ fn send_files(
 /// Sends one file; `false` if nobody takes it any more.
 fn send_file(path: &Path, id: u32, sender: &Sender) -> io::Result<bool> {
     let mut file = File::open(path)?;
+    // One byte more than the file has, to meet its end in the first chunk: most files are small,
+    // and clearing a large chunk for each costs more than the reading.
+    let size = file.metadata()?.len();
+    let room = size.saturating_add(1).min(CHUNK_BYTES);
     loop {
-        let mut chunk = vec![0; CHUNK_BYTES];
-        let length = file.read(&mut chunk)?;
-        chunk.truncate(length);
-        let packet = Packet {
-            data: chunk.into(),
-            ..Packet::of(PacketKind::Data, id)
-        };
-        if sender.blocking_send(Ok(packet)).is_err() {
+        let mut chunk = Vec::with_capacity(usize::try_from(room).unwrap_or_default());
+        let length = (&mut file).take(room).read_to_end(&mut chunk)?;
+        let is_end = (length as u64) < room;
+        if length > 0 && !send_data(id, chunk, sender) {
             return Ok(false);
         }
-        if length == 0 {
-            return Ok(true);
+        if is_end {
+            return Ok(send_data(id, Vec::new(), sender));
         }
     }
+}
+
+/// Sends a part of a file; an empty one is its end. `false` if nobody takes it.
+fn send_data(id: u32, data: Vec<u8>, sender: &Sender) -> bool {
+    let packet = Packet {
+        data: data.into(),
+        ..Packet::of(PacketKind::Data, id)
+    };
+    sender.blocking_send(Ok(packet)).is_ok()
 }
