@@ -22,7 +22,7 @@ const LABEL: &[u8] = b"security.selinux";
 pub fn attributes(root: &Path, path: &[u8]) -> Result<BTreeMap<String, Vec<u8>>, ContextError> {
     let file = root.join(from_bytes(path));
     let unreadable = |errno: Errno| ContextError::unreadable(root, path, errno);
-    let mut names = match rustix::fs::llistxattr(&file, &mut [0_u8; 0]) {
+    let mut names = match rustix::fs::llistxattr_query(&file) {
         Ok(0) | Err(Errno::NOTSUP | Errno::NOENT) => return Ok(BTreeMap::new()),
         Ok(length) => vec![0; length],
         Err(errno) => return Err(unreadable(errno)),

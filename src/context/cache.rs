@@ -10,7 +10,6 @@ use sha2::{Digest as _, Sha256};
 
 use super::entry::{Entry, Stamp};
 use super::error::ContextError;
-use super::read;
 
 /// The first bytes of a cache's file; a later format has others, and this one is ignored then.
 const MAGIC: &[u8] = b"jobctl stat cache 1\n";
