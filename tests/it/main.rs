@@ -5,6 +5,7 @@
     reason = "tests read their own environment"
 )]
 
+mod building;
 mod doctor;
 mod documentation;
 mod engine_connection;

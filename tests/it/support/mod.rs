@@ -1,6 +1,7 @@
 //! What tests need of the world: jobctl itself, engines of their own, a way to see what is left.
 
 pub(crate) mod engine;
+pub(crate) mod image;
 pub(crate) mod proxy;
 pub(crate) mod ssh;
 

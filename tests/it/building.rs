@@ -1,0 +1,554 @@
+//! `jobctl build`, against the real engine.
+
+use std::fs::{self, FileTimes, Permissions};
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::support::image::{DEBIAN, ImageName, docker, ensure_debian, file_of};
+use crate::support::{Bench, Ended, proxy, run};
+
+const COPY: &str = "FROM scratch AS all\nCOPY . /src/\nCMD [\"none\"]\n";
+
+/// The only image of a build that must succeed.
+fn built(command: &mut Command) -> Value {
+    let ended = run(command.args(["--format", "json"]));
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let document: Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!(document["schema"], "jobctl.build/1");
+    document["images"][0].clone()
+}
+
+fn state(command: &mut Command) -> String {
+    built(command)["state"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn it_does_what_build_py_did() {
+    let bench = Bench::new();
+    let name = ImageName::new();
+    bench.write("Dockerfile", COPY);
+    let flags = [
+        "--version",
+        "1.2.3",
+        "--image_prefix",
+        "registry.example/team-",
+        "--proxy",
+        "http://user:canary@proxy.example:3128",
+    ];
+    let ended = run(&mut name.build(&bench, &flags));
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let own = name.as_str();
+    assert!(ended.stdout.starts_with(&format!("{own}:1.2.3 sha256:")));
+    assert_eq!(ended.stdout.lines().count(), 1);
+    let output = format!("{}{}", ended.stdout, ended.stderr);
+    assert!(
+        !output.contains(['\x1b', '\r']) && !output.contains("canary"),
+        "{output}"
+    );
+    let context = name.tags().into_iter().find(|tag| tag.contains(":ctx-"));
+    let context = context.unwrap().rsplit(':').next().unwrap().to_owned();
+    let mut expected: Vec<_> = ["", "registry.example/team-"]
+        .iter()
+        .flat_map(|prefix| {
+            ["1.2.3", "1.2", "1", "latest", &context].map(|tag| format!("{prefix}{own}:{tag}"))
+        })
+        .collect();
+    expected.sort();
+    assert_eq!(name.tags(), expected);
+}
+
+#[test]
+fn what_comes_before_a_release_does_not_move_latest() {
+    let bench = Bench::new();
+    let name = ImageName::new();
+    bench.write("Dockerfile", COPY);
+    for version in ["1.0.0-rc.1", "1.0.0-SNAPSHOT"] {
+        built(&mut name.build(&bench, &["--version", version]));
+    }
+    let tags = name.tags();
+    assert!(!tags.iter().any(|tag| tag.ends_with(":latest")), "{tags:?}");
+    built(&mut name.build(&bench, &[]));
+    assert!(name.tags().contains(&format!("{}:latest", name.as_str())));
+}
+
+#[test]
+fn what_is_unchanged_is_up_to_date_and_any_change_builds() {
+    type Change = (&'static str, fn(&Bench), &'static [&'static str]);
+    let changes: [Change; 10] = [
+        ("content", |bench| drop(bench.write("a/x", "two")), &[]),
+        ("mode", |bench| set_mode(bench, "a/x", 0o755), &[]),
+        ("a name", |bench| rename(bench, "a/x", "a/y"), &[]),
+        (
+            "a link",
+            |bench| {
+                fs::remove_file(bench.path().join("link")).unwrap();
+                symlink("a", bench.path().join("link")).unwrap();
+            },
+            &[],
+        ),
+        (
+            "the Dockerfile",
+            |bench| {
+                bench.write("Dockerfile", &format!("# other\n{COPY}"));
+            },
+            &[],
+        ),
+        (
+            "the ignore file",
+            |bench| drop(bench.write(".dockerignore", "home\n")),
+            &[],
+        ),
+        ("an argument", |_| {}, &["--build-arg", "A=1"]),
+        ("a label", |_| {}, &["--label", "other=1"]),
+        ("a secret", |_| {}, &["--secret", "id=s,src=Dockerfile"]),
+        ("a target", |_| {}, &["--target", "all"]),
+    ];
+    for (what, change, flags) in changes {
+        let bench = Bench::new();
+        let name = ImageName::new();
+        bench.write("Dockerfile", COPY);
+        bench.write(".dockerignore", "home\n.cache\nignored\n");
+        bench.write("ignored", "");
+        bench.write("a/x", "one");
+        symlink("a/x", bench.path().join("link")).unwrap();
+        let first = built(&mut name.build(&bench, &[]));
+        assert_eq!(first["state"], "built");
+        // Neither times nor what is ignored count.
+        bench.write("a/x", "one");
+        bench.write("ignored", "more");
+        let second = built(&mut name.build(&bench, &[]));
+        assert_eq!(
+            (&second["state"], &second["id"]),
+            (&"up_to_date".into(), &first["id"])
+        );
+        change(&bench);
+        let third = built(&mut name.build(&bench, flags));
+        assert_eq!(third["state"], "built", "{what}");
+        assert_eq!(
+            state(&mut name.build(&bench, flags)),
+            "up_to_date",
+            "{what}"
+        );
+    }
+}
+
+fn set_mode(bench: &Bench, path: &str, mode: u32) {
+    fs::set_permissions(bench.path().join(path), Permissions::from_mode(mode)).unwrap();
+}
+
+fn rename(bench: &Bench, from: &str, to: &str) {
+    fs::rename(bench.path().join(from), bench.path().join(to)).unwrap();
+}
+
+#[test]
+fn an_edit_that_keeps_size_and_time_is_not_served_stale() {
+    let bench = Bench::new();
+    let name = ImageName::new();
+    bench.write("Dockerfile", COPY);
+    bench.write(".dockerignore", "home\n");
+    let image = format!("{}:latest", name.as_str());
+    let time = FileTimes::new().set_modified(std::time::SystemTime::UNIX_EPOCH);
+    // The second time with nothing remembered of the files.
+    for (before, after, forgets) in [("one", "two", false), ("six", "ten", true)] {
+        for content in [before, after] {
+            let path = bench.write("file", content);
+            let file = fs::OpenOptions::new().write(true).open(path).unwrap();
+            file.set_times(time).unwrap();
+            if forgets {
+                let _ = fs::remove_dir_all(bench.path().join("home/.cache"));
+            }
+            built(&mut name.build(&bench, &[]));
+            assert_eq!(file_of(&image, "/src/file"), content.as_bytes());
+        }
+    }
+}
+
+#[test]
+fn nothing_secret_is_in_the_image_or_in_what_is_said() {
+    ensure_debian();
+    let bench = Bench::new();
+    let name = ImageName::new();
+    let dockerfile = format!(
+        "FROM {DEBIAN}\nRUN --mount=type=secret,id=file --mount=type=secret,id=env \
+         --mount=type=secret,id=ca-bundle test \"$(cat /run/secrets/file)\" = canary-file && \
+         test \"$(cat /run/secrets/env)\" = canary-env && \
+         test \"$(cat /run/secrets/ca-bundle)\" = canary-ca && \
+         test \"$http_proxy$HTTPS_PROXY\" = http://u:canary-proxy@phttp://u:canary-proxy@p\n"
+    );
+    bench.write("Dockerfile", &dockerfile);
+    let secret = bench.write("home/secret", "canary-file");
+    let bundle = bench.write("home/bundle", "canary-ca");
+    let file = format!("id=file,src={}", secret.display());
+    let flags = [
+        "--secret",
+        &file,
+        "--secret",
+        "id=env,env=CANARY",
+        "--ca-bundle",
+        bundle.to_str().unwrap(),
+        "--proxy",
+        "http://u:canary-proxy@p",
+        "--metadata-file",
+        "metadata.json",
+        "--iidfile",
+        "id",
+        "-vvv",
+    ];
+    let ended = run(name.build(&bench, &flags).env("CANARY", "canary-env"));
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let dry = run(name
+        .build(&bench, &flags)
+        .arg("--dry-run")
+        .env("CANARY", "canary-env"));
+    assert_eq!(dry.code, Some(0), "{dry:?}");
+    let id = fs::read_to_string(bench.path().join("id")).unwrap();
+    let metadata = fs::read_to_string(bench.path().join("metadata.json")).unwrap();
+    assert!(metadata.contains(&id));
+    // The log shows the Dockerfile's own line, which names what is looked for.
+    let said = [&ended.stdout, &dry.stdout, &dry.stderr, &metadata];
+    for text in said {
+        assert!(!text.contains("canary"), "{text}");
+    }
+    let inspected = docker(&["inspect", &id]);
+    assert!(!inspected.contains("canary") && !inspected.to_lowercase().contains("proxy"));
+    let saved = Command::new("docker")
+        .args(["save", &id])
+        .output()
+        .unwrap()
+        .stdout;
+    let history = "canary-proxy@phttp";
+    let found = find_all(&saved, b"canary-");
+    // What is found is the line of the Dockerfile in the history, and nothing else.
+    let lines = find_all(&saved, history.as_bytes());
+    assert_eq!(found, lines * 5, "{lines} lines of history");
+}
+
+fn find_all(bytes: &[u8], wanted: &[u8]) -> usize {
+    bytes
+        .windows(wanted.len())
+        .filter(|window| *window == wanted)
+        .count()
+}
+
+#[test]
+fn a_failed_step_is_shown_with_its_place() {
+    ensure_debian();
+    let bench = Bench::new();
+    let name = ImageName::new();
+    bench.write(
+        "Dockerfile",
+        &format!("FROM {DEBIAN}\n\nRUN echo before; exit 7\n"),
+    );
+    let Ended {
+        code,
+        stdout,
+        stderr,
+    } = run(name.build(&bench, &["--quiet"]).env("CI", "1"));
+    assert_eq!((code, stdout.as_str()), (Some(1), ""), "{stderr}");
+    for part in [
+        "it failed at [2/2] RUN echo before; exit 7",
+        "Dockerfile:3:1",
+        "exit code 7",
+        "= note: before",
+    ] {
+        assert!(stderr.contains(part), "{stderr}\nlacks {part}");
+    }
+    assert!(name.tags().is_empty());
+}
+
+#[test]
+fn what_is_wrong_is_told_with_the_right_code() {
+    let bench = Bench::new();
+    let name = ImageName::new();
+    let nothing_there = run(&mut name.build(&bench, &[]));
+    assert_eq!(nothing_there.code, Some(2), "{nothing_there:?}");
+    assert!(nothing_there.stderr.contains("there is no Dockerfile at"));
+    bench.write("Dockerfile", "FROM scratch\nFRM x\n");
+    let broken = run(&mut name.build(&bench, &[]));
+    assert_eq!(broken.code, Some(1), "{broken:?}");
+    assert!(
+        broken.stderr.contains("Dockerfile:2:1"),
+        "{}",
+        broken.stderr
+    );
+    bench.write("Dockerfile", COPY);
+    for (flags, code, said) in [
+        (["--version", "1.2"], 2, "did you mean `1.2.0`?"),
+        (["--nope", "x"], 2, "unexpected argument"),
+        (
+            ["--secret", "id=x,src=nowhere"],
+            2,
+            "the secret `x` is not there",
+        ),
+        (
+            ["--host", "unix:///nowhere.sock"],
+            125,
+            "no engine is running at",
+        ),
+        (["--bump", "major"], 2, "there is none"),
+    ] {
+        let ended = run(&mut name.build(&bench, &flags));
+        assert_eq!(ended.code, Some(code), "{flags:?}: {ended:?}");
+        assert!(ended.stderr.contains(said), "{flags:?}: {}", ended.stderr);
+    }
+    bench.write(".dockerignore", "[a\n");
+    let ignore = run(&mut name.build(&bench, &[]));
+    assert_eq!(ignore.code, Some(1), "{ignore:?}");
+    assert!(
+        ignore.stderr.contains(".dockerignore`"),
+        "{}",
+        ignore.stderr
+    );
+}
+
+#[test]
+fn an_interrupted_build_ends_on_the_engine_too() {
+    use rustix::process::{Pid, Signal, kill_process};
+
+    ensure_debian();
+    for (signal, code) in [
+        (Signal::INT, Some(130)),
+        (Signal::TERM, Some(130)),
+        (Signal::KILL, None),
+    ] {
+        let bench = Bench::new();
+        let name = ImageName::new();
+        let marker = format!("{}{}", std::process::id(), signal.as_raw());
+        let sleep = format!("sleep 7{marker}");
+        bench.write("Dockerfile", &format!("FROM {DEBIAN}\nRUN {sleep}\n"));
+        let mut jobctl = name
+            .build(&bench, &["--no-cache"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        wait_for(|| is_running(&sleep));
+        let pid = Pid::from_raw(jobctl.id().try_into().unwrap()).unwrap();
+        kill_process(pid, signal).unwrap();
+        assert_eq!(jobctl.wait().unwrap().code(), code);
+        wait_for(|| !is_running(&sleep));
+        assert!(name.tags().is_empty());
+    }
+}
+
+/// Whether a process has this command line.
+fn is_running(line: &str) -> bool {
+    let wanted = line.replace(' ', "\0");
+    fs::read_dir("/proc").unwrap().any(|entry| {
+        let path = entry.unwrap().path().join("cmdline");
+        fs::read(path).is_ok_and(|found| found.starts_with(wanted.as_bytes()))
+    })
+}
+
+fn wait_for(mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(
+            start.elapsed() < Duration::from_mins(1),
+            "it does not happen"
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn an_engine_without_buildkit_builds_the_classic_way() {
+    ensure_debian();
+    let bench = Bench::new();
+    let name = ImageName::new();
+    let socket = proxy::start(bench.path(), ("/session", "/nowhere"), ("", ""));
+    let host = format!("unix://{}", socket.display());
+    let dockerfile = format!("FROM {DEBIAN}\nCOPY . /src/\nRUN test ! -e /src/no && cat /src/a\n");
+    bench.write("Dockerfile", &dockerfile);
+    bench.write(".dockerignore", "home\nproxy.sock\nno\nDockerfile\n");
+    bench.write("no", "");
+    bench.write("a", "here");
+    let flags = ["--host", &host, "--version", "1.0.0"];
+    let ended = run(&mut name.build(&bench, &flags));
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(ended.stderr.contains("| here"), "{}", ended.stderr);
+    assert!(name.tags().contains(&format!("{}:latest", name.as_str())));
+    assert_eq!(state(&mut name.build(&bench, &flags)), "up_to_date");
+    bench.write("secret", "x");
+    let secret = run(name
+        .build(&bench, &flags)
+        .args(["--secret", "id=s,src=secret"]));
+    assert_eq!(secret.code, Some(1), "{secret:?}");
+    assert!(
+        secret.stderr.contains("a build secret needs BuildKit"),
+        "{}",
+        secret.stderr
+    );
+    bench.write(
+        "Dockerfile",
+        &format!("FROM {DEBIAN}\nRUN echo why; exit 7\n"),
+    );
+    let failed = run(&mut name.build(&bench, &flags));
+    assert_eq!(failed.code, Some(1), "{failed:?}");
+    assert!(
+        failed.stderr.contains("Dockerfile:2:1"),
+        "{}",
+        failed.stderr
+    );
+}
+
+/// A manifest whose base image is made by a program of the test.
+fn project(bench: &Bench, name: &ImageName) {
+    bench.write(
+        "jobs.yaml",
+        &format!(
+            "version: 1\nname: {0}\nimage:\n  version: \"0.1.0\"   # raised by --bump\nimages:\n  \
+             base: {{ pull: \"{0}-base:1\", bootstrap: make }}\njobs:\n  app:\n    \
+             build: {{ context: app, requires: [base] }}\n  again: {{ image: \"job:app\" }}\n",
+            name.as_str()
+        ),
+    );
+    let make = "#!/bin/sh\nset -e\necho \"making $1\" >&2\ncd \"$(mktemp -d)\"\necho base >file\n\
+                tar --create --mtime=@0 file\nrm file\n";
+    let program = bench.write("make", make);
+    fs::set_permissions(program, Permissions::from_mode(0o755)).unwrap();
+    let label = name.label();
+    let dockerfile = format!("FROM {}-base:1\nCOPY a /a\nLABEL {label}\n", name.as_str());
+    bench.write("app/Dockerfile", &dockerfile);
+    bench.write("app/a", "");
+}
+
+/// Removes a base image, which has no label of ours.
+struct Base(String);
+
+impl Drop for Base {
+    fn drop(&mut self) {
+        let _ = Command::new("docker")
+            .args(["rmi", "--force", &self.0])
+            .output();
+    }
+}
+
+#[test]
+fn a_base_that_cant_be_pulled_is_made_and_then_there() {
+    let bench = Bench::new();
+    let name = ImageName::new();
+    let _base = Base(format!("{}-base:1", name.as_str()));
+    project(&bench, &name);
+    let ended = run(bench.jobctl().args(["build", "again", "--format", "json"]));
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(ended.stderr.contains("| making"), "{}", ended.stderr);
+    let document: Value = serde_json::from_str(&ended.stdout).unwrap();
+    let states: Vec<_> = document["images"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|image| {
+            (
+                image["name"].as_str().unwrap(),
+                image["state"].as_str().unwrap(),
+            )
+        })
+        .collect();
+    assert_eq!(states, [("base", "bootstrapped"), ("app", "built")]);
+    let again = run(bench.jobctl().args(["build", "app"]));
+    assert!(again.stdout.contains("(present)") && again.stdout.contains("(up to date)"));
+    let unknown = run(bench.jobctl().args(["build", "ap"]));
+    assert_eq!(unknown.code, Some(2));
+    assert!(
+        unknown.stderr.contains("did you mean `app`?"),
+        "{}",
+        unknown.stderr
+    );
+}
+
+#[test]
+fn bump_raises_the_version_once_it_is_built() {
+    let bench = Bench::new();
+    let name = ImageName::new();
+    let _base = Base(format!("{}-base:1", name.as_str()));
+    project(&bench, &name);
+    let before = fs::read_to_string(bench.path().join("jobs.yaml")).unwrap();
+    bench.write("app/Dockerfile", "FRM\n");
+    let failed = run(bench.jobctl().args(["build", "app", "--bump", "minor"]));
+    assert_eq!(failed.code, Some(1), "{failed:?}");
+    assert_eq!(
+        fs::read_to_string(bench.path().join("jobs.yaml")).unwrap(),
+        before
+    );
+    project(&bench, &name);
+    let ended = run(bench.jobctl().args(["build", "app", "--bump", "minor"]));
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(
+        ended.stdout.contains("-app:0.2.0 sha256:"),
+        "{}",
+        ended.stdout
+    );
+    let after = fs::read_to_string(bench.path().join("jobs.yaml")).unwrap();
+    assert_eq!(after, before.replace("0.1.0", "0.2.0"));
+}
+
+#[test]
+fn git_says_revision_time_and_dirt() {
+    let bench = Bench::new();
+    let name = ImageName::new();
+    let git = |args: &[&str]| {
+        let ended = run(bench
+            .command("git")
+            .args(["-c", "user.name=t", "-c", "user.email=t@example.com"])
+            .args(args)
+            .env("GIT_COMMITTER_DATE", "2020-01-02T03:04:05Z"));
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        ended.stdout.trim().to_owned()
+    };
+    bench.write(
+        "jobs.yaml",
+        &format!(
+            "version: 1\nname: {}\nimage: {{ version: git }}\njobs:\n  app: {{ build: app }}\n",
+            name.as_str()
+        ),
+    );
+    bench.write(
+        "app/Dockerfile",
+        &format!("FROM scratch\nCOPY a /\nLABEL {}\n", name.label()),
+    );
+    bench.write("app/a", "");
+    git(&["init", "--quiet"]);
+    git(&[
+        "remote",
+        "add",
+        "origin",
+        "https://user:canary@example.com/r.git",
+    ]);
+    git(&["add", "app", "jobs.yaml"]);
+    git(&["commit", "--quiet", "--message", "first"]);
+    let revision = git(&["rev-parse", "HEAD"]);
+    git(&["tag", "v1.4.0"]);
+    let build = || built(bench.jobctl().args(["build"]));
+    let label = |image: &Value, key: &str| {
+        let format = format!("{{{{index .Config.Labels \"org.opencontainers.image.{key}\"}}}}");
+        let id = image["id"].as_str().unwrap();
+        docker(&["inspect", "--format", &format, id])
+            .trim()
+            .to_owned()
+    };
+    let clean = build();
+    assert_eq!(clean["version"], "1.4.0");
+    assert_eq!(label(&clean, "revision"), revision);
+    assert_eq!(label(&clean, "created"), "2020-01-02T03:04:05Z");
+    assert_eq!(label(&clean, "source"), "https://example.com/r.git");
+    // A commit elsewhere is not another image.
+    bench.write("other", "");
+    git(&["add", "other"]);
+    git(&["commit", "--quiet", "--message", "second"]);
+    git(&["tag", "v1.4.0", "--force"]);
+    assert_eq!(build()["state"], "up_to_date");
+    bench.write("app/a", "edited");
+    let dirty = build();
+    let version = dirty["version"].as_str().unwrap().to_owned();
+    assert!(version.starts_with("1.4.0-dirty.g"), "{version}");
+    assert_eq!(label(&dirty, "revision"), format!("{revision}-dirty"));
+    let latest = format!("{}-app:latest", name.as_str());
+    assert_eq!(
+        docker(&["inspect", "--format", "{{.Id}}", &latest]).trim(),
+        clean["id"]
+    );
+}
