@@ -82,7 +82,8 @@ impl Scalar for Name {
     const EXAMPLES: &'static [&'static str] = &["train", "hf_token", "gpu-large"];
 }
 
-/// The name of an environment variable: any text without `=`, blanks and NUL, as docker has it.
+/// The name of an environment variable: any text without `=`, blank, tab, line feed and NUL, as
+/// docker has it (docker/cli, `pkg/kvfile`). Other blanks, such as U+00A0, are taken.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EnvName(String);
 
@@ -103,7 +104,7 @@ impl FromStr for EnvName {
         }
         match text
             .chars()
-            .find(|c| *c == '=' || *c == '\0' || c.is_whitespace())
+            .find(|c| matches!(c, '=' | ' ' | '\t' | '\n' | '\0'))
         {
             None => Ok(Self(text.to_owned())),
             Some(c) => {
@@ -129,7 +130,7 @@ impl fmt::Display for EnvName {
 impl Scalar for EnvName {
     const NAME: &'static str = "EnvName";
     const EXPECTED: &'static str = "the name of a variable such as `SEED`";
-    const PATTERN: &'static str = "^[^=\\s\\u0000]+$";
+    const PATTERN: &'static str = "^[^= \\t\\n\\u0000]+$";
     const EXAMPLES: &'static [&'static str] = &["SEED", "HF_TOKEN"];
 }
 
@@ -164,10 +165,10 @@ mod tests {
 
     #[test]
     fn variables_may_have_dots_and_dashes() {
-        for text in ["SEED", "a.b-c", "_", "ü"] {
+        for text in ["SEED", "a.b-c", "_", "ü", "a\u{a0}b"] {
             assert!(text.parse::<EnvName>().is_ok(), "{text}");
         }
-        for text in ["", "A B", "A=B", "A\tB"] {
+        for text in ["", "A B", "A=B", "A\tB", "A\nB", "A\0"] {
             assert!(text.parse::<EnvName>().is_err(), "{text}");
         }
     }
