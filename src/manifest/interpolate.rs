@@ -9,7 +9,8 @@
 //! | `$$` | `$` |
 //!
 //! Words may contain variables again. A `$` before anything but a letter, `_`, `{` or `$` is
-//! itself, so that regular expressions need no escapes; compose's `$A` is refused, with the fix.
+//! itself, so that regular expressions need no escapes; compose's `$A` is refused in `jobs.yaml`,
+//! with the fix, and taken in env files.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -20,6 +21,20 @@ use crate::diagnostic::{Diagnostic, Source};
 
 /// Looks a variable up.
 pub(crate) type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// How deeply words may contain variables: nobody writes more, and a stack has an end.
+const MAX_DEPTH: usize = 32;
+
+/// Who wrote a template.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    /// `jobs.yaml`: a variable has braces, and must be set.
+    Manifest,
+    /// Compose's env files: braces may be left out; a variable must be set.
+    EnvFile,
+    /// Compose's env files as compose reads them: a variable that is not set is empty.
+    LenientEnvFile,
+}
 
 /// What is wrong with a template, and where in it.
 #[derive(Debug, PartialEq, Eq)]
@@ -40,21 +55,23 @@ pub(super) fn interpolate(
     let place = node.place();
     match &mut node.kind {
         Kind::Null | Kind::Broken => {}
-        Kind::Scalar(text) if text.value.contains('$') => match expand(&text.value, lookup) {
-            Ok(expanded) => {
-                text.is_interpolated = text.value.contains("${");
-                text.value = expanded;
+        Kind::Scalar(text) if text.value.contains('$') => {
+            match expand(&text.value, Dialect::Manifest, lookup) {
+                Ok(expanded) => {
+                    text.is_interpolated = text.value.contains("${");
+                    text.value = expanded;
+                }
+                Err(problem) => {
+                    let span = place_in(&source.text[place.clone()], &text.value, &problem.at)
+                        .map_or(place.clone(), |at| {
+                            place.start + at.start..place.start + at.end
+                        });
+                    let diagnostic = problem.rule.error(problem.message);
+                    diagnostics.push(diagnostic.at(source, span, "").help(problem.help));
+                    node.kind = Kind::Broken;
+                }
             }
-            Err(problem) => {
-                let span = place_in(&source.text[place.clone()], &text.value, &problem.at)
-                    .map_or(place.clone(), |at| {
-                        place.start + at.start..place.start + at.end
-                    });
-                let diagnostic = problem.rule.error(problem.message);
-                diagnostics.push(diagnostic.at(source, span, "").help(problem.help));
-                node.kind = Kind::Broken;
-            }
-        },
+        }
         Kind::Scalar(_) => {}
         Kind::List(items) => {
             for item in items {
@@ -83,10 +100,16 @@ fn place_in(written: &str, text: &str, part: &Range<usize>) -> Option<Range<usiz
 /// # Errors
 ///
 /// The first problem of the template.
-pub(crate) fn expand(template: &str, lookup: Lookup<'_>) -> Result<String, Problem> {
+pub(crate) fn expand(
+    template: &str,
+    dialect: Dialect,
+    lookup: Lookup<'_>,
+) -> Result<String, Problem> {
     let mut expander = Expander {
         template,
         at: 0,
+        depth: 0,
+        dialect,
         lookup,
     };
     expander.words(false)
@@ -95,6 +118,9 @@ pub(crate) fn expand(template: &str, lookup: Lookup<'_>) -> Result<String, Probl
 struct Expander<'a> {
     template: &'a str,
     at: usize,
+    /// How many words it is in.
+    depth: usize,
+    dialect: Dialect,
     lookup: Lookup<'a>,
 }
 
@@ -117,6 +143,13 @@ impl Expander<'_> {
                 '$' if after.starts_with('{') => out.push_str(&self.variable()?),
                 '$' if after.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') => {
                     let name = &after[..name_length(after)];
+                    if self.dialect != Dialect::Manifest {
+                        let (name, start) = (name.to_owned(), self.at);
+                        self.at += 1 + name.len();
+                        let value = (self.lookup)(&name);
+                        out.push_str(&self.set(&name, start, value)?);
+                        continue;
+                    }
                     return Err(Problem {
                         rule: Rule::VariableSyntax,
                         at: self.at..self.at + 1 + name.len(),
@@ -150,12 +183,7 @@ impl Expander<'_> {
         self.at += operator.len();
         let value = (self.lookup)(&name);
         if operator == "}" {
-            return value.ok_or_else(|| Problem {
-                rule: Rule::UnsetVariable,
-                at: start..self.at,
-                message: format!("the variable `{name}` is not set"),
-                help: format!("set it, or give it a default: `${{{name}:-value}}`"),
-            });
+            return self.set(&name, start, value);
         }
         let word = self.word(start)?;
         let value = value.filter(|value| !(operator.starts_with(':') && value.is_empty()));
@@ -177,14 +205,38 @@ impl Expander<'_> {
         }
     }
 
+    /// The value of a variable that must be set, and that ends here.
+    fn set(&self, name: &str, start: usize, value: Option<String>) -> Result<String, Problem> {
+        let value = match self.dialect {
+            Dialect::LenientEnvFile => Some(value.unwrap_or_default()),
+            Dialect::Manifest | Dialect::EnvFile => value,
+        };
+        value.ok_or_else(|| Problem {
+            rule: Rule::UnsetVariable,
+            at: start..self.at,
+            message: format!("the variable `{name}` is not set"),
+            help: format!("set it, or give it a default: `${{{name}:-value}}`"),
+        })
+    }
+
     /// The word behind an operator, up to its brace. The outer error is about its form; the inner
     /// one is about its variables, which matters only if the word is used.
     fn word(&mut self, start: usize) -> Result<Result<String, Problem>, Problem> {
         let begin = self.at;
         let end = self.word_end().ok_or_else(|| self.malformed(start))?;
+        if self.depth == MAX_DEPTH {
+            return Err(Problem {
+                rule: Rule::VariableSyntax,
+                at: start..end + 1,
+                message: format!("more than {MAX_DEPTH} variables are within each other"),
+                help: "take the innermost ones out".to_owned(),
+            });
+        }
         let mut inner = Expander {
             template: &self.template[..end],
             at: begin,
+            depth: self.depth + 1,
+            dialect: self.dialect,
             lookup: self.lookup,
         };
         let word = inner.words(true);
@@ -240,10 +292,14 @@ fn name_length(text: &str) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::{Problem, Rule, expand};
+    use super::{Dialect, Problem, Rule, expand};
 
     fn run(template: &str) -> Result<String, Problem> {
-        expand(template, &|name| match name {
+        run_as(Dialect::Manifest, template)
+    }
+
+    fn run_as(dialect: Dialect, template: &str) -> Result<String, Problem> {
+        expand(template, dialect, &|name| match name {
             "A" => Some("a".to_owned()),
             "EMPTY" => Some(String::new()),
             _ => None,
@@ -302,6 +358,33 @@ mod tests {
             let problem = run(template).expect_err(template);
             assert_eq!((problem.rule, problem.at), (rule, at), "{template}");
         }
+    }
+
+    #[test]
+    fn env_files_need_no_braces() {
+        for (template, expected) in [
+            ("$A", "a"),
+            ("x$A-$A.", "xa-a."),
+            ("${NONE:-$A}", "a"),
+            ("$$A", "$A"),
+            ("$1", "$1"),
+        ] {
+            let expanded = run_as(Dialect::EnvFile, template);
+            assert_eq!(expanded.as_deref(), Ok(expected), "{template}");
+        }
+        let problem = run_as(Dialect::EnvFile, "a$NONE").expect_err("NONE is not set");
+        assert_eq!((problem.rule, problem.at), (Rule::UnsetVariable, 1..6));
+        let expanded = run_as(Dialect::LenientEnvFile, "a$NONE${NONE}b${NONE-c}");
+        assert_eq!(expanded.as_deref(), Ok("abc"));
+        assert!(run_as(Dialect::LenientEnvFile, "${NONE?}").is_err());
+    }
+
+    #[test]
+    fn nesting_is_bounded() {
+        let nested = |depth| format!("{}{}", "${NONE:-".repeat(depth), "}".repeat(depth));
+        assert_eq!(run(&nested(32)).as_deref(), Ok(""));
+        let problem = run(&nested(200_000)).expect_err("it is too deep");
+        assert_eq!(problem.rule, Rule::VariableSyntax);
     }
 
     #[test]
