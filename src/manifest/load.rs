@@ -55,7 +55,8 @@ pub fn load(
 ///
 /// # Errors
 ///
-/// All that is wrong with it, warnings included, in the order of the file.
+/// All that is wrong with it, warnings included, in the order of the file; then what is wrong with
+/// the env files that it names.
 pub fn parse(
     text: &str,
     shown: &Path,
@@ -88,6 +89,9 @@ pub fn parse(
         let place = diagnostic.primary.as_ref().map(|label| label.span.start);
         (place, diagnostic.severity)
     });
+    if let Some(root) = &root {
+        diagnostics.extend(check::env_file_contents(root, shown, folder, environment));
+    }
     let has_errors = diagnostics
         .iter()
         .any(|diagnostic| diagnostic.severity == Severity::Error);
@@ -143,7 +147,7 @@ fn read(path: &Path, shown: &Path) -> Result<String, Box<Diagnostic>> {
 }
 
 /// An I/O error without Rust's `(os error 2)`.
-fn plain(error: &std::io::Error) -> String {
+pub(super) fn plain(error: &std::io::Error) -> String {
     let text = error.to_string();
     let text = text.split(" (os error").next().unwrap_or_default();
     text.to_lowercase()

@@ -3,9 +3,11 @@
 //! Text becomes a tree of nodes that know where they stand (`yaml`, `node`), variables are put into
 //! its values (`interpolate`), it is read into the types of [`schema`] with all errors at once
 //! (`decode`), and what the types can't say is checked (`check`). What comes out is a [`Manifest`].
+//! Env files are read by [`env_file`].
 
 mod check;
 pub(crate) mod decode;
+pub mod env_file;
 mod interpolate;
 mod json_schema;
 mod load;

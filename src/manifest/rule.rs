@@ -35,9 +35,9 @@ macro_rules! rules {
 }
 
 rules! {
-    /// The manifest must exist and be readable.
+    /// The manifest, and files that it names, are there and can be read.
     Unreadable = "unreadable",
-    /// The manifest is UTF-8.
+    /// The manifest and env files are UTF-8.
     NotUtf8 = "not-utf8",
     /// The manifest is at most 1 MiB.
     TooLarge = "too-large",
@@ -105,6 +105,22 @@ rules! {
     SweepJob = "sweep-job",
     /// Files that a build needs are there.
     MissingFile = "missing-file",
+    /// A line of an env file is `NAME=value`, a name alone, or a comment.
+    EnvSyntax = "env-syntax",
+    /// Quotes have a meaning in compose's env files only, and are closed there.
+    EnvQuote = "env-quote",
+    /// In docker's env files, blanks around a value belong to it.
+    EnvBlank = "env-blank",
+    /// In docker's env files, comments are lines of their own.
+    EnvComment = "env-comment",
+    /// Lines of an env file end with a line feed.
+    EnvLineEnd = "env-line-end",
+    /// An env file gives a variable once.
+    EnvDuplicate = "env-duplicate",
+    /// A variable that an env file takes from the caller is set there.
+    EnvUnset = "env-unset",
+    /// Env files, and the variables in them, have a size that Linux can pass to a program.
+    EnvSize = "env-size",
 }
 
 impl Rule {

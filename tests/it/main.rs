@@ -10,6 +10,7 @@ mod doctor;
 mod documentation;
 mod engine_connection;
 mod layering;
+mod env_file;
 mod manifest;
 mod properties;
 mod schema;

@@ -100,6 +100,13 @@ fn what_jobctl_refuses_the_schema_refuses_or_can_not_know() {
         Rule::PortConflict,
         Rule::SweepJob,
         Rule::MissingFile,
+        Rule::Unreadable,
+        Rule::EnvSyntax,
+        Rule::EnvQuote,
+        Rule::EnvBlank,
+        Rule::EnvComment,
+        Rule::EnvLineEnd,
+        Rule::EnvDuplicate,
     ];
     // Values whose grammar is more than a regular expression.
     let beyond_patterns = [

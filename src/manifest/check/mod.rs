@@ -3,6 +3,7 @@
 //! A check that misses something (no image, no metrics) is left out for a job in which something
 //! could not be read, since that may be the very thing.
 
+mod env_files;
 mod images;
 mod jobs;
 mod references;
@@ -17,6 +18,8 @@ use super::suggest::nearest;
 use super::{Located, Rule};
 use crate::diagnostic::{Diagnostic, Severity, Source};
 use crate::model::Name;
+
+pub(super) use env_files::contents as env_file_contents;
 
 /// Checks a manifest as a whole.
 pub(super) fn check(
@@ -39,6 +42,7 @@ pub(super) fn check(
     };
     references::check(&mut checker);
     images::check(&mut checker);
+    env_files::check(&mut checker);
     jobs::check(&mut checker);
     secrets::check(&mut checker);
 }
@@ -65,6 +69,21 @@ impl Checker<'_> {
             .damaged
             .iter()
             .any(|place| extent.start <= place.start && place.start <= extent.end)
+    }
+
+    /// Whether a file is there; says so if it is not.
+    fn there(&mut self, path: &Path, span: Range<usize>, what: &str) -> bool {
+        let is_there = self.folder.join(path).exists();
+        if !is_there {
+            let diagnostic = Rule::MissingFile
+                .error(format!("the {what} `{}` is not there", path.display()))
+                .help(match what {
+                    "env file" => "make it, or write `{ path: …, required: false }`",
+                    _ => "make it, or mend the path; it is relative to this file's folder",
+                });
+            self.report(diagnostic, span, "");
+        }
+        is_there
     }
 
     /// Says that a name is not defined, and what was likely meant.

@@ -1,0 +1,58 @@
+//! Env files: that they are there, and what is in them.
+
+use std::path::Path;
+
+use super::{Checker, Rule};
+use crate::diagnostic::Diagnostic;
+use crate::facts::Environment;
+use crate::manifest::env_file::{EnvFile, Reading, Unset};
+use crate::manifest::schema::{EnvFileFormat, Root};
+
+/// An env file must be a file, and there if it is required.
+pub(super) fn check(checker: &mut Checker<'_>) {
+    let root = checker.root;
+    for file in root.jobs.values().flat_map(|job| &job.value.env_file.0) {
+        let path = checker.folder.join(file.path.as_path());
+        if path.is_dir() {
+            let diagnostic = Rule::Unreadable
+                .error(format!("the env file `{}` is a folder", *file.path))
+                .help("name the file in it");
+            checker.report(diagnostic, file.path.span(), "");
+        } else if file.required != Some(false) {
+            checker.there(file.path.as_path(), file.path.span(), "env file");
+        }
+    }
+}
+
+/// What is wrong, or likely wrong, in the env files of a manifest that `shown` names.
+///
+/// The caller's environment now is not the one of the run, so that what is not set is no error.
+/// Pipes are left alone: they can be read once only.
+pub(in crate::manifest) fn contents(
+    root: &Root,
+    shown: &Path,
+    folder: &Path,
+    caller: &Environment,
+) -> Vec<Diagnostic> {
+    let mut seen = Vec::new();
+    let mut found = Vec::new();
+    for file in root.jobs.values().flat_map(|job| &job.value.env_file.0) {
+        let format = file.format.unwrap_or(EnvFileFormat::Raw);
+        let path = folder.join(file.path.as_path());
+        if seen.contains(&(path.clone(), format)) || !path.is_file() {
+            continue;
+        }
+        let reading = Reading {
+            format,
+            caller,
+            unset: Unset::Allowed,
+        };
+        let shown = shown.with_file_name(file.path.as_path());
+        match EnvFile::load(&path, &shown, &reading) {
+            Ok(file) => found.extend(file.warnings),
+            Err(diagnostics) => found.extend(diagnostics),
+        }
+        seen.push((path, format));
+    }
+    found
+}

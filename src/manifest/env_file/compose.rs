@@ -1,0 +1,498 @@
+//! Compose's grammar (compose-go, `dotenv`).
+//!
+//! A statement is `NAME=value` or `NAME: value`, with `export` in front or not, or a name alone.
+//! Text behind a closing quote, which compose reads as the next statement, is an error here.
+
+use std::ops::Range;
+
+use super::docker::lone_carriage_return;
+use super::findings::Findings;
+use super::{Rule, Unset};
+use crate::manifest::interpolate::{Dialect, expand};
+
+/// Reads all statements.
+pub(super) fn parse(findings: &mut Findings<'_>) {
+    let mut parser = Parser {
+        text: findings.text,
+        at: 0,
+    };
+    while parser.skip_to_statement() {
+        parser.statement(findings);
+    }
+}
+
+struct Parser<'a> {
+    text: &'a str,
+    at: usize,
+}
+
+/// Where a value ends, and what it says.
+struct Value {
+    place: Range<usize>,
+    /// What is put into the job, or a template of it.
+    text: String,
+    has_variables: bool,
+    /// Whether the text is a piece of the file as it stands there.
+    is_verbatim: bool,
+}
+
+impl<'a> Parser<'a> {
+    fn rest(&self) -> &'a str {
+        &self.text[self.at..]
+    }
+
+    /// Skips blanks, empty lines and comments; whether anything follows.
+    fn skip_to_statement(&mut self) -> bool {
+        loop {
+            self.at += self.rest().len() - self.rest().trim_start().len();
+            if !self.rest().starts_with('#') {
+                return !self.rest().is_empty();
+            }
+            self.skip_line();
+        }
+    }
+
+    /// Skips the rest of the line.
+    fn skip_line(&mut self) {
+        self.at += self.rest().find('\n').unwrap_or(self.rest().len());
+    }
+
+    fn skip_blanks(&mut self) {
+        let blanks = self.rest().find(|c| !is_blank(c));
+        self.at += blanks.unwrap_or(self.rest().len());
+    }
+
+    fn statement(&mut self, findings: &mut Findings<'_>) {
+        let after_export = self.rest().strip_prefix("export");
+        if after_export.is_some_and(|rest| rest.starts_with(is_blank)) {
+            self.at += "export".len();
+            self.skip_blanks();
+        }
+        let start = self.at;
+        let length = self.rest().find(['=', ':', '\n']);
+        let length = length.unwrap_or(self.rest().len());
+        let name = self.rest()[..length].trim_end();
+        let at = start..start + name.len();
+        let is_alone = self.rest()[length..].is_empty() || self.rest()[length..].starts_with('\n');
+        if let Err((message, help)) = check_name(name, is_alone) {
+            self.recover(length, is_alone);
+            findings.report(
+                Rule::EnvSyntax.error(message).help(help),
+                at.start..at.end.max(at.start + 1),
+            );
+            return;
+        }
+        self.at += length;
+        if is_alone {
+            findings.add_from_caller(at);
+            return;
+        }
+        self.at += 1;
+        self.skip_blanks();
+        let value = match self.rest().chars().next() {
+            Some(quote @ ('"' | '\'')) => self.quoted(quote, &at, findings),
+            _ => Some(self.unquoted(&at, findings)),
+        };
+        let Some(value) = value else {
+            return;
+        };
+        if let Some(text) = expanded(&value, &at, findings) {
+            findings.add(at, value.place, text);
+        }
+    }
+
+    /// Goes on behind a name that is none; behind its value too, so that nothing of that is read
+    /// as a name.
+    fn recover(&mut self, length: usize, is_alone: bool) {
+        self.at += length;
+        if is_alone {
+            return;
+        }
+        self.at += 1;
+        self.skip_blanks();
+        if let Some(quote @ ('"' | '\'')) = self.rest().chars().next() {
+            let end = closing(self.rest(), quote);
+            self.at = end.map_or(self.text.len(), |end| self.at + end + 1);
+        }
+        self.skip_line();
+    }
+
+    fn unquoted(&mut self, name: &Range<usize>, findings: &mut Findings<'_>) -> Value {
+        let start = self.at;
+        self.skip_line();
+        let line = &self.text[start..self.at];
+        let value = line.split(" #").next().unwrap_or_default().trim_end();
+        if let Some(at) = value.find('\r') {
+            lone_carriage_return(findings, start + at);
+        }
+        let hash = value.find('#');
+        if hash.is_some_and(|at| at == 0 || value[..at].ends_with('\t')) {
+            let shown = findings.shown(name.clone());
+            let diagnostic = Rule::EnvComment
+                .warning(format!(
+                    "what looks like a comment is part of the value of {shown}"
+                ))
+                .help("put it on a line of its own, or a value and a blank before it");
+            findings.report(diagnostic, start..start + value.len());
+        }
+        Value {
+            place: start..start + value.len(),
+            text: value.to_owned(),
+            has_variables: true,
+            is_verbatim: true,
+        }
+    }
+
+    fn quoted(
+        &mut self,
+        quote: char,
+        name: &Range<usize>,
+        findings: &mut Findings<'_>,
+    ) -> Option<Value> {
+        let start = self.at;
+        let Some(end) = closing(self.rest(), quote) else {
+            let line = self.rest().find('\n').unwrap_or(self.rest().len());
+            let shown = findings.shown(name.clone());
+            let diagnostic = Rule::EnvQuote
+                .error(format!("the quote of {shown} is not closed"))
+                .help(format!(
+                    "close it with {quote}, or write \\{quote} for the letter"
+                ));
+            findings.report(diagnostic, start..start + line);
+            // Whatever follows may belong to the value.
+            self.at = self.text.len();
+            return None;
+        };
+        let inner = &self.rest()[1..end];
+        self.at += end + 1;
+        let place = start..self.at;
+        self.skip_blanks();
+        let behind = self.at;
+        self.skip_line();
+        let tail = self.text[behind..self.at].trim_end();
+        if !tail.is_empty() && !tail.starts_with('#') {
+            let shown = findings.shown(name.clone());
+            let diagnostic = Rule::EnvSyntax
+                .error(format!("something follows the closing quote of {shown}"))
+                .help("put it into the quotes, or on a line of its own, or `#` in front of it");
+            findings.report(diagnostic, behind..behind + tail.len());
+            return None;
+        }
+        let text = unescape_quote(inner, quote);
+        Some(if quote == '"' {
+            Value {
+                place,
+                text: unescape(&text),
+                has_variables: true,
+                is_verbatim: false,
+            }
+        } else {
+            Value {
+                place,
+                text,
+                has_variables: false,
+                is_verbatim: false,
+            }
+        })
+    }
+}
+
+/// A blank that does not end a line, as Go code of compose has it.
+fn is_blank(c: char) -> bool {
+    matches!(
+        c,
+        '\t' | '\u{b}' | '\u{c}' | '\r' | ' ' | '\u{85}' | '\u{a0}'
+    )
+}
+
+/// What is wrong with a name, and how to mend it.
+fn check_name(name: &str, is_alone: bool) -> Result<(), (&'static str, &'static str)> {
+    let is_letter = |c: char| c.is_alphanumeric() || matches!(c, '_' | '.' | '-' | '[' | ']');
+    let comment = "write `NAME=value`, or begin the line with `#` if it is a comment";
+    if name.is_empty() {
+        return Err(("there is no name before the `=`", comment));
+    }
+    if name.chars().all(is_letter) {
+        return Ok(());
+    }
+    if is_alone {
+        return Err(("the line has no `=`", comment));
+    }
+    if name.chars().all(|c| is_letter(c) || is_blank(c)) {
+        return Err(("the name of a variable can't contain a blank", comment));
+    }
+    Err((
+        "the name of a variable has letters, digits, `_`, `.`, `-`, `[`, and `]` only",
+        "write `NAME=value`, or take `format: raw`, which allows more",
+    ))
+}
+
+/// Where the quote is closed that a text begins with. A quote behind a backslash does not count,
+/// unless that backslash is itself behind one.
+fn closing(text: &str, quote: char) -> Option<usize> {
+    let mut is_escaped = false;
+    for (at, c) in text.char_indices().skip(1) {
+        match c {
+            _ if is_escaped => is_escaped = false,
+            '\\' => is_escaped = true,
+            _ if c == quote => return Some(at),
+            _ => {}
+        }
+    }
+    None
+}
+
+/// A quote behind a backslash is the quote. Other backslashes stay.
+fn unescape_quote(text: &str, quote: char) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        match (c, chars.clone().next()) {
+            ('\\', Some(next)) => {
+                chars.next();
+                if next != quote {
+                    out.push('\\');
+                }
+                out.push(next);
+            }
+            _ => out.push(c),
+        }
+    }
+    out
+}
+
+/// What backslashes mean in double quotes: Go's escapes of one letter, `\0` with three octal
+/// digits, and `\$`, which becomes `$$`. Others stay.
+fn unescape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('\\') {
+        out.push_str(&rest[..at]);
+        let behind = &rest[at + 1..];
+        let (replacement, length) = match behind.chars().next() {
+            Some('a') => ('\u{7}', 1),
+            Some('b') => ('\u{8}', 1),
+            Some('f') => ('\u{c}', 1),
+            Some('n') => ('\n', 1),
+            Some('r') => ('\r', 1),
+            Some('t') => ('\t', 1),
+            Some('v') => ('\u{b}', 1),
+            Some('"') => ('"', 1),
+            Some('\\') => ('\\', 1),
+            Some('$') => {
+                out.push('$');
+                ('$', 1)
+            }
+            Some('0') => match octal(&behind[1..]) {
+                Some(c) => (c, 4),
+                None => ('\\', 0),
+            },
+            _ => ('\\', 0),
+        };
+        out.push(replacement);
+        rest = &behind[length..];
+    }
+    out.push_str(rest);
+    out
+}
+
+/// The letter that three octal digits stand for, up to `377`.
+fn octal(text: &str) -> Option<char> {
+    let digits = text
+        .get(..3)
+        .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))?;
+    u8::from_str_radix(digits, 8).ok().map(char::from)
+}
+
+/// A value with its variables put in.
+fn expanded(value: &Value, name: &Range<usize>, findings: &mut Findings<'_>) -> Option<String> {
+    if !value.has_variables || !value.text.contains('$') {
+        return Some(value.text.clone());
+    }
+    let dialect = match findings.reading.unset {
+        Unset::Refused => Dialect::EnvFile,
+        Unset::Allowed => Dialect::LenientEnvFile,
+    };
+    let caller = findings.reading.caller;
+    let lookup = |name: &str| {
+        let given = caller.get(name).or_else(|| findings.value(name));
+        given.map(str::to_owned)
+    };
+    match expand(&value.text, dialect, &lookup) {
+        Ok(text) => Some(text),
+        Err(problem) => {
+            // The problem's own words have pieces of the value in them.
+            let at = if value.is_verbatim {
+                value.place.start + problem.at.start..value.place.start + problem.at.end
+            } else {
+                value.place.clone()
+            };
+            let shown = findings.shown(name.clone());
+            let (message, help) = match problem.rule {
+                Rule::UnsetVariable => (
+                    format!("the value of {shown} needs a variable that is not set"),
+                    "set it, give it a default (`${NAME:-value}`), or write `$$` for a dollar sign",
+                ),
+                _ => (
+                    format!("the value of {shown} has a `$` that begins no variable"),
+                    "write `${NAME}`, `${NAME:-default}`, or `$$` for a dollar sign",
+                ),
+            };
+            findings.report(problem.rule.error(message).help(help), at);
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::table;
+    use crate::manifest::schema::EnvFileFormat;
+
+    /// The inputs and results of compose-go's own tests, and some more.
+    #[test]
+    fn a_value_is_what_compose_makes_of_it() {
+        table(
+            EnvFileFormat::Compose,
+            &[
+                ("\n # c\n\tA=1", &[("A", "1")], &[]),
+                (
+                    "A= 3\nB =4\nC = 5\n456 = ABC\nD = \nE=",
+                    &[
+                        ("A", "3"),
+                        ("B", "4"),
+                        ("C", "5"),
+                        ("456", "ABC"),
+                        ("D", ""),
+                        ("E", ""),
+                    ],
+                    &[],
+                ),
+                ("A = my string # comment", &[("A", "my string")], &[]),
+                ("A=b#c", &[("A", "b#c")], &[]),
+                ("A=bar ", &[("A", "bar")], &[]),
+                ("A=foobar=", &[("A", "foobar=")], &[]),
+                (
+                    "A: 1\nB: C=d\nC=1:B",
+                    &[("A", "1"), ("B", "C=d"), ("C", "1:B")],
+                    &[],
+                ),
+                (
+                    "export A=2\n\texport\tB='\\n'",
+                    &[("A", "2"), ("B", "\\n")],
+                    &[],
+                ),
+                (
+                    "export exportFoo=2\nexportFOO=2",
+                    &[("exportFoo", "2"), ("exportFOO", "2")],
+                    &[],
+                ),
+                (
+                    "export_FOO =2\nexport.FOO= 2",
+                    &[("export_FOO", "2"), ("export.FOO", "2")],
+                    &[],
+                ),
+                (
+                    "A='1'\nB=''\nC=\"\"",
+                    &[("A", "1"), ("B", ""), ("C", "")],
+                    &[],
+                ),
+                ("A=\"\\n\"\nB='\\n'", &[("A", "\n"), ("B", "\\n")], &[]),
+                ("A = \"echo 'asd'\" # Comment", &[("A", "echo 'asd'")], &[]),
+                (
+                    "A = 'first\nsecond'\nB=2",
+                    &[("A", "first\nsecond"), ("B", "2")],
+                    &[],
+                ),
+                (r"K='Let\'s go!'", &[("K", "Let's go!")], &[]),
+                (r#"FOO="escaped\"bar""#, &[("FOO", "escaped\"bar")], &[]),
+                (
+                    "FOO=\"bar#baz\" # comment\nBAR='#'#",
+                    &[("FOO", "bar#baz"), ("BAR", "#")],
+                    &[],
+                ),
+                (
+                    r#"A="a\\b\tc\q\0101\0400\7""#,
+                    &[("A", "a\\b\tc\\qA\\0400\\7")],
+                    &[],
+                ),
+                (r"A='a\\b'", &[("A", r"a\\b")], &[]),
+                (
+                    "FOO=test\nBAR=$FOO\nBAZ=${FOO}bar",
+                    &[("FOO", "test"), ("BAR", "test"), ("BAZ", "testbar")],
+                    &[],
+                ),
+                (
+                    "A=1\nB=\"quote $A\"\nC='quote $A'",
+                    &[("A", "1"), ("B", "quote 1"), ("C", "quote $A")],
+                    &[],
+                ),
+                (r#"A="foo\$BAR \${BAR}""#, &[("A", "foo$BAR ${BAR}")], &[]),
+                ("A=$$B\nC=a$", &[("A", "$B"), ("C", "a$")], &[]),
+                ("A=${NONE:-d}${NONE-e}", &[("A", "de")], &[]),
+                // The caller wins over the file.
+                (
+                    "SET=here\nA=$SET",
+                    &[("SET", "here"), ("A", "from caller")],
+                    &[],
+                ),
+                (
+                    "foo=bar\nSET\nbar=baz",
+                    &[("foo", "bar"), ("SET", "from caller"), ("bar", "baz")],
+                    &[],
+                ),
+                ("SET", &[("SET", "from caller")], &[]),
+                ("a[1]=c\na.b-c=d", &[("a[1]", "c"), ("a.b-c", "d")], &[]),
+                ("árvíztűrő-TÜKÖR=Á", &[("árvíztűrő-TÜKÖR", "Á")], &[]),
+                (
+                    "\u{feff}A=1\r\nB='2'\r\nSET\r\n",
+                    &[("A", "1"), ("B", "2"), ("SET", "from caller")],
+                    &[],
+                ),
+            ],
+        );
+    }
+
+    #[test]
+    fn what_is_seldom_meant_is_a_warning() {
+        table(
+            EnvFileFormat::Compose,
+            &[
+                ("A= # c", &[("A", "# c")], &["env-comment 1:4"]),
+                ("A=1\t# c", &[("A", "1\t# c")], &["env-comment 1:3"]),
+                ("A=1\rB=2", &[("A", "1\rB=2")], &["env-line-end 1:4"]),
+                ("A=1\nA=2", &[("A", "2")], &["env-duplicate 2:1"]),
+            ],
+        );
+    }
+
+    #[test]
+    fn what_is_no_variable_is_refused() {
+        table(
+            EnvFileFormat::Compose,
+            &[
+                ("A=\"x\nB=1\nsome words", &[], &["env-quote 1:3"]),
+                ("A='x\\'", &[], &["env-quote 1:3"]),
+                (
+                    "some words\nA=\"x\" y",
+                    &[],
+                    &["env-syntax 1:1", "env-syntax 2:7"],
+                ),
+                (
+                    "A B='x\ny z'\n=1",
+                    &[],
+                    &["env-syntax 1:1", "env-syntax 3:1"],
+                ),
+                ("lol$wut=1", &[], &["env-syntax 1:1"]),
+                ("=\"value\"", &[], &["env-syntax 1:1"]),
+                ("NONE", &[], &["env-unset 1:1"]),
+                ("A=x${NONE}", &[], &["unset-variable 1:4"]),
+                ("A=\"\\$$NONE\"", &[], &["unset-variable 1:3"]),
+                ("A=${NONE:?canary}", &[], &["unset-variable 1:3"]),
+                ("A=${", &[], &["variable-syntax 1:3"]),
+                ("A=\0", &[], &["env-syntax 1:3"]),
+                (r#"A="\0000""#, &[], &["env-syntax 1:3"]),
+            ],
+        );
+    }
+}

@@ -1,0 +1,64 @@
+//! Bytes → text.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
+
+use super::{MAX_FILE_BYTES, Rule};
+use crate::diagnostic::Diagnostic;
+use crate::manifest::load::plain;
+
+/// The bytes of a file, which may be a pipe.
+pub(super) fn read(path: &Path, shown: &Path) -> Result<Vec<u8>, Box<Diagnostic>> {
+    let unreadable = |error: std::io::Error| {
+        Box::new(
+            Rule::Unreadable
+                .error(format!(
+                    "can't read the env file `{}`: {}",
+                    shown.display(),
+                    plain(&error)
+                ))
+                .help("name a file that can be read"),
+        )
+    };
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(unreadable)?;
+    file.take(MAX_FILE_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .map_err(unreadable)?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        return Err(Box::new(
+            Rule::EnvSize
+                .error(format!(
+                    "the env file `{}` has more than {MAX_FILE_BYTES} bytes",
+                    shown.display()
+                ))
+                .help("is this the right file? data belongs in files that `inputs` names"),
+        ));
+    }
+    Ok(bytes)
+}
+
+/// The text of a file, without a byte order mark.
+pub(super) fn text<'a>(bytes: &'a [u8], shown: &Path) -> Result<&'a str, Box<Diagnostic>> {
+    let text = std::str::from_utf8(bytes).map_err(|error| {
+        let encoding = match bytes {
+            [0xFF, 0xFE, ..] | [0xFE, 0xFF, ..] => "it is UTF-16",
+            _ => "it has bytes that are no text",
+        };
+        let valid = error.valid_up_to();
+        let line = bytes[..valid].iter().filter(|byte| **byte == b'\n').count() + 1;
+        Box::new(
+            Rule::NotUtf8
+                .error(format!(
+                    "the env file `{}` is not UTF-8: {encoding} (line {line}, byte {valid})",
+                    shown.display()
+                ))
+                .help(format!(
+                    "save it as UTF-8: `iconv -t UTF-8 {0} > new.env`",
+                    shown.display()
+                )),
+        )
+    })?;
+    Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
+}
