@@ -5,7 +5,6 @@
 mod amount;
 mod cron;
 mod duration;
-mod env_value;
 mod gate;
 mod gpus;
 mod image_ref;
@@ -24,7 +23,6 @@ use std::str::FromStr;
 pub use amount::{ByteSize, Cpus};
 pub use cron::Cron;
 pub use duration::Duration;
-pub use env_value::EnvValue;
 pub use gate::{Bound, Comparison, Condition, Gate, Objective};
 pub use gpus::{Devices, GpuRequest, Gpus};
 pub use image_ref::ImageRef;

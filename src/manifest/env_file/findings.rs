@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::{EnvFile, EnvVariable, MANY_BYTES, MAX_VARIABLE_BYTES, Reading, Rule, Unset};
 use crate::diagnostic::{Diagnostic, Severity, Source};
-use crate::model::{EnvName, EnvValue};
+use crate::model::{EnvName, Secret};
 
 /// How many diagnostics are kept: a file that is no env file at all has one on each line.
 const MAX_DIAGNOSTICS: usize = 100;
@@ -110,7 +110,7 @@ impl<'a> Findings<'a> {
         };
         let variable = EnvVariable {
             name: name.clone(),
-            value: EnvValue::new(value),
+            value: Secret::new(value),
             line: self.lines.partition_point(|start| *start <= at.start),
         };
         match self.named.get(&name) {

@@ -24,7 +24,7 @@ use super::Rule;
 use super::schema::EnvFileFormat;
 use crate::diagnostic::Diagnostic;
 use crate::facts::Environment;
-use crate::model::{EnvName, EnvValue};
+use crate::model::{EnvName, Secret};
 
 /// The longest variable in bytes, name and `=` included: what Linux passes to a program
 /// (`MAX_ARG_STRLEN`, less the NUL).
@@ -52,7 +52,7 @@ pub struct EnvVariable {
     /// Its name.
     pub name: EnvName,
     /// Its value.
-    pub value: EnvValue,
+    pub value: Secret,
     /// The line that it stands on, from 1.
     pub line: usize,
 }
