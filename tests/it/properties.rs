@@ -7,8 +7,11 @@ use std::path::Path;
 use jobctl::context::Patterns;
 use jobctl::facts::Environment;
 use jobctl::manifest;
+use jobctl::manifest::env_file::{EnvFile, Reading, Unset};
+use jobctl::manifest::schema::EnvFileFormat;
 use jobctl::model::ImageRef;
 use jobctl::plan::dockerfile::{Dockerfile, lines_of};
+use jobctl::report::diagnostics;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
@@ -58,7 +61,7 @@ fn read_manifest(text: &str) {
     if let Err(found) = manifest::parse(text, Path::new("jobs.yaml"), Path::new("/"), &environment)
     {
         assert!(!found.is_empty(), "refused without a reason");
-        let _ = jobctl::report::diagnostics::human(&found);
+        let _ = diagnostics::human(&found);
     }
 }
 
@@ -70,6 +73,26 @@ fn a_damaged_manifest_is_read_or_refused() {
 #[test]
 fn any_text_is_a_manifest_or_refused() {
     on_many(&".{0,200}", 4, |text| read_manifest(&text));
+}
+
+#[test]
+fn any_bytes_are_an_env_file_or_refused() {
+    let line = "(A|B_1|export |=|\"|'|\\$\\{A:-|\\}|\\$A| |#|\\\\n|\n|\r|\t|é|\0|x)";
+    let inputs = prop::collection::vec(line, 0..30);
+    on_many(&inputs, 4, |words| {
+        let caller = Environment::new([("A", "canary")], "/");
+        for format in [EnvFileFormat::Raw, EnvFileFormat::Compose] {
+            let reading = Reading {
+                format,
+                caller: &caller,
+                unset: Unset::Refused,
+            };
+            let text = words.concat();
+            if let Err(found) = EnvFile::parse(text.as_bytes(), Path::new("a.env"), &reading) {
+                assert!(!diagnostics::human(&found).contains("canary"), "{text:?}");
+            }
+        }
+    });
 }
 
 #[test]
