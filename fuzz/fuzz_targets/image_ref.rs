@@ -8,6 +8,9 @@ fuzz_target!(|text: &str| {
     if let Ok(reference) = text.parse::<ImageRef>() {
         assert_eq!(reference.to_string(), text);
         let full = reference.canonical();
-        assert_eq!(full.to_string().parse(), Ok(full));
+        // A name may be just too long in full.
+        if full.repository().len() < 256 {
+            assert_eq!(full.to_string().parse(), Ok(full));
+        }
     }
 });

@@ -6,6 +6,8 @@
 )]
 
 mod building;
+mod building_faults;
+mod differential;
 mod doctor;
 mod documentation;
 mod engine_connection;

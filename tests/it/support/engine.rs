@@ -102,6 +102,22 @@ impl PrivateEngine {
         kill_process(self.pid(), Signal::STOP).unwrap();
     }
 
+    /// Kills the engine, as a crash would.
+    pub(crate) fn kill(&self) {
+        let _ = kill_process(self.pid(), Signal::KILL);
+        self.kill_containerd();
+    }
+
+    /// An engine's containerd outlives a kill.
+    fn kill_containerd(&self) {
+        let containerd = self.path().join("exec/containerd/containerd.pid");
+        let containerd = std::fs::read_to_string(containerd).ok();
+        let containerd = containerd.and_then(|text| text.trim().parse().ok());
+        if let Some(containerd) = containerd.and_then(Pid::from_raw) {
+            let _ = kill_process(containerd, Signal::KILL);
+        }
+    }
+
     /// Arguments of `nsenter` with which a program sees the engine's network and mounts.
     pub(crate) fn enter(&self) -> [String; 3] {
         [
@@ -128,13 +144,7 @@ impl Drop for PrivateEngine {
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        // Its containerd outlives a kill.
-        let containerd = self.path().join("exec/containerd/containerd.pid");
-        let containerd = std::fs::read_to_string(containerd).ok();
-        let containerd = containerd.and_then(|text| text.trim().parse().ok());
-        if let Some(containerd) = containerd.and_then(Pid::from_raw) {
-            let _ = kill_process(containerd, Signal::KILL);
-        }
+        self.kill_containerd();
         let _ = self.dockerd.kill();
         let _ = self.dockerd.wait();
     }
