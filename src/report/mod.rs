@@ -8,6 +8,7 @@ mod diagnosis;
 pub mod diagnostics;
 mod json;
 mod plain;
+mod printable;
 mod steps;
 mod terminal;
 mod validation;

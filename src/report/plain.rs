@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
 use super::Reporter;
+use super::printable;
 use super::steps::{Steps, outcome_words};
 use super::words::elapsed;
 use crate::event::{Event, Outcome, StepId};
@@ -64,7 +65,7 @@ impl Reporter for Plain {
                     self.line(&header)?;
                     self.speaking = Some(*step);
                 }
-                self.line(&format!("{indent}  | {line}"))
+                self.line(&format!("{indent}  | {}", printable::line(line)))
             }
             Event::StepFinished {
                 step,
@@ -81,15 +82,17 @@ impl Reporter for Plain {
                 self.speaking = None;
                 let indent = "  ".repeat(step.depth);
                 let (word, why) = outcome_words(outcome);
-                let why = why.map(|why| format!(": {why}")).unwrap_or_default();
+                let why = why
+                    .map(|why| format!(": {}", printable::text(why)))
+                    .unwrap_or_default();
                 self.line(&format!(
                     "{indent}{} {word} ({}){why}",
                     step.name,
                     elapsed(*time)
                 ))
             }
-            Event::Note(text) if !self.is_quiet => self.line(text),
-            Event::Warning(text) => self.line(&format!("warning: {text}")),
+            Event::Note(text) if !self.is_quiet => self.line(&printable::text(text)),
+            Event::Warning(text) => self.line(&format!("warning: {}", printable::text(text))),
             Event::StepProgress { .. } | Event::StepLog { .. } | Event::Note(_) => Ok(()),
         }
     }

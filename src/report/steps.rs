@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use super::printable;
 use crate::event::{Outcome, StepId};
 
 /// A step under way.
@@ -24,7 +25,7 @@ impl Steps {
             .and_then(|parent| self.0.get(&parent))
             .map_or(0, |parent| parent.depth + 1);
         self.0.entry(id).or_insert(Step {
-            name: name.to_owned(),
+            name: printable::line(name),
             depth,
             started: Instant::now(),
         })

@@ -6,6 +6,7 @@ use std::io;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
 
 use super::Reporter;
+use super::printable;
 use super::steps::{Steps, outcome_words};
 use super::words::elapsed;
 use crate::event::{Event, Outcome, StepId, Unit};
@@ -13,34 +14,45 @@ use crate::event::{Event, Outcome, StepId, Unit};
 /// Redraws at most this often.
 const REDRAWS_PER_SECOND: u8 = 10;
 
+/// Terminals with fewer columns get no bars.
+const COLUMNS_FOR_BARS: u16 = 70;
+
 /// Draws on a terminal.
 pub struct Terminal {
     bars: MultiProgress,
     steps: Steps,
     drawn: BTreeMap<StepId, ProgressBar>,
+    has_bars: bool,
 }
 
 impl Terminal {
     /// Draws on stderr.
     #[must_use]
     pub fn stderr() -> Self {
-        Self::on(ProgressDrawTarget::stderr_with_hz(REDRAWS_PER_SECOND))
+        let size = rustix::termios::tcgetwinsize(io::stderr());
+        let columns = size.map_or(80, |size| size.ws_col);
+        Self::on(
+            ProgressDrawTarget::stderr_with_hz(REDRAWS_PER_SECOND),
+            columns,
+        )
     }
 
     /// Draws on any terminal.
     #[must_use]
     pub fn term(term: Box<dyn TermLike>) -> Self {
-        Self::on(ProgressDrawTarget::term_like_with_hz(
-            term,
-            REDRAWS_PER_SECOND,
-        ))
+        let columns = term.width();
+        Self::on(
+            ProgressDrawTarget::term_like_with_hz(term, REDRAWS_PER_SECOND),
+            columns,
+        )
     }
 
-    fn on(target: ProgressDrawTarget) -> Self {
+    fn on(target: ProgressDrawTarget, columns: u16) -> Self {
         Self {
             bars: MultiProgress::with_draw_target(target),
             steps: Steps::default(),
             drawn: BTreeMap::new(),
+            has_bars: columns >= COLUMNS_FOR_BARS,
         }
     }
 
@@ -49,7 +61,7 @@ impl Terminal {
         let bar = ProgressBar::new_spinner()
             .with_style(style("{prefix}{spinner} {elapsed:>3} {wide_msg}"))
             .with_prefix("  ".repeat(step.depth))
-            .with_message(name.to_owned());
+            .with_message(step.name.clone());
         self.drawn.insert(id, self.bars.add(bar));
     }
 
@@ -58,12 +70,18 @@ impl Terminal {
             return;
         };
         let template = match (total, unit) {
-            (Some(_), Unit::Bytes) => {
-                "{prefix}{spinner} {msg} [{bar:20}] {bytes}/{total_bytes} {bytes_per_sec} {eta}"
+            (Some(_), Unit::Bytes) if self.has_bars => {
+                "{prefix}{spinner} {wide_msg} [{bar:20}] {decimal_bytes}/{decimal_total_bytes} {eta:>3}"
             }
-            (Some(_), Unit::Count) => "{prefix}{spinner} {msg} [{bar:20}] {pos}/{len} {eta}",
-            (None, Unit::Bytes) => "{prefix}{spinner} {msg} {bytes} {bytes_per_sec}",
-            (None, Unit::Count) => "{prefix}{spinner} {msg} {pos}",
+            (Some(_), Unit::Count) if self.has_bars => {
+                "{prefix}{spinner} {wide_msg} [{bar:20}] {pos}/{len} {eta:>3}"
+            }
+            (Some(_), Unit::Bytes) => {
+                "{prefix}{spinner} {wide_msg} {percent}% of {decimal_total_bytes} {eta:>3}"
+            }
+            (Some(_), Unit::Count) => "{prefix}{spinner} {wide_msg} {pos}/{len} {eta:>3}",
+            (None, Unit::Bytes) => "{prefix}{spinner} {wide_msg} {decimal_bytes}",
+            (None, Unit::Count) => "{prefix}{spinner} {wide_msg} {pos}",
         };
         if bar.length() != total || bar.position() == 0 {
             bar.set_style(style(template));
@@ -98,7 +116,7 @@ impl Terminal {
         let word = match outcome_words(outcome) {
             ("ok", _) => String::new(),
             (word, None) => format!(" {word}"),
-            (word, Some(why)) => format!(" {word}: {why}"),
+            (word, Some(why)) => format!(" {word}: {}", printable::text(why)),
         };
         self.bars.println(format!(
             "{indent}{mark} {} {}{word}",
@@ -128,6 +146,7 @@ impl Reporter for Terminal {
             // it repeats the end.
             Event::StepLog { step, line, .. } => {
                 if let Some(bar) = self.drawn.get(step) {
+                    let line = printable::line(line);
                     bar.set_message(format!("{} │ {}", self.steps.name(*step), line.trim()));
                 }
                 Ok(())
@@ -137,8 +156,8 @@ impl Reporter for Terminal {
                 outcome,
                 elapsed,
             } => self.finished(*step, outcome, *elapsed),
-            Event::Note(text) => self.bars.println(text),
-            Event::Warning(text) => self.bars.println(format!("! {text}")),
+            Event::Note(text) => self.bars.println(printable::text(text)),
+            Event::Warning(text) => self.bars.println(format!("! {}", printable::text(text))),
         }
     }
 

@@ -15,6 +15,7 @@ mod env_file;
 mod layering;
 mod manifest;
 mod properties;
+mod reporters;
 mod schema;
 mod support;
 mod typos;
