@@ -260,6 +260,16 @@ fn a_failed_step_is_shown_with_its_place() {
 }
 
 #[test]
+fn the_engine_is_told_that_somebody_still_waits() {
+    ensure_debian();
+    let bench = Bench::new();
+    let name = ImageName::new();
+    // It asks every few seconds, and gives a build up whose client does not answer.
+    bench.write("Dockerfile", &format!("FROM {DEBIAN}\nRUN sleep 12\n"));
+    assert_eq!(state(&mut name.build(&bench, &["--no-cache"])), "built");
+}
+
+#[test]
 fn what_is_wrong_is_told_with_the_right_code() {
     let bench = Bench::new();
     let name = ImageName::new();

@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
-use std::fs::File;
-use std::io::{self, Read as _};
+use std::ffi::OsStr;
+use std::io::Read as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -23,7 +23,7 @@ use tower_service::Service;
 
 use super::wire::{Packet, PacketKind, Stat};
 use crate::context::{
-    ContextError, Entry, Filter, Kind, Patterns, STATE_EXCLUDE, attributes, walk,
+    ContextError, Entry, Filter, Kind, Patterns, STATE_EXCLUDE, attributes, open, walk,
 };
 use crate::engine::build::FileClock;
 
@@ -167,7 +167,7 @@ fn values(metadata: &MetadataMap, key: &str) -> Vec<Vec<u8>> {
 }
 
 /// The files that were told, by their place in the list; nothing for what has no content.
-type Listed = Arc<Mutex<Vec<Option<Box<[u8]>>>>>;
+type Listed = Arc<Mutex<Vec<Option<Box<Entry>>>>>;
 type Sender = mpsc::Sender<Result<Packet, Status>>;
 
 async fn serve(
@@ -275,11 +275,11 @@ fn tell(
 
 fn told(folder: &Folder, listed: &Listed, entry: &Entry) -> Result<Stat, ContextError> {
     let has_content = entry.kind == Kind::File;
-    let path = has_content.then(|| entry.path.clone().into_boxed_slice());
+    let file = has_content.then(|| Box::new(entry.clone()));
     listed
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
-        .push(path);
+        .push(file);
     let size = match entry.kind {
         Kind::File | Kind::Symlink => entry.size,
         // The engine compares it with the size of the file that it is another name of.
@@ -329,21 +329,19 @@ fn send_files(
     sender: &Sender,
 ) -> Result<(), ContextError> {
     while let Some(id) = requests.blocking_recv() {
-        let path = listed
+        let entry = listed
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .get(id as usize)
             .cloned()
             .flatten();
-        let Some(path) = path else {
+        let Some(entry) = entry else {
             continue;
         };
-        let file = root.join(std::ffi::OsStr::from_bytes(&path));
-        match send_file(&file, id, sender) {
+        match send_file(root, &entry, id, sender) {
             Ok(true) => {}
             Ok(false) => return Ok(()),
-            Err(source) => {
-                let error = ContextError::Unreadable { path: file, source };
+            Err(error) => {
                 let _ = sender.blocking_send(Ok(Packet::error(&error)));
                 return Err(error);
             }
@@ -353,15 +351,21 @@ fn send_files(
 }
 
 /// Sends one file; `false` if nobody takes it any more.
-fn send_file(path: &Path, id: u32, sender: &Sender) -> io::Result<bool> {
-    let mut file = File::open(path)?;
+fn send_file(root: &Path, entry: &Entry, id: u32, sender: &Sender) -> Result<bool, ContextError> {
+    // One that is no longer what was told would be taken for it.
+    let mut file = open(root, entry)?;
     // One byte more than the file has, to meet its end in the first chunk: most files are small,
     // and clearing a large chunk for each costs more than the reading.
-    let size = file.metadata()?.len();
-    let room = size.saturating_add(1).min(CHUNK_BYTES);
+    let room = entry.size.saturating_add(1).min(CHUNK_BYTES);
     loop {
         let mut chunk = Vec::with_capacity(usize::try_from(room).unwrap_or_default());
-        let length = (&mut file).take(room).read_to_end(&mut chunk)?;
+        let length = (&mut file)
+            .take(room)
+            .read_to_end(&mut chunk)
+            .map_err(|source| ContextError::Unreadable {
+                path: root.join(OsStr::from_bytes(&entry.path)),
+                source,
+            })?;
         let is_end = (length as u64) < room;
         if length > 0 && !send_data(id, chunk, sender) {
             return Ok(false);
