@@ -209,6 +209,68 @@ fn random_files_are_read_as_docker_reads_them() {
 }
 
 #[test]
+fn no_message_shows_anything_of_a_value() {
+    // Each value is of letters that nothing else has, and that look like a name.
+    let value = prop::sample::select(vec![
+        "QzQzQz",
+        "\"QzQz",
+        "'QzQz'",
+        "QzQz # QzQz",
+        "${Qz}",
+        "QzQz$A",
+        "QzQz${NONE}",
+        "QzQz\rQz",
+        " QzQz ",
+        "\"QzQz\"Qz",
+        "QzQz\nQzQzQz\nQz/Qz+Qz==",
+        "\"Qz\nQzQz=Qz\nQz\"",
+        "QzQz\0",
+        "${A:?QzQz}",
+        "${",
+        "\"\\Qz",
+    ]);
+    let before = prop::sample::select(vec![
+        "A=",
+        "B=",
+        "export A=",
+        "A = ",
+        "=",
+        " C=",
+        "A: ",
+        "$=",
+    ]);
+    let line = (before, value).prop_map(|(before, value)| format!("{before}{value}"));
+    let file = prop::collection::vec(line, 1..6).prop_map(|lines| lines.join("\n"));
+    let config = Config {
+        cases: 1000,
+        failure_persistence: None,
+        ..Config::default()
+    };
+    let caller = Environment::new([("A", "QzQzQz")], "/");
+    let checked = TestRunner::new(config).run(&file, |text| {
+        for format in [EnvFileFormat::Raw, EnvFileFormat::Compose] {
+            let reading = Reading {
+                format,
+                caller: &caller,
+                unset: Unset::Refused,
+            };
+            let found = match EnvFile::parse(text.as_bytes(), Path::new("test.env"), &reading) {
+                Ok(file) => {
+                    let shown = format!("{file:?}");
+                    prop_assert!(!shown.contains("Qz"), "{shown}");
+                    file.warnings
+                }
+                Err(found) => found,
+            };
+            let shown = format!("{}{found:?}", jobctl::report::diagnostics::human(&found));
+            prop_assert!(!shown.contains("Qz"), "{text:?}: {shown}");
+        }
+        Ok(())
+    });
+    checked.unwrap();
+}
+
+#[test]
 fn validate_reads_the_env_files_of_jobs() {
     let bench = Bench::new();
     bench.write(

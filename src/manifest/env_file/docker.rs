@@ -29,6 +29,13 @@ pub(super) fn parse(findings: &mut Findings<'_>) {
         if content.is_empty() || content.starts_with('#') {
             continue;
         }
+        // The lines that belong to a quote are not looked at: they are likely a secret's.
+        let sign = content.find('=').or_else(|| content.find(": "));
+        let quoted = sign.and_then(|sign| {
+            let value = content[sign + 1..].trim_start();
+            lines_to_quote(value, &lines[index..])
+        });
+        index += quoted.unwrap_or(0);
         let Some((name, value)) = content.split_once('=') else {
             alone(findings, start, content);
             continue;
@@ -41,13 +48,12 @@ pub(super) fn parse(findings: &mut Findings<'_>) {
             findings.report(diagnostic, start..start + 1);
         } else if name.contains([' ', '\t']) {
             blank_in_name(findings, start, name);
-        } else if let Some(more) = lines_to_quote(value, &lines[index..]) {
+        } else if quoted.is_some() {
             let shown = findings.shown(at.clone());
             let diagnostic = Rule::EnvQuote
                 .error(format!("the quote of {shown} is closed on a later line"))
                 .help("a value is on one line: take `format: compose`, or a file under `secrets`");
             findings.report(diagnostic, at.end + 1..at.end + 1 + value.len());
-            index += more;
         } else {
             traps(findings, at.clone(), value);
             let place = at.start..at.end + 1 + value.len();
@@ -252,11 +258,15 @@ mod tests {
                 ("A=x\0y", &[], &["env-syntax 1:1"]),
                 ("A\0", &[], &["env-syntax 1:1"]),
                 ("NONE", &[], &["env-unset 1:1"]),
-                // The lines that belong to the quote are not looked at.
                 (
                     "A=\"one\n  two words\nthree\"\n=1",
                     &[],
                     &["env-quote 1:3", "env-syntax 4:1"],
+                ),
+                (
+                    "export A=\"one\ntwo=\"\nB: 'x\ny=1\n'\n=1",
+                    &[],
+                    &["env-syntax 1:1", "env-syntax 3:1", "env-syntax 6:1"],
                 ),
             ],
         );
