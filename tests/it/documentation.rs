@@ -75,6 +75,16 @@ fn rows(schema: &Value, found: &mut Vec<String>) {
 }
 
 #[test]
+fn every_rule_of_env_files_is_explained() {
+    let page = page("docs/reference/env-files.md");
+    let rules = jobctl::manifest::Rule::ALL.iter().map(|rule| rule.name());
+    let missing: Vec<_> = rules
+        .filter(|name| name.starts_with("env-") && !page.contains(&format!("(`{name}`)")))
+        .collect();
+    assert_eq!(missing, [""; 0]);
+}
+
+#[test]
 fn links_between_pages_lead_somewhere() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let link = regex::Regex::new(r"\]\(([^)#:]+)\)").unwrap();
