@@ -2,6 +2,7 @@
 //! those above it. Some crates are for one room alone.
 
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use regex::Regex;
 
@@ -13,6 +14,15 @@ const CONFINED: [(&str, &str); 5] = [
     ("indicatif", "report"),
     ("serde_yaml", "manifest"),
 ];
+
+/// The same with what finds the crate's name in code.
+static CONFINED_NAMES: LazyLock<Vec<(&str, &str, Regex)>> = LazyLock::new(|| {
+    let names = |(name, folder)| {
+        let names = Regex::new(&format!(r"(^|[^\w:]){name}(::|;| as )")).unwrap();
+        (name, folder, names)
+    };
+    CONFINED.map(names).into()
+});
 
 /// The rooms in the order of the table.
 fn rooms(map: &str) -> Vec<String> {
@@ -40,20 +50,48 @@ fn faults(path: &Path, text: &str, rooms: &[String]) -> Vec<String> {
         .filter(|line| !line.trim_start().starts_with("//"))
         .flat_map(|line| [line, "\n"])
         .collect();
-    let used = Regex::new(r"\bcrate::(\w+)").unwrap();
-    for found in used.captures_iter(&code) {
-        let other = &found[1];
-        if place(other).is_some_and(|other| other > own) {
+    for other in used(&code) {
+        if place(&other).is_some_and(|other| other > own) {
             faults.push(format!("{shown}: `{room}` may not use `{other}`"));
         }
     }
-    for (name, folder) in CONFINED {
-        let names = Regex::new(&format!(r"(^|[^\w:]){name}::")).unwrap();
+    for (name, folder, names) in CONFINED_NAMES.iter() {
         if !path.starts_with(folder) && names.is_match(&code) {
             faults.push(format!("{shown}: only `{folder}` may name {name}"));
         }
     }
     faults
+}
+
+/// The rooms that code names as `crate::room` or `crate::{room, …}`.
+fn used(code: &str) -> Vec<String> {
+    let word = |text: &str| -> String {
+        let is_word = |c: &char| c.is_alphanumeric() || *c == '_';
+        text.chars().take_while(is_word).collect()
+    };
+    let mut used = Vec::new();
+    for (at, path) in code.match_indices("crate::") {
+        let rest = &code[at + path.len()..];
+        let Some(group) = rest.strip_prefix('{') else {
+            used.push(word(rest));
+            continue;
+        };
+        let (mut depth, mut is_start) = (0, true);
+        for (at, c) in group.char_indices() {
+            match c {
+                '{' => depth += 1,
+                '}' if depth == 0 => break,
+                '}' => depth -= 1,
+                ',' if depth == 0 => is_start = true,
+                _ if is_start && !c.is_whitespace() => {
+                    used.push(word(&group[at..]));
+                    is_start = false;
+                }
+                _ => {}
+            }
+        }
+    }
+    used
 }
 
 fn files(folder: &Path, found: &mut Vec<PathBuf>) {
@@ -102,7 +140,12 @@ fn a_room_that_uses_one_below_it_is_found() {
         found("cli/run.rs", "use crate::engine::A;\nuse clap::Args;"),
         0
     );
+    let group = "use crate::{\n    model::{Tag, cli},\n    engine::A,\n    cli,\n};";
+    assert_eq!(found("model/tag.rs", group), 2);
+    assert_eq!(found("engine/other.rs", group), 1);
     assert_eq!(found("engine/other.rs", "use bollard::Docker;"), 1);
+    assert_eq!(found("engine/other.rs", "use bollard as docker;"), 1);
+    assert_eq!(found("engine/other.rs", "let bollard = 1;"), 0);
     assert_eq!(found("engine/docker/client.rs", "use bollard::Docker;"), 0);
     assert_eq!(found("model.rs", "let a = clap::command!();"), 1);
     assert_eq!(found("newroom/mod.rs", ""), 1);
