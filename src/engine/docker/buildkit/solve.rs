@@ -24,6 +24,7 @@ use super::session::Session;
 use super::ssh::Agents;
 use crate::engine::build::{BuildError, BuildRequest, BuiltImage, Reuse};
 use crate::event::{Events, StepId};
+use crate::model::ImageRef;
 
 /// Under which keys BuildKit gives the image's id, the most exact first: engines with containerd's
 /// store name an image by its manifest, the others by its configuration.
@@ -124,6 +125,15 @@ fn shared_key(context: &Path) -> String {
     format!("{:x}", Sha256::digest(context.as_os_str().as_bytes()))
 }
 
+/// The exporter `image` takes names as they are, and the engine then knows whole ones only.
+fn whole_name(name: &ImageRef) -> String {
+    let whole = name.canonical();
+    match whole.tag() {
+        Some(_) => whole.to_string(),
+        None => format!("{whole}:latest"),
+    }
+}
+
 fn solve_request(request: &BuildRequest, session: &str) -> SolveRequest {
     let mut frontend = BTreeMap::new();
     let file = request.dockerfile.file_name().unwrap_or_default();
@@ -145,7 +155,7 @@ fn solve_request(request: &BuildRequest, session: &str) -> SolveRequest {
     for (name, value) in &request.labels {
         frontend.insert(format!("label:{name}"), value.clone());
     }
-    let names: Vec<_> = request.tags.iter().map(ToString::to_string).collect();
+    let names: Vec<_> = request.tags.iter().map(whole_name).collect();
     let mut exporter = HashMap::from([("name".to_owned(), names.join(","))]);
     // The exporter `moby` ignores or refuses `rewrite-timestamp`; containerd's store has `image`.
     let kind = if request.rewrite_times_to.is_some() {
