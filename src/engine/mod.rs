@@ -1,4 +1,5 @@
 //! Engines: where they are and how to talk to them.
 
+pub mod archive;
 pub mod build;
 pub mod docker;
