@@ -1,5 +1,7 @@
 //! `jobctl build`
 
+mod verify;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -26,8 +28,11 @@ use crate::report::{
 /// Builds the named jobs and images of jobs.yaml, or all of them. Without jobs.yaml, and always with
 /// `--name` but no JOB, it builds the folder with a Dockerfile that you are in. Only files that
 /// changed are sent. Ends with 0 if all images are there, 1 if a build failed, 2 if the command
-/// line or jobs.yaml is wrong, 125 if the engine can't be reached.
+/// line or jobs.yaml is wrong, 125 if the engine can't be reached. With `--verify`: 0 if what is
+/// built twice is the same (times may differ where the engine can't help it), 1 if it differs or
+/// can't be built, 2 if it could not be told.
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "they are flags of their own")]
 pub(super) struct BuildArgs {
     /// Jobs and images of jobs.yaml
     #[arg(value_name = "JOB")]
@@ -71,6 +76,9 @@ pub(super) struct BuildArgs {
     /// Take nothing from earlier builds
     #[arg(long)]
     no_cache: bool,
+    /// Build each image twice from nothing, say whether they are the same, and keep neither
+    #[arg(long, conflicts_with_all = ["bump", "iidfile", "metadata_file"])]
+    verify: bool,
     /// Pull base images even if they are here
     #[arg(long)]
     pull: bool,
@@ -142,6 +150,9 @@ pub(super) fn exec(args: &BuildArgs, context: &mut Context) -> Ending {
             .output
             .result(|| build_plan_human(&items), || build_plan_json(&items))?;
         return Ok(Exit::Success);
+    }
+    if args.verify {
+        return verify::exec(context, &items);
     }
     let raised = match raised_manifest(manifest.as_ref(), &items, &flags) {
         Ok(raised) => raised,
@@ -239,22 +250,28 @@ fn run(
         let _ = drawn.await;
         outcome
     })?;
-    Ok(outcome.map_err(|unbuilt| match unbuilt {
-        Unbuilt::Engine(error) => context.output.engine(&error),
-        Unbuilt::Interrupted => context.output.interrupted("the build was cancelled"),
-        Unbuilt::Failure(failure) => {
-            let (diagnostic, exit) = build_failure(&failure);
-            // Whoever closed stdout does not want it.
-            let _ = context.output.failure(&[diagnostic]);
-            exit
-        }
-    }))
+    Ok(outcome.map_err(|unbuilt| unbuilt.say(context)))
 }
 
 enum Unbuilt {
     Engine(EngineError),
     Interrupted,
     Failure(ops::build::Failure),
+}
+
+impl Unbuilt {
+    fn say(&self, context: &Context) -> Exit {
+        match self {
+            Self::Engine(error) => context.output.engine(error),
+            Self::Interrupted => context.output.interrupted("the build was cancelled"),
+            Self::Failure(failure) => {
+                let (diagnostic, exit) = build_failure(failure);
+                // Whoever closed stdout does not want it.
+                let _ = context.output.failure(&[diagnostic]);
+                exit
+            }
+        }
+    }
 }
 
 /// Waits for Ctrl-C, or for being told to end.

@@ -129,6 +129,8 @@ pub struct BuildSpec {
     pub reuse: Reuse,
     /// Whether base images are pulled even if they are here.
     pub pulls: bool,
+    /// Whether other images are made from it.
+    pub is_base: bool,
     /// The time that the image is given, if the user says so.
     pub epoch: Option<u64>,
 }

@@ -345,7 +345,7 @@ fn an_interrupted_build_ends_on_the_engine_too() {
 }
 
 /// Whether a process has this command line.
-fn is_running(line: &str) -> bool {
+pub(crate) fn is_running(line: &str) -> bool {
     let wanted = line.replace(' ', "\0");
     fs::read_dir("/proc").unwrap().any(|entry| {
         let path = entry.unwrap().path().join("cmdline");
@@ -353,7 +353,7 @@ fn is_running(line: &str) -> bool {
     })
 }
 
-fn wait_for(mut condition: impl FnMut() -> bool) {
+pub(crate) fn wait_for(mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
     while !condition() {
         assert!(

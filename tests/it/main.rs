@@ -5,6 +5,7 @@
     reason = "tests read their own environment"
 )]
 
+mod build_verify;
 mod building;
 mod building_faults;
 mod differential;

@@ -1,7 +1,10 @@
 //! Builds images: what they require first, and only what is not there already.
 
 mod base;
+mod causes;
+mod compare;
 mod prepare;
+mod verify;
 
 use std::path::PathBuf;
 
@@ -14,7 +17,10 @@ use crate::plan::build::{BuildSpec, Item, PLAN_LABEL};
 use crate::plan::dockerfile::lines_of;
 
 pub use base::BaseError;
+pub use causes::Cause;
+pub use compare::{Aspect, Change, Comparison, Difference, Times};
 pub use prepare::{Prepared, prepare};
+pub use verify::{Unverified, Verdict, Verification, verify};
 
 /// An image that is there now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -180,7 +186,7 @@ async fn build_one(
         step.finish(Outcome::Cached);
         return Ok(image(id, State::UpToDate));
     }
-    let request = request(spec, &prepared);
+    let request = request(engine, spec, &prepared).await?;
     match engine.build(&request, events, Some(step.id())).await {
         Ok(built) => {
             step.finish(Outcome::Done);
@@ -220,13 +226,19 @@ async fn find(engine: &DockerEngine, prepared: &Prepared) -> Result<Option<Diges
     Ok(Some(found.id))
 }
 
-fn request(spec: &BuildSpec, prepared: &Prepared) -> BuildRequest {
+async fn request(
+    engine: &DockerEngine,
+    spec: &BuildSpec,
+    prepared: &Prepared,
+) -> Result<BuildRequest, EngineError> {
     let mut args = spec.args.clone();
+    let mut rewrite_times_to = None;
     if let Some(epoch) = prepared.plan.epoch {
         args.entry("SOURCE_DATE_EPOCH".to_owned())
             .or_insert_with(|| crate::model::Secret::new(epoch.to_string()));
+        rewrite_times_to = engine.can_rewrite_times().await?.then_some(epoch);
     }
-    BuildRequest {
+    Ok(BuildRequest {
         context: spec.context.clone(),
         dockerfile: spec.dockerfile.clone(),
         target: spec.target.clone(),
@@ -237,7 +249,7 @@ fn request(spec: &BuildSpec, prepared: &Prepared) -> BuildRequest {
         platform: spec.platform.clone(),
         tags: prepared.plan.tags.clone(),
         reuse: spec.reuse,
-        rewrite_times_to: None,
+        rewrite_times_to,
         clock: prepared.clock.clone(),
-    }
+    })
 }

@@ -54,21 +54,17 @@ pub async fn prepare(
         .collect();
     let sources = Dockerfile::read(&String::from_utf8_lossy(&dockerfile))
         .sources(spec.target.as_deref(), &args);
-    let digesting = tokio::task::spawn_blocking({
-        let (context, dockerfile) = (spec.context.clone(), spec.dockerfile.clone());
-        let cache = cache.map(|folder| folder.join(cache_name(&context)));
-        move || digest_context(&context, &dockerfile, cache.as_deref())
-    });
     let asking = tokio::task::spawn_blocking({
         let context = spec.context.clone();
         move || facts::git(&context)
     });
-    let found = find_sources(engine, spec, &sources, events, parent).await;
-    let (digest, cache) = digesting.await.map_err(|error| ContextError::Unreadable {
-        path: spec.context.clone(),
-        source: io::Error::other(error),
-    })??;
-    let git = asking.await.unwrap_or(None);
+    let (digested, git, found) = tokio::join!(
+        digest_apart(spec, cache),
+        asking,
+        find_sources(engine, spec, &sources, events, parent),
+    );
+    let (digest, cache) = digested?;
+    let git = git.unwrap_or(None);
     let found = found?;
     for (path, skip) in &digest.skipped {
         events.send(Event::Warning(format!(
@@ -93,6 +89,39 @@ pub async fn prepare(
         may_be_there: found.is_closed && !is_asked_anew,
         clock: clock(spec, cache),
     })
+}
+
+/// Whether the Dockerfile and the context are still as they were.
+///
+/// # Errors
+///
+/// They can't be read.
+pub(super) async fn is_unchanged(
+    spec: &BuildSpec,
+    cache: Option<&PathBuf>,
+    prepared: &Prepared,
+) -> Result<bool, Reason> {
+    if read_dockerfile(&spec.dockerfile)? != prepared.dockerfile {
+        return Ok(false);
+    }
+    let (digest, _) = digest_apart(spec, cache).await?;
+    Ok(Digest::from(digest.sha256) == prepared.context)
+}
+
+/// Digests the context on a thread that may wait for the disk.
+async fn digest_apart(
+    spec: &BuildSpec,
+    cache: Option<&PathBuf>,
+) -> Result<(ContextDigest, StatCache), ContextError> {
+    let (context, dockerfile) = (spec.context.clone(), spec.dockerfile.clone());
+    let cache = cache.map(|folder| folder.join(cache_name(&context)));
+    let digesting = tokio::task::spawn_blocking(move || {
+        digest_context(&context, &dockerfile, cache.as_deref())
+    });
+    digesting.await.map_err(|error| ContextError::Unreadable {
+        path: spec.context.clone(),
+        source: io::Error::other(error),
+    })?
 }
 
 fn read_dockerfile(path: &Path) -> Result<Vec<u8>, Reason> {

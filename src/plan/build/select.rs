@@ -109,6 +109,7 @@ fn folder(flags: &BuildFlags, environment: &Environment) -> Result<BuildSpec, Pl
         platform: None,
         reuse: Reuse::Steps,
         pulls: false,
+        is_base: false,
         epoch: None,
     };
     apply(&mut spec, flags, environment)?;
@@ -241,6 +242,7 @@ impl Planner<'_> {
                 ..BuildFlags::default()
             };
             apply(&mut spec, &flags, self.environment)?;
+            spec.is_base = true;
             self.items.push(Item::Build(Box::new(spec)));
         } else if let Some(pull) = image.pull.as_deref() {
             self.items.push(Item::Base(BaseSpec {
@@ -312,6 +314,7 @@ impl Planner<'_> {
             platform: None,
             reuse: Reuse::Steps,
             pulls: false,
+            is_base: false,
             epoch: None,
         })
     }
