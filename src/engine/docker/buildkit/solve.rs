@@ -175,3 +175,19 @@ fn solve_request(request: &BuildRequest, session: &str) -> SolveRequest {
         ..SolveRequest::default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::whole_name;
+
+    #[test]
+    fn a_name_is_given_whole() {
+        for (name, whole) in [
+            ("app", "docker.io/library/app:latest"),
+            ("team/app:1", "docker.io/team/app:1"),
+            ("registry.example:5000/app:1", "registry.example:5000/app:1"),
+        ] {
+            assert_eq!(whole_name(&name.parse().unwrap()), whole);
+        }
+    }
+}
