@@ -1,6 +1,7 @@
 //! Whatever the input, it is read or refused; nothing panics.
 //!
-//! With `JOBCTL_TEST_FULL` a million inputs each.
+//! With `JOBCTL_TEST_FULL` a million inputs each, fewer where each is slow; with
+//! `JOBCTL_TEST_CASES` as many as it says, for which `--release` is the thing.
 
 use std::path::Path;
 
@@ -19,8 +20,10 @@ const EXAMPLE: &str = include_str!("valid/full.yaml");
 
 /// Runs a property on so many inputs; fewer where each is slow.
 fn on_many<S: Strategy>(inputs: &S, slowness: u32, property: impl Fn(S::Value)) {
-    let cases = match std::env::var_os("JOBCTL_TEST_FULL") {
-        Some(_) => 1_000_000 / slowness,
+    let asked = std::env::var("JOBCTL_TEST_CASES").ok();
+    let cases = match asked.map(|cases| cases.parse().unwrap()) {
+        Some(cases) => cases,
+        None if std::env::var_os("JOBCTL_TEST_FULL").is_some() => 1_000_000 / slowness,
         None => 2_000 / slowness.min(10),
     };
     let config = ProptestConfig {
