@@ -242,12 +242,13 @@ fn no_message_shows_anything_of_a_value() {
     let line = (before, value).prop_map(|(before, value)| format!("{before}{value}"));
     let file = prop::collection::vec(line, 1..6).prop_map(|lines| lines.join("\n"));
     let config = Config {
-        cases: 1000,
+        cases: 5_000,
         failure_persistence: None,
         ..Config::default()
     };
     let caller = Environment::new([("A", "QzQzQz")], "/");
-    let checked = TestRunner::new(config).run(&file, |text| {
+    let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
+    let checked = TestRunner::new_with_rng(config, rng).run(&file, |text| {
         for format in [EnvFileFormat::Raw, EnvFileFormat::Compose] {
             let reading = Reading {
                 format,

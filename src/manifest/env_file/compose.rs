@@ -176,6 +176,8 @@ impl<'a> Parser<'a> {
                 .error(format!("something follows the closing quote of {shown}"))
                 .help("put it into the quotes, or on a line of its own, or `#` in front of it");
             findings.report(diagnostic, behind..behind + tail.len());
+            // The quote may have been closed too early: whatever follows may belong to the value.
+            self.at = self.text.len();
             return None;
         }
         let text = unescape_quote(inner, quote);
