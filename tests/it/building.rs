@@ -1,5 +1,7 @@
 //! `jobctl build`, against the real engine.
 
+mod agents;
+
 use std::fs::{self, FileTimes, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::process::{Command, Stdio};
