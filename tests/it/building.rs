@@ -1,6 +1,7 @@
 //! `jobctl build`, against the real engine.
 
 mod agents;
+mod freshness;
 
 use std::fs::{self, FileTimes, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, symlink};

@@ -1,0 +1,150 @@
+//! Whether an image is as good as a new one.
+
+use std::fs;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
+use super::{COPY, built, rename, set_mode, state};
+use crate::support::Bench;
+use crate::support::image::{ImageName, docker};
+
+/// A context in a folder of its own, so that jobctl's cache is no part of it.
+fn plant(bench: &Bench) {
+    bench.write("context/Dockerfile", COPY);
+    bench.write("context/a/x", "one");
+    bench.write("context/a/y", "two");
+    fs::create_dir(bench.path().join("context/empty")).unwrap();
+    let path = |name: &str| bench.path().join("context").join(name);
+    fs::hard_link(path("a/x"), path("linked")).unwrap();
+}
+
+const FOLDER: [&str; 2] = ["--directory", "context"];
+
+#[test]
+fn each_change_to_the_tree_builds() {
+    type Change = (&'static str, fn(&Bench));
+    let changes: [Change; 8] = [
+        ("a new empty folder", |bench| {
+            fs::create_dir(bench.path().join("context/new")).unwrap();
+        }),
+        ("a folder gone", |bench| {
+            fs::remove_dir(bench.path().join("context/empty")).unwrap();
+        }),
+        ("a file gone", |bench| {
+            fs::remove_file(bench.path().join("context/a/y")).unwrap();
+        }),
+        ("a folder's mode", |bench| {
+            set_mode(bench, "context/a", 0o700);
+        }),
+        ("a set-user bit", |bench| {
+            set_mode(bench, "context/a/y", 0o4755);
+        }),
+        ("two files that change places", |bench| {
+            rename(bench, "context/a/x", "context/a/z");
+            rename(bench, "context/a/y", "context/a/x");
+            rename(bench, "context/a/z", "context/a/y");
+        }),
+        ("a file that becomes a folder", |bench| {
+            fs::remove_file(bench.path().join("context/a/y")).unwrap();
+            fs::create_dir(bench.path().join("context/a/y")).unwrap();
+        }),
+        ("an ignore file of the Dockerfile", |bench| {
+            drop(bench.write("context/Dockerfile.dockerignore", "a/y\n"));
+        }),
+    ];
+    let bench = Bench::new();
+    for (what, change) in changes {
+        let name = ImageName::new();
+        let _ = fs::remove_dir_all(bench.path().join("context"));
+        plant(&bench);
+        let first = built(&mut name.build(&bench, &FOLDER));
+        assert_eq!(state(&mut name.build(&bench, &FOLDER)), "up_to_date");
+        change(&bench);
+        let second = built(&mut name.build(&bench, &FOLDER));
+        assert_eq!(second["state"], "built", "{what}");
+        assert_ne!(second["id"], first["id"], "{what}");
+    }
+}
+
+/// A base image with nothing in it but its label, of which each is another.
+fn import(name: &ImageName, tag: &str, number: u32) {
+    let label = name.label();
+    let mut import = Command::new("docker")
+        .args([
+            "import",
+            "--change",
+            &format!("LABEL {label} number={number}"),
+            "-",
+            tag,
+        ])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    // An archive with nothing in it is two blocks of zeros.
+    import.stdin.take().unwrap().write_all(&[0; 1024]).unwrap();
+    assert!(import.wait().unwrap().success());
+}
+
+#[test]
+fn another_base_of_the_same_name_builds() {
+    let bench = Bench::new();
+    let name = ImageName::new();
+    let base = format!("{}-base:1", name.as_str());
+    bench.write(
+        "context/Dockerfile",
+        &format!("FROM {base}\nCMD [\"none\"]\n"),
+    );
+    import(&name, &base, 1);
+    let first = built(&mut name.build(&bench, &FOLDER));
+    assert_eq!(state(&mut name.build(&bench, &FOLDER)), "up_to_date");
+    import(&name, &base, 2);
+    let second = built(&mut name.build(&bench, &FOLDER));
+    assert_eq!(second["state"], "built");
+    assert_ne!(second["id"], first["id"]);
+}
+
+#[test]
+fn what_was_asked_for_is_there_even_if_it_was_taken_away() {
+    let bench = Bench::new();
+    let name = ImageName::new();
+    plant(&bench);
+    let first = built(&mut name.build(&bench, &FOLDER));
+    let latest = format!("{}:latest", name.as_str());
+    // A name that is gone comes back without a build.
+    docker(&["rmi", "--no-prune", &latest]);
+    assert_eq!(state(&mut name.build(&bench, &FOLDER)), "up_to_date");
+    assert!(name.tags().contains(&latest), "{:?}", name.tags());
+    // So does one that has moved to another image.
+    bench.write("context/a/x", "other");
+    let other = built(&mut name.build(&bench, &FOLDER));
+    bench.write("context/a/x", "one");
+    let back = built(&mut name.build(&bench, &FOLDER));
+    assert_eq!(back["state"], "up_to_date");
+    let shown = docker(&["inspect", "--format", "{{.Id}}", &latest]);
+    assert_eq!(shown.trim(), first["id"].as_str().unwrap());
+    assert_ne!(other["id"], first["id"]);
+    // An image that is gone is built.
+    docker(&["rmi", "--force", first["id"].as_str().unwrap()]);
+    assert_eq!(state(&mut name.build(&bench, &FOLDER)), "built");
+}
+
+#[test]
+fn proxies_and_authorities_are_ways_to_the_same_image() {
+    let bench = Bench::new();
+    let name = ImageName::new();
+    plant(&bench);
+    let bundle = bench.write("bundle.pem", "x");
+    let first = built(&mut name.build(&bench, &FOLDER));
+    let flags = [
+        "--proxy",
+        "http://p:1",
+        "--ca-bundle",
+        bundle.to_str().unwrap(),
+    ];
+    let again = built(name.build(&bench, &FOLDER).args(flags));
+    assert_eq!(again["state"], "up_to_date");
+    assert_eq!(again["id"], first["id"]);
+    let anew = built(name.build(&bench, &FOLDER).arg("--no-cache"));
+    assert_eq!(anew["state"], "built");
+}
