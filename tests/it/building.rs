@@ -2,6 +2,7 @@
 
 mod agents;
 mod freshness;
+mod plans;
 
 use std::fs::{self, FileTimes, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, symlink};

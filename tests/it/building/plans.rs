@@ -1,0 +1,146 @@
+//! What is built, in which order, and how it is told beforehand.
+
+use std::fs;
+
+use super::built;
+use crate::support::image::{ImageName, docker};
+use crate::support::{Bench, run};
+
+#[test]
+fn a_dry_run_needs_no_engine_and_shows_no_value() {
+    let bench = Bench::new();
+    let secret = bench.write("token", "canary");
+    bench.write("Dockerfile", "FROM scratch\n");
+    let ended = run(bench
+        .jobctl()
+        .args([
+            "build",
+            "--name",
+            "app",
+            "--version",
+            "1.2.3+b",
+            "--dry-run",
+        ])
+        .args(["--host", "unix:///nowhere.sock", "--tag", "other:1"])
+        .args(["--proxy", "http://u:canary@p:1", "--build-arg", "A=canary"])
+        .args(["--build-arg", "INHERITED", "--secret", "id=v,env=INHERITED"])
+        .args(["--secret", &format!("id=f,src={}", secret.display())])
+        .args(["--target", "last", "--platform", "linux/amd64"])
+        .args(["--label", "a=b c", "--no-cache", "--pull"])
+        .env("INHERITED", "canary"));
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(!ended.stdout.contains("canary") && ended.stderr.is_empty());
+    let here = bench.path().display();
+    let args = [
+        "A",
+        "HTTPS_PROXY",
+        "HTTP_PROXY",
+        "INHERITED",
+        "NO_PROXY",
+        "http_proxy",
+        "https_proxy",
+        "no_proxy",
+    ]
+    .map(|name| format!("--build-arg '{name}=***' "))
+    .concat();
+    assert_eq!(
+        ended.stdout,
+        format!(
+            "app: build {here}\n  docker build --file {here}/Dockerfile --tag app:1.2.3_b \
+             --tag other:1 --target last --platform linux/amd64 {args}--label 'a=b c' \
+             --secret 'id=f,src={here}/token' --secret 'id=v,env=***' --no-cache --pull {here}\n"
+        )
+    );
+}
+
+#[test]
+fn what_is_required_comes_first_and_once() {
+    let bench = Bench::new();
+    let name = ImageName::new();
+    let own = name.as_str();
+    let label = name.label();
+    bench.write(
+        "jobs.yaml",
+        &format!(
+            "version: 1\nname: {own}\nimages:\n  top: {{ build: top, requires: [middle] }}\n  \
+             middle: {{ build: middle, requires: [bottom] }}\n  bottom: {{ build: bottom }}\n\
+             jobs:\n  app:\n    build: {{ context: app, requires: [top, bottom] }}\n"
+        ),
+    );
+    let stages = [
+        ("bottom", None),
+        ("middle", Some("bottom")),
+        ("top", Some("middle")),
+        ("app", Some("top")),
+    ];
+    for (stage, base) in stages {
+        let from = base.map_or("scratch".to_owned(), |base| format!("{own}-{base}:latest"));
+        let text = format!("FROM {from}\nCOPY {stage} /\nLABEL {label}\n");
+        bench.write(&format!("{stage}/Dockerfile"), &text);
+        bench.write(&format!("{stage}/{stage}"), stage);
+    }
+    let states = || {
+        let ended = run(bench.jobctl().args(["build", "app", "--format", "json"]));
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        let document: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
+        let images = document["images"].as_array().unwrap();
+        let text = |image: &serde_json::Value, key: &str| image[key].as_str().unwrap().to_owned();
+        images
+            .iter()
+            .map(|image| (text(image, "name"), text(image, "state")))
+            .collect::<Vec<_>>()
+    };
+    let expected = |states: [&str; 4]| {
+        let names = stages.map(|(stage, _)| stage.to_owned());
+        names
+            .into_iter()
+            .zip(states.map(str::to_owned))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(states(), expected(["built"; 4]));
+    assert_eq!(states(), expected(["up_to_date"; 4]));
+    // A change is passed on to what stands on it, and to nothing else.
+    bench.write("middle/middle", "other");
+    assert_eq!(
+        states(),
+        expected(["up_to_date", "built", "built", "built"])
+    );
+    let base = docker(&[
+        "inspect",
+        "--format",
+        "{{index .Config.Labels \"org.opencontainers.image.base.name\"}}",
+        &format!("{own}-app:latest"),
+    ]);
+    assert_eq!(base.trim(), format!("docker.io/library/{own}-top:latest"));
+}
+
+#[test]
+fn each_part_of_a_version_is_raised_in_place() {
+    let bench = Bench::new();
+    let name = ImageName::new();
+    bench.write(
+        "Dockerfile",
+        &format!("FROM scratch\nCMD [\"none\"]\nLABEL {}\n", name.label()),
+    );
+    let manifest = |version: &str| {
+        format!(
+            "# ours\nversion: 1\nname: {}\nimage:\n    version: '{version}' # 0.1.0 it was\n\
+             jobs:\n    app: {{ build: . }} # version: 0.1.0\n",
+            name.as_str()
+        )
+    };
+    let path = bench.write("jobs.yaml", &manifest("0.1.0"));
+    for (part, version) in [
+        ("pre", "0.1.1-rc.1"),
+        ("pre", "0.1.1-rc.2"),
+        ("patch", "0.1.1"),
+        ("minor", "0.2.0"),
+        ("major", "1.0.0"),
+    ] {
+        let image = built(bench.jobctl().args(["build", "app", "--bump", part]));
+        assert_eq!(image["version"], version);
+        assert_eq!(fs::read_to_string(&path).unwrap(), manifest(version));
+    }
+    let unknown = run(bench.jobctl().args(["build", "app", "--bump", "tiny"]));
+    assert_eq!(unknown.code, Some(2), "{unknown:?}");
+}
