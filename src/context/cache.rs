@@ -30,6 +30,8 @@ pub struct StatCache {
     /// Where it is stored, if anywhere.
     path: Option<PathBuf>,
     records: HashMap<Vec<u8>, Record>,
+    /// Further names of files, each with the name that has the record.
+    links: HashMap<Vec<u8>, Vec<u8>>,
     /// The file system's clock when the cache was loaded: before any file was read.
     loaded: Option<(i64, u32)>,
     has_changed: bool,
@@ -57,15 +59,18 @@ impl StatCache {
         Self {
             path: Some(path.to_owned()),
             records,
+            links: HashMap::new(),
             loaded: clock(path),
             has_changed: false,
         }
     }
 
-    /// The SHA-256 of a file's content, if it was found out for the file as it is now.
+    /// The SHA-256 of a file's content, if it was found out for the file as it is now, under
+    /// whichever of its names.
     #[must_use]
     pub fn known(&self, entry: &Entry) -> Option<[u8; DIGEST_BYTES]> {
-        let record = self.records.get(&entry.path)?;
+        let name = self.links.get(&entry.path).unwrap_or(&entry.path);
+        let record = self.records.get(name)?;
         (record.stamp == entry.stamp).then_some(record.content)
     }
 
@@ -99,6 +104,13 @@ impl StatCache {
         let record = self.records.get_mut(&entry.path)?;
         record.is_seen = true;
         (record.is_settled && record.stamp == entry.stamp).then_some(record.content)
+    }
+
+    /// Takes note of a hard link: another walk may meet the file under this name alone.
+    pub(super) fn link(&mut self, entry: &Entry) {
+        if let Some(first) = &entry.link {
+            self.links.insert(entry.path.clone(), first.clone());
+        }
     }
 
     pub(super) fn insert(&mut self, entry: &Entry, content: [u8; DIGEST_BYTES]) {

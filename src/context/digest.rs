@@ -55,7 +55,10 @@ pub fn digest(
         encode(&entry, &mut encoded);
         match entry.kind {
             Kind::Folder | Kind::Symlink => {}
-            Kind::HardLink => files += 1,
+            Kind::HardLink => {
+                files += 1;
+                cache.link(&entry);
+            }
             Kind::File => {
                 files += 1;
                 bytes += entry.size;

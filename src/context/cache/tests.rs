@@ -166,3 +166,18 @@ fn a_cache_that_cant_be_written_is_told_by_its_path() {
     );
     assert!(StatCache::default().save().is_ok());
 }
+
+#[test]
+fn a_file_is_known_under_all_its_names() {
+    let setup = Setup::new();
+    fs::hard_link(setup.tree.at("a"), setup.tree.at("c")).unwrap();
+    let mut cache = StatCache::default();
+    setup.run(&mut cache);
+    let first = cache.known(&setup.entry("a"));
+    assert!(first.is_some());
+    assert_eq!(cache.known(&setup.entry("c")), first);
+    // A name that has become another file's is not that of the old one.
+    fs::remove_file(setup.tree.at("c")).unwrap();
+    setup.tree.write("c", "new");
+    assert_eq!(cache.known(&setup.entry("c")), None);
+}
