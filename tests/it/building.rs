@@ -3,6 +3,7 @@
 mod agents;
 mod freshness;
 mod plans;
+mod sequence;
 
 use std::fs::{self, FileTimes, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, symlink};

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use super::{COPY, built, rename, set_mode, state};
 use crate::support::Bench;
-use crate::support::image::{ImageName, docker};
+use crate::support::image::{ImageName, docker, file_of};
 
 /// A context in a folder of its own, so that jobctl's cache is no part of it.
 fn plant(bench: &Bench) {
@@ -147,4 +147,27 @@ fn proxies_and_authorities_are_ways_to_the_same_image() {
     assert_eq!(again["id"], first["id"]);
     let anew = built(name.build(&bench, &FOLDER).arg("--no-cache"));
     assert_eq!(anew["state"], "built");
+}
+
+#[test]
+fn an_unseen_edit_of_a_file_with_two_names_is_not_served_stale() {
+    let bench = Bench::new();
+    let name = ImageName::new();
+    // The engine asks for the second name alone.
+    bench.write(
+        "context/Dockerfile",
+        "FROM scratch\nCOPY b /\nCMD [\"none\"]\n",
+    );
+    let path = |name: &str| bench.path().join("context").join(name);
+    bench.write("context/a", "");
+    fs::hard_link(path("a"), path("b")).unwrap();
+    let image = format!("{}:latest", name.as_str());
+    for content in ["one", "two"] {
+        fs::write(path("b"), content).unwrap();
+        let file = fs::File::options().write(true).open(path("b")).unwrap();
+        let long_ago = fs::FileTimes::new().set_modified(std::time::SystemTime::UNIX_EPOCH);
+        file.set_times(long_ago).unwrap();
+        built(&mut name.build(&bench, &FOLDER));
+        assert_eq!(file_of(&image, "/b"), content.as_bytes());
+    }
 }
