@@ -11,9 +11,9 @@ use crate::model::{Digest, ImageRef, Secret};
 /// Says when a file was last changed, in nanoseconds since 1970, as the engine is told.
 pub type FileClock = dyn Fn(&Entry) -> i64 + Send + Sync;
 
-/// An image to be built.
-#[derive(Clone)]
-pub struct BuildRequest {
+/// What an image is built from, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recipe {
     /// The folder that the Dockerfile copies from; absolute.
     pub context: PathBuf,
     /// The Dockerfile; absolute, need not lie in the context.
@@ -22,18 +22,42 @@ pub struct BuildRequest {
     pub target: Option<String>,
     /// Build arguments. Their values may be secrets of a sort (a proxy's password).
     pub args: BTreeMap<String, Secret>,
-    /// The image's labels.
-    pub labels: BTreeMap<String, String>,
     /// What the Dockerfile may mount as a secret, by its id.
     pub secrets: BTreeMap<String, SecretSource>,
     /// Sockets of ssh agents that the Dockerfile may use, by their id.
     pub agents: BTreeMap<String, PathBuf>,
     /// For which platform; the engine's own if none is named.
     pub platform: Option<String>,
-    /// What the image is named.
-    pub tags: Vec<ImageRef>,
     /// What is taken from an earlier build.
     pub reuse: Reuse,
+}
+
+impl Recipe {
+    /// A Dockerfile and its context, with nothing else said.
+    #[must_use]
+    pub fn new(context: PathBuf, dockerfile: PathBuf) -> Self {
+        Self {
+            context,
+            dockerfile,
+            target: None,
+            args: BTreeMap::new(),
+            secrets: BTreeMap::new(),
+            agents: BTreeMap::new(),
+            platform: None,
+            reuse: Reuse::Steps,
+        }
+    }
+}
+
+/// An image to be built.
+#[derive(Clone)]
+pub struct BuildRequest {
+    /// What it is built from, and how.
+    pub recipe: Recipe,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// What it is named.
+    pub tags: Vec<ImageRef>,
     /// The time that files in layers get, where the engine can, in seconds since 1970.
     pub rewrite_times_to: Option<u64>,
     /// When files of the context were changed.

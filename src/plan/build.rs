@@ -10,7 +10,7 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use super::tags::{self, Bump, Naming};
-use crate::engine::build::{Reuse, SecretSource};
+use crate::engine::build::{Recipe, SecretSource};
 use crate::facts::GitFacts;
 use crate::manifest::looks_secret;
 use crate::manifest::schema::Latest;
@@ -109,24 +109,10 @@ pub struct BuildSpec {
     pub latest: Latest,
     /// Further names.
     pub extra_tags: Vec<ImageRef>,
-    /// The folder that it is built from; absolute.
-    pub context: PathBuf,
-    /// Its Dockerfile; absolute.
-    pub dockerfile: PathBuf,
-    /// The stage.
-    pub target: Option<String>,
-    /// Build arguments, proxies included.
-    pub args: BTreeMap<String, Secret>,
+    /// What it is built from, and how; proxies are among the arguments.
+    pub recipe: Recipe,
     /// Labels of the user's.
     pub labels: BTreeMap<String, String>,
-    /// Secrets by their id.
-    pub secrets: BTreeMap<String, SecretSource>,
-    /// Sockets of ssh agents by their id.
-    pub agents: BTreeMap<String, PathBuf>,
-    /// The platform.
-    pub platform: Option<String>,
-    /// What is taken from earlier builds.
-    pub reuse: Reuse,
     /// Whether base images are pulled even if they are here.
     pub pulls: bool,
     /// Whether other images are made from it.
@@ -181,6 +167,24 @@ pub struct BuildPlan {
 }
 
 impl BuildSpec {
+    /// An image of which nothing is asked but that it is built.
+    #[must_use]
+    pub fn new(title: String, name: String, recipe: Recipe) -> Self {
+        Self {
+            title,
+            name,
+            prefix: String::new(),
+            version: VersionChoice::None,
+            latest: Latest::Release,
+            extra_tags: Vec::new(),
+            recipe,
+            labels: BTreeMap::new(),
+            pulls: false,
+            is_base: false,
+            epoch: None,
+        }
+    }
+
     /// Decides on names and labels.
     ///
     /// # Errors
@@ -199,7 +203,7 @@ impl BuildSpec {
                 if is_dirty {
                     warnings.push(format!(
                         "`{}` is not as it was committed, and becomes version {version} all the same",
-                        self.context.display()
+                        self.recipe.context.display()
                     ));
                 }
                 Some(version.clone())
@@ -210,7 +214,8 @@ impl BuildSpec {
             VersionChoice::Git => Some(tags::dirty(&tagged(), &facts.context)),
         };
         warnings.extend(
-            self.args
+            self.recipe
+                .args
                 .keys()
                 .filter(|name| looks_secret(name))
                 .map(|name| {
@@ -290,22 +295,27 @@ impl BuildSpec {
     /// engine leaves them out.
     fn digest(&self, facts: &BuildFacts, labels: &BTreeMap<String, String>) -> Digest {
         let args: BTreeMap<_, _> = self
+            .recipe
             .args
             .iter()
             .filter(|(name, _)| !is_proxy(name))
             .map(|(name, value)| (name, value.expose()))
             .collect();
-        let secrets = self.secrets.keys().filter(|id| *id != CA_BUNDLE_SECRET);
+        let secrets = self
+            .recipe
+            .secrets
+            .keys()
+            .filter(|id| *id != CA_BUNDLE_SECRET);
         let text = json!({
             "plan": 1,
             "context": facts.context.as_str(),
             "dockerfile": sha256(&facts.dockerfile).as_str(),
             "sources": facts.sources.iter().map(|(name, id)| (name, id.as_str())).collect::<Vec<_>>(),
-            "target": self.target,
-            "platform": self.platform,
+            "target": self.recipe.target,
+            "platform": self.recipe.platform,
             "args": args,
             "secrets": secrets.collect::<Vec<_>>(),
-            "agents": self.agents.keys().collect::<Vec<_>>(),
+            "agents": self.recipe.agents.keys().collect::<Vec<_>>(),
             "labels": labels,
             "epoch": self.epoch,
         });

@@ -145,7 +145,12 @@ pub fn build_plan_human(items: &[Item]) -> String {
                 text.push('\n');
             }
             Item::Build(spec) => {
-                let _ = writeln!(text, "{}: build {}", spec.title, spec.context.display());
+                let _ = writeln!(
+                    text,
+                    "{}: build {}",
+                    spec.title,
+                    spec.recipe.context.display()
+                );
                 let _ = writeln!(text, "  {}", docker_command(spec));
             }
         }
@@ -168,9 +173,9 @@ pub fn build_plan_json(items: &[Item]) -> Value {
             Item::Build(spec) => json!({
                 "name": spec.title,
                 "action": "build",
-                "context": spec.context,
-                "dockerfile": spec.dockerfile,
-                "target": spec.target,
+                "context": spec.recipe.context,
+                "dockerfile": spec.recipe.dockerfile,
+                "target": spec.recipe.target,
                 "version": version(spec),
                 "docker": docker_command(spec),
             }),
@@ -196,7 +201,7 @@ fn docker_command(spec: &BuildSpec) -> String {
         words.push(name.to_owned());
         words.push(value);
     };
-    flag("--file", spec.dockerfile.display().to_string());
+    flag("--file", spec.recipe.dockerfile.display().to_string());
     let tag = match version(spec) {
         Some(version) if version != "git" => version.replace('+', "_"),
         _ => "latest".to_owned(),
@@ -208,19 +213,19 @@ fn docker_command(spec: &BuildSpec) -> String {
     for tag in &spec.extra_tags {
         flag("--tag", tag.to_string());
     }
-    if let Some(target) = &spec.target {
+    if let Some(target) = &spec.recipe.target {
         flag("--target", target.clone());
     }
-    if let Some(platform) = &spec.platform {
+    if let Some(platform) = &spec.recipe.platform {
         flag("--platform", platform.clone());
     }
-    for name in spec.args.keys() {
+    for name in spec.recipe.args.keys() {
         flag("--build-arg", format!("{name}=***"));
     }
     for (name, value) in &spec.labels {
         flag("--label", format!("{name}={value}"));
     }
-    for (id, source) in &spec.secrets {
+    for (id, source) in &spec.recipe.secrets {
         flag(
             "--secret",
             match source {
@@ -229,15 +234,15 @@ fn docker_command(spec: &BuildSpec) -> String {
             },
         );
     }
-    for (id, socket) in &spec.agents {
+    for (id, socket) in &spec.recipe.agents {
         flag("--ssh", format!("{id}={}", socket.display()));
     }
-    if spec.reuse == Reuse::Nothing {
+    if spec.recipe.reuse == Reuse::Nothing {
         words.push("--no-cache".to_owned());
     }
     if spec.pulls {
         words.push("--pull".to_owned());
     }
-    words.push(spec.context.display().to_string());
+    words.push(spec.recipe.context.display().to_string());
     shell_words::join(words)
 }

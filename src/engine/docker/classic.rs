@@ -36,8 +36,8 @@ impl DockerEngine {
     ) -> Result<BuiltImage, BuildError> {
         refuse_what_it_can_not(request)?;
         let (sender, receiver) = mpsc::channel(CHUNKS_WAITING);
-        let dockerfile = request.dockerfile.clone();
-        let context = request.context.clone();
+        let dockerfile = request.recipe.dockerfile.clone();
+        let context = request.recipe.context.clone();
         // The builder does not look at times, and the same content should be the same layers.
         let times = TarTimes(request.rewrite_times_to.unwrap_or(0));
         let packing = tokio::task::spawn_blocking(move || {
@@ -85,10 +85,10 @@ impl DockerEngine {
 
 fn refuse_what_it_can_not(request: &BuildRequest) -> Result<(), BuildError> {
     let needs = |what| Err(BuildError::NeedsBuildKit { what });
-    if !request.secrets.is_empty() {
+    if !request.recipe.secrets.is_empty() {
         return needs("a build secret");
     }
-    if !request.agents.is_empty() {
+    if !request.recipe.agents.is_empty() {
         return needs("an ssh agent");
     }
     Ok(())
@@ -96,20 +96,21 @@ fn refuse_what_it_can_not(request: &BuildRequest) -> Result<(), BuildError> {
 
 fn options(request: &BuildRequest) -> BuildImageOptions {
     let args: HashMap<_, _> = request
+        .recipe
         .args
         .iter()
         .map(|(name, value)| (name.clone(), value.expose().to_owned()))
         .collect();
     BuildImageOptions {
-        dockerfile: sent_name(&request.context, &request.dockerfile),
+        dockerfile: sent_name(&request.recipe.context, &request.recipe.dockerfile),
         t: request.tags.first().map(ImageRef::to_string),
-        nocache: request.reuse == Reuse::Nothing,
+        nocache: request.recipe.reuse == Reuse::Nothing,
         rm: true,
         forcerm: true,
         buildargs: Some(args),
         labels: Some(request.labels.clone().into_iter().collect()),
-        platform: request.platform.clone().unwrap_or_default(),
-        target: request.target.clone().unwrap_or_default(),
+        platform: request.recipe.platform.clone().unwrap_or_default(),
+        target: request.recipe.target.clone().unwrap_or_default(),
         version: BuilderVersion::BuilderV1,
         ..BuildImageOptions::default()
     }

@@ -12,8 +12,8 @@ use crate::context::ContextError;
 use crate::engine::build::{BuildError, BuildRequest, Place};
 use crate::engine::docker::{DockerEngine, EngineError};
 use crate::event::{Event, Events, Outcome};
-use crate::model::{Digest, ImageRef, ValueError, Version};
-use crate::plan::build::{BuildSpec, Item, PLAN_LABEL};
+use crate::model::{Digest, ImageRef, Secret, ValueError, Version};
+use crate::plan::build::{BaseSpec, BuildSpec, Item, PLAN_LABEL};
 use crate::plan::dockerfile::lines_of;
 
 pub use base::BaseError;
@@ -65,6 +65,24 @@ pub struct Failure {
     /// Why.
     #[source]
     pub reason: Reason,
+}
+
+impl Failure {
+    fn of_base(spec: &BaseSpec, reason: Reason) -> Self {
+        Self {
+            title: spec.title.clone(),
+            dockerfile: None,
+            reason,
+        }
+    }
+
+    fn of_build(spec: &BuildSpec, reason: Reason) -> Self {
+        Self {
+            title: spec.title.clone(),
+            dockerfile: Some(spec.recipe.dockerfile.clone()),
+            reason,
+        }
+    }
 }
 
 /// Why an image is not there.
@@ -136,19 +154,11 @@ pub async fn build(
         images.push(match item {
             Item::Base(spec) => {
                 let present = base::ensure(engine, spec, events).await;
-                present.map_err(|reason| Failure {
-                    title: spec.title.clone(),
-                    dockerfile: None,
-                    reason,
-                })?
+                present.map_err(|reason| Failure::of_base(spec, reason))?
             }
             Item::Build(spec) => {
                 let built = Box::pin(build_one(engine, spec, cache, events)).await;
-                built.map_err(|reason| Failure {
-                    title: spec.title.clone(),
-                    dockerfile: Some(spec.dockerfile.clone()),
-                    reason,
-                })?
+                built.map_err(|reason| Failure::of_build(spec, reason))?
             }
         });
     }
@@ -231,24 +241,19 @@ async fn request(
     spec: &BuildSpec,
     prepared: &Prepared,
 ) -> Result<BuildRequest, EngineError> {
-    let mut args = spec.args.clone();
+    let mut recipe = spec.recipe.clone();
     let mut rewrite_times_to = None;
     if let Some(epoch) = prepared.plan.epoch {
-        args.entry("SOURCE_DATE_EPOCH".to_owned())
-            .or_insert_with(|| crate::model::Secret::new(epoch.to_string()));
+        recipe
+            .args
+            .entry("SOURCE_DATE_EPOCH".to_owned())
+            .or_insert_with(|| Secret::new(epoch.to_string()));
         rewrite_times_to = engine.can_rewrite_times().await?.then_some(epoch);
     }
     Ok(BuildRequest {
-        context: spec.context.clone(),
-        dockerfile: spec.dockerfile.clone(),
-        target: spec.target.clone(),
-        args,
+        recipe,
         labels: prepared.plan.labels.clone(),
-        secrets: spec.secrets.clone(),
-        agents: spec.agents.clone(),
-        platform: spec.platform.clone(),
         tags: prepared.plan.tags.clone(),
-        reuse: spec.reuse,
         rewrite_times_to,
         clock: prepared.clock.clone(),
     })

@@ -46,16 +46,17 @@ pub async fn prepare(
     events: &Events,
     parent: Option<StepId>,
 ) -> Result<Prepared, Reason> {
-    let dockerfile = read_dockerfile(&spec.dockerfile)?;
+    let dockerfile = read_dockerfile(&spec.recipe.dockerfile)?;
     let args = spec
+        .recipe
         .args
         .iter()
         .map(|(name, value)| (name.clone(), value.expose().to_owned()))
         .collect();
     let sources = Dockerfile::read(&String::from_utf8_lossy(&dockerfile))
-        .sources(spec.target.as_deref(), &args);
+        .sources(spec.recipe.target.as_deref(), &args);
     let asking = tokio::task::spawn_blocking({
-        let context = spec.context.clone();
+        let context = spec.recipe.context.clone();
         move || facts::git(&context)
     });
     let (digested, git, found) = tokio::join!(
@@ -81,7 +82,7 @@ pub async fn prepare(
         base: found.base,
     };
     let plan = spec.decide(&facts).map_err(Reason::Name)?;
-    let is_asked_anew = spec.reuse == Reuse::Nothing || spec.pulls;
+    let is_asked_anew = spec.recipe.reuse == Reuse::Nothing || spec.pulls;
     Ok(Prepared {
         plan,
         context,
@@ -101,7 +102,7 @@ pub(super) async fn is_unchanged(
     cache: Option<&PathBuf>,
     prepared: &Prepared,
 ) -> Result<bool, Reason> {
-    if read_dockerfile(&spec.dockerfile)? != prepared.dockerfile {
+    if read_dockerfile(&spec.recipe.dockerfile)? != prepared.dockerfile {
         return Ok(false);
     }
     let (digest, _) = digest_apart(spec, cache).await?;
@@ -113,13 +114,13 @@ async fn digest_apart(
     spec: &BuildSpec,
     cache: Option<&PathBuf>,
 ) -> Result<(ContextDigest, StatCache), ContextError> {
-    let (context, dockerfile) = (spec.context.clone(), spec.dockerfile.clone());
+    let (context, dockerfile) = (spec.recipe.context.clone(), spec.recipe.dockerfile.clone());
     let cache = cache.map(|folder| folder.join(cache_name(&context)));
     let digesting = tokio::task::spawn_blocking(move || {
         digest_context(&context, &dockerfile, cache.as_deref())
     });
     digesting.await.map_err(|error| ContextError::Unreadable {
-        path: spec.context.clone(),
+        path: spec.recipe.context.clone(),
         source: io::Error::other(error),
     })?
 }
@@ -186,7 +187,7 @@ async fn find_sources(
 ) -> Result<Found, Reason> {
     let mut found = Found {
         // An image for another platform may have the same name.
-        is_closed: sources.is_closed && spec.platform.is_none(),
+        is_closed: sources.is_closed && spec.recipe.platform.is_none(),
         ..Found::default()
     };
     for name in &sources.images {
@@ -195,7 +196,7 @@ async fn find_sources(
             continue;
         };
         let mut local = engine.image(name).await?;
-        if (local.is_none() || spec.pulls) && spec.platform.is_none() {
+        if (local.is_none() || spec.pulls) && spec.recipe.platform.is_none() {
             let step = events.step(parent, format!("pull {name}"));
             match engine.pull(&image, None, &step).await {
                 Ok(()) => {

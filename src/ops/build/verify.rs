@@ -97,20 +97,12 @@ async fn verify_all(
         match item {
             Item::Base(spec) => {
                 let present = base::ensure(engine, spec, events).await;
-                present.map_err(|reason| Failure {
-                    title: spec.title.clone(),
-                    dockerfile: None,
-                    reason,
-                })?;
+                present.map_err(|reason| Failure::of_base(spec, reason))?;
             }
             Item::Build(spec) => {
                 let verified = Box::pin(verify_one(engine, spec, cache, events, names)).await;
                 names.remove(engine, events).await;
-                found.push(verified.map_err(|reason| Failure {
-                    title: spec.title.clone(),
-                    dockerfile: Some(spec.dockerfile.clone()),
-                    reason,
-                })?);
+                found.push(verified.map_err(|reason| Failure::of_build(spec, reason))?);
             }
         }
     }
@@ -150,7 +142,7 @@ async fn build_and_judge(
 ) -> Result<Verification, Reason> {
     let prepared = prepare(engine, spec, cache, events, Some(step.id())).await?;
     let mut request = request(engine, spec, &prepared).await?;
-    request.reuse = Reuse::Nothing;
+    request.recipe.reuse = Reuse::Nothing;
     let [first, second] = &names.0;
     request.tags = vec![first.clone()];
     let first = built(engine, &request, &prepared, events, step).await?;

@@ -1,10 +1,10 @@
 //! Which images a command line means, and in which order they are built.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::{BaseSpec, BuildFlags, BuildSpec, CA_BUNDLE_SECRET, Item, VersionChoice};
-use crate::engine::build::{Reuse, SecretSource};
+use crate::engine::build::{Recipe, Reuse, SecretSource};
 use crate::facts::Environment;
 use crate::manifest::Manifest;
 use crate::manifest::schema::{self, Build, CaBundle, ImageSource, Latest, VersionSource};
@@ -92,26 +92,9 @@ fn folder(flags: &BuildFlags, environment: &Environment) -> Result<BuildSpec, Pl
             "say the version: `--version 1.2.3`",
         ));
     }
-    let mut spec = BuildSpec {
-        title: name.clone(),
-        name,
-        prefix: String::new(),
-        version,
-        latest: Latest::Release,
-        extra_tags: Vec::new(),
-        dockerfile: context.join("Dockerfile"),
-        context,
-        target: None,
-        args: BTreeMap::new(),
-        labels: BTreeMap::new(),
-        secrets: BTreeMap::new(),
-        agents: BTreeMap::new(),
-        platform: None,
-        reuse: Reuse::Steps,
-        pulls: false,
-        is_base: false,
-        epoch: None,
-    };
+    let dockerfile = context.join("Dockerfile");
+    let mut spec = BuildSpec::new(name.clone(), name, Recipe::new(context, dockerfile));
+    spec.version = version;
     apply(&mut spec, flags, environment)?;
     Ok(spec)
 }
@@ -273,50 +256,29 @@ impl Planner<'_> {
             Some(path) => clean(&context.join(path.as_path())),
             None => context.join("Dockerfile"),
         };
-        let mut args = BTreeMap::new();
+        let mut recipe = Recipe::new(context, dockerfile);
+        recipe.target = build.target.as_deref().cloned();
         for variable in &build.args.0 {
             let name = variable.name.as_str();
             let value = match variable.value.as_deref() {
                 Some(value) => value.clone(),
                 None => self.callers(name)?,
             };
-            args.insert(name.to_owned(), Secret::new(value));
+            recipe.args.insert(name.to_owned(), Secret::new(value));
         }
-        let mut secrets = BTreeMap::new();
         for id in &build.secrets {
-            secrets.insert(id.to_string(), self.secret(id)?);
+            recipe.secrets.insert(id.to_string(), self.secret(id)?);
         }
-        match build.ca_bundle.as_deref() {
-            None => {}
-            Some(CaBundle::Host) => {
-                let path = host_authorities(self.environment);
-                secrets.insert(CA_BUNDLE_SECRET.to_owned(), SecretSource::File(path));
-            }
-            Some(CaBundle::File(path)) => {
-                let path = self.manifest.folder.join(path.as_path());
-                secrets.insert(CA_BUNDLE_SECRET.to_owned(), SecretSource::File(path));
-            }
+        let bundle = build.ca_bundle.as_deref().map(|bundle| match bundle {
+            CaBundle::Host => host_authorities(self.environment),
+            CaBundle::File(path) => self.manifest.folder.join(path.as_path()),
+        });
+        if let Some(path) = bundle {
+            let source = SecretSource::File(path);
+            recipe.secrets.insert(CA_BUNDLE_SECRET.to_owned(), source);
         }
-        Ok(BuildSpec {
-            title: name.to_string(),
-            name: format!("{}-{name}", *self.manifest.root.name),
-            prefix: String::new(),
-            version: VersionChoice::None,
-            latest: Latest::Release,
-            extra_tags: Vec::new(),
-            context,
-            dockerfile,
-            target: build.target.as_deref().cloned(),
-            args,
-            labels: BTreeMap::new(),
-            secrets,
-            agents: BTreeMap::new(),
-            platform: None,
-            reuse: Reuse::Steps,
-            pulls: false,
-            is_base: false,
-            epoch: None,
-        })
+        let image = format!("{}-{name}", *self.manifest.root.name);
+        Ok(BuildSpec::new(name.to_string(), image, recipe))
     }
 
     fn callers(&self, name: &str) -> Result<String, PlanError> {
@@ -367,7 +329,7 @@ fn apply(
     }
     for (name, value) in &flags.configured_proxies {
         let value = value.clone();
-        spec.args.entry(name.clone()).or_insert(value);
+        spec.recipe.args.entry(name.clone()).or_insert(value);
     }
     if let Some(proxy) = &flags.proxy {
         let no_proxy = match environment.get_non_empty("NO_PROXY") {
@@ -378,11 +340,13 @@ fn apply(
             },
         };
         for name in ["http_proxy", "https_proxy"] {
-            spec.args.insert(name.to_owned(), proxy.clone());
-            spec.args.insert(name.to_uppercase(), proxy.clone());
+            spec.recipe.args.insert(name.to_owned(), proxy.clone());
+            spec.recipe.args.insert(name.to_uppercase(), proxy.clone());
         }
         for name in ["no_proxy", "NO_PROXY"] {
-            spec.args.insert(name.to_owned(), Secret::new(&*no_proxy));
+            spec.recipe
+                .args
+                .insert(name.to_owned(), Secret::new(&*no_proxy));
         }
     }
     for (name, value) in &flags.args {
@@ -391,29 +355,29 @@ fn apply(
             .clone()
             .or_else(|| environment.get(name).map(Secret::new));
         if let Some(value) = value {
-            spec.args.insert(name.clone(), value);
+            spec.recipe.args.insert(name.clone(), value);
         }
     }
     if let Some(path) = &flags.ca_bundle {
-        spec.secrets.insert(
+        spec.recipe.secrets.insert(
             CA_BUNDLE_SECRET.to_owned(),
             SecretSource::File(path.clone()),
         );
     }
-    spec.secrets.extend(flags.secrets.clone());
-    spec.agents.extend(flags.agents.clone());
+    spec.recipe.secrets.extend(flags.secrets.clone());
+    spec.recipe.agents.extend(flags.agents.clone());
     spec.labels.extend(flags.labels.clone());
     spec.extra_tags.extend(flags.tags.iter().cloned());
     if flags.target.is_some() {
-        spec.target.clone_from(&flags.target);
+        spec.recipe.target.clone_from(&flags.target);
     }
-    spec.platform.clone_from(&flags.platform);
+    spec.recipe.platform.clone_from(&flags.platform);
     if flags.is_uncached {
-        spec.reuse = Reuse::Nothing;
+        spec.recipe.reuse = Reuse::Nothing;
     }
     spec.pulls = flags.pulls;
     spec.epoch = flags.epoch;
-    for (id, source) in &spec.secrets {
+    for (id, source) in &spec.recipe.secrets {
         if let SecretSource::File(path) = source
             && !path.is_file()
         {

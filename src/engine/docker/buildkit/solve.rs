@@ -41,7 +41,7 @@ impl DockerEngine {
         let files = FileSync::new(folders(request));
         let (routes, methods) = services(request, &files);
         let deadline = self.deadlines.call;
-        let shared_key = shared_key(&request.context);
+        let shared_key = shared_key(&request.recipe.context);
         let opening = Session::open(&self.connector, &shared_key, &methods, routes, deadline);
         let Some(session) = opening.await? else {
             return Ok(None);
@@ -97,9 +97,9 @@ fn folders(request: &BuildRequest) -> HashMap<&'static str, Folder> {
         clock: Arc::clone(&request.clock),
         hides_state,
     };
-    let of_dockerfile = request.dockerfile.parent().unwrap_or(Path::new("/"));
+    let of_dockerfile = request.recipe.dockerfile.parent().unwrap_or(Path::new("/"));
     HashMap::from([
-        ("context", folder(&request.context, true)),
+        ("context", folder(&request.recipe.context, true)),
         ("dockerfile", folder(of_dockerfile, false)),
     ])
 }
@@ -107,13 +107,13 @@ fn folders(request: &BuildRequest) -> HashMap<&'static str, Folder> {
 fn services(request: &BuildRequest, files: &FileSync) -> (Routes, Vec<String>) {
     let mut routes = Routes::new(files.clone()).add_service(HealthServer::new(Health));
     let mut methods = vec![FileSync::METHOD.to_owned(), Health::METHOD.to_owned()];
-    if !request.secrets.is_empty() {
-        let secrets = Secrets(Arc::new(request.secrets.clone()));
+    if !request.recipe.secrets.is_empty() {
+        let secrets = Secrets(Arc::new(request.recipe.secrets.clone()));
         routes = routes.add_service(SecretsServer::new(secrets));
         methods.push(Secrets::METHOD.to_owned());
     }
-    if !request.agents.is_empty() {
-        let agents = Agents(Arc::new(request.agents.clone()));
+    if !request.recipe.agents.is_empty() {
+        let agents = Agents(Arc::new(request.recipe.agents.clone()));
         routes = routes.add_service(SshServer::new(agents));
         methods.extend(Agents::METHODS.map(str::to_owned));
     }
@@ -136,20 +136,20 @@ fn whole_name(name: &ImageRef) -> String {
 
 fn solve_request(request: &BuildRequest, session: &str) -> SolveRequest {
     let mut frontend = BTreeMap::new();
-    let file = request.dockerfile.file_name().unwrap_or_default();
+    let file = request.recipe.dockerfile.file_name().unwrap_or_default();
     frontend.insert("filename".to_owned(), file.to_string_lossy().into_owned());
     // Bases are pulled before; asking the registry again would cost seconds where there is none.
     frontend.insert("image-resolve-mode".to_owned(), "local".to_owned());
-    if let Some(target) = &request.target {
+    if let Some(target) = &request.recipe.target {
         frontend.insert("target".to_owned(), target.clone());
     }
-    if let Some(platform) = &request.platform {
+    if let Some(platform) = &request.recipe.platform {
         frontend.insert("platform".to_owned(), platform.clone());
     }
-    if request.reuse == Reuse::Nothing {
+    if request.recipe.reuse == Reuse::Nothing {
         frontend.insert("no-cache".to_owned(), String::new());
     }
-    for (name, value) in &request.args {
+    for (name, value) in &request.recipe.args {
         frontend.insert(format!("build-arg:{name}"), value.expose().to_owned());
     }
     for (name, value) in &request.labels {
