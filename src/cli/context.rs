@@ -10,10 +10,11 @@ use crate::diagnostic::Diagnostic;
 use crate::engine::docker::client::Deadlines;
 use crate::engine::docker::endpoint::{EndpointError, resolve};
 use crate::engine::docker::{DockerConfig, DockerEngine, EndpointFlags, EngineError};
+use crate::event::Events;
 use crate::facts::Environment;
 use crate::manifest;
 use crate::model::Secret;
-use crate::report::Progress;
+use crate::report::{self, Progress};
 
 /// What a verb needs of the process.
 pub(super) struct Context {
@@ -89,15 +90,18 @@ impl Context {
         config.proxy_args(&address)
     }
 
-    /// Runs what waits for engines and disks.
-    pub(super) fn block_on<F: Future>(future: F) -> io::Result<F::Output> {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .enable_all()
-            .build()?;
-        let value = runtime.block_on(future);
-        // A disk that hangs holds its thread for ever; nobody waits for that.
-        runtime.shutdown_background();
-        Ok(value)
+    /// Runs what waits for engines and disks, and shows on stderr what it tells meanwhile.
+    pub(super) fn watch<T>(&self, work: impl AsyncFnOnce(&Events) -> T) -> io::Result<T> {
+        let reporter = report::reporter(self.progress(), Box::new(io::stderr()));
+        let (events, received) = Events::channel();
+        block_on(async {
+            let drawn = report::spawn(reporter, received);
+            let value = work(&events).await;
+            drop(events);
+            // A display that failed has nothing to do with the work.
+            let _ = drawn.await;
+            value
+        })
     }
 
     /// How progress is shown.
@@ -119,6 +123,16 @@ impl Context {
             }
         }
     }
+}
+
+fn block_on<F: Future>(future: F) -> io::Result<F::Output> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    let value = runtime.block_on(future);
+    // A disk that hangs holds its thread for ever; nobody waits for that.
+    runtime.shutdown_background();
+    Ok(value)
 }
 
 /// A file as seen from a folder: `jobs.yaml`, `../jobs.yaml`.

@@ -4,11 +4,10 @@ use clap::Args;
 
 use super::Ending;
 use super::context::Context;
-use crate::event::Events;
 use crate::exit::Exit;
 use crate::manifest;
 use crate::ops::doctor::{Question, Status, diagnose};
-use crate::report::{self, diagnosis_human, diagnosis_json};
+use crate::report::{diagnosis_human, diagnosis_json};
 
 /// Check what jobctl needs: engine, BuildKit, GPUs, disk, credentials, …
 ///
@@ -26,16 +25,7 @@ pub(super) fn exec(_: &DoctorArgs, context: &mut Context) -> Ending {
             (shown, read.map(Box::new).map_err(|found| found.len()))
         }),
     };
-    let reporter = report::reporter(context.progress(), Box::new(std::io::stderr()));
-    let (events, received) = Events::channel();
-    let diagnosis = Context::block_on(async move {
-        let drawn = report::spawn(reporter, received);
-        let diagnosis = Box::pin(diagnose(question, &events)).await;
-        drop(events);
-        // A display that failed has nothing to do with the diagnosis.
-        let _ = drawn.await;
-        diagnosis
-    })?;
+    let diagnosis = context.watch(async |events| Box::pin(diagnose(question, events)).await)?;
     context.output.result(
         || diagnosis_human(&diagnosis),
         || diagnosis_json(&diagnosis),

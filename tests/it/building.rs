@@ -416,13 +416,13 @@ fn project(bench: &Bench, name: &ImageName) {
         "jobs.yaml",
         &format!(
             "version: 1\nname: {0}\nimage:\n  version: \"0.1.0\"   # raised by --bump\nimages:\n  \
-             base: {{ pull: \"{0}-base:1\", bootstrap: make }}\njobs:\n  app:\n    \
+             base: {{ pull: \"{0}-base:1\", bootstrap: make }}\n  spare: {{ pull: \"{0}-base:1\" }}\njobs:\n  app:\n    \
              build: {{ context: app, requires: [base] }}\n  again: {{ image: \"job:app\" }}\n",
             name.as_str()
         ),
     );
-    let make = "#!/bin/sh\nset -e\necho \"making $1\" >&2\ncd \"$(mktemp -d)\"\necho base >file\n\
-                tar --create --mtime=@0 file\nrm file\n";
+    let make = "#!/bin/sh\nset -e\necho \"making $1\" >&2\ncd \"${0%/*}\"\necho base >file\n\
+                tar --create --mtime=@0 file\n";
     let program = bench.write("make", make);
     fs::set_permissions(program, Permissions::from_mode(0o755)).unwrap();
     let label = name.label();
@@ -466,6 +466,12 @@ fn a_base_that_cant_be_pulled_is_made_and_then_there() {
     assert_eq!(states, [("base", "bootstrapped"), ("app", "built")]);
     let again = run(bench.jobctl().args(["build", "app"]));
     assert!(again.stdout.contains("(present)") && again.stdout.contains("(up to date)"));
+    let named = run(bench
+        .jobctl()
+        .args(["build", "app", "spare", "--iidfile", "id"]));
+    assert_eq!(named.code, Some(0), "{named:?}");
+    let id = fs::read_to_string(bench.path().join("id")).unwrap();
+    assert_eq!(id, document["images"][1]["id"].as_str().unwrap());
     let unknown = run(bench.jobctl().args(["build", "ap"]));
     assert_eq!(unknown.code, Some(2));
     assert!(
