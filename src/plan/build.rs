@@ -225,17 +225,7 @@ impl BuildSpec {
                     )
                 }),
         );
-        let naming = Naming {
-            name: &self.name,
-            prefix: &self.prefix,
-            version: version.as_ref(),
-            latest: self.latest,
-            context: &facts.context,
-        };
-        let mut names = naming.tags()?;
-        names.extend(self.extra_tags.iter().cloned());
-        let mut seen = BTreeSet::new();
-        names.retain(|name| seen.insert(name.to_string()));
+        let names = self.names(version.as_ref(), Some(&facts.context))?;
         let epoch = self
             .epoch
             .or_else(|| facts.git.as_ref().map(|git| git.committed));
@@ -251,6 +241,30 @@ impl BuildSpec {
             epoch,
             warnings,
         })
+    }
+
+    /// The image's names, each once.
+    ///
+    /// # Errors
+    ///
+    /// The name can't be an image's, or the version a tag.
+    pub fn names(
+        &self,
+        version: Option<&Version>,
+        context: Option<&Digest>,
+    ) -> Result<Vec<ImageRef>, ValueError> {
+        let naming = Naming {
+            name: &self.name,
+            prefix: &self.prefix,
+            version,
+            latest: self.latest,
+            context,
+        };
+        let mut names = naming.tags()?;
+        names.extend(self.extra_tags.iter().cloned());
+        let mut seen = BTreeSet::new();
+        names.retain(|name| seen.insert(name.clone()));
+        Ok(names)
     }
 
     /// The labels of the OCI image specification ("Pre-Defined Annotation Keys"), and ours.

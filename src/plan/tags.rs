@@ -17,8 +17,8 @@ pub struct Naming<'a> {
     pub version: Option<&'a Version>,
     /// When `latest` moves.
     pub latest: Latest,
-    /// What the image is built from.
-    pub context: &'a Digest,
+    /// What the image is built from, if that is known.
+    pub context: Option<&'a Digest>,
 }
 
 impl Naming<'_> {
@@ -26,7 +26,7 @@ impl Naming<'_> {
     ///
     /// A release is named by its version, its minor and major version, and `latest`; what comes
     /// before a release by itself only; an image without a version `latest`. All are also named
-    /// after their context.
+    /// after their context, once it is known.
     ///
     /// # Errors
     ///
@@ -45,7 +45,9 @@ impl Naming<'_> {
         if self.moves_latest() {
             tags.push("latest".parse()?);
         }
-        tags.push(context_tag(self.context)?);
+        if let Some(context) = self.context {
+            tags.push(context_tag(context)?);
+        }
         let mut prefixes = vec![""];
         if !self.prefix.is_empty() {
             prefixes.push(self.prefix);
@@ -179,7 +181,7 @@ mod tests {
             prefix,
             version: version.as_ref(),
             latest,
-            context: &digest(),
+            context: Some(&digest()),
         };
         let tags = naming.tags().unwrap();
         tags.iter().map(ToString::to_string).collect()

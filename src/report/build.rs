@@ -202,16 +202,13 @@ fn docker_command(spec: &BuildSpec) -> String {
         words.push(value);
     };
     flag("--file", spec.recipe.dockerfile.display().to_string());
-    let tag = match version(spec) {
-        Some(version) if version != "git" => version.replace('+', "_"),
-        _ => "latest".to_owned(),
+    let version = match &spec.version {
+        VersionChoice::Exact(version) | VersionChoice::Declared(version) => Some(version),
+        VersionChoice::None | VersionChoice::Git => None,
     };
-    flag("--tag", format!("{}:{tag}", spec.name));
-    if !spec.prefix.is_empty() {
-        flag("--tag", format!("{}{}:{tag}", spec.prefix, spec.name));
-    }
-    for tag in &spec.extra_tags {
-        flag("--tag", tag.to_string());
+    // One that can't be named is refused when it is built.
+    for name in spec.names(version, None).unwrap_or_default() {
+        flag("--tag", name.to_string());
     }
     if let Some(target) = &spec.recipe.target {
         flag("--target", target.clone());

@@ -309,6 +309,13 @@ fn what_is_wrong_is_told_with_the_right_code() {
         assert_eq!(ended.code, Some(code), "{flags:?}: {ended:?}");
         assert!(ended.stderr.contains(said), "{flags:?}: {}", ended.stderr);
     }
+    let tagged = run(bench.jobctl().args(["build", "--name", "app:1"]));
+    assert_eq!(tagged.code, Some(2), "{tagged:?}");
+    assert!(tagged.stderr.contains("a name has no tag"), "{tagged:?}");
+    assert!(
+        tagged.stderr.contains("--name app` and `--version`"),
+        "{tagged:?}"
+    );
     bench.write(".dockerignore", "[a\n");
     let ignore = run(&mut name.build(&bench, &[]));
     assert_eq!(ignore.code, Some(1), "{ignore:?}");

@@ -8,7 +8,7 @@ use crate::engine::build::{Recipe, Reuse, SecretSource};
 use crate::facts::Environment;
 use crate::manifest::Manifest;
 use crate::manifest::schema::{self, Build, CaBundle, ImageSource, Latest, VersionSource};
-use crate::model::{HostPath, Name, Secret};
+use crate::model::{HostPath, ImageRef, Name, Secret, ValueError};
 
 /// Where most systems keep the certificate authorities that they trust.
 const HOST_AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
@@ -322,6 +322,7 @@ fn apply(
     environment: &Environment,
 ) -> Result<(), PlanError> {
     if let Some(name) = &flags.name {
+        check_name(name)?;
         spec.name.clone_from(name);
     }
     if let Some(prefix) = &flags.prefix {
@@ -386,6 +387,27 @@ fn apply(
                 "name a file that is",
             ));
         }
+    }
+    Ok(())
+}
+
+/// A name is a repository alone: what it is tagged with follows from the version.
+fn check_name(name: &str) -> Result<(), PlanError> {
+    let reference: ImageRef = name.parse().map_err(|error: ValueError| {
+        let help = error.help.clone();
+        PlanError::new(
+            format!("`--name {name}`: {error}"),
+            help.unwrap_or_else(|| "write a name such as `finetuning-job`".to_owned()),
+        )
+    })?;
+    if reference.tag().is_some() || reference.digest().is_some() {
+        return Err(PlanError::new(
+            format!("`--name {name}`: a name has no tag"),
+            format!(
+                "write `--name {}` and `--version`, or `--tag {name}`",
+                reference.repository()
+            ),
+        ));
     }
     Ok(())
 }

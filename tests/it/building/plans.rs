@@ -47,7 +47,7 @@ fn a_dry_run_needs_no_engine_and_shows_no_value() {
         ended.stdout,
         format!(
             "app: build {here}\n  docker build --file {here}/Dockerfile --tag app:1.2.3_b \
-             --tag other:1 --target last --platform linux/amd64 {args}--label 'a=b c' \
+             --tag app:1.2 --tag app:1 --tag app:latest --tag other:1 --target last --platform linux/amd64 {args}--label 'a=b c' \
              --secret 'id=f,src={here}/token' --secret 'id=v,env=***' --no-cache --pull {here}\n"
         )
     );

@@ -52,6 +52,7 @@ fn short(message: &str) -> &str {
     [
         "failed to solve: ",
         "failed to solve with frontend dockerfile.v0: ",
+        "failed to create LLB definition: ",
     ]
     .iter()
     .fold(message, |message, frame| {
