@@ -4,8 +4,10 @@
 //! the decoder what is wrong and becomes nothing. [`decode_table!`](crate::manifest::decode) writes
 //! the implementation for a struct whose fields are the keys of a mapping.
 
-use std::hash::Hash;
-use std::ops::{Deref, Range};
+mod located;
+mod table;
+
+use std::ops::Range;
 use std::sync::Arc;
 
 use indexmap::IndexMap;
@@ -14,7 +16,10 @@ use super::Rule;
 use super::node::{Key, Kind, Node, Text};
 use super::suggest::nearest;
 use crate::diagnostic::{Diagnostic, Source};
-use crate::model::{Name, Scalar, ValueError};
+use crate::model::{Scalar, ValueError};
+
+pub use located::{Entry, Located, Map, Names};
+pub(crate) use table::Table;
 
 /// A value that is read from a node.
 pub(crate) trait Decode: Sized {
@@ -173,108 +178,6 @@ fn location(path: &[String]) -> String {
     }
 }
 
-/// A mapping whose keys are known.
-pub(crate) struct Table<'n> {
-    entries: &'n [(Key, Node)],
-    span: Range<usize>,
-    known: Vec<&'static str>,
-    missing: Vec<&'static str>,
-    expected: &'static str,
-}
-
-impl<'n> Table<'n> {
-    pub(crate) fn open(
-        node: &'n Node,
-        expected: &'static str,
-        decoder: &mut Decoder<'_>,
-    ) -> Option<Self> {
-        let entries = decoder.map(node)?;
-        let span = entries
-            .first()
-            .map_or_else(|| node.place(), |(key, _)| key.place());
-        Some(Self {
-            entries,
-            span,
-            known: Vec::new(),
-            missing: Vec::new(),
-            expected,
-        })
-    }
-
-    /// The value of a key. A value that can't be read counts as absent where it may be.
-    pub(crate) fn field<T: Field>(
-        &mut self,
-        key: &'static str,
-        decoder: &mut Decoder<'_>,
-    ) -> Option<T> {
-        self.known.push(key);
-        match self.entries.iter().find(|(entry, _)| entry.text == key) {
-            Some((_, node)) => decoder
-                .within(key, |decoder| T::present(node, decoder))
-                .or_else(T::absent),
-            None => {
-                let value = T::absent();
-                if value.is_none() {
-                    self.missing.push(key);
-                }
-                value
-            }
-        }
-    }
-
-    /// Whether a key is there.
-    pub(crate) fn has(&self, key: &str) -> bool {
-        self.entries.iter().any(|(entry, _)| entry.text == key)
-    }
-
-    /// Says which keys are unknown and which are missing.
-    pub(crate) fn close(mut self, decoder: &mut Decoder<'_>) {
-        let unused: Vec<_> = self
-            .known
-            .iter()
-            .copied()
-            .filter(|key| !self.has(key))
-            .collect();
-        for (key, _) in self.entries {
-            if self.known.contains(&key.text.as_str()) || key.is_extension() {
-                continue;
-            }
-            let meant = nearest(&key.text, unused.iter().copied());
-            // A key that is misspelt is not missing as well.
-            self.missing.retain(|missing| Some(*missing) != meant);
-            let label = meant.map_or_else(String::new, |meant| format!("did you mean `{meant}`?"));
-            let mut diagnostic = Rule::UnknownKey
-                .error(format!("unknown key `{}`{}", key.text, decoder.location()))
-                .at(decoder.source, key.place(), label);
-            if key.defined.is_some() {
-                diagnostic = diagnostic.related(key.span.clone(), "used here");
-            }
-            decoder.report(match meant {
-                Some(meant) => diagnostic.help(format!("write `{meant}`")),
-                None => {
-                    if let Some(elsewhere) = elsewhere(&key.text) {
-                        diagnostic = diagnostic.help(elsewhere);
-                    }
-                    let keys = list(&self.known);
-                    diagnostic.help(format!("the keys of {} are {keys}", self.expected))
-                }
-            });
-        }
-        self.close_missing(decoder);
-    }
-
-    /// Says which keys are missing.
-    pub(crate) fn close_missing(self, decoder: &mut Decoder<'_>) {
-        for key in self.missing {
-            let diagnostic = Rule::MissingKey
-                .error(format!("`{key}` is missing{}", decoder.location()))
-                .at(decoder.source, self.span.clone(), "in this mapping")
-                .help(format!("add `{key}:`"));
-            decoder.report(diagnostic);
-        }
-    }
-}
-
 /// `a`, `b` and `c` in backquotes.
 pub(crate) fn list(words: &[&str]) -> String {
     let quoted: Vec<_> = words.iter().map(|word| format!("`{word}`")).collect();
@@ -283,24 +186,6 @@ pub(crate) fn list(words: &[&str]) -> String {
         [one] => one.clone(),
         [init @ .., last] => format!("{} and {last}", init.join(", ")),
     }
-}
-
-/// Words from compose, docker and Kubernetes whose meaning has another name or place here.
-fn elsewhere(key: &str) -> Option<&'static str> {
-    Some(match key {
-        "env" | "envs" | "variables" => "variables are set under `environment`",
-        "depends_on" | "dependencies" => "what a job needs first goes under `needs`",
-        "cmd" | "args" | "script" | "run" => "what the container runs is the job's `command`",
-        "mem_limit" | "memory" | "mem" | "cpus" | "cpu" | "shm_size" | "shm-size" => {
-            "`cpus`, `memory` and `shm_size` go under the job's `resources`"
-        }
-        "deploy" | "devices" | "device_ids" => "GPUs are asked for with the job's `gpus`",
-        "retries" | "attempts" | "restart" => "write `retry: { attempts: 2 }` in the job",
-        "container_name" => "a run's container is named by jobctl; the job's key is its name",
-        "services" => "a job that stays up is a job with `service: true`",
-        "value" => "a secret is never written down here: name a variable or a file that has it",
-        _ => return None,
-    })
 }
 
 /// Implements [`Decode`] for a struct whose fields are the keys of a mapping.
@@ -361,114 +246,6 @@ impl Decoder<'_> {
         );
         self.invalid(node, &message, help);
         None
-    }
-}
-
-/// A value and where it stands.
-#[derive(Debug, Clone)]
-pub struct Located<T> {
-    value: T,
-    span: Range<usize>,
-}
-
-impl<T> Located<T> {
-    pub(crate) fn new(value: T, span: Range<usize>) -> Self {
-        Self { value, span }
-    }
-
-    /// The byte range of the value in the file: where it is used, if it came through an alias.
-    #[must_use]
-    pub fn span(&self) -> Range<usize> {
-        self.span.clone()
-    }
-}
-
-impl<T> Deref for Located<T> {
-    type Target = T;
-
-    fn deref(&self) -> &T {
-        &self.value
-    }
-}
-
-/// Equality is of the values: where they stand is no part of what they say.
-impl<T: PartialEq> PartialEq for Located<T> {
-    fn eq(&self, other: &Self) -> bool {
-        self.value == other.value
-    }
-}
-
-impl<T: Decode> Decode for Located<T> {
-    fn decode(node: &Node, decoder: &mut Decoder<'_>) -> Option<Self> {
-        Some(Self {
-            value: T::decode(node, decoder)?,
-            span: node.span.clone(),
-        })
-    }
-}
-
-/// A value under a key that the user chose.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Entry<K, V> {
-    /// The key, and where it stands.
-    pub key: Located<K>,
-    /// The value.
-    pub value: V,
-    /// From the key to the end of the value, in bytes.
-    pub extent: Range<usize>,
-}
-
-/// A mapping whose keys the user chose, in the order of the file.
-pub type Map<K, V> = IndexMap<K, Entry<K, V>>;
-
-/// What the user named.
-pub type Names<V> = Map<Name, V>;
-
-impl<K: Scalar + Clone + Eq + Hash, V: Decode> Decode for Map<K, V> {
-    fn decode(node: &Node, decoder: &mut Decoder<'_>) -> Option<Self> {
-        let entries = decoder.map(node)?;
-        let mut map = Self::new();
-        for (key, node) in entries.iter().filter(|(key, _)| !key.is_extension()) {
-            let value = decoder.within(&key.text, |decoder| V::decode(node, decoder));
-            let name: Option<Located<K>> = decoder.key(key);
-            if let (Some(name), Some(value)) = (name, value) {
-                let extent = node.extent();
-                map.entry(name.value.clone()).or_insert(Entry {
-                    extent: key.span.start.min(extent.start)..key.span.end.max(extent.end),
-                    key: name,
-                    value,
-                });
-            }
-        }
-        Some(map)
-    }
-}
-
-impl Decoder<'_> {
-    /// A key that the user chose, or nothing after an error.
-    pub(crate) fn key<K: Scalar>(&mut self, key: &Key) -> Option<Located<K>> {
-        match key.text.parse() {
-            Ok(value) => Some(Located {
-                value,
-                span: key.span.clone(),
-            }),
-            Err(error) => {
-                let diagnostic = Rule::InvalidValue
-                    .error(format!(
-                        "the key `{}`{}: {error}",
-                        key.text,
-                        self.location()
-                    ))
-                    .at(self.source, key.place(), "")
-                    .help(
-                        error
-                            .help
-                            .unwrap_or_else(|| format!("write {}", K::EXPECTED)),
-                    );
-                self.report(diagnostic);
-                None
-            }
-        }
     }
 }
 
@@ -558,26 +335,6 @@ impl<T: Decode> Field for Option<T> {
 impl<T: Decode> Field for Vec<T> {
     fn absent() -> Option<Self> {
         Some(Self::new())
-    }
-
-    fn present(node: &Node, decoder: &mut Decoder<'_>) -> Option<Self> {
-        Self::decode(node, decoder)
-    }
-}
-
-impl<K: Scalar + Clone + Eq + Hash, V: Decode> Field for Map<K, V> {
-    fn absent() -> Option<Self> {
-        Some(Self::new())
-    }
-
-    fn present(node: &Node, decoder: &mut Decoder<'_>) -> Option<Self> {
-        Self::decode(node, decoder)
-    }
-}
-
-impl<T: Decode> Field for Located<T> {
-    fn absent() -> Option<Self> {
-        None
     }
 
     fn present(node: &Node, decoder: &mut Decoder<'_>) -> Option<Self> {
