@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 use self::args::flags;
 use super::Ending;
 use super::context::Context;
+use crate::engine::build::BuildError;
 use crate::engine::docker::EngineError;
 use crate::exit::Exit;
 use crate::facts::Environment;
 use crate::manifest::{self, Manifest, RaiseError, Raised};
-use crate::ops;
+use crate::ops::build::{Failure, Image, Reason, build};
 use crate::plan::build::{BuildFlags, Item, VersionChoice, plan};
 use crate::report::{build_failure, build_human, build_json, build_plan_human, build_plan_json};
 
@@ -127,12 +128,12 @@ fn find_manifest(args: &BuildArgs, context: &Context) -> Result<Option<Manifest>
     }
 }
 
-fn run(context: &Context, items: &[Item]) -> std::io::Result<Result<Vec<ops::build::Image>, Exit>> {
+fn run(context: &Context, items: &[Item]) -> std::io::Result<Result<Vec<Image>, Exit>> {
     let cache = cache_folder(&context.environment);
     let outcome = context.watch(async |events| {
         let building = async {
             let engine = context.connect().await.map_err(Unbuilt::Engine)?;
-            let built = ops::build::build(&engine, items, cache.as_ref(), events).await;
+            let built = build(&engine, items, cache.as_ref(), events).await;
             built.map_err(Unbuilt::Failure)
         };
         tokio::select! {
@@ -146,7 +147,7 @@ fn run(context: &Context, items: &[Item]) -> std::io::Result<Result<Vec<ops::bui
 enum Unbuilt {
     Engine(EngineError),
     Interrupted,
-    Failure(ops::build::Failure),
+    Failure(Failure),
 }
 
 impl Unbuilt {
@@ -155,12 +156,23 @@ impl Unbuilt {
             Self::Engine(error) => context.output.engine(error),
             Self::Interrupted => context.output.interrupted("the build was cancelled"),
             Self::Failure(failure) => {
-                let (diagnostic, exit) = build_failure(failure);
                 // Whoever closed stdout does not want it.
-                let _ = context.output.failure(&[diagnostic]);
-                exit
+                let _ = context.output.failure(&[build_failure(failure)]);
+                exit(&failure.reason)
             }
         }
+    }
+}
+
+fn exit(reason: &Reason) -> Exit {
+    match reason {
+        // What the engine says no to, it was asked properly.
+        Reason::Build(BuildError::Engine(
+            EngineError::Failed { .. } | EngineError::Refused { .. },
+        )) => Exit::Failed,
+        Reason::Build(BuildError::Engine(_) | BuildError::Interrupted) => Exit::Engine,
+        Reason::Name(_) | Reason::NoDockerfile(_) => Exit::Usage,
+        Reason::Build(_) | Reason::Base(_) => Exit::Failed,
     }
 }
 

@@ -6,10 +6,9 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::printable;
 use crate::diagnostic::{Diagnostic, Source};
 use crate::engine::build::{BuildError, FailedStep, Place, Reuse, SecretSource};
-use crate::engine::docker::EngineError;
-use crate::exit::Exit;
 use crate::model::Digest;
 use crate::ops::build::{BaseError, Failure, Image, Reason, State};
 use crate::plan::build::{BuildSpec, Item, VersionChoice};
@@ -63,15 +62,9 @@ pub fn build_json(images: &[Image]) -> Value {
     json!({ "schema": "jobctl.build/1", "images": images })
 }
 
-/// Why a build failed, and with which code jobctl ends.
+/// Why a build failed.
 #[must_use]
-pub fn build_failure(failure: &Failure) -> (Diagnostic, Exit) {
-    let exit = match &failure.reason {
-        Reason::Build(BuildError::Engine(error)) if is_unreachable(error) => Exit::Engine,
-        Reason::Build(BuildError::Interrupted) => Exit::Engine,
-        Reason::Name(_) | Reason::NoDockerfile(_) => Exit::Usage,
-        _ => Exit::Failed,
-    };
+pub fn build_failure(failure: &Failure) -> Diagnostic {
     let title = &failure.title;
     let mut diagnostic = match &failure.reason {
         Reason::Build(BuildError::Step(failed)) => step(failure, failed),
@@ -80,19 +73,17 @@ pub fn build_failure(failure: &Failure) -> (Diagnostic, Exit) {
     if let Reason::Base(error) = &failure.reason
         && let BaseError::Failed { log, .. } = &**error
     {
-        diagnostic.notes.clone_from(log);
+        diagnostic.notes = said(log);
     }
-    if let Some(help) = failure.reason.help() {
-        diagnostic = diagnostic.help(help);
+    match failure.reason.help() {
+        Some(help) => diagnostic.help(help),
+        None => diagnostic,
     }
-    (diagnostic, exit)
 }
 
-fn is_unreachable(error: &EngineError) -> bool {
-    !matches!(
-        error,
-        EngineError::Failed { .. } | EngineError::Refused { .. }
-    )
+/// A program's lines, as they can be shown.
+fn said(log: &[String]) -> Vec<String> {
+    log.iter().map(|line| printable::line(line)).collect()
 }
 
 /// The step, its last lines, and its place in the Dockerfile.
@@ -102,7 +93,7 @@ fn step(failure: &Failure, failed: &FailedStep) -> Diagnostic {
         None => format!("`{}` is not built", failure.title),
     };
     let mut diagnostic = Diagnostic::error("build-failed", message);
-    diagnostic.notes.clone_from(&failed.log);
+    diagnostic.notes = said(&failed.log);
     match (&failed.place, &failure.dockerfile) {
         (Some(place), Some(dockerfile)) => at_place(diagnostic, place, dockerfile, &failed.message),
         _ => {

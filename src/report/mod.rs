@@ -29,7 +29,7 @@ pub use json::Json;
 pub use plain::Plain;
 pub use terminal::Terminal;
 pub use validation::{validation_human, validation_json};
-pub use verification::{verification_exit, verification_human, verification_json};
+pub use verification::{verification_human, verification_json};
 pub use words::{bytes, counted, elapsed};
 
 /// How progress is shown on stderr.

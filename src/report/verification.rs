@@ -5,7 +5,6 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use super::words::counted;
-use crate::exit::Exit;
 use crate::model::Digest;
 use crate::ops::build::{
     Aspect, Cause, Change, Comparison, Difference, Times, Verdict, Verification,
@@ -189,19 +188,6 @@ fn difference_json(difference: &Difference) -> Value {
                 "differs_in": names.collect::<Vec<_>>(),
             })
         }
-    }
-}
-
-/// With which code jobctl ends: the worst of the verdicts.
-#[must_use]
-pub fn verification_exit(found: &[Verification]) -> Exit {
-    let is = |wanted: fn(&Verdict) -> bool| found.iter().any(|image| wanted(&image.verdict));
-    if is(|verdict| matches!(verdict, Verdict::Differs(_))) {
-        Exit::Failed
-    } else if is(|verdict| matches!(verdict, Verdict::Unknown(_))) {
-        Exit::Usage
-    } else {
-        Exit::Success
     }
 }
 

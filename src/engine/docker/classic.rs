@@ -212,7 +212,6 @@ impl Log {
     }
 
     fn line(&mut self, line: &str) {
-        let line = anstream::adapter::strip_str(line).to_string();
         if let Some((number, instruction)) = line
             .strip_prefix("Step ")
             .or_else(|| line.strip_prefix("STEP "))
@@ -232,12 +231,12 @@ impl Log {
             return;
         }
         if let Some((_, step)) = &self.step {
-            step.log(Stream::Stdout, line.clone());
+            step.log(Stream::Stdout, line);
         }
         if self.tail.len() == TAIL_LINES {
             self.tail.remove(0);
         }
-        self.tail.push(line);
+        self.tail.push(line.to_owned());
     }
 
     fn end(&mut self, outcome: Outcome) {

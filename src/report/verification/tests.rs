@@ -1,5 +1,4 @@
-use super::{verification_exit, verification_human, verification_json};
-use crate::exit::Exit;
+use super::{verification_human, verification_json};
 use crate::ops::build::{
     Aspect, Cause, Change, Comparison, Difference, Times, Verdict, Verification,
 };
@@ -100,16 +99,6 @@ fn times_are_counted() {
         let text = verification_human(&[verification(Verdict::SameContent(comparison))]);
         assert_eq!(text, format!("train: same content, {expected}\n"));
     }
-}
-
-#[test]
-fn the_worst_verdict_decides_on_the_exit_code() {
-    let identical = || verification(Verdict::Identical);
-    let unknown = || verification(Verdict::Unknown("why".to_owned()));
-    assert_eq!(verification_exit(&[]), Exit::Success);
-    assert_eq!(verification_exit(&[identical()]), Exit::Success);
-    assert_eq!(verification_exit(&[unknown(), identical()]), Exit::Usage);
-    assert_eq!(verification_exit(&[unknown(), differing()]), Exit::Failed);
 }
 
 #[test]

@@ -145,11 +145,7 @@ impl Vertices {
 
 impl Known {
     fn line(&mut self, stream: i64, bytes: &[u8]) {
-        // What a progress bar drew last is what is left of its line.
-        let bytes = bytes.strip_suffix(b"\r").unwrap_or(bytes);
-        let shown = bytes.rsplit(|byte| *byte == b'\r').next().unwrap_or(bytes);
-        let text = String::from_utf8_lossy(shown);
-        let line = anstream::adapter::strip_str(&text).to_string();
+        let line = String::from_utf8_lossy(bytes).into_owned();
         let stream = if stream == STDERR {
             Stream::Stderr
         } else {
