@@ -6,9 +6,9 @@ use std::process::Stdio;
 
 use serde_json::Value;
 
-use crate::building::{is_running, wait_for};
+use crate::building::is_running;
 use crate::support::image::{DEBIAN, ImageName, docker, ensure_debian};
-use crate::support::{Bench, Ended, run};
+use crate::support::{Bench, Ended, run, wait_for};
 
 const EPOCH: &str = "1700000000";
 

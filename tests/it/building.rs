@@ -8,12 +8,11 @@ mod sequence;
 use std::fs::{self, FileTimes, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use crate::support::image::{DEBIAN, ImageName, docker, ensure_debian, file_of};
-use crate::support::{Bench, Ended, proxy, run};
+use crate::support::{Bench, Ended, proxy, run, wait_for};
 
 const COPY: &str = "FROM scratch AS all\nCOPY . /src/\nCMD [\"none\"]\n";
 
@@ -363,17 +362,6 @@ pub(crate) fn is_running(line: &str) -> bool {
         let path = entry.unwrap().path().join("cmdline");
         fs::read(path).is_ok_and(|found| found.starts_with(wanted.as_bytes()))
     })
-}
-
-pub(crate) fn wait_for(mut condition: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !condition() {
-        assert!(
-            start.elapsed() < Duration::from_mins(1),
-            "it does not happen"
-        );
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 #[test]

@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
 
-use super::{built, wait_for};
+use super::built;
 use crate::support::image::{DEBIAN, ImageName, docker, ensure_debian};
+use crate::support::wait_for;
 use crate::support::{Bench, run};
 
 /// An agent with one key, that ends with its value.

@@ -12,6 +12,7 @@ use std::ffi::OsStr;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::{Duration, Instant};
 
 /// The engine that tests run against, started by `./check`.
 pub(crate) const SOCKET: &str = "/var/run/docker.sock";
@@ -114,4 +115,16 @@ pub(crate) fn is_root(test: &str) -> bool {
 /// Says loudly that a test did not run: the harness swallows what is printed otherwise.
 pub(crate) fn skipped(test: &str, why: &str) {
     let _ = writeln!(std::io::stderr(), "SKIPPED {test}: {why}");
+}
+
+/// Waits for what happens by itself, but not for ever.
+pub(crate) fn wait_for(mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(
+            start.elapsed() < Duration::from_mins(1),
+            "it does not happen"
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
