@@ -174,7 +174,7 @@ impl DockerEngine {
 
     /// Whether the engine has BuildKit: it then opens a session. A header of `/_ping` would say so
     /// too, but 20.10, which has BuildKit, does not send it.
-    pub(super) async fn has_buildkit(&self) -> Result<bool, EngineError> {
+    async fn has_buildkit(&self) -> Result<bool, EngineError> {
         let session = uuid::Uuid::new_v4().simple().to_string();
         let headers = [
             ("X-Docker-Expose-Session-Uuid", session.as_str()),

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::engine::docker::EndpointFlags;
-use crate::event::{Event, Events, Outcome, StepId};
+use crate::event::{Events, Outcome};
 use crate::facts::Environment;
 use crate::manifest::Manifest;
 
@@ -123,13 +123,7 @@ impl Finding {
 
 /// Runs all checks.
 pub async fn diagnose(question: Question, events: &Events) -> Diagnosis {
-    let step = StepId(0);
-    events.send(Event::StepStarted {
-        step,
-        parent: None,
-        name: "look at this machine".to_owned(),
-    });
-    let start = Instant::now();
+    let step = events.step(None, "look at this machine");
     let question = Arc::new(question);
     let (engine, manifest, config, credentials, ssh, state, git, proxy, ca, terminal) = tokio::join!(
         Box::pin(engine::checks(&question)),
@@ -149,11 +143,7 @@ pub async fn diagnose(question: Question, events: &Events) -> Diagnosis {
     let mut checks = vec![manifest, config];
     checks.extend(engine);
     checks.extend([ssh, credentials, proxy, ca, state, git, terminal]);
-    events.send(Event::StepFinished {
-        step,
-        outcome: Outcome::Done,
-        elapsed: start.elapsed(),
-    });
+    step.finish(Outcome::Done);
     Diagnosis {
         checks,
         is_engine_reached,
