@@ -1,4 +1,4 @@
-//! An env file is read or refused in either grammar, and no error shows a value.
+//! An env file is read or refused, in either grammar.
 #![no_main]
 
 use std::path::Path;
