@@ -89,6 +89,10 @@ pub struct BuiltImage {
     pub id: Digest,
 }
 
+/// How to mend a full disk.
+const MAKE_ROOM: &str = "see what takes the room: `docker system df`; make some: `docker builder \
+                         prune`, `docker image prune`";
+
 /// Why no image was built.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
@@ -132,6 +136,13 @@ pub struct FailedStep {
 }
 
 impl FailedStep {
+    /// Whether its program says so; the engine then only knows that it failed.
+    fn filled_the_disk(&self) -> bool {
+        self.log
+            .iter()
+            .any(|line| line.contains("No space left on device"))
+    }
+
     /// Whether a base image could not be had.
     fn is_about_a_base(&self) -> bool {
         let name = self.name.as_deref().unwrap_or_default();
@@ -161,16 +172,14 @@ impl BuildError {
         match self {
             Self::Engine(error) => Some(error.help()),
             Self::Context(error) => Some(error.help()),
-            Self::Step(failed) => failed.is_about_a_base().then(|| {
+            Self::Step(failed) if failed.is_about_a_base() => Some(
                 "check the image's name, `docker login`, and the network; or say in jobs.yaml how \
                  to make it: `images: { NAME: { pull: …, bootstrap: … } }`"
-                    .to_owned()
-            }),
-            Self::DiskFull { .. } => Some(
-                "see what takes the room: `docker system df`; make some: `docker builder prune`, \
-                 `docker image prune`"
                     .to_owned(),
             ),
+            Self::Step(failed) if failed.filled_the_disk() => Some(MAKE_ROOM.to_owned()),
+            Self::Step(_) => None,
+            Self::DiskFull { .. } => Some(MAKE_ROOM.to_owned()),
             Self::Interrupted => Some(
                 "nothing was tagged, and what was done is kept: build again once it is back"
                     .to_owned(),

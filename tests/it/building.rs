@@ -261,6 +261,15 @@ fn a_failed_step_is_shown_with_its_place() {
         assert!(stderr.contains(part), "{stderr}\nlacks {part}");
     }
     assert!(name.tags().is_empty());
+    let full = "echo 'cp: x: No space left on device' >&2; exit 1";
+    bench.write("Dockerfile", &format!("FROM {DEBIAN}\nRUN {full}\n"));
+    let ended = run(&mut name.build(&bench, &["--quiet"]));
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(
+        ended.stderr.contains("docker system df"),
+        "{}",
+        ended.stderr
+    );
 }
 
 #[test]
@@ -383,6 +392,13 @@ fn an_engine_without_buildkit_builds_the_classic_way() {
     assert!(name.tags().contains(&format!("{}:latest", name.as_str())));
     assert_eq!(state(&mut name.build(&bench, &flags)), "up_to_date");
     bench.write("secret", "x");
+    let agent = run(name.build(&bench, &flags).args(["--ssh", "a=agent.sock"]));
+    assert_eq!(agent.code, Some(1), "{agent:?}");
+    assert!(
+        agent.stderr.contains("an ssh agent needs BuildKit"),
+        "{}",
+        agent.stderr
+    );
     let secret = run(name
         .build(&bench, &flags)
         .args(["--secret", "id=s,src=secret"]));
