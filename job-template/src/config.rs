@@ -1,0 +1,447 @@
+//! The job's variables: what they are called, what they may be, and what was given.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What a variable's value may be.
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Integer { min: u64, max: u64 },
+    Number { min: f64, max: f64 },
+    Switch,
+    Choice(&'static [&'static str]),
+    Device,
+    Path,
+    Text,
+}
+
+/// A variable of the environment that the job reads.
+#[derive(Debug)]
+pub struct Variable {
+    /// Its name.
+    pub name: &'static str,
+    /// What it is where it isn't given; empty where that depends on the machine.
+    pub default: &'static str,
+    kind: Kind,
+    /// What it does, in a line.
+    pub meaning: &'static str,
+}
+
+impl Variable {
+    /// What its value may be, in words.
+    #[must_use]
+    pub fn allowed(&self) -> String {
+        match self.kind {
+            Kind::Integer { min, max } => format!("a whole number from {min} to {max}"),
+            Kind::Number { min, max } => format!("a number from {min} to {max}"),
+            Kind::Switch => "0 or 1".to_owned(),
+            Kind::Choice(words) => words.join(", "),
+            Kind::Device => "auto, cpu, cuda or cuda:N".to_owned(),
+            Kind::Path => "a path".to_owned(),
+            Kind::Text => "an address".to_owned(),
+        }
+    }
+}
+
+const fn variable(
+    name: &'static str,
+    default: &'static str,
+    kind: Kind,
+    meaning: &'static str,
+) -> Variable {
+    Variable { name, default, kind, meaning }
+}
+
+const fn integer(min: u64, max: u64) -> Kind {
+    Kind::Integer { min, max }
+}
+
+const fn number(min: f64, max: f64) -> Kind {
+    Kind::Number { min, max }
+}
+
+/// Every variable that the job reads, in the order of the README's table.
+pub const VARIABLES: &[Variable] = &[
+    variable("NUM_TRAIN", "5000", integer(1, 10_000_000), "at most so many reviews to train on"),
+    variable("NUM_TEST", "5000", integer(1, 10_000_000), "at most so many held-out reviews to test on"),
+    variable("NUM_MAX_POSITIONS", "256", integer(8, 512), "tokens of a review that are read"),
+    variable("N_EPOCHS", "1", integer(1, 1000), "times that training sees every review"),
+    variable("BATCH_SIZE", "8", integer(1, 1024), "reviews per step"),
+    variable("VALID_PCT", "0.05", number(0.0, 0.5), "share of the training reviews kept for validation"),
+    variable("LR", "6.5e-5", number(0.0, 1.0), "highest learning rate"),
+    variable("MAX_NORM", "2.0", number(0.0, 1e6), "gradients longer than this are scaled down; 0: never"),
+    variable("WARMUP_PCT", "0.1", number(0.0, 1.0), "share of the steps in which the learning rate rises"),
+    variable("WEIGHT_DECAY", "0.01", number(0.0, 1.0), "AdamW's decay; not on biases and normalisations"),
+    variable("SEED", "1337", integer(0, u64::MAX), "everything random follows from it"),
+    variable("TRAIN_BODY", "1", Kind::Switch, "0: train the head only, on features computed once"),
+    variable("OMP_NUM_THREADS", "", integer(1, 1024), "threads that compute; all cores if not given"),
+    variable("DEVICE", "auto", Kind::Device, "where to compute; auto: a GPU if there is one"),
+    variable("PRECISION", "auto", Kind::Choice(&["auto", "fp32", "bf16"]), "auto: bf16 on a GPU, fp32 else"),
+    variable("DETERMINISTIC", "1", Kind::Switch, "1: the same weights, bit for bit, every time"),
+    variable(
+        "MKL_AMD_FIX",
+        "auto",
+        Kind::Choice(&["auto", "0", "1"]),
+        "have MKL take its fast path on AMD too; auto: where AVX2 is",
+    ),
+    variable("MODEL", "", Kind::Path, "a Hugging Face BERT folder to start from, or to evaluate or serve"),
+    variable("DATA", "/data/reviews.csv", Kind::Path, "a CSV file of text,label or review,sentiment"),
+    variable("OUTPUT_DIR", "/artifacts", Kind::Path, "where the model and the metrics go"),
+    variable("HOST", "0.0.0.0", Kind::Text, "address to serve on"),
+    variable("PORT", "8000", integer(1, 65535), "port to serve on"),
+    variable("MAX_BATCH_TOKENS", "4096", integer(8, 1_000_000), "tokens that are computed together in serving"),
+    variable("MAX_QUEUE", "512", integer(1, 1_000_000), "texts that may wait; more are refused at once"),
+    variable("MAX_TEXT_BYTES", "65536", integer(1, 16_777_216), "a longer text is refused"),
+    variable("GRACE_SECONDS", "30", integer(0, 3600), "time to finish what is in flight at the end"),
+];
+
+/// The base weights that the image brings along.
+pub const BASE_MODEL: &str = "/model";
+
+/// Where to compute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeviceChoice {
+    /// A GPU if there is one.
+    Auto,
+    /// The processor.
+    Cpu,
+    /// The GPU of this number.
+    Cuda(usize),
+}
+
+impl fmt::Display for DeviceChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(index) => write!(f, "cuda:{index}"),
+        }
+    }
+}
+
+/// In which numbers to compute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Precision {
+    /// What is best for the device.
+    Auto,
+    /// IEEE 754 binary32.
+    Fp32,
+    /// bfloat16, with a binary32 master copy of the weights; on a GPU only.
+    Bf16,
+}
+
+/// Whether MKL is told that it runs on an Intel processor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MklFix {
+    /// Where the processor has AVX2.
+    Auto,
+    /// Never.
+    Off,
+    /// Always.
+    On,
+}
+
+/// All that can be set, as it was set.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Which examples are read, and how much of each.
+    pub data: DataConfig,
+    /// How training goes.
+    pub training: TrainingConfig,
+    /// Where and how to compute.
+    pub compute: ComputeConfig,
+    /// How to serve.
+    pub serving: ServingConfig,
+    /// A model's folder, where one is named.
+    pub model: Option<PathBuf>,
+    /// Where the model and the metrics go.
+    pub output_dir: PathBuf,
+}
+
+/// Which examples are read, and how much of each.
+#[derive(Debug, Clone)]
+pub struct DataConfig {
+    /// The CSV file.
+    pub path: PathBuf,
+    /// At most so many reviews to train on.
+    pub num_train: usize,
+    /// At most so many reviews to test on.
+    pub num_test: usize,
+    /// Share of the training reviews that is kept for validation, 0 to 0.5.
+    pub valid_pct: f64,
+    /// Tokens of a review that are read, with the two special ones.
+    pub max_positions: usize,
+}
+
+/// How training goes.
+#[derive(Debug, Clone)]
+pub struct TrainingConfig {
+    /// Times that every review is seen.
+    pub epochs: usize,
+    /// Reviews per step.
+    pub batch_size: usize,
+    /// Highest learning rate.
+    pub lr: f64,
+    /// Longest gradient, in the Euclidean norm; none: any.
+    pub max_norm: Option<f64>,
+    /// Share of the steps in which the learning rate rises, 0 to 1.
+    pub warmup_pct: f64,
+    /// `AdamW`'s decoupled decay.
+    pub weight_decay: f64,
+    /// Everything random follows from it.
+    pub seed: u64,
+    /// Whether the encoder is trained, or the head only.
+    pub train_body: bool,
+}
+
+/// Where and how to compute.
+#[derive(Debug, Clone)]
+pub struct ComputeConfig {
+    /// Threads that compute.
+    pub threads: usize,
+    /// The device that is asked for.
+    pub device: DeviceChoice,
+    /// The numbers that are asked for.
+    pub precision: Precision,
+    /// Whether equal inputs have to give equal bits.
+    pub is_deterministic: bool,
+    /// Whether MKL is told that it runs on an Intel processor.
+    pub mkl_fix: MklFix,
+}
+
+/// How to serve.
+#[derive(Debug, Clone)]
+pub struct ServingConfig {
+    /// Address to listen on.
+    pub host: String,
+    /// Port to listen on.
+    pub port: u16,
+    /// Tokens that are computed together.
+    pub max_batch_tokens: usize,
+    /// Texts that may wait.
+    pub max_queue: usize,
+    /// Longest text, in bytes.
+    pub max_text_bytes: usize,
+    /// Time to finish what is in flight at the end.
+    pub grace: Duration,
+}
+
+/// Everything that is wrong with the variables, a line for each.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", problems.join("\n"))]
+pub struct InvalidVariables {
+    problems: Vec<String>,
+}
+
+impl Config {
+    /// Reads the variables with `get`, which is given a name. Blanks around a value don't count, and
+    /// an empty value is as if it weren't given.
+    ///
+    /// # Errors
+    /// All variables with a value that isn't allowed, each with what is.
+    pub fn read(get: impl Fn(&str) -> Option<String>) -> Result<Self, InvalidVariables> {
+        let mut values = Values { get, problems: Vec::new() };
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let config = Self {
+            data: DataConfig {
+                path: values.path("DATA").unwrap_or_default(),
+                num_train: values.integer("NUM_TRAIN"),
+                num_test: values.integer("NUM_TEST"),
+                valid_pct: values.number("VALID_PCT"),
+                max_positions: values.integer("NUM_MAX_POSITIONS"),
+            },
+            training: TrainingConfig {
+                epochs: values.integer("N_EPOCHS"),
+                batch_size: values.integer("BATCH_SIZE"),
+                lr: values.number("LR"),
+                max_norm: Some(values.number("MAX_NORM")).filter(|norm| *norm > 0.0),
+                warmup_pct: values.number("WARMUP_PCT"),
+                weight_decay: values.number("WEIGHT_DECAY"),
+                seed: values.whole("SEED").unwrap_or_default(),
+                train_body: values.switch("TRAIN_BODY"),
+            },
+            compute: ComputeConfig {
+                threads: values.whole("OMP_NUM_THREADS").map_or(cores, |threads| threads as usize),
+                device: values.device("DEVICE"),
+                precision: match values.word("PRECISION").as_str() {
+                    "fp32" => Precision::Fp32,
+                    "bf16" => Precision::Bf16,
+                    _ => Precision::Auto,
+                },
+                is_deterministic: values.switch("DETERMINISTIC"),
+                mkl_fix: match values.word("MKL_AMD_FIX").as_str() {
+                    "0" => MklFix::Off,
+                    "1" => MklFix::On,
+                    _ => MklFix::Auto,
+                },
+            },
+            serving: ServingConfig {
+                host: values.text("HOST").unwrap_or_default(),
+                port: values.whole("PORT").unwrap_or_default() as u16,
+                max_batch_tokens: values.integer("MAX_BATCH_TOKENS"),
+                max_queue: values.integer("MAX_QUEUE"),
+                max_text_bytes: values.integer("MAX_TEXT_BYTES"),
+                grace: Duration::from_secs(values.whole("GRACE_SECONDS").unwrap_or_default()),
+            },
+            model: values.path("MODEL"),
+            output_dir: values.path("OUTPUT_DIR").unwrap_or_default(),
+        };
+        if values.problems.is_empty() {
+            Ok(config)
+        } else {
+            Err(InvalidVariables { problems: values.problems })
+        }
+    }
+}
+
+/// Reads values, and notes what is wrong with them. What is wrong reads as the default.
+struct Values<F> {
+    get: F,
+    problems: Vec<String>,
+}
+
+impl<F: Fn(&str) -> Option<String>> Values<F> {
+    /// The variable's value, if `parse` takes it; its default else. None where there is no default.
+    fn parsed<T>(&mut self, name: &str, parse: impl Fn(Kind, &str) -> Option<T>) -> Option<T> {
+        let variable = VARIABLES
+            .iter()
+            .find(|variable| variable.name == name)
+            .expect("every variable that is read is in the table");
+        if let Some(given) = (self.get)(name) {
+            let value = given.trim();
+            if !value.is_empty() {
+                if let Some(parsed) = parse(variable.kind, value) {
+                    return Some(parsed);
+                }
+                self.problems.push(format!("{name}={value:?}: {name} is {}", variable.allowed()));
+            }
+        }
+        Some(variable.default)
+            .filter(|default| !default.is_empty())
+            .map(|default| parse(variable.kind, default).expect("defaults are allowed values"))
+    }
+
+    fn whole(&mut self, name: &str) -> Option<u64> {
+        self.parsed(name, |kind, value| match kind {
+            Kind::Integer { min, max } => {
+                value.parse().ok().filter(|number| (min..=max).contains(number))
+            }
+            _ => None,
+        })
+    }
+
+    fn integer(&mut self, name: &str) -> usize {
+        self.whole(name).unwrap_or_default() as usize
+    }
+
+    fn number(&mut self, name: &str) -> f64 {
+        self.parsed(name, |kind, value| match kind {
+            Kind::Number { min, max } => {
+                value.parse().ok().filter(|number| (min..=max).contains(number))
+            }
+            _ => None,
+        })
+        .unwrap_or_default()
+    }
+
+    fn switch(&mut self, name: &str) -> bool {
+        self.parsed(name, |_, value| match value {
+            "0" => Some(false),
+            "1" => Some(true),
+            _ => None,
+        })
+        .unwrap_or_default()
+    }
+
+    fn word(&mut self, name: &str) -> String {
+        self.parsed(name, |kind, value| match kind {
+            Kind::Choice(words) => words.contains(&value).then(|| value.to_owned()),
+            _ => None,
+        })
+        .unwrap_or_default()
+    }
+
+    fn device(&mut self, name: &str) -> DeviceChoice {
+        self.parsed(name, |_, value| match value {
+            "auto" => Some(DeviceChoice::Auto),
+            "cpu" => Some(DeviceChoice::Cpu),
+            "cuda" => Some(DeviceChoice::Cuda(0)),
+            _ => value.strip_prefix("cuda:")?.parse().ok().map(DeviceChoice::Cuda),
+        })
+        .unwrap_or(DeviceChoice::Auto)
+    }
+
+    fn path(&mut self, name: &str) -> Option<PathBuf> {
+        self.text(name).map(PathBuf::from)
+    }
+
+    fn text(&mut self, name: &str) -> Option<String> {
+        self.parsed(name, |_, value| Some(value.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(given: &[(&str, &str)]) -> Result<Config, InvalidVariables> {
+        Config::read(|name| {
+            given.iter().find(|(given, _)| *given == name).map(|(_, value)| (*value).to_owned())
+        })
+    }
+
+    #[test]
+    fn defaults_are_allowed() {
+        let config = read(&[]).unwrap();
+        assert_eq!(config.training.batch_size, 8);
+        assert_eq!(config.training.lr.to_bits(), 6.5e-5_f64.to_bits());
+        assert_eq!(config.model, None);
+    }
+
+    #[test]
+    fn blanks_around_a_value_do_not_count() {
+        assert!(!read(&[("TRAIN_BODY", "0 ")]).unwrap().training.train_body);
+    }
+
+    #[test]
+    fn an_empty_value_is_the_default() {
+        assert_eq!(read(&[("PORT", " ")]).unwrap().serving.port, 8000);
+    }
+
+    /// The original job read its threads from `BATCH_SIZE`.
+    #[test]
+    fn threads_do_not_follow_the_batch_size() {
+        let config = read(&[("BATCH_SIZE", "32"), ("OMP_NUM_THREADS", "3")]).unwrap();
+        assert_eq!((config.training.batch_size, config.compute.threads), (32, 3));
+    }
+
+    #[test]
+    fn all_problems_are_told_at_once_with_what_is_allowed() {
+        let error = read(&[
+            ("NUM_TRAIN", "0"),
+            ("LR", "fast"),
+            ("VALID_PCT", "NaN"),
+            ("TRAIN_BODY", "yes"),
+            ("DEVICE", "gpu"),
+            ("PRECISION", "fp16"),
+        ])
+        .unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "NUM_TRAIN=\"0\": NUM_TRAIN is a whole number from 1 to 10000000\n\
+             VALID_PCT=\"NaN\": VALID_PCT is a number from 0 to 0.5\n\
+             LR=\"fast\": LR is a number from 0 to 1\n\
+             TRAIN_BODY=\"yes\": TRAIN_BODY is 0 or 1\n\
+             DEVICE=\"gpu\": DEVICE is auto, cpu, cuda or cuda:N\n\
+             PRECISION=\"fp16\": PRECISION is auto, fp32, bf16"
+        );
+    }
+
+    #[test]
+    fn devices_have_numbers() {
+        let device = |value| read(&[("DEVICE", value)]).unwrap().compute.device;
+        assert_eq!(device("cuda"), DeviceChoice::Cuda(0));
+        assert_eq!(device("cuda:3"), DeviceChoice::Cuda(3));
+    }
+}
