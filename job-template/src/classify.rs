@@ -7,6 +7,7 @@ pub trait Classify: Send + 'static {
     fn logits(&self, batch: &[&[u32]]) -> Vec<Vec<f32>>;
 
     /// The same model for another thread. The weights are shared.
+    #[must_use]
     fn share(&self) -> Self
     where
         Self: Sized;

@@ -50,7 +50,12 @@ const fn variable(
     kind: Kind,
     meaning: &'static str,
 ) -> Variable {
-    Variable { name, default, kind, meaning }
+    Variable {
+        name,
+        default,
+        kind,
+        meaning,
+    }
 }
 
 const fn integer(min: u64, max: u64) -> Kind {
@@ -63,37 +68,142 @@ const fn number(min: f64, max: f64) -> Kind {
 
 /// Every variable that the job reads, in the order of the README's table.
 pub const VARIABLES: &[Variable] = &[
-    variable("NUM_TRAIN", "5000", integer(1, 10_000_000), "at most so many reviews to train on"),
-    variable("NUM_TEST", "5000", integer(1, 10_000_000), "at most so many held-out reviews to test on"),
-    variable("NUM_MAX_POSITIONS", "256", integer(8, 512), "tokens of a review that are read"),
-    variable("N_EPOCHS", "1", integer(1, 1000), "times that training sees every review"),
+    variable(
+        "NUM_TRAIN",
+        "5000",
+        integer(1, 10_000_000),
+        "at most so many reviews to train on",
+    ),
+    variable(
+        "NUM_TEST",
+        "5000",
+        integer(1, 10_000_000),
+        "at most so many held-out reviews to test on",
+    ),
+    variable(
+        "NUM_MAX_POSITIONS",
+        "256",
+        integer(8, 512),
+        "tokens of a review that are read",
+    ),
+    variable(
+        "N_EPOCHS",
+        "1",
+        integer(1, 1000),
+        "times that training sees every review",
+    ),
     variable("BATCH_SIZE", "8", integer(1, 1024), "reviews per step"),
-    variable("VALID_PCT", "0.05", number(0.0, 0.5), "share of the training reviews kept for validation"),
+    variable(
+        "VALID_PCT",
+        "0.05",
+        number(0.0, 0.5),
+        "share of the training reviews kept for validation",
+    ),
     variable("LR", "6.5e-5", number(0.0, 1.0), "highest learning rate"),
-    variable("MAX_NORM", "2.0", number(0.0, 1e6), "gradients longer than this are scaled down; 0: never"),
-    variable("WARMUP_PCT", "0.1", number(0.0, 1.0), "share of the steps in which the learning rate rises"),
-    variable("WEIGHT_DECAY", "0.01", number(0.0, 1.0), "AdamW's decay; not on biases and normalisations"),
-    variable("SEED", "1337", integer(0, u64::MAX), "everything random follows from it"),
-    variable("TRAIN_BODY", "1", Kind::Switch, "0: train the head only, on features computed once"),
-    variable("OMP_NUM_THREADS", "", integer(1, 1024), "threads that compute; all cores if not given"),
-    variable("DEVICE", "auto", Kind::Device, "where to compute; auto: a GPU if there is one"),
-    variable("PRECISION", "auto", Kind::Choice(&["auto", "fp32", "bf16"]), "auto: bf16 on a GPU, fp32 else"),
-    variable("DETERMINISTIC", "1", Kind::Switch, "1: the same weights, bit for bit, every time"),
+    variable(
+        "MAX_NORM",
+        "2.0",
+        number(0.0, 1e6),
+        "gradients longer than this are scaled down; 0: never",
+    ),
+    variable(
+        "WARMUP_PCT",
+        "0.1",
+        number(0.0, 1.0),
+        "share of the steps in which the learning rate rises",
+    ),
+    variable(
+        "WEIGHT_DECAY",
+        "0.01",
+        number(0.0, 1.0),
+        "AdamW's decay; not on biases and normalisations",
+    ),
+    variable(
+        "SEED",
+        "1337",
+        integer(0, u64::MAX),
+        "everything random follows from it",
+    ),
+    variable(
+        "TRAIN_BODY",
+        "1",
+        Kind::Switch,
+        "0: train the head only, on features computed once",
+    ),
+    variable(
+        "OMP_NUM_THREADS",
+        "",
+        integer(1, 1024),
+        "threads that compute; all cores if not given",
+    ),
+    variable(
+        "DEVICE",
+        "auto",
+        Kind::Device,
+        "where to compute; auto: a GPU if there is one",
+    ),
+    variable(
+        "PRECISION",
+        "auto",
+        Kind::Choice(&["auto", "fp32", "bf16"]),
+        "auto: bf16 on a GPU, fp32 else",
+    ),
+    variable(
+        "DETERMINISTIC",
+        "1",
+        Kind::Switch,
+        "1: the same weights, bit for bit, every time",
+    ),
     variable(
         "MKL_AMD_FIX",
         "auto",
         Kind::Choice(&["auto", "0", "1"]),
         "have MKL take its fast path on AMD too; auto: where AVX2 is",
     ),
-    variable("MODEL", "", Kind::Path, "a Hugging Face BERT folder to start from, or to evaluate or serve"),
-    variable("DATA", "/data/reviews.csv", Kind::Path, "a CSV file of text,label or review,sentiment"),
-    variable("OUTPUT_DIR", "/artifacts", Kind::Path, "where the model and the metrics go"),
+    variable(
+        "MODEL",
+        "",
+        Kind::Path,
+        "a Hugging Face BERT folder to start from, or to evaluate or serve",
+    ),
+    variable(
+        "DATA",
+        "/data/reviews.csv",
+        Kind::Path,
+        "a CSV file of text,label or review,sentiment",
+    ),
+    variable(
+        "OUTPUT_DIR",
+        "/artifacts",
+        Kind::Path,
+        "where the model and the metrics go",
+    ),
     variable("HOST", "0.0.0.0", Kind::Text, "address to serve on"),
     variable("PORT", "8000", integer(1, 65535), "port to serve on"),
-    variable("MAX_BATCH_TOKENS", "4096", integer(8, 1_000_000), "tokens that are computed together in serving"),
-    variable("MAX_QUEUE", "512", integer(1, 1_000_000), "texts that may wait; more are refused at once"),
-    variable("MAX_TEXT_BYTES", "65536", integer(1, 16_777_216), "a longer text is refused"),
-    variable("GRACE_SECONDS", "30", integer(0, 3600), "time to finish what is in flight at the end"),
+    variable(
+        "MAX_BATCH_TOKENS",
+        "4096",
+        integer(8, 1_000_000),
+        "tokens that are computed together in serving",
+    ),
+    variable(
+        "MAX_QUEUE",
+        "512",
+        integer(1, 1_000_000),
+        "texts that may wait; more are refused at once",
+    ),
+    variable(
+        "MAX_TEXT_BYTES",
+        "65536",
+        integer(1, 16_777_216),
+        "a longer text is refused",
+    ),
+    variable(
+        "GRACE_SECONDS",
+        "30",
+        integer(0, 3600),
+        "time to finish what is in flight at the end",
+    ),
 ];
 
 /// The base weights that the image brings along.
@@ -241,7 +351,10 @@ impl Config {
     /// # Errors
     /// All variables with a value that isn't allowed, each with what is.
     pub fn read(get: impl Fn(&str) -> Option<String>) -> Result<Self, InvalidVariables> {
-        let mut values = Values { get, problems: Vec::new() };
+        let mut values = Values {
+            get,
+            problems: Vec::new(),
+        };
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let config = Self {
             data: DataConfig {
@@ -262,7 +375,9 @@ impl Config {
                 train_body: values.switch("TRAIN_BODY"),
             },
             compute: ComputeConfig {
-                threads: values.whole("OMP_NUM_THREADS").map_or(cores, |threads| threads as usize),
+                threads: values
+                    .whole("OMP_NUM_THREADS")
+                    .map_or(cores, |threads| threads as usize),
                 device: values.device("DEVICE"),
                 precision: match values.word("PRECISION").as_str() {
                     "fp32" => Precision::Fp32,
@@ -290,7 +405,9 @@ impl Config {
         if values.problems.is_empty() {
             Ok(config)
         } else {
-            Err(InvalidVariables { problems: values.problems })
+            Err(InvalidVariables {
+                problems: values.problems,
+            })
         }
     }
 }
@@ -314,7 +431,10 @@ impl<F: Fn(&str) -> Option<String>> Values<F> {
                 if let Some(parsed) = parse(variable.kind, value) {
                     return Some(parsed);
                 }
-                self.problems.push(format!("{name}={value:?}: {name} is {}", variable.allowed()));
+                self.problems.push(format!(
+                    "{name}={value:?}: {name} is {}",
+                    variable.allowed()
+                ));
             }
         }
         Some(variable.default)
@@ -324,9 +444,10 @@ impl<F: Fn(&str) -> Option<String>> Values<F> {
 
     fn whole(&mut self, name: &str) -> Option<u64> {
         self.parsed(name, |kind, value| match kind {
-            Kind::Integer { min, max } => {
-                value.parse().ok().filter(|number| (min..=max).contains(number))
-            }
+            Kind::Integer { min, max } => value
+                .parse()
+                .ok()
+                .filter(|number| (min..=max).contains(number)),
             _ => None,
         })
     }
@@ -337,9 +458,10 @@ impl<F: Fn(&str) -> Option<String>> Values<F> {
 
     fn number(&mut self, name: &str) -> f64 {
         self.parsed(name, |kind, value| match kind {
-            Kind::Number { min, max } => {
-                value.parse().ok().filter(|number| (min..=max).contains(number))
-            }
+            Kind::Number { min, max } => value
+                .parse()
+                .ok()
+                .filter(|number| (min..=max).contains(number)),
             _ => None,
         })
         .unwrap_or_default()
@@ -367,7 +489,11 @@ impl<F: Fn(&str) -> Option<String>> Values<F> {
             "auto" => Some(DeviceChoice::Auto),
             "cpu" => Some(DeviceChoice::Cpu),
             "cuda" => Some(DeviceChoice::Cuda(0)),
-            _ => value.strip_prefix("cuda:")?.parse().ok().map(DeviceChoice::Cuda),
+            _ => value
+                .strip_prefix("cuda:")?
+                .parse()
+                .ok()
+                .map(DeviceChoice::Cuda),
         })
         .unwrap_or(DeviceChoice::Auto)
     }
@@ -387,7 +513,10 @@ mod tests {
 
     fn read(given: &[(&str, &str)]) -> Result<Config, InvalidVariables> {
         Config::read(|name| {
-            given.iter().find(|(given, _)| *given == name).map(|(_, value)| (*value).to_owned())
+            given
+                .iter()
+                .find(|(given, _)| *given == name)
+                .map(|(_, value)| (*value).to_owned())
         })
     }
 
@@ -413,7 +542,10 @@ mod tests {
     #[test]
     fn threads_do_not_follow_the_batch_size() {
         let config = read(&[("BATCH_SIZE", "32"), ("OMP_NUM_THREADS", "3")]).unwrap();
-        assert_eq!((config.training.batch_size, config.compute.threads), (32, 3));
+        assert_eq!(
+            (config.training.batch_size, config.compute.threads),
+            (32, 3)
+        );
     }
 
     #[test]

@@ -4,9 +4,30 @@
 //! | module | what it does |
 //! |---|---|
 //! | [`config`] | variables of the environment → typed values, with everything that is wrong |
+//! | [`runtime`] | libtorch: its threads, its device, what it finds |
+//! | [`data`] | a CSV file → reviews to train on, to validate with, to test on |
 //! | [`tokenize`] | text → token ids |
+//! | [`batches`] | which reviews are computed together |
+//! | [`model`] | the encoder and its classifier, forward and backward |
+//! | [`optimizer`] | a step of training |
+//! | [`train`] | all steps, and what is written of them |
+//! | [`checkpoint`] | what training leaves on disk |
+//! | [`evaluate`] | how good a model is |
 //! | [`classify`] | what serving needs of a model |
 
+pub mod batches;
+pub mod checkpoint;
 pub mod classify;
 pub mod config;
+pub mod data;
+pub mod evaluate;
+pub mod files;
+pub mod model;
+pub mod optimizer;
+mod parallel;
+pub mod process;
+pub mod progress;
+pub mod random;
+pub mod runtime;
 pub mod tokenize;
+pub mod train;

@@ -39,7 +39,10 @@ impl Tokenizer {
         vocab_size: usize,
     ) -> Result<Self, TokenizerError> {
         let path = folder.join("tokenizer.json");
-        let error = |reason| TokenizerError { file: path.display().to_string(), reason };
+        let error = |reason| TokenizerError {
+            file: path.display().to_string(),
+            reason,
+        };
         let bytes = std::fs::read(&path).map_err(|reason| error(reason.to_string()))?;
         let mut inner = tokenizers::Tokenizer::from_bytes(&bytes)
             .map_err(|reason| error(format!("not a tokenizer: {reason}")))?;
@@ -60,6 +63,14 @@ impl Tokenizer {
             .with_truncation(Some(truncation))
             .map_err(|reason| error(format!("can't cut texts: {reason}")))?;
         Ok(Self { inner })
+    }
+
+    /// tokenizer.json, with the cutting as it was asked for.
+    ///
+    /// # Errors
+    /// The tokenizer can't be written.
+    pub fn file(&self) -> Result<Vec<u8>, tokenizers::Error> {
+        Ok(self.inner.to_string(true)?.into_bytes())
     }
 
     /// The text's tokens.

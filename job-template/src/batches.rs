@@ -1,0 +1,59 @@
+//! Which examples are computed together.
+
+use crate::random::Random;
+
+/// The batches of an epoch: every example once, in an order that follows from seed and epoch.
+#[must_use]
+pub fn shuffled(examples: usize, batch_size: usize, seed: u64, epoch: usize) -> Vec<Vec<usize>> {
+    let mut order: Vec<usize> = (0..examples).collect();
+    Random::new(seed, &format!("order of epoch {epoch}")).shuffle(&mut order);
+    order.chunks(batch_size).map(<[usize]>::to_vec).collect()
+}
+
+/// Batches of similar lengths with at most so many tokens, where nothing is learned from the order.
+/// A sequence that is longer is a batch of its own.
+#[must_use]
+pub fn by_length(lengths: &[usize], most_tokens: usize) -> Vec<Vec<usize>> {
+    let mut order: Vec<usize> = (0..lengths.len()).collect();
+    order.sort_by_key(|&index| lengths[index]);
+    let mut batches: Vec<Vec<usize>> = Vec::new();
+    let mut tokens = 0;
+    for index in order {
+        let length = lengths[index];
+        match batches.last_mut() {
+            Some(batch) if tokens + length <= most_tokens => {
+                tokens += length;
+                batch.push(index);
+            }
+            _ => {
+                tokens = length;
+                batches.push(vec![index]);
+            }
+        }
+    }
+    batches
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_epoch_has_every_example_once() {
+        let batches = shuffled(103, 8, 1, 0);
+        assert_eq!(batches.len(), 13);
+        assert_eq!(batches[12].len(), 7);
+        let mut all: Vec<usize> = batches.concat();
+        all.sort_unstable();
+        assert_eq!(all, (0..103).collect::<Vec<_>>());
+        assert_ne!(shuffled(103, 8, 1, 1), batches);
+        assert_eq!(shuffled(103, 8, 1, 0), batches);
+    }
+
+    #[test]
+    fn batches_by_length_keep_to_their_tokens() {
+        let lengths = [5, 100, 7, 3, 9, 2];
+        let batches = by_length(&lengths, 12);
+        assert_eq!(batches, [vec![5, 3, 0], vec![2], vec![4], vec![1]]);
+    }
+}

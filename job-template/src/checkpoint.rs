@@ -1,0 +1,322 @@
+//! What training leaves on disk: a Hugging Face folder, and what is needed to go on after a break.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use tch::{Device, Tensor};
+
+use crate::files::{self, WriteError};
+use crate::model::{Model, to_safetensors};
+use crate::optimizer::AdamW;
+
+/// Training can't go on from what an earlier one left.
+#[derive(Debug, thiserror::Error)]
+pub enum ResumeError {
+    /// A file is missing or damaged.
+    #[error("{}: {reason}; remove the folder to begin anew", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// It was another training.
+    #[error(
+        "{} is of a training that was broken off and was another: {}. Go on with what it was \
+         given, or remove the folder to begin anew",
+        path.display(),
+        differences.join(", ")
+    )]
+    Other {
+        /// The folder.
+        path: PathBuf,
+        /// What is different.
+        differences: Vec<String>,
+    },
+}
+
+/// Writes `folder` as Python's transformers read it: the model, what it is like, its tokenizer.
+///
+/// # Errors
+/// A file can't be written.
+pub fn write_model(
+    folder: &Path,
+    model: &Model,
+    row: &Tensor,
+    tokenizer: &[u8],
+) -> Result<Vec<u8>, WriteError> {
+    files::make_folder(folder)?;
+    let weights = to_safetensors(row, &model.architecture);
+    files::write_json(&folder.join("config.json"), &model.architecture.to_json())?;
+    files::write(&folder.join("tokenizer.json"), tokenizer)?;
+    // Last: a folder with weights is complete.
+    files::write(&folder.join("model.safetensors"), &weights)?;
+    Ok(weights)
+}
+
+/// Where a training is.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Position {
+    /// Steps made.
+    pub step: usize,
+    /// Sum of the losses since the last line of metrics.
+    pub loss_sum: f64,
+    /// Examples since then.
+    pub loss_examples: usize,
+    /// Bytes of the metrics' lines.
+    pub metrics_bytes: u64,
+    /// Seconds that training took.
+    pub seconds: f64,
+    /// Seconds of processors' time that it took.
+    pub cpu_seconds: f64,
+}
+
+/// A training that was broken off.
+#[derive(Debug, Serialize, Deserialize)]
+struct State {
+    schema: u32,
+    /// What it was given.
+    identity: Map<String, Value>,
+    position: Position,
+}
+
+const SCHEMA: u32 = 1;
+
+/// Where a training keeps what it needs to go on.
+#[derive(Debug)]
+pub struct Resume {
+    folder: PathBuf,
+    identity: Map<String, Value>,
+}
+
+impl Resume {
+    /// In `output_dir`, for a training that is given `identity`.
+    #[must_use]
+    pub fn new(output_dir: &Path, identity: Map<String, Value>) -> Self {
+        Self {
+            folder: output_dir.join("checkpoints/resume"),
+            identity,
+        }
+    }
+
+    /// Reads where the training was, if it was broken off: sets the parameters and the optimizer.
+    ///
+    /// # Errors
+    /// The files are damaged, or of another training.
+    pub fn read(
+        &self,
+        parameters: &mut Tensor,
+        optimizer: &mut AdamW,
+    ) -> Result<Option<Position>, ResumeError> {
+        let path = self.folder.join("state.json");
+        let Ok(text) = fs::read(&path) else {
+            return Ok(None);
+        };
+        let damaged = |path: &Path, reason: String| ResumeError::Damaged {
+            path: path.to_owned(),
+            reason,
+        };
+        let state: State =
+            serde_json::from_slice(&text).map_err(|error| damaged(&path, error.to_string()))?;
+        if state.schema != SCHEMA {
+            return Err(damaged(&path, format!("is of schema {}", state.schema)));
+        }
+        let differences = differences(&state.identity, &self.identity);
+        if !differences.is_empty() {
+            return Err(ResumeError::Other {
+                path: self.folder.clone(),
+                differences,
+            });
+        }
+        let step = state.position.step;
+        let path = self.tensors(step);
+        let bytes = fs::read(&path).map_err(|error| damaged(&path, error.to_string()))?;
+        let file =
+            SafeTensors::deserialize(&bytes).map_err(|error| damaged(&path, error.to_string()))?;
+        for (name, row) in [
+            ("parameters", parameters),
+            ("mean", &mut optimizer.mean),
+            ("square", &mut optimizer.square),
+        ] {
+            let tensor = file
+                .tensor(name)
+                .ok()
+                .filter(|tensor| tensor.dtype() == Dtype::F32 && tensor.shape() == [row.numel()])
+                .ok_or_else(|| damaged(&path, format!("has no `{name}` of this model")))?;
+            let numbers: Vec<f32> = tensor
+                .data()
+                .as_chunks::<4>()
+                .0
+                .iter()
+                .map(|&number| f32::from_le_bytes(number))
+                .collect();
+            row.copy_(&Tensor::from_slice(&numbers));
+        }
+        optimizer.steps = step as u64;
+        Ok(Some(state.position))
+    }
+
+    /// Writes where the training is.
+    ///
+    /// # Errors
+    /// A file can't be written. What was written before still counts then.
+    pub fn write(
+        &self,
+        parameters: &Tensor,
+        optimizer: &AdamW,
+        position: &Position,
+    ) -> Result<(), WriteError> {
+        files::make_folder(&self.folder)?;
+        let bytes = [parameters, &optimizer.mean, &optimizer.square].map(bytes_of);
+        let names = ["parameters", "mean", "square"];
+        let views = names.iter().zip(&bytes).map(|(name, bytes)| {
+            let view = TensorView::new(Dtype::F32, vec![bytes.len() / 4], bytes);
+            (*name, view.expect("the bytes are the numbers'"))
+        });
+        let tensors = safetensors::serialize(views, None).expect("names are unique");
+        files::write(&self.tensors(position.step), &tensors)?;
+        // This file says which of the others counts, so that both change at once.
+        let state = State {
+            schema: SCHEMA,
+            identity: self.identity.clone(),
+            position: position.clone(),
+        };
+        files::write_json(&self.folder.join("state.json"), &state)?;
+        self.remove_others(position.step);
+        Ok(())
+    }
+
+    /// Removes everything, once the training is done.
+    pub fn clear(&self) {
+        let _ = fs::remove_file(self.folder.join("state.json"));
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+
+    fn tensors(&self, step: usize) -> PathBuf {
+        self.folder.join(format!("step-{step}.safetensors"))
+    }
+
+    fn remove_others(&self, step: usize) {
+        let keep = self.tensors(step);
+        for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path != keep && path.extension().is_some_and(|it| it == "safetensors") {
+                let _ = fs::remove_file(path);
+            }
+        }
+    }
+}
+
+fn bytes_of(row: &Tensor) -> Vec<u8> {
+    let numbers: Vec<f32> =
+        Vec::try_from(row.to_device(Device::Cpu)).expect("the row has binary32 numbers");
+    numbers
+        .iter()
+        .flat_map(|number| number.to_le_bytes())
+        .collect()
+}
+
+/// What two trainings were given differently, in words.
+fn differences(before: &Map<String, Value>, now: &Map<String, Value>) -> Vec<String> {
+    let keys = before
+        .keys()
+        .chain(now.keys().filter(|key| !before.contains_key(*key)));
+    keys.filter(|key| before.get(*key) != now.get(*key))
+        .map(|key| {
+            let value = |map: &Map<String, Value>| match map.get(key) {
+                Some(Value::String(text)) => text.clone(),
+                Some(value) => value.to_string(),
+                None => "nothing".to_owned(),
+            };
+            format!("{key} was {}, is {}", value(before), value(now))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::model::Slot;
+    use crate::random::tensor;
+
+    fn identity(lr: f64) -> Map<String, Value> {
+        json!({ "LR": lr, "SEED": 1 }).as_object().unwrap().clone()
+    }
+
+    fn optimizer() -> AdamW {
+        let slot = Slot {
+            name: "x".to_owned(),
+            shape: vec![10],
+            offset: 0,
+        };
+        AdamW::new(&[slot], 0.0, Device::Cpu)
+    }
+
+    #[test]
+    fn a_training_goes_on_where_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let resume = Resume::new(folder.path(), identity(0.1));
+        let (mut parameters, mut before) = (tensor(1, &[10]), optimizer());
+        assert!(resume.read(&mut parameters, &mut before).unwrap().is_none());
+        for step in 1..=2 {
+            before.step(&mut parameters, &tensor(step, &[10]), 0.1, None);
+            let position = Position {
+                step: step as usize,
+                ..Position::default()
+            };
+            resume.write(&parameters, &before, &position).unwrap();
+        }
+        let (mut read, mut after) = (tensor(0, &[10]), optimizer());
+        assert_eq!(resume.read(&mut read, &mut after).unwrap().unwrap().step, 2);
+        assert_eq!(
+            (read, after.mean, after.steps),
+            (parameters, before.mean, 2)
+        );
+        resume.clear();
+        assert!(
+            resume
+                .read(&mut tensor(0, &[10]), &mut optimizer())
+                .unwrap()
+                .is_none()
+        );
+    }
+
+    #[test]
+    fn another_training_is_refused_with_what_is_different() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut parameters, mut optimizer) = (tensor(1, &[10]), optimizer());
+        let write = Resume::new(folder.path(), identity(0.1));
+        write
+            .write(&parameters, &optimizer, &Position::default())
+            .unwrap();
+        let read = Resume::new(folder.path(), identity(0.2));
+        let error = read
+            .read(&mut parameters, &mut optimizer)
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("LR was 0.1, is 0.2. Go on"), "{error}");
+    }
+
+    #[test]
+    fn a_damaged_state_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut parameters, mut optimizer) = (tensor(1, &[10]), optimizer());
+        let resume = Resume::new(folder.path(), identity(0.1));
+        resume
+            .write(&parameters, &optimizer, &Position::default())
+            .unwrap();
+        let tensors = resume.tensors(0);
+        let bytes = fs::read(&tensors).unwrap();
+        fs::write(&tensors, &bytes[..bytes.len() - 1]).unwrap();
+        let error = resume
+            .read(&mut parameters, &mut optimizer)
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("remove the folder to begin anew"), "{error}");
+    }
+}

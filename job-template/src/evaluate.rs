@@ -1,0 +1,181 @@
+//! How good a model is.
+
+use serde::Serialize;
+use tch::{Device, Kind, Tensor};
+
+use crate::batches::by_length;
+use crate::model::{Batch, Model};
+
+/// Tokens that are computed together: enough for the processor's speed, and little memory.
+const CPU_TOKENS: usize = 2048;
+const GPU_TOKENS: usize = 65_536;
+
+/// Sequences of token ids, and the numbers of their labels.
+#[derive(Debug, Default)]
+pub struct Labelled {
+    /// Token ids.
+    pub sequences: Vec<Vec<u32>>,
+    /// Numbers of labels.
+    pub labels: Vec<usize>,
+}
+
+/// How good a model is on examples that it wasn't trained on.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Report {
+    /// Share of the examples that are labelled right.
+    pub accuracy: f64,
+    /// Mean cross-entropy, in nats.
+    pub loss: f64,
+    /// Examples.
+    pub examples: usize,
+    /// For each label.
+    pub classes: Vec<Class>,
+}
+
+/// How good a model is at one label.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Class {
+    /// The label.
+    pub label: String,
+    /// Share of those that the model labels so that are so; 0 where there are none.
+    pub precision: f64,
+    /// Share of those that are so that the model labels so; 0 where there are none.
+    pub recall: f64,
+    /// The harmonic mean of both.
+    pub f1: f64,
+    /// Examples of the label.
+    pub examples: usize,
+}
+
+/// Groups of examples that are computed together.
+#[must_use]
+pub fn batches(sequences: &[Vec<u32>], device: Device) -> Vec<Vec<usize>> {
+    let lengths: Vec<usize> = sequences.iter().map(Vec::len).collect();
+    by_length(
+        &lengths,
+        if device == Device::Cpu {
+            CPU_TOKENS
+        } else {
+            GPU_TOKENS
+        },
+    )
+}
+
+/// The logits of all examples, [examples, labels] in their order.
+#[must_use]
+pub fn logits(
+    model: &Model,
+    sequences: &[Vec<u32>],
+    mut progress: impl FnMut(usize),
+) -> Vec<Vec<f32>> {
+    let mut logits = vec![Vec::new(); sequences.len()];
+    for indexes in batches(sequences, model.device()) {
+        let slices: Vec<&[u32]> = indexes
+            .iter()
+            .map(|&index| sequences[index].as_slice())
+            .collect();
+        let batch = Batch::new(&slices, model.device());
+        let rows = batch.rows_as_given(&model.logits(&batch));
+        progress(indexes.len());
+        for (index, row) in indexes.into_iter().zip(rows) {
+            logits[index] = row;
+        }
+    }
+    logits
+}
+
+/// Compares logits with what the labels are.
+///
+/// # Panics
+/// Where there are no examples.
+#[must_use]
+pub fn report(logits: &[Vec<f32>], labels: &[usize], names: &[String]) -> Report {
+    let examples = labels.len();
+    assert!(examples > 0, "a report is of examples");
+    // counts[is][said]
+    let mut counts = vec![vec![0_usize; names.len()]; names.len()];
+    let mut loss = 0.0;
+    for (row, &label) in logits.iter().zip(labels) {
+        let highest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let said = row
+            .iter()
+            .position(|logit| *logit >= highest)
+            .unwrap_or_default();
+        counts[label][said] += 1;
+        let powers: f64 = row
+            .iter()
+            .map(|logit| f64::from(logit - highest).exp())
+            .sum();
+        loss += powers.ln() - f64::from(row[label] - highest);
+    }
+    let share = |part: usize, all: usize| {
+        if all == 0 {
+            0.0
+        } else {
+            part as f64 / all as f64
+        }
+    };
+    let classes = names.iter().enumerate().map(|(label, name)| {
+        let right = counts[label][label];
+        let examples = counts[label].iter().sum();
+        let precision = share(right, counts.iter().map(|said| said[label]).sum());
+        let recall = share(right, examples);
+        let sum = precision + recall;
+        let f1 = if sum > 0.0 {
+            2.0 * precision * recall / sum
+        } else {
+            0.0
+        };
+        Class {
+            label: name.clone(),
+            precision,
+            recall,
+            f1,
+            examples,
+        }
+    });
+    let right = (0..names.len()).map(|label| counts[label][label]).sum();
+    Report {
+        accuracy: share(right, examples),
+        loss: loss / examples as f64,
+        examples,
+        classes: classes.collect(),
+    }
+}
+
+/// The labels of some examples, as a tensor.
+pub fn label_tensor(labels: &[usize], device: Device) -> Tensor {
+    let labels: Vec<i64> = labels.iter().map(|&label| label as i64).collect();
+    Tensor::from_slice(&labels)
+        .to_kind(Kind::Int64)
+        .to_device(device)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_counts_what_was_right() {
+        let names = ["negative".to_owned(), "positive".to_owned()];
+        let logits = [
+            vec![2.0, 0.0],
+            vec![0.0, 1.0],
+            vec![3.0, 0.0],
+            vec![0.0, 0.0],
+        ];
+        let report = report(&logits, &[0, 1, 1, 0], &names);
+        assert!((report.accuracy - 0.75).abs() < 1e-12);
+        let of = |power: f64| (1.0 + power.exp()).ln();
+        let loss = (of(-2.0) + of(-1.0) + of(3.0) + of(0.0)) / 4.0;
+        assert!((report.loss - loss).abs() < 1e-7, "{} {loss}", report.loss);
+        let [negative, positive] = &report.classes[..] else {
+            panic!("two labels")
+        };
+        assert!((negative.precision - 2.0 / 3.0).abs() < 1e-12);
+        assert!((negative.recall - 1.0).abs() < 1e-12);
+        assert!((positive.precision - 1.0).abs() < 1e-12);
+        assert!((positive.recall - 0.5).abs() < 1e-12);
+        assert_eq!((negative.examples, positive.examples), (2, 2));
+    }
+}

@@ -1,0 +1,87 @@
+//! Files that are there whole or not at all.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+/// A file can't be written.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {source}", path.display())]
+pub struct WriteError {
+    path: PathBuf,
+    source: io::Error,
+}
+
+impl WriteError {
+    pub(crate) fn new(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        |source| Self { path, source }
+    }
+}
+
+/// Writes a file: beside it first, then in its place, so that who reads it finds the old one or the
+/// new one.
+///
+/// # Errors
+/// The disk is full, or the folder can't be written.
+pub fn write(path: &Path, bytes: &[u8]) -> Result<(), WriteError> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".part");
+    let beside = PathBuf::from(beside);
+    let written = File::create(&beside).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&beside, path)
+    });
+    written.map_err(|error| {
+        let _ = fs::remove_file(&beside);
+        WriteError::new(path)(error)
+    })
+}
+
+/// Writes a value as JSON that people can read.
+///
+/// # Errors
+/// As of [`write`].
+pub fn write_json(path: &Path, value: &impl Serialize) -> Result<(), WriteError> {
+    let mut text = serde_json::to_vec_pretty(value).expect("values have string keys");
+    text.push(b'\n');
+    write(path, &text)
+}
+
+/// Makes a folder and those above it, where they aren't there, and tries whether it can be written.
+///
+/// # Errors
+/// It can't.
+pub fn make_folder(path: &Path) -> Result<(), WriteError> {
+    let probe = path.join(".writable");
+    fs::create_dir_all(path)
+        .and_then(|()| File::create(&probe))
+        .and_then(|_| fs::remove_file(&probe))
+        .map_err(WriteError::new(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_replaced_and_nothing_left_beside_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        write(&path, b"one").unwrap();
+        write(&path, b"two").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"two");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn an_error_names_the_file() {
+        let error = write(Path::new("/nowhere/file"), b"")
+            .unwrap_err()
+            .to_string();
+        assert!(error.starts_with("/nowhere/file: No such file"), "{error}");
+    }
+}

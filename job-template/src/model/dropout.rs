@@ -1,0 +1,159 @@
+//! Dropout (Srivastava et al., 2014) whose masks are computed, not drawn: whether an element is
+//! dropped follows from the seed, the step, the place in the model, and the element's number.
+//!
+//! So a mask needs no memory between the forward and the backward pass, is the same for any number
+//! of threads and any device, and a run that goes on after a break sees the masks it would have.
+
+use tch::{Device, Kind, Tensor};
+
+use crate::parallel::{for_each_chunk, shared, suits_kernels};
+use crate::random::Random;
+
+/// How elements are dropped in one step of training.
+#[derive(Debug, Clone, Copy)]
+pub struct Dropout {
+    probability: f64,
+    seed: u64,
+    step: u64,
+}
+
+/// How elements of one tensor are dropped.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Mask {
+    key: u32,
+    /// Of 2^24: an element whose random number is below is dropped.
+    threshold: u32,
+    /// What the others are multiplied with, so that the mean stays.
+    pub(super) scale: f32,
+}
+
+impl Dropout {
+    /// Drops elements with this probability, 0 to below 1.
+    #[must_use]
+    pub fn new(probability: f64, seed: u64, step: u64) -> Self {
+        Self {
+            probability,
+            seed,
+            step,
+        }
+    }
+
+    /// The mask of the tensor at `place`, a number of its own for each place in the model.
+    pub(super) fn mask(&self, place: usize) -> Mask {
+        let key = Random::new(self.seed, &format!("dropout {} {place}", self.step)).bits();
+        Mask {
+            key: key as u32,
+            threshold: (self.probability * f64::from(1 << 24)).round() as u32,
+            scale: (1.0 / (1.0 - self.probability)) as f32,
+        }
+    }
+}
+
+const FIRST: u32 = 0x7feb_352d;
+const SECOND: u32 = 0x846c_a68b;
+
+impl Mask {
+    /// What element number `index` is multiplied with: 0, or the scale.
+    ///
+    /// The random number is a hash of the index (`lowbias32` of Wellons' hash-prospector).
+    #[inline(always)]
+    #[expect(
+        clippy::inline_always,
+        reason = "it has to become part of loops over vectors"
+    )]
+    pub(super) fn factor(self, index: u32) -> f32 {
+        let mut bits = index.wrapping_mul(0x9e37_79b9) ^ self.key;
+        bits = (bits ^ (bits >> 16)).wrapping_mul(FIRST);
+        bits = (bits ^ (bits >> 15)).wrapping_mul(SECOND);
+        bits ^= bits >> 16;
+        if bits >> 8 < self.threshold {
+            0.0
+        } else {
+            self.scale
+        }
+    }
+
+    /// Multiplies all elements with their factors, in place.
+    pub(super) fn apply(self, tensor: &mut Tensor) {
+        const CHUNK: usize = 1 << 14;
+        if !suits_kernels(tensor) {
+            *tensor *= self.tensor(&tensor.size(), tensor.kind(), tensor.device());
+            return;
+        }
+        let len = tensor.numel();
+        let numbers = shared(tensor);
+        for_each_chunk(len, CHUNK, |_, range| {
+            let first = range.start as u32;
+            #[expect(unsafe_code, reason = "each number is of one chunk alone")]
+            // SAFETY: chunks don't overlap.
+            multiply(unsafe { numbers.part(range) }, self, first);
+        });
+    }
+
+    /// All elements' factors, as a tensor of this shape. The plain version of [`Mask::factor`], for
+    /// any device.
+    pub(super) fn tensor(self, shape: &[i64], kind: Kind, device: Device) -> Tensor {
+        const LOW: i64 = 0xffff_ffff;
+        let times = |bits: Tensor, number: u32| (bits * i64::from(number)).bitwise_and(LOW);
+        let fold = |bits: &Tensor, shift: i64| {
+            bits.bitwise_xor_tensor(&bits.bitwise_right_shift_tensor_scalar(shift))
+        };
+        let count: i64 = shape.iter().product();
+        let bits = times(Tensor::arange(count, (Kind::Int64, device)), 0x9e37_79b9);
+        let bits = bits.bitwise_xor(i64::from(self.key));
+        let bits = times(fold(&bits, 16), FIRST);
+        let bits = times(fold(&bits, 15), SECOND);
+        let bits = fold(&bits, 16).bitwise_right_shift_tensor_scalar(8);
+        let is_kept = bits.ge(i64::from(self.threshold));
+        (is_kept.to_kind(Kind::Float) * f64::from(self.scale))
+            .to_kind(kind)
+            .view(shape)
+    }
+}
+
+#[multiversion::multiversion(targets("x86_64+avx2+fma", "x86_64+avx512f+avx512dq"))]
+fn multiply(numbers: &mut [f32], mask: Mask, first: u32) {
+    for (index, number) in (first..).zip(numbers) {
+        *number *= mask.factor(index);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tenth_is_dropped_and_the_mean_stays() {
+        let mask = Dropout::new(0.1, 1337, 5).mask(3);
+        let factors: Vec<f32> = (0..1_000_000).map(|index| mask.factor(index)).collect();
+        let dropped = factors.iter().filter(|factor| **factor == 0.0).count();
+        assert!((99_000..101_000).contains(&dropped), "{dropped}");
+        let mean = factors.iter().map(|factor| f64::from(*factor)).sum::<f64>() / 1e6;
+        assert!((mean - 1.0).abs() < 2e-3, "{mean}");
+    }
+
+    #[test]
+    fn steps_places_and_seeds_have_masks_of_their_own() {
+        let factors = |seed, step, place| {
+            let mask = Dropout::new(0.5, seed, step).mask(place);
+            (0..64).map(|index| mask.factor(index)).collect::<Vec<_>>()
+        };
+        assert_eq!(factors(1, 2, 3), factors(1, 2, 3));
+        assert_ne!(factors(1, 2, 3), factors(2, 2, 3));
+        assert_ne!(factors(1, 2, 3), factors(1, 3, 3));
+        assert_ne!(factors(1, 2, 3), factors(1, 2, 4));
+    }
+
+    #[test]
+    fn the_plain_version_has_the_same_factors() {
+        let mask = Dropout::new(0.1, 9, 1).mask(0);
+        let plain: Vec<f32> =
+            Vec::try_from(mask.tensor(&[3000], Kind::Float, Device::Cpu)).unwrap();
+        assert_eq!(
+            plain,
+            (0..3000)
+                .map(|index| mask.factor(index))
+                .collect::<Vec<_>>()
+        );
+    }
+}

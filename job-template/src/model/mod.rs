@@ -1,0 +1,304 @@
+//! The model: a BERT encoder and a classifier on top of it.
+
+mod architecture;
+mod attention;
+mod batch;
+mod dropout;
+mod encoder;
+mod head;
+mod normalize;
+mod parameters;
+
+use std::path::Path;
+
+use tch::{Device, Kind, Tensor};
+
+pub use architecture::{Architecture, ModelError, Pooling};
+pub use batch::Batch;
+pub use dropout::Dropout;
+pub use parameters::{Parameters, Slot, initialize_classifier, layout, to_safetensors};
+
+use crate::classify::Classify;
+
+/// A model: what it is like, and its parameters.
+pub struct Model {
+    /// Its sizes, labels and pooling.
+    pub architecture: Architecture,
+    /// Its parameters, on its device.
+    pub parameters: Parameters,
+    /// SHA-256 of the file that the parameters were read from, in hexadecimal.
+    pub sha256: String,
+    /// Whether the file had a classifier.
+    pub has_classifier: bool,
+}
+
+impl Model {
+    /// Reads a Hugging Face folder.
+    ///
+    /// # Errors
+    /// A file is missing, damaged, or not of a BERT as this job knows it.
+    pub fn read(folder: &Path) -> Result<Self, ModelError> {
+        Self::read_as(folder, Architecture::read(folder)?)
+    }
+
+    /// Reads a Hugging Face folder to train it for these labels.
+    ///
+    /// # Errors
+    /// As of [`Model::read`].
+    pub fn read_for(
+        folder: &Path,
+        labels: &[String],
+        pooling: Pooling,
+    ) -> Result<Self, ModelError> {
+        Self::read_as(
+            folder,
+            Architecture::read(folder)?.with_classifier(labels, pooling),
+        )
+    }
+
+    fn read_as(folder: &Path, architecture: Architecture) -> Result<Self, ModelError> {
+        let weights = parameters::read(folder, &architecture)?;
+        let parameters = Parameters::of(weights.row, &architecture);
+        let (sha256, has_classifier) = (weights.sha256, weights.has_classifier);
+        Ok(Self {
+            architecture,
+            parameters,
+            sha256,
+            has_classifier,
+        })
+    }
+
+    /// The same model on a device, computing in numbers of a kind.
+    #[must_use]
+    pub fn to(self, device: Device, kind: Kind) -> Self {
+        let row = self.parameters.row.to_device(device).to_kind(kind);
+        Self {
+            parameters: Parameters::of(row, &self.architecture),
+            ..self
+        }
+    }
+
+    /// The device that it computes on.
+    #[must_use]
+    pub fn device(&self) -> Device {
+        self.parameters.row.device()
+    }
+
+    /// The labels' logits, [sequences, labels] in the batch's order, without dropout.
+    pub fn logits(&self, batch: &Batch) -> Tensor {
+        head::forward(
+            &self.parameters,
+            &self.features(batch, self.architecture.pooling),
+            None,
+        )
+        .0
+    }
+
+    /// A vector for each sequence, [sequences, hidden] in the batch's order, without dropout.
+    pub fn features(&self, batch: &Batch, pooling: Pooling) -> Tensor {
+        let (x, _) = encoder::forward(&self.parameters, &self.architecture, batch, None, pooling);
+        match pooling {
+            Pooling::First => x,
+            Pooling::Mean => batch.means(&x),
+        }
+    }
+
+    /// The labels' logits from features, without dropout.
+    pub fn logits_of_features(&self, features: &Tensor) -> Tensor {
+        head::forward(&self.parameters, features, None).0
+    }
+
+    /// A step's forward and backward pass over the whole model: the batch's mean loss. The gradients
+    /// of all parameters are written.
+    #[must_use]
+    pub fn train(
+        &self,
+        gradients: &Parameters,
+        batch: &Batch,
+        labels: &Tensor,
+        dropout: Dropout,
+    ) -> f64 {
+        let (parameters, architecture) = (&self.parameters, &self.architecture);
+        let (features, tape) = encoder::forward(
+            parameters,
+            architecture,
+            batch,
+            Some(dropout),
+            Pooling::First,
+        );
+        let (loss, gradient) = self.train_head(gradients, &features, labels, dropout);
+        encoder::backward(
+            parameters,
+            gradients,
+            architecture,
+            batch,
+            &tape,
+            dropout,
+            gradient,
+        );
+        loss
+    }
+
+    /// The same for the head alone, which gives the features' gradient too.
+    pub fn train_head(
+        &self,
+        gradients: &Parameters,
+        features: &Tensor,
+        labels: &Tensor,
+        dropout: Dropout,
+    ) -> (f64, Tensor) {
+        let mask = dropout.mask(1 + 2 * self.architecture.layers);
+        let (logits, saved) = head::forward(&self.parameters, features, Some(mask));
+        let (loss, gradient) = head::cross_entropy(&logits, labels);
+        (
+            loss,
+            head::backward(&self.parameters, gradients, &saved, &gradient),
+        )
+    }
+}
+
+impl Classify for Model {
+    fn logits(&self, batch: &[&[u32]]) -> Vec<Vec<f32>> {
+        let batch = Batch::new(batch, self.device());
+        batch.rows_as_given(&Model::logits(self, &batch))
+    }
+
+    fn share(&self) -> Self {
+        Self {
+            parameters: self.parameters.share(&self.architecture),
+            architecture: self.architecture.clone(),
+            sha256: self.sha256.clone(),
+            has_classifier: self.has_classifier,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::random::tensor;
+
+    /// A small model with random parameters, and sequences for it.
+    fn small(pooling: Pooling) -> (Model, Vec<Vec<u32>>) {
+        let fields = json!({
+            "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4,
+            "intermediate_size": 64, "vocab_size": 100, "max_position_embeddings": 40,
+            "type_vocab_size": 2,
+        });
+        let labels = ["bad".to_owned(), "so-so".to_owned(), "good".to_owned()];
+        let architecture = Architecture::of(fields.as_object().unwrap().clone())
+            .unwrap()
+            .with_classifier(&labels, pooling);
+        let row = tensor(11, &[parameters::count(&architecture)]) * 0.2;
+        let parameters = Parameters::of(row, &architecture);
+        let model = Model {
+            architecture,
+            parameters,
+            sha256: String::new(),
+            has_classifier: true,
+        };
+        let sequences = [7, 3, 7, 40, 1].map(|length| {
+            (0..length)
+                .map(|index| (index * 13 + length) % 100)
+                .collect()
+        });
+        (model, sequences.to_vec())
+    }
+
+    fn slices(sequences: &[Vec<u32>]) -> Vec<&[u32]> {
+        sequences.iter().map(Vec::as_slice).collect()
+    }
+
+    fn difference(left: &Tensor, right: &Tensor) -> f64 {
+        (left - right).abs().max().double_value(&[])
+    }
+
+    #[test]
+    fn gradients_are_those_of_automatic_differentiation() {
+        let (model, sequences) = small(Pooling::First);
+        let batch = Batch::new(&slices(&sequences), Device::Cpu);
+        let labels = Tensor::from_slice(&[0_i64, 1, 2, 0, 1]);
+        let dropout = Dropout::new(0.1, 1, 1);
+        let ours = Parameters::zeros(&model.architecture, Kind::Float, Device::Cpu);
+        let loss = model.train(&ours, &batch, &labels, dropout);
+
+        let row = model.parameters.row.copy().set_requires_grad(true);
+        let parameters = Parameters::of(row.shallow_clone(), &model.architecture);
+        let (features, _) = encoder::forward(
+            &parameters,
+            &model.architecture,
+            &batch,
+            Some(dropout),
+            Pooling::First,
+        );
+        let (logits, _) = head::forward(&parameters, &features, Some(dropout.mask(7)));
+        let theirs = logits.cross_entropy_for_logits(&labels);
+        theirs.backward();
+        assert!((loss - theirs.double_value(&[])).abs() < 1e-6);
+        let gradient = row.grad();
+        for slot in layout(&model.architecture) {
+            let part = |row: &Tensor| row.narrow(0, slot.offset, slot.len());
+            let difference = difference(&part(&gradient), &part(&ours.row));
+            assert!(difference < 1e-5, "{}: {difference}", slot.name);
+        }
+    }
+
+    #[test]
+    fn a_sequence_scores_the_same_alone_and_in_a_batch() {
+        for pooling in [Pooling::First, Pooling::Mean] {
+            let (model, sequences) = small(pooling);
+            let together = Classify::logits(&model, &slices(&sequences));
+            for (sequence, together) in sequences.iter().zip(together) {
+                let alone = Classify::logits(&model, &[sequence]).remove(0);
+                let pairs = alone.iter().zip(&together);
+                assert!(pairs.clone().all(|(one, other)| (one - other).abs() < 1e-5));
+            }
+        }
+    }
+
+    /// The original job never left training's mode, so that a sentence scored differently each time.
+    #[test]
+    fn a_sequence_scores_the_same_every_time() {
+        let (model, sequences) = small(Pooling::First);
+        let first = Classify::logits(&model, &slices(&sequences));
+        assert_eq!(first, Classify::logits(&model, &slices(&sequences)));
+    }
+
+    #[test]
+    fn the_last_layer_of_first_tokens_is_that_of_all() {
+        let (model, sequences) = small(Pooling::First);
+        let batch = Batch::new(&slices(&sequences), Device::Cpu);
+        let (first, _) = encoder::forward(
+            &model.parameters,
+            &model.architecture,
+            &batch,
+            None,
+            Pooling::First,
+        );
+        let (all, _) = encoder::forward(
+            &model.parameters,
+            &model.architecture,
+            &batch,
+            None,
+            Pooling::Mean,
+        );
+        assert!(difference(&first, &all.index_select(0, &batch.firsts)) < 1e-5);
+    }
+
+    #[test]
+    fn a_written_file_is_read_as_it_was() {
+        let (model, _) = small(Pooling::Mean);
+        let folder = tempfile::tempdir().unwrap();
+        let bytes = to_safetensors(&model.parameters.row, &model.architecture);
+        std::fs::write(folder.path().join("model.safetensors"), bytes).unwrap();
+        let config = model.architecture.to_json().to_string();
+        std::fs::write(folder.path().join("config.json"), config).unwrap();
+        let read = Model::read(folder.path()).unwrap();
+        assert_eq!(read.parameters.row, model.parameters.row);
+        assert_eq!(read.architecture.labels, ["bad", "so-so", "good"]);
+        assert_eq!(read.architecture.pooling, Pooling::Mean);
+        assert!(read.has_classifier);
+    }
+}

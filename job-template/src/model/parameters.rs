@@ -1,0 +1,383 @@
+//! A model's parameters: all in one row of numbers, with views by name into it.
+//!
+//! One row makes what concerns all of them a single pass over memory: the gradient's norm, the
+//! optimizer's step, a copy in another precision. The gradients have a row of the same layout.
+
+use std::path::Path;
+
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use sha2::{Digest, Sha256};
+use tch::{Device, Kind, Tensor};
+
+use super::architecture::{Architecture, ModelError};
+use crate::random::Random;
+
+/// Where a parameter lies in the row.
+#[derive(Debug, Clone)]
+pub struct Slot {
+    /// Hugging Face's name of it, without a leading `bert.`.
+    pub name: String,
+    /// Its shape.
+    pub shape: Vec<i64>,
+    /// Where it begins.
+    pub offset: i64,
+}
+
+impl Slot {
+    /// How many numbers it is.
+    #[must_use]
+    pub fn len(&self) -> i64 {
+        self.shape.iter().product()
+    }
+
+    /// Whether it is nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether `AdamW` lets it decay: biases and normalisations stay, as in BERT's own training.
+    #[must_use]
+    pub fn decays(&self) -> bool {
+        self.shape.len() > 1
+    }
+
+    /// Whether it belongs to the head, which follows the encoder.
+    #[must_use]
+    pub fn is_of_head(&self) -> bool {
+        self.name.starts_with("pooler.") || self.name.starts_with("classifier.")
+    }
+
+    /// The name in a model that has a classifier.
+    fn full_name(&self) -> String {
+        if self.name.starts_with("classifier.") {
+            self.name.clone()
+        } else {
+            format!("bert.{}", self.name)
+        }
+    }
+}
+
+/// A dense layer's parameters: `weight` [out, in], `bias` [out].
+#[derive(Debug)]
+pub struct Linear {
+    /// What the input is multiplied with, [out, in].
+    pub weight: Tensor,
+    /// What is added, [out].
+    pub bias: Tensor,
+}
+
+/// A layer normalisation's parameters, [hidden] each.
+#[derive(Debug)]
+pub struct Norm {
+    /// What the normalised vector is multiplied with.
+    pub weight: Tensor,
+    /// What is added.
+    pub bias: Tensor,
+}
+
+/// An encoder layer's parameters.
+#[derive(Debug)]
+pub struct Layer {
+    /// Queries, keys and values as one dense layer, [3 hidden, hidden].
+    pub query_key_value: Linear,
+    /// From the heads' values to a hidden vector.
+    pub attention_output: Linear,
+    /// After attention.
+    pub attention_norm: Norm,
+    /// Into the feed-forward layer.
+    pub intermediate: Linear,
+    /// Out of it.
+    pub output: Linear,
+    /// After the feed-forward layer.
+    pub output_norm: Norm,
+}
+
+/// Parameters, or their gradients, by name: views into one row.
+#[derive(Debug)]
+pub struct Parameters {
+    /// All of them, [numbers].
+    pub row: Tensor,
+    /// One row a word.
+    pub words: Tensor,
+    /// One row a position.
+    pub positions: Tensor,
+    /// One row a kind of segment.
+    pub token_types: Tensor,
+    /// After the embeddings.
+    pub embedding_norm: Norm,
+    /// From the first to the last.
+    pub layers: Vec<Layer>,
+    /// The head's hidden layer.
+    pub pooler: Linear,
+    /// From the head's hidden layer to the labels' logits.
+    pub classifier: Linear,
+}
+
+/// Where all of a model's parameters lie, in the order of the computation.
+#[must_use]
+pub fn layout(architecture: &Architecture) -> Vec<Slot> {
+    let hidden = architecture.hidden_size;
+    let wide = architecture.intermediate_size;
+    let mut slots = Vec::new();
+    let mut offset = 0;
+    let mut add = |name: String, shape: &[i64]| {
+        let slot = Slot {
+            name,
+            shape: shape.to_vec(),
+            offset,
+        };
+        offset += slot.len();
+        slots.push(slot);
+    };
+    let embedding = |name: &str| format!("embeddings.{name}");
+    add(
+        embedding("word_embeddings.weight"),
+        &[architecture.vocab_size, hidden],
+    );
+    add(
+        embedding("position_embeddings.weight"),
+        &[architecture.max_positions, hidden],
+    );
+    add(
+        embedding("token_type_embeddings.weight"),
+        &[architecture.token_types, hidden],
+    );
+    add(embedding("LayerNorm.weight"), &[hidden]);
+    add(embedding("LayerNorm.bias"), &[hidden]);
+    for layer in 0..architecture.layers {
+        let name = |name: &str| format!("encoder.layer.{layer}.{name}");
+        // One after the other, so that the three are one dense layer too.
+        for part in ["query", "key", "value"] {
+            add(
+                name(&format!("attention.self.{part}.weight")),
+                &[hidden, hidden],
+            );
+        }
+        for part in ["query", "key", "value"] {
+            add(name(&format!("attention.self.{part}.bias")), &[hidden]);
+        }
+        add(name("attention.output.dense.weight"), &[hidden, hidden]);
+        add(name("attention.output.dense.bias"), &[hidden]);
+        add(name("attention.output.LayerNorm.weight"), &[hidden]);
+        add(name("attention.output.LayerNorm.bias"), &[hidden]);
+        add(name("intermediate.dense.weight"), &[wide, hidden]);
+        add(name("intermediate.dense.bias"), &[wide]);
+        add(name("output.dense.weight"), &[hidden, wide]);
+        add(name("output.dense.bias"), &[hidden]);
+        add(name("output.LayerNorm.weight"), &[hidden]);
+        add(name("output.LayerNorm.bias"), &[hidden]);
+    }
+    add("pooler.dense.weight".to_owned(), &[hidden, hidden]);
+    add("pooler.dense.bias".to_owned(), &[hidden]);
+    let labels = architecture.labels.len() as i64;
+    add("classifier.weight".to_owned(), &[labels, hidden]);
+    add("classifier.bias".to_owned(), &[labels]);
+    slots
+}
+
+/// How many numbers a model's parameters are.
+pub(super) fn count(architecture: &Architecture) -> i64 {
+    layout(architecture).iter().map(Slot::len).sum()
+}
+
+impl Parameters {
+    /// Views of `row`, which has [`count`] numbers.
+    #[must_use]
+    pub fn of(row: Tensor, architecture: &Architecture) -> Self {
+        let hidden = architecture.hidden_size;
+        let wide = architecture.intermediate_size;
+        let labels = architecture.labels.len() as i64;
+        let mut offset = 0;
+        let mut next = |shape: &[i64]| {
+            let len = shape.iter().product();
+            offset += len;
+            row.narrow(0, offset - len, len).view(shape)
+        };
+        let words = next(&[architecture.vocab_size, hidden]);
+        let positions = next(&[architecture.max_positions, hidden]);
+        let token_types = next(&[architecture.token_types, hidden]);
+        let embedding_norm = norm(&mut next, hidden);
+        let layers = (0..architecture.layers)
+            .map(|_| Layer {
+                query_key_value: linear(&mut next, 3 * hidden, hidden),
+                attention_output: linear(&mut next, hidden, hidden),
+                attention_norm: norm(&mut next, hidden),
+                intermediate: linear(&mut next, wide, hidden),
+                output: linear(&mut next, hidden, wide),
+                output_norm: norm(&mut next, hidden),
+            })
+            .collect();
+        let pooler = linear(&mut next, hidden, hidden);
+        let classifier = linear(&mut next, labels, hidden);
+        Self {
+            row,
+            words,
+            positions,
+            token_types,
+            embedding_norm,
+            layers,
+            pooler,
+            classifier,
+        }
+    }
+
+    /// Zeros, for gradients.
+    #[must_use]
+    pub fn zeros(architecture: &Architecture, kind: Kind, device: Device) -> Self {
+        Self::of(
+            Tensor::zeros([count(architecture)], (kind, device)),
+            architecture,
+        )
+    }
+
+    /// The same parameters, for another thread.
+    #[must_use]
+    pub fn share(&self, architecture: &Architecture) -> Self {
+        Self::of(self.row.shallow_clone(), architecture)
+    }
+}
+
+fn linear(next: &mut impl FnMut(&[i64]) -> Tensor, output: i64, input: i64) -> Linear {
+    Linear {
+        weight: next(&[output, input]),
+        bias: next(&[output]),
+    }
+}
+
+fn norm(next: &mut impl FnMut(&[i64]) -> Tensor, size: i64) -> Norm {
+    Norm {
+        weight: next(&[size]),
+        bias: next(&[size]),
+    }
+}
+
+/// Weights as they were read: the row, and what proves which they are.
+pub(super) struct Weights {
+    /// All parameters in binary32, on the CPU.
+    pub(super) row: Tensor,
+    /// SHA-256 of the file, in hexadecimal.
+    pub(super) sha256: String,
+    /// Whether the file has a classifier; where it hasn't, the classifier's numbers are 0.
+    pub(super) has_classifier: bool,
+}
+
+/// Reads `folder`'s model.safetensors, as Hugging Face names and shapes it.
+///
+/// # Errors
+/// The file is missing, damaged, or not of this architecture.
+pub(super) fn read(folder: &Path, architecture: &Architecture) -> Result<Weights, ModelError> {
+    let path = folder.join("model.safetensors");
+    let error = |reason: String| ModelError::new(&path, reason);
+    let bytes = std::fs::read(&path).map_err(|reason| error(reason.to_string()))?;
+    let file = SafeTensors::deserialize(&bytes)
+        .map_err(|reason| error(format!("damaged, or not a file of tensors: {reason}")))?;
+    let mut row = vec![0_f32; count(architecture) as usize];
+    let has_classifier = file.tensor("classifier.weight").is_ok();
+    for slot in layout(architecture) {
+        if slot.name.starts_with("classifier.") && !has_classifier {
+            continue;
+        }
+        let found = file
+            .tensor(&slot.name)
+            .or_else(|_| file.tensor(&slot.full_name()));
+        let tensor = found.map_err(|_| error(format!("has no tensor `{}`", slot.full_name())))?;
+        let shape: Vec<i64> = tensor.shape().iter().map(|&size| size as i64).collect();
+        if shape != slot.shape {
+            return Err(error(format!(
+                "`{}` has the shape {shape:?}, and config.json wants {:?}",
+                slot.name, slot.shape
+            )));
+        }
+        let target = &mut row[slot.offset as usize..(slot.offset + slot.len()) as usize];
+        copy_numbers(&tensor, target).map_err(|kind| {
+            error(format!(
+                "`{}` has numbers of the kind {kind:?}; F32, F16, BF16 are known",
+                slot.name
+            ))
+        })?;
+        if !target.iter().all(|number| number.is_finite()) {
+            return Err(error(format!(
+                "`{}` has numbers that are not finite",
+                slot.name
+            )));
+        }
+    }
+    let sha256 = format!("{:x}", Sha256::digest(&bytes));
+    Ok(Weights {
+        row: Tensor::from_slice(&row),
+        sha256,
+        has_classifier,
+    })
+}
+
+/// Copies a tensor's numbers, as binary32.
+fn copy_numbers(tensor: &TensorView<'_>, target: &mut [f32]) -> Result<(), Dtype> {
+    let bytes = tensor.data();
+    let pairs = || {
+        bytes
+            .as_chunks::<2>()
+            .0
+            .iter()
+            .map(|&pair| u16::from_le_bytes(pair))
+    };
+    match tensor.dtype() {
+        Dtype::F32 => {
+            for (target, &number) in target.iter_mut().zip(bytes.as_chunks::<4>().0) {
+                *target = f32::from_le_bytes(number);
+            }
+        }
+        Dtype::F16 => {
+            let numbers: Vec<_> = pairs().map(half::f16::from_bits).collect();
+            for (target, number) in target.iter_mut().zip(numbers) {
+                *target = number.to_f32();
+            }
+        }
+        Dtype::BF16 => {
+            for (target, bits) in target.iter_mut().zip(pairs()) {
+                *target = f32::from_bits(u32::from(bits) << 16);
+            }
+        }
+        kind => return Err(kind),
+    }
+    Ok(())
+}
+
+/// Gives the classifier new weights: normally distributed, and biases of 0.
+pub fn initialize_classifier(row: &Tensor, architecture: &Architecture, seed: u64) {
+    let mut random = Random::new(seed, "classifier");
+    for slot in layout(architecture) {
+        if slot.name == "classifier.weight" {
+            let numbers: Vec<f32> = (0..slot.len())
+                .map(|_| (random.normal() * architecture.initializer_range) as f32)
+                .collect();
+            row.narrow(0, slot.offset, slot.len())
+                .copy_(&Tensor::from_slice(&numbers));
+        }
+    }
+}
+
+/// The bytes of a model.safetensors with these parameters, as Python's transformers read it.
+///
+/// # Panics
+/// Where `row` isn't of this architecture.
+#[must_use]
+pub fn to_safetensors(row: &Tensor, architecture: &Architecture) -> Vec<u8> {
+    let numbers: Vec<f32> =
+        Vec::try_from(row.to_device(Device::Cpu)).expect("the row has binary32 numbers");
+    let bytes: Vec<u8> = numbers
+        .iter()
+        .flat_map(|number| number.to_le_bytes())
+        .collect();
+    let views = layout(architecture).into_iter().map(|slot| {
+        let range = slot.offset as usize * 4..(slot.offset + slot.len()) as usize * 4;
+        let shape = slot.shape.iter().map(|&size| size as usize).collect();
+        let view = TensorView::new(Dtype::F32, shape, &bytes[range]);
+        (
+            slot.full_name(),
+            view.expect("shape and length are the slot's"),
+        )
+    });
+    let about = [("format".to_owned(), "pt".to_owned())].into();
+    safetensors::serialize(views, Some(about)).expect("names are unique and shapes fit")
+}

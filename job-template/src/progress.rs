@@ -1,0 +1,115 @@
+//! How far things are: a bar on a terminal, lines elsewhere. People read it, so it goes to stderr.
+
+#![expect(
+    clippy::print_stderr,
+    reason = "this is the only place that tells people things"
+)]
+
+use std::io::{IsTerminal, stderr};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// Without a terminal, a line at least so often where there is news.
+const EVERY: Duration = Duration::from_secs(5);
+
+/// A piece of work whose size is known.
+pub struct Progress {
+    name: &'static str,
+    total: usize,
+    done: usize,
+    /// What was done already when it began.
+    before: usize,
+    start: Instant,
+    last_line: Instant,
+    bar: Option<ProgressBar>,
+}
+
+/// Says a line.
+pub fn say(line: &str) {
+    eprintln!("{line}");
+}
+
+impl Progress {
+    /// Begins with `done` of `total`.
+    #[must_use]
+    pub fn new(name: &'static str, total: usize, done: usize) -> Self {
+        let bar = stderr().is_terminal().then(|| {
+            let style = ProgressStyle::with_template("{prefix} {wide_bar} {pos}/{len} {msg}")
+                .expect("the template is right");
+            let bar = ProgressBar::new(total as u64)
+                .with_style(style)
+                .with_prefix(name);
+            bar.set_position(done as u64);
+            bar
+        });
+        let now = Instant::now();
+        Self {
+            name,
+            total,
+            done,
+            before: done,
+            start: now,
+            last_line: now,
+            bar,
+        }
+    }
+
+    /// `count` more are done. `detail` says more of them.
+    pub fn advance(&mut self, count: usize, detail: &str) {
+        self.done += count;
+        let seconds = self.start.elapsed().as_secs_f64();
+        let rate = (self.done - self.before) as f64 / seconds.max(1e-9);
+        let left = Duration::from_secs_f64((self.total - self.done) as f64 / rate.max(1e-9));
+        let blank = if detail.is_empty() { "" } else { "  " };
+        let message = format!("{detail}{blank}{rate:.1}/s  {} left", clock(left));
+        match &self.bar {
+            Some(bar) => {
+                bar.set_position(self.done as u64);
+                bar.set_message(message);
+            }
+            None => {
+                if self.last_line.elapsed() >= EVERY || self.done == self.total {
+                    self.last_line = Instant::now();
+                    say(&format!(
+                        "{} {}/{}  {message}",
+                        self.name, self.done, self.total
+                    ));
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// A duration as people say it: `45s`, `2m05s`, `1h02m`.
+#[must_use]
+pub fn clock(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
+        _ => format!("{}h{:02}m", seconds / 3600, seconds / 60 % 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_read_well() {
+        let clock = |seconds| clock(Duration::from_secs(seconds));
+        assert_eq!(
+            [clock(5), clock(125), clock(3725)],
+            ["5s", "2m05s", "1h02m"]
+        );
+    }
+}

@@ -1,0 +1,161 @@
+//! libtorch: the device that it computes on, its threads, and what it finds of the processor.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tch::{Cuda, Device, Kind};
+
+use crate::config::{ComputeConfig, DeviceChoice, MklFix, Precision};
+
+/// libtorch, set up.
+#[derive(Debug, Clone)]
+pub struct Runtime {
+    /// The device to compute on.
+    pub device: Device,
+    /// The numbers to compute in.
+    pub kind: Kind,
+    /// The threads to compute with.
+    pub threads: usize,
+    /// Whether MKL is told that it runs on an Intel processor.
+    pub mkl_fix: bool,
+}
+
+/// What is asked for can't be had.
+#[derive(Debug, thiserror::Error)]
+pub enum RuntimeError {
+    /// A GPU, where there is none.
+    #[error("DEVICE={asked}: {reason}")]
+    NoDevice {
+        /// What was asked for.
+        asked: DeviceChoice,
+        /// Why it isn't there.
+        reason: String,
+    },
+    /// bfloat16 on a CPU.
+    #[error("PRECISION=bf16 needs a GPU; on this processor it is slower than fp32")]
+    NoBf16,
+}
+
+static MKL_FIX: AtomicBool = AtomicBool::new(false);
+
+/// What MKL asks to know whether it runs on an Intel processor. On others it takes slower paths,
+/// though they can do the same; this answer is found before its own.
+#[unsafe(no_mangle)]
+#[expect(unsafe_code, reason = "MKL looks for this very name")]
+pub extern "C" fn mkl_serv_intel_cpu_true() -> i32 {
+    i32::from(MKL_FIX.load(Ordering::Relaxed) || processor_is_intel())
+}
+
+#[cfg(target_arch = "x86_64")]
+fn processor_is_intel() -> bool {
+    let vendor = std::arch::x86_64::__cpuid(0);
+    (vendor.ebx, vendor.edx, vendor.ecx)
+        == (
+            u32::from_le_bytes(*b"Genu"),
+            u32::from_le_bytes(*b"ineI"),
+            u32::from_le_bytes(*b"ntel"),
+        )
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn processor_is_intel() -> bool {
+    false
+}
+
+#[cfg(target_arch = "x86_64")]
+fn has_avx2() -> bool {
+    is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn has_avx2() -> bool {
+    false
+}
+
+impl Runtime {
+    /// Sets libtorch up. To be called once, before anything else of it.
+    ///
+    /// # Errors
+    /// The device isn't there, or can't compute in these numbers.
+    pub fn start(config: &ComputeConfig) -> Result<Self, RuntimeError> {
+        let mkl_fix = match config.mkl_fix {
+            MklFix::Off => false,
+            MklFix::On => true,
+            MklFix::Auto => has_avx2(),
+        };
+        MKL_FIX.store(mkl_fix, Ordering::Relaxed);
+        // libtorch looks for CUDA once, at its first call.
+        let cuda = if config.device == DeviceChoice::Cpu {
+            Err(String::new())
+        } else {
+            open_cuda()
+        };
+        let device = device(config.device, cuda)?;
+        let kind = match (config.precision, device) {
+            (Precision::Bf16, Device::Cpu) => return Err(RuntimeError::NoBf16),
+            (Precision::Fp32, _) | (Precision::Auto, Device::Cpu) => Kind::Float,
+            (Precision::Bf16 | Precision::Auto, _) => Kind::BFloat16,
+        };
+        set_threads(config.threads);
+        Ok(Self {
+            device,
+            kind,
+            threads: config.threads,
+            mkl_fix,
+        })
+    }
+}
+
+/// Sets the threads that the calling thread's computations are shared by.
+pub fn set_threads(threads: usize) {
+    tch::set_num_threads(threads as i32);
+}
+
+fn device(asked: DeviceChoice, cuda: Result<(), String>) -> Result<Device, RuntimeError> {
+    let index = match asked {
+        DeviceChoice::Cpu => return Ok(Device::Cpu),
+        DeviceChoice::Auto if cuda.is_err() || Cuda::device_count() == 0 => return Ok(Device::Cpu),
+        DeviceChoice::Auto => 0,
+        DeviceChoice::Cuda(index) => index,
+    };
+    let count = Cuda::device_count();
+    let reason = match cuda {
+        Err(reason) => reason,
+        Ok(()) if count == 0 => "the driver shows no GPU; is the container run with --gpus?".into(),
+        Ok(()) if index >= count as usize => format!("there are {count} GPUs, from cuda:0 on"),
+        Ok(()) => return Ok(Device::Cuda(index)),
+    };
+    Err(RuntimeError::NoDevice { asked, reason })
+}
+
+/// Has libtorch find CUDA, where its library for it is installed. The program itself doesn't need
+/// it, so that it is one for machines with and without.
+fn open_cuda() -> Result<(), String> {
+    use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
+    #[expect(unsafe_code, reason = "a library is opened, whose start runs code")]
+    // SAFETY: it is libtorch's own, made to be loaded with the part that is linked.
+    let library = unsafe { Library::open(Some("libtorch_cuda.so"), RTLD_NOW | RTLD_GLOBAL) };
+    match library {
+        Ok(library) => {
+            // For as long as the program runs.
+            std::mem::forget(library);
+            Ok(())
+        }
+        Err(error) => Err(format!("this image has no CUDA: {error}")),
+    }
+}
+
+impl fmt::Display for Runtime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = if self.kind == Kind::BFloat16 {
+            "bf16"
+        } else {
+            "fp32"
+        };
+        match self.device {
+            Device::Cuda(index) => write!(f, "cuda:{index}, {kind}"),
+            _ if self.threads == 1 => write!(f, "cpu with 1 thread, {kind}"),
+            _ => write!(f, "cpu with {} threads, {kind}", self.threads),
+        }
+    }
+}

@@ -1,0 +1,644 @@
+//! Fine-tuning: the recipe of BERT's paper, with AdamW, a learning rate that rises and then falls to
+//! zero, and clipped gradients.
+
+use std::error::Error;
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+use tch::{Device, Kind, Tensor};
+
+use crate::batches;
+use crate::checkpoint::{self, Position, Resume};
+use crate::config::{BASE_MODEL, Config, DeviceChoice, MklFix, Precision};
+use crate::data::{self, Example, Reviews};
+use crate::evaluate::{self, Labelled, Report, label_tensor};
+use crate::files::{self, WriteError};
+use crate::model::{
+    Architecture, Batch, Dropout, Model, Parameters, Pooling, initialize_classifier, layout,
+};
+use crate::optimizer::AdamW;
+use crate::process::{cpu_seconds, peak_memory, processor};
+use crate::progress::{Progress, say};
+use crate::runtime::Runtime;
+use crate::tokenize::Tokenizer;
+
+/// Steps between two lines of metrics.
+const LOG_EVERY: usize = 10;
+
+/// What training came to.
+#[derive(Debug)]
+pub enum Outcome {
+    /// The model is in the folder.
+    Done(Report),
+    /// It was told to stop, and goes on from there when it is called again.
+    Stopped,
+}
+
+/// Trains as `config` says. `stop` is looked at after each step.
+///
+/// # Errors
+/// Model, tokenizer, data or an earlier checkpoint can't be used, or a file can't be written.
+pub fn train(
+    config: &Config,
+    runtime: &Runtime,
+    stop: &AtomicBool,
+) -> Result<Outcome, Box<dyn Error + Send + Sync>> {
+    let base = config
+        .model
+        .clone()
+        .unwrap_or_else(|| PathBuf::from(BASE_MODEL));
+    let pooling = if config.training.train_body {
+        Pooling::First
+    } else {
+        Pooling::Mean
+    };
+    // What is cheap to find wrong comes first, and nothing is written before all is found right.
+    let architecture = Architecture::read(&base)?;
+    check_positions(config, &architecture)?;
+    let tokenizer = Tokenizer::open(
+        &base,
+        config.data.max_positions,
+        architecture.vocab_size as usize,
+    )?;
+    let tokenizer_file = tokenizer.file()?;
+    let reviews = data::read(&config.data)?;
+    let model = Model::read_for(&base, &reviews.labels, pooling)?;
+    files::make_folder(&config.output_dir)?;
+    say(&format!(
+        "training on {} reviews, validating with {}, testing with {}; {runtime}",
+        reviews.train.len(),
+        reviews.valid.len(),
+        reviews.test.len()
+    ));
+
+    let identity = identity(config, runtime, &reviews, &model);
+    let examples = Examples {
+        train: tokenize(&tokenizer, &reviews.train, "reading training reviews")?,
+        valid: tokenize(&tokenizer, &reviews.valid, "reading validation reviews")?,
+        test: tokenize(&tokenizer, &reviews.test, "reading test reviews")?,
+    };
+    let mut training = Training::new(config, runtime, model, examples, identity, tokenizer_file)?;
+    if !training.run(stop)? {
+        say("stopped; call it again to go on");
+        return Ok(Outcome::Stopped);
+    }
+    let report = training.finish(&reviews)?;
+    Ok(Outcome::Done(report))
+}
+
+fn check_positions(config: &Config, architecture: &Architecture) -> Result<(), String> {
+    let (asked, most) = (config.data.max_positions as i64, architecture.max_positions);
+    if asked > most {
+        return Err(format!(
+            "NUM_MAX_POSITIONS={asked}: this model reads at most {most} tokens"
+        ));
+    }
+    Ok(())
+}
+
+/// Examples as the model reads them.
+///
+/// # Errors
+/// The tokenizer can't take a text.
+pub fn tokenize(
+    tokenizer: &Tokenizer,
+    examples: &[Example],
+    name: &'static str,
+) -> Result<Labelled, Box<dyn Error + Send + Sync>> {
+    let mut progress = Progress::new(name, examples.len(), 0);
+    let mut labelled = Labelled::default();
+    for chunk in examples.chunks(64) {
+        for example in chunk {
+            labelled
+                .sequences
+                .push(tokenizer.encode(&example.text)?.ids);
+            labelled.labels.push(example.label);
+        }
+        progress.advance(chunk.len(), "");
+    }
+    Ok(labelled)
+}
+
+struct Examples {
+    train: Labelled,
+    valid: Labelled,
+    test: Labelled,
+}
+
+/// What a step learns from.
+enum Source {
+    /// The examples themselves: the whole model is trained.
+    Sequences,
+    /// Their features, [examples, hidden], computed once: the head is trained.
+    Features {
+        train: Tensor,
+        valid: Option<Tensor>,
+        test: Tensor,
+    },
+}
+
+struct Training<'a> {
+    config: &'a Config,
+    runtime: &'a Runtime,
+    model: Model,
+    examples: Examples,
+    source: Source,
+    /// The numbers that are trained, in binary32: a part of `master`.
+    trained: Tensor,
+    /// All parameters in binary32; the model's own, unless it computes in another precision.
+    master: Tensor,
+    gradients: Parameters,
+    /// The part of the gradients' row that is trained.
+    gradient: Tensor,
+    optimizer: AdamW,
+    position: Position,
+    resume: Resume,
+    identity: Map<String, Value>,
+    tokenizer_file: Vec<u8>,
+}
+
+/// A line of metrics.jsonl.
+#[derive(Serialize)]
+struct Line {
+    step: usize,
+    /// Epochs so far, with the part of the one that is going on.
+    epoch: f64,
+    /// Mean loss since the last line.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    loss: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lr: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gradient_norm: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    valid_loss: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    valid_accuracy: Option<f64>,
+    samples_per_second: f64,
+    seconds: f64,
+}
+
+impl<'a> Training<'a> {
+    fn new(
+        config: &'a Config,
+        runtime: &'a Runtime,
+        model: Model,
+        examples: Examples,
+        identity: Map<String, Value>,
+        tokenizer_file: Vec<u8>,
+    ) -> Result<Self, Box<dyn Error + Send + Sync>> {
+        let seed = config.training.seed;
+        initialize_classifier(&model.parameters.row, &model.architecture, seed);
+        let slots = layout(&model.architecture);
+        let slots = if config.training.train_body {
+            slots
+        } else {
+            slots
+                .into_iter()
+                .filter(crate::model::Slot::is_of_head)
+                .collect()
+        };
+        let (start, len) = (
+            slots[0].offset,
+            slots.iter().map(crate::model::Slot::len).sum(),
+        );
+        let master = model.parameters.row.to_device(runtime.device);
+        let model = model.to(runtime.device, runtime.kind);
+        let trained = master.narrow(0, start, len);
+        let gradients = Parameters::zeros(&model.architecture, runtime.kind, runtime.device);
+        let gradient = gradients.row.narrow(0, start, len);
+        let mut training = Self {
+            optimizer: AdamW::new(&slots, config.training.weight_decay, runtime.device),
+            resume: Resume::new(&config.output_dir, identity.clone()),
+            source: Source::Sequences,
+            position: Position::default(),
+            config,
+            runtime,
+            model,
+            examples,
+            trained,
+            master,
+            gradients,
+            gradient,
+            identity,
+            tokenizer_file,
+        };
+        if let Some(position) = training
+            .resume
+            .read(&mut training.trained, &mut training.optimizer)?
+        {
+            say(&format!("going on after step {}", position.step));
+            training.position = position;
+            training.update_model();
+        }
+        training.cut_metrics()?;
+        Ok(training)
+    }
+
+    fn metrics_path(&self) -> PathBuf {
+        self.config.output_dir.join("metrics.jsonl")
+    }
+
+    /// Removes lines of metrics that were written after the position that is gone on from.
+    fn cut_metrics(&self) -> Result<(), WriteError> {
+        let path = self.metrics_path();
+        OpenOptions::new()
+            .create(true)
+            .write(true)
+            .truncate(false)
+            .open(&path)
+            .and_then(|file| file.set_len(self.position.metrics_bytes))
+            .map_err(WriteError::new(&path))
+    }
+
+    fn add_line(&mut self, line: &Line) -> Result<(), WriteError> {
+        let path = self.metrics_path();
+        let mut text = serde_json::to_vec(line).expect("lines are plain values");
+        text.push(b'\n');
+        self.position.metrics_bytes += text.len() as u64;
+        OpenOptions::new()
+            .append(true)
+            .open(&path)
+            .and_then(|mut file| file.write_all(&text))
+            .map_err(WriteError::new(&path))
+    }
+
+    /// The model computes with the numbers that are trained.
+    fn update_model(&mut self) {
+        if self.runtime.kind != Kind::Float {
+            self.model.parameters.row.copy_(&self.master);
+        }
+    }
+
+    fn steps_per_epoch(&self) -> usize {
+        self.examples
+            .train
+            .labels
+            .len()
+            .div_ceil(self.config.training.batch_size)
+    }
+
+    fn steps(&self) -> usize {
+        self.steps_per_epoch() * self.config.training.epochs
+    }
+
+    /// The learning rate of a step, from 0: as transformers' `get_linear_schedule_with_warmup`.
+    fn lr(&self, step: usize) -> f64 {
+        let total = self.steps() as f64;
+        let warmup = (self.config.training.warmup_pct * total).round();
+        let step = step as f64;
+        let share = if step < warmup {
+            step / warmup
+        } else {
+            (total - step) / (total - warmup)
+        };
+        self.config.training.lr * share
+    }
+
+    /// Trains to the end, or until it is told to stop. Gives whether it came to the end.
+    fn run(&mut self, stop: &AtomicBool) -> Result<bool, Box<dyn Error + Send + Sync>> {
+        if !self.config.training.train_body {
+            self.source = self.features();
+        }
+        let (seed, batch_size) = (self.config.training.seed, self.config.training.batch_size);
+        let per_epoch = self.steps_per_epoch();
+        let mut progress = Progress::new("step", self.steps(), self.position.step);
+        let first_epoch = self.position.step / per_epoch;
+        for epoch in first_epoch..self.config.training.epochs {
+            let batches =
+                batches::shuffled(self.examples.train.labels.len(), batch_size, seed, epoch);
+            let done = self.position.step - epoch * per_epoch;
+            for indexes in &batches[done..] {
+                let (start, cpu_start) = (Instant::now(), cpu_seconds());
+                let (loss, norm) = self.step(indexes);
+                if !loss.is_finite() || !norm.is_finite() {
+                    return Err(diverged(self.position.step, loss).into());
+                }
+                self.position.seconds += start.elapsed().as_secs_f64();
+                self.position.cpu_seconds += cpu_seconds() - cpu_start;
+                self.position.loss_sum += loss * indexes.len() as f64;
+                self.position.loss_examples += indexes.len();
+                let mean = self.position.loss_sum / self.position.loss_examples as f64;
+                progress.advance(1, &format!("loss={mean:.4}"));
+                let is_last = self.position.step.is_multiple_of(per_epoch);
+                if self.position.step.is_multiple_of(LOG_EVERY) || is_last {
+                    self.log_loss(mean, norm)?;
+                }
+                if stop.load(Ordering::Relaxed) && !is_last {
+                    self.resume
+                        .write(&self.trained, &self.optimizer, &self.position)?;
+                    return Ok(false);
+                }
+            }
+            self.end_epoch(epoch + 1)?;
+            if stop.load(Ordering::Relaxed) && self.position.step < self.steps() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// A step: its batch's mean loss and the gradient's norm.
+    fn step(&mut self, indexes: &[usize]) -> (f64, f64) {
+        let device = self.runtime.device;
+        let dropout = Dropout::new(
+            self.model.architecture.dropout,
+            self.config.training.seed,
+            self.position.step as u64,
+        );
+        let labels: Vec<usize> = indexes
+            .iter()
+            .map(|&index| self.examples.train.labels[index])
+            .collect();
+        let loss = match &self.source {
+            Source::Sequences => {
+                let sequences: Vec<&[u32]> = indexes
+                    .iter()
+                    .map(|&index| self.examples.train.sequences[index].as_slice())
+                    .collect();
+                let batch = Batch::new(&sequences, device);
+                let labels = label_tensor(&batch.arrange(&labels), device);
+                self.model.train(&self.gradients, &batch, &labels, dropout)
+            }
+            Source::Features { train, .. } => {
+                let rows: Vec<i64> = indexes.iter().map(|&index| index as i64).collect();
+                let features = train.index_select(0, &Tensor::from_slice(&rows).to_device(device));
+                let labels = label_tensor(&labels, device);
+                self.model
+                    .train_head(&self.gradients, &features, &labels, dropout)
+                    .0
+            }
+        };
+        let lr = self.lr(self.position.step);
+        let max_norm = self.config.training.max_norm;
+        let norm = self
+            .optimizer
+            .step(&mut self.trained, &self.gradient, lr, max_norm);
+        self.update_model();
+        self.position.step += 1;
+        (loss, norm)
+    }
+
+    /// The features of all examples: the encoder's part, once for all epochs.
+    fn features(&self) -> Source {
+        let of = |labelled: &Labelled, name| {
+            let sequences = &labelled.sequences;
+            let mut progress = Progress::new(name, sequences.len(), 0);
+            let size = [sequences.len() as i64, self.model.architecture.hidden_size];
+            let mut features = Tensor::zeros(size, (self.runtime.kind, self.runtime.device));
+            for indexes in evaluate::batches(sequences, self.runtime.device) {
+                let slices: Vec<&[u32]> = indexes
+                    .iter()
+                    .map(|&index| sequences[index].as_slice())
+                    .collect();
+                let batch = Batch::new(&slices, self.runtime.device);
+                let rows: Vec<i64> = indexes.iter().map(|&index| index as i64).collect();
+                let rows = Tensor::from_slice(&batch.arrange(&rows)).to_device(self.runtime.device);
+                let computed = self.model.features(&batch, Pooling::Mean);
+                let _ = features.index_copy_(0, &rows, &computed);
+                progress.advance(indexes.len(), "");
+            }
+            features
+        };
+        let Examples { train, valid, test } = &self.examples;
+        Source::Features {
+            train: of(train, "features of training reviews"),
+            valid: Some(valid)
+                .filter(|valid| !valid.labels.is_empty())
+                .map(|valid| of(valid, "features of validation reviews")),
+            test: of(test, "features of test reviews"),
+        }
+    }
+
+    fn line(&self) -> Line {
+        let examples = self.position.step * self.config.training.batch_size;
+        Line {
+            step: self.position.step,
+            epoch: self.position.step as f64 / self.steps_per_epoch() as f64,
+            loss: None,
+            lr: None,
+            gradient_norm: None,
+            valid_loss: None,
+            valid_accuracy: None,
+            samples_per_second: examples as f64 / self.position.seconds.max(1e-9),
+            seconds: self.position.seconds,
+        }
+    }
+
+    fn log_loss(&mut self, loss: f64, gradient_norm: f64) -> Result<(), WriteError> {
+        let lr = self.lr(self.position.step - 1);
+        let line = Line {
+            loss: Some(loss),
+            lr: Some(lr),
+            gradient_norm: Some(gradient_norm),
+            ..self.line()
+        };
+        self.position.loss_sum = 0.0;
+        self.position.loss_examples = 0;
+        self.add_line(&line)
+    }
+
+    /// Validates, and writes a checkpoint of the model and of all that going on needs.
+    fn end_epoch(&mut self, epoch: usize) -> Result<(), WriteError> {
+        if let Some(report) = self.report(Part::Valid) {
+            say(&format!(
+                "epoch {epoch}: valid_loss={:.4} valid_accuracy={:.4}",
+                report.loss, report.accuracy
+            ));
+            let line = Line {
+                valid_loss: Some(report.loss),
+                valid_accuracy: Some(report.accuracy),
+                ..self.line()
+            };
+            self.add_line(&line)?;
+        }
+        let folder = self
+            .config
+            .output_dir
+            .join(format!("checkpoints/epoch-{epoch}"));
+        checkpoint::write_model(&folder, &self.model, &self.master, &self.tokenizer_file)?;
+        self.resume
+            .write(&self.trained, &self.optimizer, &self.position)
+    }
+
+    fn report(&self, part: Part) -> Option<Report> {
+        let labelled = match part {
+            Part::Valid => &self.examples.valid,
+            Part::Test => &self.examples.test,
+        };
+        if labelled.labels.is_empty() {
+            return None;
+        }
+        let features = match (&self.source, part) {
+            (Source::Sequences, _) => None,
+            (Source::Features { valid, .. }, Part::Valid) => valid.as_ref(),
+            (Source::Features { test, .. }, Part::Test) => Some(test),
+        };
+        let logits = match features {
+            Some(features) => rows(&self.model.logits_of_features(features)),
+            None => {
+                let name = match part {
+                    Part::Valid => "validating",
+                    Part::Test => "testing",
+                };
+                let mut progress = Progress::new(name, labelled.labels.len(), 0);
+                evaluate::logits(&self.model, &labelled.sequences, |count| {
+                    progress.advance(count, "");
+                })
+            }
+        };
+        Some(evaluate::report(
+            &logits,
+            &labelled.labels,
+            &self.model.architecture.labels,
+        ))
+    }
+
+    /// Tests the model, and writes it and all that is to be known of it.
+    fn finish(&mut self, reviews: &Reviews) -> Result<Report, WriteError> {
+        let report = self
+            .report(Part::Test)
+            .expect("there are reviews to test on");
+        let folder = &self.config.output_dir;
+        let weights =
+            checkpoint::write_model(folder, &self.model, &self.master, &self.tokenizer_file)?;
+        let rows_of = |examples: &[Example]| examples.iter().map(|it| it.row).collect::<Vec<_>>();
+        files::write_json(
+            &folder.join("split.json"),
+            &json!({
+                "train": rows_of(&reviews.train),
+                "valid": rows_of(&reviews.valid),
+                "test": rows_of(&reviews.test),
+            }),
+        )?;
+        let training = json!({
+            "samples": self.examples.train.labels.len() * self.config.training.epochs,
+            "steps": self.position.step,
+            "seconds": self.position.seconds,
+            "cpu_seconds": self.position.cpu_seconds,
+        });
+        files::write_json(
+            &folder.join("metadata.json"),
+            &json!({
+                "schema": 1,
+                "given": self.identity,
+                "weights_sha256": format!("{:x}", Sha256::digest(&weights)),
+                "split": "a hold-out of the file by a hash of how each text begins",
+                "examples": {
+                    "rows": reviews.rows,
+                    "duplicates": reviews.duplicates,
+                    "train": reviews.train.len(),
+                    "valid": reviews.valid.len(),
+                    "test": reviews.test.len(),
+                },
+                "deterministic": if self.config.compute.is_deterministic {
+                    "equal weights for an equal image, processor, number of threads, and `given`"
+                } else {
+                    "not asked for"
+                },
+                "processor": processor(),
+            }),
+        )?;
+        files::write_json(
+            &folder.join("metrics.json"),
+            &json!({
+                "accuracy": report.accuracy,
+                "loss": report.loss,
+                "test": report,
+                "valid": self.report(Part::Valid),
+                "training": training,
+                "peak_memory_bytes": peak_memory(),
+                "device": self.runtime.to_string(),
+            }),
+        )?;
+        self.resume.clear();
+        Ok(report)
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Part {
+    Valid,
+    Test,
+}
+
+fn rows(logits: &Tensor) -> Vec<Vec<f32>> {
+    let logits = logits.to_kind(Kind::Float).to_device(Device::Cpu);
+    (0..logits.size()[0])
+        .map(|row| Vec::try_from(logits.get(row)).expect("a row of binary32 numbers"))
+        .collect()
+}
+
+fn diverged(step: usize, loss: f64) -> String {
+    format!("training diverged at step {step}: the loss is {loss}; a smaller LR may help")
+}
+
+/// All that the result follows from.
+fn identity(
+    config: &Config,
+    runtime: &Runtime,
+    reviews: &Reviews,
+    model: &Model,
+) -> Map<String, Value> {
+    let training = &config.training;
+    let identity = json!({
+        "BATCH_SIZE": training.batch_size,
+        "DEVICE": match config.compute.device {
+            DeviceChoice::Auto => match runtime.device {
+                Device::Cuda(index) => format!("cuda:{index}"),
+                _ => "cpu".to_owned(),
+            },
+            device => device.to_string(),
+        },
+        "LR": training.lr,
+        "MAX_NORM": training.max_norm,
+        "MKL_AMD_FIX": match config.compute.mkl_fix {
+            MklFix::Auto | MklFix::On | MklFix::Off => runtime.mkl_fix,
+        },
+        "NUM_MAX_POSITIONS": config.data.max_positions,
+        "N_EPOCHS": training.epochs,
+        "OMP_NUM_THREADS": runtime.threads,
+        "PRECISION": match config.compute.precision {
+            Precision::Auto | Precision::Fp32 | Precision::Bf16 => {
+                if runtime.kind == Kind::Float { "fp32" } else { "bf16" }
+            }
+        },
+        "SEED": training.seed,
+        "TRAIN_BODY": training.train_body,
+        "VALID_PCT": config.data.valid_pct,
+        "WARMUP_PCT": training.warmup_pct,
+        "WEIGHT_DECAY": training.weight_decay,
+        "data_sha256": reviews.sha256,
+        "examples_sha256": examples_sha256(reviews),
+        "model_sha256": model.sha256,
+        "job_version": env!("CARGO_PKG_VERSION"),
+        "libtorch_version": "2.11.0",
+    });
+    match identity {
+        Value::Object(map) => map,
+        _ => unreachable!("the macro was given an object"),
+    }
+}
+
+fn examples_sha256(reviews: &Reviews) -> String {
+    let mut hash = Sha256::new();
+    for part in [&reviews.train, &reviews.valid, &reviews.test] {
+        for example in part {
+            hash.update((example.row as u64).to_le_bytes());
+        }
+        hash.update(u64::MAX.to_le_bytes());
+    }
+    format!("{:x}", hash.finalize())
+}
+
+/// Whether a folder has a model that was trained here.
+#[must_use]
+pub fn is_trained(folder: &std::path::Path) -> bool {
+    fs::exists(folder.join("model.safetensors")).unwrap_or(false)
+}
