@@ -1,7 +1,9 @@
 """What the peers and the scripts that compare with them have in common."""
 
+import argparse
 import csv
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -62,3 +64,17 @@ def processor():
         if line.startswith("model name"):
             return line.partition(": ")[2]
     return os.uname().machine
+
+
+def end_on_signals():
+    """Ends as if by itself when told to: what was started is stopped, and folders are removed."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
+
+
+def assignment(text):
+    """NAME=VALUE, for argparse."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"{text} isn't NAME=VALUE")
+    return name, value
