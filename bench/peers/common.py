@@ -25,6 +25,11 @@ def read_reviews(path):
     return [text for text, _ in rows], [label for _, label in rows]
 
 
+def clean(text):
+    """A text as the job trains on it: without HTML's line breaks, and with single blanks."""
+    return " ".join(text.replace("<br />", " ").split())
+
+
 def read_tokenizer(folder, max_positions):
     """A model's tokenizer. What its file says about truncation and padding doesn't count: the one of
     the base weights would cut at 128."""

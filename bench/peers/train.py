@@ -17,7 +17,7 @@ import sys
 import time
 
 import torch
-from common import read_reviews, read_tokenizer
+from common import clean, read_reviews, read_tokenizer
 from transformers import BertForSequenceClassification
 
 # In how many batches' worth of shuffled reviews those of like length are brought together.
@@ -58,7 +58,7 @@ def make_optimizer(model, is_tuned):
 
 def learning_rate_factor(step, steps):
     """Rises from 0 in a line, then falls to 0 in a line."""
-    warmup = int(steps * variable("WARMUP_PCT"))
+    warmup = int(steps * variable("WARMUP_PCT") + 0.5)
     if step < warmup:
         return step / warmup
     return (steps - step) / max(1, steps - warmup)
@@ -152,7 +152,7 @@ def main():
 
     def examples(part):
         rows = split[part]
-        encoded = tokenizer.encode_batch([texts[row] for row in rows])
+        encoded = tokenizer.encode_batch([clean(texts[row]) for row in rows])
         return [example.ids for example in encoded], [names.index(words[row]) for row in rows]
 
     model = load_model(is_tuned, len(names))
