@@ -71,6 +71,13 @@ def processor():
     return os.uname().machine
 
 
+def warn_if_busy():
+    """Threads that wait for each other, as the peers' do, suffer most from other programs."""
+    load = os.getloadavg()[0]
+    if load > 0.5:
+        print(f"warning: other programs run here (load {load:.1f})", file=sys.stderr)
+
+
 def end_on_signals():
     """Ends as if by itself when told to: what was started is stopped, and folders are removed."""
     for number in (signal.SIGTERM, signal.SIGHUP):
