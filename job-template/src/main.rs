@@ -32,7 +32,10 @@ struct Arguments {
 }
 
 #[derive(Subcommand)]
-#[expect(clippy::doc_markdown, reason = "the documentation is the help that is printed")]
+#[expect(
+    clippy::doc_markdown,
+    reason = "the documentation is the help that is printed"
+)]
 enum Command {
     /// Trains a model and writes it to OUTPUT_DIR
     Train,

@@ -16,13 +16,18 @@ pub(super) struct Saved {
     mask: Option<Tensor>,
 }
 
+/// The hidden layer, [sequences, hidden], of a vector a sequence, [sequences, hidden].
+pub(super) fn pooled(parameters: &Parameters, features: &Tensor) -> Tensor {
+    apply(&parameters.pooler, features).tanh()
+}
+
 /// The labels' logits, [sequences, labels], from a vector a sequence, [sequences, hidden].
 pub(super) fn forward(
     parameters: &Parameters,
     features: &Tensor,
     mask: Option<Mask>,
 ) -> (Tensor, Saved) {
-    let pooled = apply(&parameters.pooler, features).tanh();
+    let pooled = pooled(parameters, features);
     let mask = mask.map(|mask| mask.tensor(&pooled.size(), pooled.kind(), pooled.device()));
     let dropped = match &mask {
         Some(mask) => &pooled * mask,

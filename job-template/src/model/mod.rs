@@ -94,9 +94,23 @@ impl Model {
         .0
     }
 
+    /// What the head's hidden layer gives, [sequences, hidden], by the first tokens.
+    pub fn pooled(&self, batch: &Batch) -> Tensor {
+        head::pooled(&self.parameters, &self.features(batch, Pooling::First))
+    }
+
+    /// A vector for each token, [rows, hidden], without dropout.
+    pub fn vectors(&self, batch: &Batch) -> Tensor {
+        self.encode(batch, Pooling::Mean)
+    }
+
+    fn encode(&self, batch: &Batch, pooling: Pooling) -> Tensor {
+        encoder::forward(&self.parameters, &self.architecture, batch, None, pooling).0
+    }
+
     /// A vector for each sequence, [sequences, hidden] in the batch's order, without dropout.
     pub fn features(&self, batch: &Batch, pooling: Pooling) -> Tensor {
-        let (x, _) = encoder::forward(&self.parameters, &self.architecture, batch, None, pooling);
+        let x = self.encode(batch, pooling);
         match pooling {
             Pooling::First => x,
             Pooling::Mean => batch.means(&x),

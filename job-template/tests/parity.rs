@@ -1,0 +1,116 @@
+//! The encoder with real weights gives what Python's transformers give.
+//!
+//! `bench/parity --fixture` wrote what they give.
+
+use std::path::{Path, PathBuf};
+
+use finetuning_job::model::{Batch, Model, Pooling};
+use finetuning_job::tokenize::Tokenizer;
+use serde::Deserialize;
+use tch::{Device, Kind, Tensor};
+
+#[derive(Deserialize)]
+struct Fixture {
+    max_positions: usize,
+    pooled_every: usize,
+    examples: Vec<Example>,
+}
+
+#[derive(Deserialize)]
+struct Example {
+    text: String,
+    ids: Vec<u32>,
+    /// Every so-manieth number of the pooler's output.
+    pooled: Vec<f32>,
+    /// The first numbers of the first token's vector.
+    hidden_first: Vec<f32>,
+    /// Of the last token's.
+    hidden_last: Vec<f32>,
+}
+
+/// Where the real weights are: what JOB_TEST_MODEL names, or where ./check puts them.
+fn model_folder() -> PathBuf {
+    let folder = std::env::var_os("JOB_TEST_MODEL").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/model"),
+        PathBuf::from,
+    );
+    assert!(
+        folder.join("model.safetensors").exists(),
+        "no weights: job-template/fetch-model {}",
+        folder.display()
+    );
+    folder
+}
+
+fn fixture() -> Fixture {
+    serde_json::from_str(include_str!("fixtures/parity.json")).unwrap()
+}
+
+fn assert_close(ours: &[f32], theirs: &[f32], what: &str) {
+    assert_eq!(ours.len(), theirs.len(), "{what}");
+    for (ours, theirs) in ours.iter().zip(theirs) {
+        assert!((ours - theirs).abs() <= 1e-5, "{what}: {ours} and {theirs}");
+    }
+}
+
+fn row(tensor: &Tensor) -> Vec<f32> {
+    Vec::try_from(tensor.to_kind(Kind::Float).contiguous()).unwrap()
+}
+
+#[test]
+fn token_ids_are_those_of_transformers() {
+    let fixture = fixture();
+    let tokenizer = Tokenizer::open(&model_folder(), fixture.max_positions, 30522).unwrap();
+    for example in fixture.examples {
+        assert_eq!(
+            tokenizer.encode(&example.text).unwrap().ids,
+            example.ids,
+            "{}",
+            example.text
+        );
+    }
+}
+
+#[test]
+fn vectors_are_those_of_transformers_alone_and_packed() {
+    let _guard = tch::no_grad_guard();
+    let fixture = fixture();
+    let model = Model::read(&model_folder()).unwrap();
+    let all: Vec<&[u32]> = fixture
+        .examples
+        .iter()
+        .map(|example| example.ids.as_slice())
+        .collect();
+    let alone: Vec<Vec<&[u32]>> = all.iter().map(|ids| vec![*ids]).collect();
+    for sequences in alone.iter().chain([&all]) {
+        let batch = Batch::new(sequences, Device::Cpu);
+        let pooled = batch.rows_as_given(&model.pooled(&batch));
+        let first = batch.rows_as_given(&model.features(&batch, Pooling::First));
+        for (index, ids) in sequences.iter().enumerate() {
+            let example = fixture
+                .examples
+                .iter()
+                .find(|example| example.ids == *ids)
+                .unwrap();
+            let some: Vec<f32> = pooled[index]
+                .iter()
+                .copied()
+                .step_by(fixture.pooled_every)
+                .collect();
+            assert_close(&some, &example.pooled, "pooled");
+            assert_close(&first[index][..8], &example.hidden_first, "first token");
+        }
+    }
+}
+
+#[test]
+fn the_last_tokens_vector_is_that_of_transformers() {
+    let _guard = tch::no_grad_guard();
+    let model = Model::read(&model_folder()).unwrap();
+    for example in fixture().examples {
+        let batch = Batch::new(&[&example.ids], Device::Cpu);
+        let vectors = model.vectors(&batch);
+        let last = row(&vectors.get(vectors.size()[0] - 1));
+        assert_close(&last[..8], &example.hidden_last, "last token");
+    }
+}

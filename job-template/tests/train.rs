@@ -1,0 +1,392 @@
+//! Training, end to end through the program, on a model that is small enough to train in a second.
+
+mod support;
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+
+use support::{Project, sha256, stderr, stdout};
+
+const WEIGHTS: &str = "model.safetensors";
+
+#[test]
+fn what_can_be_learned_is_learned_and_written() {
+    let project = Project::new();
+    let said = stdout(&mut project.job("out", &["train"]));
+    let metrics = project.json("out/metrics.json");
+    let accuracy = metrics["accuracy"].as_f64().unwrap();
+    assert!(accuracy > 0.9, "{metrics}");
+    assert!(
+        said.starts_with(&format!("accuracy={accuracy:.4} loss=")),
+        "{said}"
+    );
+
+    let config = project.json("out/config.json");
+    assert_eq!(config["architectures"][0], "BertForSequenceClassification");
+    assert_eq!(config["id2label"]["0"], "negative");
+    let metadata = project.json("out/metadata.json");
+    assert_eq!(
+        metadata["weights_sha256"],
+        project.sha256("out/model.safetensors")
+    );
+    assert_eq!(
+        metadata["given"]["data_sha256"],
+        project.sha256("reviews.csv")
+    );
+    let base = project.sha256("model/model.safetensors");
+    assert_eq!(metadata["given"]["model_sha256"], base);
+
+    for epoch in 1..=4 {
+        assert!(
+            project
+                .path(&format!("out/checkpoints/epoch-{epoch}/{WEIGHTS}"))
+                .exists()
+        );
+    }
+    assert_eq!(
+        project.sha256("out/checkpoints/epoch-4/model.safetensors"),
+        project.sha256("out/model.safetensors")
+    );
+    assert!(!project.path("out/checkpoints/resume").exists());
+
+    let lines = fs::read_to_string(project.path("out/metrics.jsonl")).unwrap();
+    let lines: Vec<serde_json::Value> = lines
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let losses: Vec<f64> = lines
+        .iter()
+        .filter_map(|line| line["loss"].as_f64())
+        .collect();
+    assert!(losses.last().unwrap() < &(losses[0] / 2.0), "{losses:?}");
+    assert_eq!(
+        lines
+            .iter()
+            .filter(|line| line["valid_accuracy"].is_f64())
+            .count(),
+        4
+    );
+
+    let evaluation = stdout(
+        project
+            .job("out", &["evaluate"])
+            .env("MODEL", project.path("out")),
+    );
+    assert_eq!(evaluation, said);
+    assert_eq!(project.json("out/eval.json")["test"], metrics["test"]);
+}
+
+#[test]
+fn the_head_alone_learns_on_features_that_are_computed_once() {
+    let project = Project::new();
+    let mut job = project.job("out", &["train"]);
+    job.env("TRAIN_BODY", "0 ")
+        .env("N_EPOCHS", "60")
+        .env("LR", "1e-2");
+    let said = stdout(&mut job);
+    assert!(
+        project.json("out/metrics.json")["accuracy"]
+            .as_f64()
+            .unwrap()
+            > 0.9,
+        "{said}"
+    );
+    assert_eq!(project.json("out/config.json")["pooling"], "mean");
+    let evaluation = stdout(
+        project
+            .job("out", &["evaluate"])
+            .env("MODEL", project.path("out")),
+    );
+    assert_eq!(evaluation, said);
+}
+
+#[test]
+fn the_same_is_trained_every_time() {
+    let project = Project::new();
+    let times = if std::env::var_os("JOBCTL_TEST_FULL").is_some() {
+        10
+    } else {
+        2
+    };
+    for threads in ["1", "2"] {
+        let hashes: Vec<String> = (0..times)
+            .map(|time| {
+                let output = format!("out-{threads}-{time}");
+                let mut job = project.job(&output, &["train"]);
+                stdout(job.env("OMP_NUM_THREADS", threads).env("N_EPOCHS", "1"));
+                project.sha256(&format!("{output}/{WEIGHTS}"))
+            })
+            .collect();
+        assert!(
+            hashes.iter().all(|hash| hash == &hashes[0]),
+            "{threads} threads: {hashes:?}"
+        );
+    }
+    stdout(
+        project
+            .job("other", &["train"])
+            .env("SEED", "1")
+            .env("N_EPOCHS", "1"),
+    );
+    assert_ne!(
+        project.sha256("other/model.safetensors"),
+        project.sha256("out-1-0/model.safetensors")
+    );
+}
+
+/// Waits for the first checkpoint, then sends a signal.
+fn interrupt(job: &mut Command, signal: &str) -> std::process::ExitStatus {
+    let mut child = job.stderr(Stdio::piped()).spawn().unwrap();
+    let output = job
+        .get_envs()
+        .find(|(name, _)| *name == "OUTPUT_DIR")
+        .unwrap()
+        .1
+        .unwrap();
+    let state = std::path::Path::new(output).join("checkpoints/resume/state.json");
+    while !state.exists() {
+        if child.try_wait().unwrap().is_some() {
+            panic!(
+                "the job ended early: {}",
+                stderr(&child.wait_with_output().unwrap())
+            );
+        }
+        std::thread::yield_now();
+    }
+    let sent = Command::new("kill")
+        .args([signal, &child.id().to_string()])
+        .status()
+        .unwrap();
+    assert!(sent.success());
+    let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    for line in lines {
+        line.unwrap();
+    }
+    child.wait().unwrap()
+}
+
+#[test]
+fn a_training_that_was_broken_off_comes_to_the_same_bytes() {
+    let project = Project::new();
+    // Long enough to be met in mid-course.
+    let job = |output: &str| {
+        let mut job = project.job(output, &["train"]);
+        job.env("N_EPOCHS", "8").env("BATCH_SIZE", "2");
+        job
+    };
+    stdout(&mut job("whole"));
+    for (signal, code) in [("-TERM", Some(143)), ("-KILL", None)] {
+        let output = format!("broken{signal}");
+        assert_eq!(interrupt(&mut job(&output), signal).code(), code);
+        let unfinished = project.path(&format!("{output}/{WEIGHTS}"));
+        assert!(!unfinished.exists(), "nothing half done is called done");
+        let resumed = job(&output).output().unwrap();
+        assert!(resumed.status.success(), "{}", stderr(&resumed));
+        assert!(
+            stderr(&resumed).contains("going on after step"),
+            "{}",
+            stderr(&resumed)
+        );
+        assert_eq!(
+            sha256(&unfinished),
+            project.sha256("whole/model.safetensors"),
+            "{signal}"
+        );
+        let lines = |output: &str| {
+            let text =
+                fs::read_to_string(project.path(&format!("{output}/metrics.jsonl"))).unwrap();
+            let without_times = |line: &str| {
+                let mut line: serde_json::Value = serde_json::from_str(line).unwrap();
+                line["seconds"].take();
+                line["samples_per_second"].take();
+                line
+            };
+            text.lines().map(without_times).collect::<Vec<_>>()
+        };
+        assert_eq!(lines(&output), lines("whole"), "{signal}");
+    }
+}
+
+#[test]
+fn another_recipe_does_not_go_on_from_a_checkpoint() {
+    let project = Project::new();
+    let mut job = project.job("out", &["train"]);
+    interrupt(job.env("N_EPOCHS", "20").env("BATCH_SIZE", "2"), "-TERM");
+    let mut job = project.job("out", &["train"]);
+    let other = job
+        .env("N_EPOCHS", "20")
+        .env("BATCH_SIZE", "2")
+        .env("LR", "0.5")
+        .output()
+        .unwrap();
+    assert_eq!(other.status.code(), Some(1));
+    assert!(
+        stderr(&other).contains("LR was 0.003, is 0.5"),
+        "{}",
+        stderr(&other)
+    );
+}
+
+/// What is wrong is told before anything is computed or written.
+fn assert_refused(project: &Project, job: &mut Command, message: &str) {
+    let output = job
+        .env("OUTPUT_DIR", project.path("refused"))
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    let said = stderr(&output).replace(&format!("{}/", project.path("").display()), "");
+    let said = said.replace(&project.path("").display().to_string(), "");
+    assert!(said.contains(message), "{said}");
+    assert!(
+        said.lines().all(|line| line.starts_with("error: ")),
+        "{said}"
+    );
+    assert!(!project.path("refused").exists(), "{message}");
+}
+
+#[test]
+fn damaged_models_are_refused() {
+    let project = Project::new();
+    let weights = project.path("model/model.safetensors");
+    let whole = fs::read(&weights).unwrap();
+    for length in [0, 4, 7, 8, 100, 1000, whole.len() / 2, whole.len() - 1] {
+        fs::write(&weights, &whole[..length]).unwrap();
+        assert_refused(
+            &project,
+            &mut project.job("", &["train"]),
+            "model.safetensors: damaged",
+        );
+    }
+    for byte in (0..64).step_by(3) {
+        let mut flipped = whole.clone();
+        flipped[byte] ^= 0x5a;
+        fs::write(&weights, flipped).unwrap();
+        assert_refused(
+            &project,
+            &mut project.job("", &["train"]),
+            "model.safetensors: ",
+        );
+    }
+    let mut not_finite = whole.clone();
+    let end = not_finite.len() - 4;
+    not_finite[end..].copy_from_slice(&f32::NAN.to_le_bytes());
+    fs::write(&weights, not_finite).unwrap();
+    assert_refused(
+        &project,
+        &mut project.job("", &["train"]),
+        "numbers that are not finite",
+    );
+    fs::remove_file(&weights).unwrap();
+    assert_refused(
+        &project,
+        &mut project.job("", &["train"]),
+        "model.safetensors: No such file",
+    );
+}
+
+#[test]
+fn what_does_not_belong_together_is_refused() {
+    let project = Project::new();
+    let config = project.path("model/config.json");
+    let whole = fs::read_to_string(&config).unwrap();
+    for (from, to, message) in [
+        (
+            "\"hidden_size\":32",
+            "\"hidden_size\":48",
+            "has the shape [27, 32], and config.json wants [27, 48]",
+        ),
+        (
+            "\"hidden_size\":32",
+            "\"hidden_size\":33",
+            "not a multiple of `num_attention_heads`",
+        ),
+        (
+            "\"vocab_size\":27",
+            "\"vocab_size\":20",
+            "has 27 words, and the model 20",
+        ),
+        ("\"gelu\"", "\"relu\"", "`hidden_act` is \"relu\""),
+        ("\"bert\"", "\"gpt2\"", "`model_type` is \"gpt2\""),
+        (
+            "\"num_hidden_layers\":2",
+            "\"num_hidden_layers\":3",
+            "has no tensor `bert.encoder.layer.2.",
+        ),
+        ("{", "", "config.json: not JSON"),
+    ] {
+        assert!(whole.contains(from), "{from}");
+        fs::write(&config, whole.replacen(from, to, 1)).unwrap();
+        assert_refused(&project, &mut project.job("", &["train"]), message);
+    }
+    fs::write(&config, &whole).unwrap();
+    fs::write(project.path("model/tokenizer.json"), "{\"version\": 1").unwrap();
+    assert_refused(
+        &project,
+        &mut project.job("", &["train"]),
+        "tokenizer.json: not a tokenizer",
+    );
+}
+
+#[test]
+fn bad_data_and_variables_are_refused() {
+    let project = Project::new();
+    let data = project.path("reviews.csv");
+    fs::write(&data, "text,label\nfine,positive\nbad\n").unwrap();
+    assert_refused(
+        &project,
+        &mut project.job("", &["train"]),
+        "reviews.csv: line 3: 1 fields",
+    );
+    fs::remove_file(&data).unwrap();
+    assert_refused(
+        &project,
+        &mut project.job("", &["train"]),
+        "reviews.csv: No such file",
+    );
+    let mut job = project.job("", &["train"]);
+    assert_refused(
+        &project,
+        job.env("LR", "x").env("SEED", "-1"),
+        "error: SEED=\"-1\": SEED is",
+    );
+    let mut job = project.job("", &["train"]);
+    assert_refused(
+        &project,
+        job.env("NUM_MAX_POSITIONS", "65"),
+        "reads at most 64 tokens",
+    );
+    let mut job = project.job("", &["train"]);
+    assert_refused(
+        &project,
+        job.env("PRECISION", "bf16").env("DEVICE", "cpu"),
+        "bf16 needs a GPU",
+    );
+    let mut job = project.job("", &["train"]);
+    assert_refused(
+        &project,
+        job.env("DEVICE", "cuda"),
+        "error: DEVICE=cuda:0: ",
+    );
+    let mut job = project.job("", &["predict", "a film"]);
+    assert_refused(
+        &project,
+        &mut job,
+        "has no classifier: these are base weights",
+    );
+}
+
+#[test]
+fn a_text_is_told_good_or_bad() {
+    let project = Project::new();
+    stdout(&mut project.job("out", &["train"]));
+    let mut job = project.job("out", &["predict", "a great and lovely film"]);
+    let answer: serde_json::Value =
+        serde_json::from_str(&stdout(job.env("MODEL", project.path("out")))).unwrap();
+    let share = |label: &str| answer[label].as_f64().unwrap();
+    assert!(share("positive") > 0.8, "{answer}");
+    assert!(
+        (share("positive") + share("negative") - 1.0).abs() < 1e-6,
+        "{answer}"
+    );
+}
