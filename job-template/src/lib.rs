@@ -6,7 +6,9 @@
 //! | [`config`] | variables of the environment → typed values, with everything that is wrong |
 //! | [`tokenize`] | text → token ids |
 //! | [`classify`] | what serving needs of a model |
+//! | [`serve`] | a model → answers over HTTP |
 
 pub mod classify;
 pub mod config;
+pub mod serve;
 pub mod tokenize;
