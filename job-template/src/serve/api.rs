@@ -16,7 +16,7 @@ use utoipa_axum::routes;
 use utoipa_swagger_ui::SwaggerUi;
 
 use super::answer::{Answer, Answers, Predicted, Prediction};
-use super::app::{App, Peer, broken, draining};
+use super::app::{App, Peer, draining};
 use super::error::{ApiError, ErrorBody};
 use super::openapi::{self, InferenceBody};
 use super::page;
@@ -127,7 +127,7 @@ async fn predict(
     }))
 }
 
-/// Whether the program is alive; not so after repeated panics of the model.
+/// Whether the program is alive. Not so if its model fails again and again, or hangs.
 #[utoipa::path(
     get,
     path = "/livez",
@@ -138,11 +138,8 @@ async fn predict(
     )
 )]
 async fn livez(State(app): State<Arc<App>>) -> Result<Json<Health>, ApiError> {
-    if app.is_broken() {
-        Err(broken())
-    } else {
-        Ok(Json(Health { status: "live" }))
-    }
+    app.life()?;
+    Ok(Json(Health { status: "live" }))
 }
 
 /// Whether requests are welcome.
@@ -152,13 +149,14 @@ async fn livez(State(app): State<Arc<App>>) -> Result<Json<Health>, ApiError> {
     tag = "health",
     responses(
         (status = 200, description = "Ready", body = Health),
-        (status = 503, description = "Loading, ending or broken", body = ErrorBody),
+        (status = 503, description = "Loading, ending, or only a new start helps", body = ErrorBody),
     )
 )]
 async fn readyz(State(app): State<Arc<App>>) -> Result<Json<Health>, ApiError> {
     if app.is_draining() {
         return Err(draining());
     }
+    app.life()?;
     app.model()?;
     Ok(Json(Health { status: "ready" }))
 }

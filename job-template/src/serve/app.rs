@@ -62,28 +62,33 @@ impl App {
         self.model.get().map_or(0, |model| model.pool.waiting())
     }
 
-    /// Whether only a new start helps.
-    pub(crate) fn is_broken(&self) -> bool {
-        self.model.get().is_some_and(|model| model.pool.is_broken())
+    /// Fine, or why only a new start helps.
+    pub(crate) fn life(&self) -> Result<(), ApiError> {
+        match self.model.get() {
+            Some(model) if model.pool.is_broken() => Err(broken()),
+            Some(model) if model.pool.is_hanging() => Err(ApiError::unavailable(
+                "model_hangs",
+                "the model doesn't answer any more",
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// The model, if it can answer.
     pub(crate) fn model(&self) -> Result<&Model, ApiError> {
-        if self.is_broken() {
-            return Err(broken());
+        match self.model.get() {
+            Some(model) if model.pool.is_broken() => Err(broken()),
+            Some(model) => Ok(model),
+            None => Err(ApiError::unavailable(
+                "loading",
+                "the model is still being loaded",
+            )),
         }
-        self.model
-            .get()
-            .ok_or_else(|| ApiError::unavailable("loading", "the model is still being loaded"))
     }
 }
 
-/// The error of a model that panicked too often.
-pub(crate) fn broken() -> ApiError {
-    ApiError::unavailable(
-        "model_broken",
-        "the model failed again and again; start the server anew",
-    )
+fn broken() -> ApiError {
+    ApiError::unavailable("model_broken", "the model failed again and again")
 }
 
 /// The error of a server that ends.

@@ -14,11 +14,11 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tower::ServiceExt;
 
 use super::app::Peer;
+use super::places::{Places, Turn};
 use super::stream::TimedStream;
 
 /// Bytes of a request's head.
@@ -75,7 +75,7 @@ pub(crate) struct Door {
     listener: TcpListener,
     router: Router,
     limits: ConnectionLimits,
-    places: Arc<Semaphore>,
+    places: Places,
     tasks: JoinSet<()>,
     graceful: GracefulShutdown,
     is_closing: bool,
@@ -87,7 +87,7 @@ impl Door {
             listener,
             router,
             limits,
-            places: Arc::new(Semaphore::new(limits.connections)),
+            places: Places::new(limits.connections),
             tasks: JoinSet::new(),
             graceful: GracefulShutdown::new(),
             is_closing: false,
@@ -117,23 +117,36 @@ impl Door {
     }
 
     fn serve(&mut self, stream: TcpStream, address: SocketAddr) {
-        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
+        if !self.places.make_room() {
             // If it doesn't fit into the socket's buffer, the client has to do without.
             let _ = stream.try_write(FULL);
             return;
-        };
+        }
         // Only answers that are sent in parts are slower without.
         let _ = stream.set_nodelay(true);
         let peer = Peer {
             address: address.ip().to_canonical(),
             is_late: self.is_closing,
         };
-        let router = self.router.clone();
+        let turn = Arc::new(Turn::default());
+        let stream = TimedStream::new(
+            stream,
+            Arc::clone(&turn),
+            self.limits.write_time,
+            self.limits.linger,
+        );
+        let (router, asking) = (self.router.clone(), Arc::clone(&turn));
         let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+            asking.asked();
             request.extensions_mut().insert(peer);
-            router.clone().oneshot(request.map(Body::new))
+            let answer = router.clone().oneshot(request.map(Body::new));
+            let asking = Arc::clone(&asking);
+            async move {
+                let answer = answer.await;
+                asking.answered();
+                answer
+            }
         });
-        let stream = TimedStream::new(stream, self.limits.write_time, self.limits.linger);
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.limits.head_time)
@@ -142,11 +155,11 @@ impl Door {
             .keep_alive(!self.is_closing)
             .serve_connection(TokioIo::new(stream), service);
         let connection = self.graceful.watch(connection);
-        self.tasks.spawn(async move {
+        let task = self.tasks.spawn(async move {
             // Whatever ends it, only this client is concerned.
             let _ = connection.await;
-            drop(place);
         });
+        self.places.take(task, turn);
     }
 }
 

@@ -17,6 +17,7 @@ mod error;
 mod metrics;
 mod openapi;
 mod page;
+mod places;
 mod request;
 mod signals;
 mod stream;
@@ -35,7 +36,7 @@ use self::connections::Door;
 use self::request::RequestLimits;
 pub use self::signals::signals;
 use self::workers::Pool;
-pub use self::workers::Processor;
+pub use self::workers::{Compute, Processor};
 use crate::classify::Classify;
 use crate::config::ServingConfig;
 use crate::tokenize::Tokenizer;
@@ -55,10 +56,8 @@ pub struct Loaded<C> {
 pub struct ServeOptions {
     /// What the job's variables say.
     pub serving: ServingConfig,
-    /// What computes.
-    pub processor: Processor,
-    /// Sets how many threads the thread that calls it computes with.
-    pub set_threads: fn(usize),
+    /// What computes, and how.
+    pub compute: Compute,
     /// How many connections there may be, and how patient the server is with each.
     pub connections: ConnectionLimits,
 }
@@ -119,8 +118,7 @@ pub async fn serve<C: Classify>(
 ) -> Result<(), ServeError> {
     let ServeOptions {
         serving,
-        processor,
-        set_threads,
+        compute,
         connections,
     } = options;
     // A client may fill half of the queue.
@@ -145,7 +143,7 @@ pub async fn serve<C: Classify>(
                     .map_err(|_| ServeError::Load("loading it panicked".into()))?
                     .map_err(ServeError::Load)?;
                 let metrics = Arc::clone(&app.metrics);
-                let pool = Pool::start(classifier, limits, processor, set_threads, metrics)
+                let pool = Pool::start(classifier, limits, compute, metrics)
                     .map_err(ServeError::Threads)?;
                 app.loaded(Model { pool, tokenizer, labels });
                 is_loading = false;

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -9,10 +10,13 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
+use super::places::Turn;
+
 /// A TCP stream with a limit on the time that an answer takes to be read, from when it first had to
 /// wait for the client.
 pub(crate) struct TimedStream {
     inner: TcpStream,
+    turn: Arc<Turn>,
     write_time: Duration,
     linger: Duration,
     /// When an answer has to be read; after the last, when the client has to be quiet.
@@ -21,9 +25,15 @@ pub(crate) struct TimedStream {
 }
 
 impl TimedStream {
-    pub(crate) fn new(inner: TcpStream, write_time: Duration, linger: Duration) -> Self {
+    pub(crate) fn new(
+        inner: TcpStream,
+        turn: Arc<Turn>,
+        write_time: Duration,
+        linger: Duration,
+    ) -> Self {
         Self {
             inner,
+            turn,
             write_time,
             linger,
             deadline: None,
@@ -84,6 +94,7 @@ impl AsyncWrite for TimedStream {
         ready!(Pin::new(&mut self.inner).poll_flush(context))?;
         if !self.is_shut {
             self.deadline = None;
+            self.turn.flushed();
         }
         Poll::Ready(Ok(()))
     }

@@ -1,10 +1,12 @@
 //! The threads that compute. Each owns a share of the model, and takes what waited while it was busy
 //! as its next batch: no timer, so nobody waits for company.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
@@ -30,6 +32,17 @@ pub enum Processor {
     },
     /// A GPU, which a single thread keeps busy.
     Gpu,
+}
+
+/// What computes, and how.
+#[derive(Debug, Clone, Copy)]
+pub struct Compute {
+    /// What computes.
+    pub processor: Processor,
+    /// Sets how many threads the thread that calls it computes with.
+    pub set_threads: fn(usize),
+    /// A batch that takes longer is never ready: the model hangs.
+    pub hang_time: Duration,
 }
 
 impl Processor {
@@ -70,15 +83,14 @@ pub(crate) struct Pool {
 struct Shared {
     state: Mutex<State>,
     wake: Condvar,
-    processor: Processor,
-    set_threads: fn(usize),
+    compute: Compute,
     metrics: Arc<Metrics>,
 }
 
 struct State {
     batcher: Batcher<oneshot::Sender<Outcome>>,
-    /// Workers that compute.
-    busy: usize,
+    /// The workers that compute, and since when.
+    busy: BTreeMap<usize, Instant>,
     /// Panics since the last success.
     panics: usize,
     is_stopped: bool,
@@ -95,31 +107,29 @@ impl Pool {
     pub(crate) fn start<C: Classify>(
         classifier: C,
         limits: Limits,
-        processor: Processor,
-        set_threads: fn(usize),
+        compute: Compute,
         metrics: Arc<Metrics>,
     ) -> std::io::Result<Self> {
         let state = State {
             batcher: Batcher::new(limits),
-            busy: 0,
+            busy: BTreeMap::new(),
             panics: 0,
             is_stopped: false,
         };
         let shared = Arc::new(Shared {
             state: Mutex::new(state),
             wake: Condvar::new(),
-            processor,
-            set_threads,
+            compute,
             metrics,
         });
         // Nobody computes with this one: after a panic, it is as good as it was.
         let original = Arc::new(Mutex::new(classifier));
         let pool = Self { shared };
-        for number in 0..processor.workers() {
+        for number in 0..compute.processor.workers() {
             let (shared, original) = (Arc::clone(&pool.shared), Arc::clone(&original));
             std::thread::Builder::new()
                 .name(format!("model-{number}"))
-                .spawn(move || work(&shared, &original))?;
+                .spawn(move || work(number, &shared, &original))?;
         }
         Ok(pool)
     }
@@ -160,6 +170,16 @@ impl Pool {
     pub(crate) fn is_broken(&self) -> bool {
         self.shared.lock().panics >= MOST_PANICS
     }
+
+    /// Whether a batch takes so long that it'll never be ready.
+    pub(crate) fn is_hanging(&self) -> bool {
+        let hang_time = self.shared.compute.hang_time;
+        self.shared
+            .lock()
+            .busy
+            .values()
+            .any(|since| since.elapsed() > hang_time)
+    }
 }
 
 impl Drop for Pool {
@@ -175,7 +195,8 @@ impl Shared {
     }
 
     /// Waits for the next batch. None: it is over.
-    fn next(&self) -> Option<Batch> {
+    fn next(&self, worker: usize) -> Option<Batch> {
+        let processor = self.compute.processor;
         let mut state = self.lock();
         loop {
             if state.is_stopped {
@@ -183,15 +204,11 @@ impl Shared {
             }
             let texts = state
                 .batcher
-                .next_batch(self.processor.workers(), self.processor.batch_tokens());
+                .next_batch(processor.workers(), processor.batch_tokens());
             if !texts.is_empty() {
-                state.busy += 1;
-                let is_alone = state.busy == 1 && state.batcher.is_empty();
-                let threads = if is_alone {
-                    self.processor.workers()
-                } else {
-                    1
-                };
+                state.busy.insert(worker, Instant::now());
+                let is_alone = state.busy.len() == 1 && state.batcher.is_empty();
+                let threads = if is_alone { processor.workers() } else { 1 };
                 return Some(Batch { texts, threads });
             }
             state = self
@@ -201,19 +218,19 @@ impl Shared {
         }
     }
 
-    fn succeeded(&self) {
+    fn succeeded(&self, worker: usize) {
         let mut state = self.lock();
-        state.busy -= 1;
+        state.busy.remove(&worker);
         // Broken stays broken, also if another worker was about to succeed.
         if !state.is_stopped {
             state.panics = 0;
         }
     }
 
-    fn panicked(&self) {
+    fn panicked(&self, worker: usize) {
         self.metrics.model_restarts.fetch_add(1, Ordering::Relaxed);
         let mut state = self.lock();
-        state.busy -= 1;
+        state.busy.remove(&worker);
         state.panics += 1;
         if state.panics >= MOST_PANICS {
             state.is_stopped = true;
@@ -224,7 +241,7 @@ impl Shared {
 }
 
 /// A worker's life.
-fn work<C: Classify>(shared: &Shared, original: &Mutex<C>) {
+fn work<C: Classify>(number: usize, shared: &Shared, original: &Mutex<C>) {
     let fresh = || {
         original
             .lock()
@@ -232,15 +249,15 @@ fn work<C: Classify>(shared: &Shared, original: &Mutex<C>) {
             .share()
     };
     let mut classifier = fresh();
-    while let Some(Batch { texts, threads }) = shared.next() {
-        (shared.set_threads)(threads);
+    while let Some(Batch { texts, threads }) = shared.next(number) {
+        (shared.compute.set_threads)(threads);
         let ids: Vec<&[u32]> = texts.iter().map(|text| text.ids.as_slice()).collect();
         // What a panic leaves behind in the classifier is thrown away.
         let computed = catch_unwind(AssertUnwindSafe(|| classifier.logits(&ids)));
         let tokens = ids.iter().map(|ids| ids.len()).sum();
         if let Ok(rows) = computed {
             shared.metrics.computed(texts.len(), tokens);
-            shared.succeeded();
+            shared.succeeded(number);
             for (text, row) in texts.into_iter().zip(rows) {
                 let is_finite = row.iter().all(|logit| logit.is_finite());
                 let outcome = if is_finite {
@@ -252,7 +269,7 @@ fn work<C: Classify>(shared: &Shared, original: &Mutex<C>) {
                 let _ = text.ticket.send(outcome);
             }
         } else {
-            shared.panicked();
+            shared.panicked(number);
             classifier = fresh();
         }
     }

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use finetuning_job::classify::Classify;
 use finetuning_job::config::ServingConfig;
-use finetuning_job::serve::{self, ConnectionLimits, Loaded, Processor, ServeError, ServeOptions};
+use finetuning_job::serve::{
+    self, Compute, ConnectionLimits, Loaded, Processor, ServeError, ServeOptions,
+};
 use finetuning_job::tokenize::Tokenizer;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -119,8 +121,11 @@ pub fn options() -> ServeOptions {
             max_text_bytes: 1000,
             grace: Duration::from_secs(20),
         },
-        processor: Processor::Gpu,
-        set_threads: |threads| THREADS.set(threads),
+        compute: Compute {
+            processor: Processor::Gpu,
+            set_threads: |threads| THREADS.set(threads),
+            hang_time: Duration::from_secs(60),
+        },
         connections: ConnectionLimits::default(),
     }
 }

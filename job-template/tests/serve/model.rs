@@ -29,7 +29,7 @@ async fn what_waited_is_the_next_batch() {
 #[tokio::test]
 async fn a_text_alone_gets_all_threads() {
     let mut options = options();
-    options.processor = Processor::Cpu { threads: 3 };
+    options.compute.processor = Processor::Cpu { threads: 3 };
     let server = Server::start(options).await;
     server.ask("good").await;
     let _first = server.begin("wait").await;
@@ -170,7 +170,7 @@ async fn a_panic_fails_its_batch_and_the_next_is_answered() {
 #[tokio::test]
 async fn a_model_that_only_panics_is_given_up() {
     let mut options = options();
-    options.processor = Processor::Cpu { threads: 2 };
+    options.compute.processor = Processor::Cpu { threads: 2 };
     let server = Server::start(options).await;
     for _ in 0..3 {
         assert_eq!(server.get("/livez").await.status, 200);
@@ -185,4 +185,17 @@ async fn a_model_that_only_panics_is_given_up() {
     }
     assert_eq!(server.ask("good").await.error().0, "model_broken");
     assert_eq!(server.get("/metrics").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_model_that_hangs_is_told() {
+    let mut options = options();
+    options.compute.hang_time = Duration::from_millis(200);
+    let server = Server::start(options).await;
+    let mut hanging = server.begin("wait").await;
+    server.until("/livez", 503).await;
+    assert_eq!(server.get("/readyz").await.error().0, "model_hangs");
+    server.watched.open();
+    assert_eq!(read_answer(&mut hanging).await.status, 200);
+    server.until("/livez", 200).await;
 }
