@@ -19,9 +19,9 @@ const TOKENS: &[f64] = &[16.0, 64.0, 256.0, 512.0, 1024.0, 4096.0, 16384.0, 6553
 pub(crate) struct Metrics {
     requests: Mutex<BTreeMap<(String, u16), u64>>,
     seconds: Histogram,
-    pub(crate) batch_texts: Histogram,
-    pub(crate) batch_tokens: Histogram,
-    pub(crate) tokens: AtomicU64,
+    batch_texts: Histogram,
+    batch_tokens: Histogram,
+    tokens: AtomicU64,
     pub(crate) in_flight: AtomicI64,
     pub(crate) model_restarts: AtomicU64,
 }
@@ -130,7 +130,7 @@ fn load(counter: &AtomicU64) -> u64 {
 }
 
 /// How many observations were at most so high.
-pub(crate) struct Histogram {
+struct Histogram {
     bounds: &'static [f64],
     counted: Mutex<Counted>,
 }

@@ -124,7 +124,7 @@ pub fn options() -> ServeOptions {
         compute: Compute {
             processor: Processor::Gpu,
             set_threads: |threads| THREADS.set(threads),
-            hang_time: Duration::from_secs(60),
+            hang_time: Duration::from_mins(1),
         },
         connections: ConnectionLimits::default(),
     }
