@@ -14,6 +14,7 @@
 //! | [`checkpoint`] | what training leaves on disk |
 //! | [`evaluate`] | how good a model is |
 //! | [`classify`] | what serving needs of a model |
+//! | [`serve`] | a model over HTTP |
 
 pub mod batches;
 pub mod checkpoint;
@@ -29,5 +30,6 @@ pub mod process;
 pub mod progress;
 pub mod random;
 pub mod runtime;
+pub mod serve;
 pub mod tokenize;
 pub mod train;

@@ -15,11 +15,13 @@ use finetuning_job::config::{BASE_MODEL, Config, VARIABLES};
 use finetuning_job::evaluate;
 use finetuning_job::model::Model;
 use finetuning_job::progress::{Progress, say};
-use finetuning_job::runtime::Runtime;
+use finetuning_job::runtime::{self, Runtime};
+use finetuning_job::serve::{self, Compute, ConnectionLimits, Loaded, Processor, ServeOptions};
 use finetuning_job::tokenize::Tokenizer;
 use finetuning_job::train::{self, Outcome};
 use finetuning_job::{data, files};
 use serde_json::{Map, Value, json};
+use tch::Device;
 
 type Failure = Box<dyn Error + Send + Sync>;
 
@@ -85,7 +87,8 @@ fn run(command: Option<Command>) -> Result<ExitCode, Failure> {
         Some(Command::Train) => train(&config, &runtime),
         Some(Command::Evaluate) => evaluate(&config, &runtime),
         Some(Command::Predict { text, logits }) => predict(&config, &runtime, text, logits),
-        _ => Err("not there yet".into()),
+        Some(Command::Serve) => serve(config, &runtime),
+        _ => train_and_serve(config, &runtime),
     }
 }
 
@@ -132,6 +135,73 @@ fn train(config: &Config, runtime: &Runtime) -> Result<ExitCode, Failure> {
         }
         Outcome::Stopped => Ok(ExitCode::from(TERMINATED)),
     }
+}
+
+/// Trains, then serves what was trained.
+fn train_and_serve(config: Config, runtime: &Runtime) -> Result<ExitCode, Failure> {
+    let trained = train(&config, runtime)?;
+    if trained != ExitCode::SUCCESS {
+        return Ok(trained);
+    }
+    let model = Some(config.output_dir.clone());
+    serve(Config { model, ..config }, runtime)
+}
+
+/// Answers over HTTP until it is told to end.
+fn serve(config: Config, runtime: &Runtime) -> Result<ExitCode, Failure> {
+    /// A batch that takes longer is told of: the model hangs.
+    const HANG_TIME: Duration = Duration::from_secs(60);
+    if config.serving.max_batch_tokens < config.data.max_positions {
+        return Err(format!(
+            "MAX_BATCH_TOKENS={}: a text alone may have NUM_MAX_POSITIONS={} tokens",
+            config.serving.max_batch_tokens, config.data.max_positions
+        )
+        .into());
+    }
+    let processor = match runtime.device {
+        Device::Cpu => Processor::Cpu {
+            threads: runtime.threads,
+        },
+        _ => Processor::Gpu,
+    };
+    let compute = Compute {
+        processor,
+        set_threads: runtime::set_threads,
+        hang_time: HANG_TIME,
+    };
+    let connections = ConnectionLimits::default();
+    let options = ServeOptions {
+        serving: config.serving.clone(),
+        compute,
+        connections,
+    };
+    let runtime = runtime.clone();
+    let server = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    let served = server.block_on(async {
+        let signals = serve::signals()?;
+        let listener = serve::bind(&options.serving).await?;
+        say(&format!(
+            "serving on http://{}; {runtime}",
+            listener.local_addr()?
+        ));
+        let load = move || {
+            let (model, tokenizer) = read_model(&config, &runtime)?;
+            let labels = model.architecture.labels.clone();
+            say("ready");
+            Ok(Loaded {
+                classifier: model,
+                tokenizer,
+                labels,
+            })
+        };
+        serve::serve(listener, options, load, signals).await?;
+        Ok(ExitCode::SUCCESS)
+    });
+    // A model that hangs is not waited for.
+    server.shutdown_background();
+    served
 }
 
 /// The folder of the fine-tuned model: the one named, else what training wrote, else the base.

@@ -1,0 +1,265 @@
+//! The routes.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{Method, StatusCode, Uri, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json, Router};
+use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa::openapi::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use utoipa_swagger_ui::SwaggerUi;
+
+use super::answer::{Answer, Answers, Predicted, Prediction};
+use super::app::{App, Peer, draining};
+use super::error::{ApiError, ErrorBody};
+use super::openapi::{self, InferenceBody};
+use super::page;
+use super::request::{Texts, read_body, read_query};
+
+/// Everything that can be asked for.
+pub(crate) fn router(app: Arc<App>) -> Router {
+    let (routes, document) = documented();
+    routes
+        .merge(SwaggerUi::new("/docs").url("/openapi.json", document))
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), measure))
+        .with_state(app)
+}
+
+/// The routes, and the document that describes them: a route that isn't described can't be added.
+fn documented() -> (Router<Arc<App>>, OpenApi) {
+    OpenApiRouter::with_openapi(openapi::document())
+        .routes(routes!(page::page))
+        .routes(routes!(inference))
+        .routes(routes!(predict))
+        .routes(routes!(livez))
+        .routes(routes!(readyz))
+        .routes(routes!(metrics))
+        .split_for_parts()
+}
+
+/// How the server is.
+#[derive(Debug, Serialize, ToSchema)]
+struct Health {
+    #[schema(example = "ready")]
+    status: &'static str,
+}
+
+/// How likely each label is, for a text or for several.
+#[utoipa::path(
+    post,
+    path = "/inference",
+    tag = "model",
+    request_body = InferenceBody,
+    responses(
+        (status = 200, description = "An answer, or a list of answers for a list", body = Answers),
+        (status = 400, description = "Not JSON", body = ErrorBody),
+        (status = 408, description = "The body comes too slowly", body = ErrorBody),
+        (status = 413, description = "More or longer texts than are taken", body = ErrorBody),
+        (status = 415, description = "The body is compressed", body = ErrorBody),
+        (status = 422, description = "JSON that means nothing; the field is named", body = ErrorBody),
+        (status = 429, description = "Too many of your texts wait", body = ErrorBody),
+        (status = 500, description = "The model failed", body = ErrorBody),
+        (status = 503, description = "Full, loading, or ending", body = ErrorBody),
+    )
+)]
+async fn inference(
+    State(app): State<Arc<App>>,
+    Extension(peer): Extension<Peer>,
+    request: Request,
+) -> Result<Json<Answers>, ApiError> {
+    let answers = match read_body(request, app.limits).await? {
+        Texts::One(text) => {
+            let mut answers = classify(app, peer, vec![text]).await?;
+            Answers::One(answers.pop().expect("a text has an answer"))
+        }
+        Texts::Many(texts) => Answers::Many(classify(app, peer, texts).await?),
+    };
+    Ok(Json(answers))
+}
+
+/// How likely each label is, for the sentence of an address.
+#[utoipa::path(
+    get,
+    path = "/predict",
+    tag = "model",
+    params((
+        "sentence" = String,
+        Query,
+        description = "The text",
+        min_length = 1,
+        pattern = r"\S",
+        example = "What a film!",
+    )),
+    responses(
+        (status = 200, description = "The answer", body = Prediction),
+        (status = 400, description = "The query can't be read", body = ErrorBody),
+        (status = 413, description = "The sentence is too long", body = ErrorBody),
+        (status = 422, description = "There is no sentence", body = ErrorBody),
+        (status = 429, description = "Too many of your texts wait", body = ErrorBody),
+        (status = 500, description = "The model failed", body = ErrorBody),
+        (status = 503, description = "Full, loading, or ending", body = ErrorBody),
+    )
+)]
+async fn predict(
+    State(app): State<Arc<App>>,
+    Extension(peer): Extension<Peer>,
+    uri: Uri,
+) -> Result<Json<Prediction>, ApiError> {
+    let began = Instant::now();
+    let sentence = read_query(&uri, app.limits)?;
+    let mut answers = classify(app, peer, vec![sentence.clone()]).await?;
+    let answer = answers.pop().expect("a text has an answer");
+    let time_taken = began.elapsed().as_secs_f64();
+    Ok(Json(Prediction {
+        response: Predicted {
+            answer,
+            sentence,
+            time_taken,
+        },
+    }))
+}
+
+/// Whether the program is alive. Not so if its model fails again and again, or hangs.
+#[utoipa::path(
+    get,
+    path = "/livez",
+    tag = "health",
+    responses(
+        (status = 200, description = "Alive", body = Health),
+        (status = 503, description = "Only a new start helps", body = ErrorBody),
+    )
+)]
+async fn livez(State(app): State<Arc<App>>) -> Result<Json<Health>, ApiError> {
+    app.life()?;
+    Ok(Json(Health { status: "live" }))
+}
+
+/// Whether requests are welcome.
+#[utoipa::path(
+    get,
+    path = "/readyz",
+    tag = "health",
+    responses(
+        (status = 200, description = "Ready", body = Health),
+        (status = 503, description = "Loading, ending, or only a new start helps", body = ErrorBody),
+    )
+)]
+async fn readyz(State(app): State<Arc<App>>) -> Result<Json<Health>, ApiError> {
+    if app.is_draining() {
+        return Err(draining());
+    }
+    app.life()?;
+    app.model()?;
+    Ok(Json(Health { status: "ready" }))
+}
+
+/// What the server counted, in Prometheus's text format.
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    tag = "health",
+    responses((status = 200, description = "The counts", body = String, content_type = "text/plain"))
+)]
+async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {
+    let kind = [(
+        header::CONTENT_TYPE,
+        "text/plain; version=0.0.4; charset=utf-8",
+    )];
+    (kind, app.metrics.render(app.waiting()))
+}
+
+async fn classify(app: Arc<App>, peer: Peer, texts: Vec<String>) -> Result<Vec<Answer>, ApiError> {
+    if peer.is_late {
+        return Err(draining());
+    }
+    // Who has to be refused is refused before the work of cutting texts to tokens.
+    app.model()?.pool.check(peer.address, texts.len())?;
+    let tokens = tokenize(Arc::clone(&app), texts).await?;
+    let model = app.model()?;
+    let (ids, cuts): (Vec<_>, Vec<_>) = tokens
+        .into_iter()
+        .map(|tokens| (tokens.ids, tokens.is_truncated))
+        .unzip();
+    let outcomes = model.pool.submit(peer.address, ids)?;
+    let mut answers = Vec::with_capacity(outcomes.len());
+    for (outcome, is_truncated) in outcomes.into_iter().zip(cuts) {
+        let probabilities = outcome
+            .await
+            .map_err(|_| ApiError::model("the model panicked"))?
+            .map_err(|_| ApiError::model("the model's answer is not a number"))?;
+        let labels = model.labels.iter().cloned().zip(probabilities).collect();
+        answers.push(Answer {
+            labels,
+            is_truncated,
+        });
+    }
+    Ok(answers)
+}
+
+/// Cuts texts to tokens, where it doesn't hold up other requests.
+async fn tokenize(
+    app: Arc<App>,
+    texts: Vec<String>,
+) -> Result<Vec<crate::tokenize::Tokens>, ApiError> {
+    tokio::task::spawn_blocking(move || {
+        let tokenizer = &app.model()?.tokenizer;
+        texts
+            .iter()
+            .map(|text| tokenizer.encode(text))
+            .collect::<Result<_, _>>()
+            .map_err(|error| ApiError::model(format!("the tokenizer failed: {error}")))
+    })
+    .await
+    .map_err(|_| ApiError::model("the tokenizer panicked"))?
+}
+
+async fn unknown_path(uri: Uri) -> ApiError {
+    let message = format!("there is no {}; /docs tells what there is", uri.path());
+    ApiError::new(StatusCode::NOT_FOUND, "unknown_path", message)
+}
+
+async fn wrong_method(method: Method, uri: Uri) -> ApiError {
+    let message = format!("{} can't be asked with {method}", uri.path());
+    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "wrong_method", message)
+}
+
+/// Counts a request, also one whose client leaves.
+async fn measure(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let began = Instant::now();
+    let _counted = InFlight::new(&app);
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let response = next.run(request).await;
+    let route = route.as_ref().map_or("other", MatchedPath::as_str);
+    app.metrics
+        .answered(route, response.status().as_u16(), began.elapsed());
+    response
+}
+
+/// A request that is being answered.
+struct InFlight<'a>(&'a App);
+
+impl<'a> InFlight<'a> {
+    fn new(app: &'a App) -> Self {
+        app.metrics
+            .in_flight
+            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        Self(app)
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0
+            .metrics
+            .in_flight
+            .fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,97 @@
+//! What all requests share: the model once it's there, the limits and the counts.
+
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use super::error::ApiError;
+use super::metrics::Metrics;
+use super::request::RequestLimits;
+use super::workers::Pool;
+use crate::tokenize::Tokenizer;
+
+/// A model that answers.
+pub(crate) struct Model {
+    pub(crate) pool: Pool,
+    pub(crate) tokenizer: Tokenizer,
+    pub(crate) labels: Vec<String>,
+}
+
+/// What all requests share.
+pub(crate) struct App {
+    pub(crate) limits: RequestLimits,
+    pub(crate) metrics: Arc<Metrics>,
+    model: OnceLock<Model>,
+    is_draining: AtomicBool,
+}
+
+/// Who asks.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Peer {
+    pub(crate) address: IpAddr,
+    /// Whether it came when the server was already ending.
+    pub(crate) is_late: bool,
+}
+
+impl App {
+    pub(crate) fn new(limits: RequestLimits) -> Self {
+        Self {
+            limits,
+            metrics: Arc::new(Metrics::new()),
+            model: OnceLock::new(),
+            is_draining: AtomicBool::new(false),
+        }
+    }
+
+    /// From now on, requests are answered.
+    pub(crate) fn loaded(&self, model: Model) {
+        assert!(self.model.set(model).is_ok(), "a model is loaded once");
+    }
+
+    /// From now on, nobody new shall come.
+    pub(crate) fn drain(&self) {
+        self.is_draining.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.is_draining.load(Ordering::Relaxed)
+    }
+
+    /// Texts that wait.
+    pub(crate) fn waiting(&self) -> usize {
+        self.model.get().map_or(0, |model| model.pool.waiting())
+    }
+
+    /// Fine, or why only a new start helps.
+    pub(crate) fn life(&self) -> Result<(), ApiError> {
+        match self.model.get() {
+            Some(model) if model.pool.is_broken() => Err(broken()),
+            Some(model) if model.pool.is_hanging() => Err(ApiError::unavailable(
+                "model_hangs",
+                "the model doesn't answer any more",
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// The model, if it can answer.
+    pub(crate) fn model(&self) -> Result<&Model, ApiError> {
+        match self.model.get() {
+            Some(model) if model.pool.is_broken() => Err(broken()),
+            Some(model) => Ok(model),
+            None => Err(ApiError::unavailable(
+                "loading",
+                "the model is still being loaded",
+            )),
+        }
+    }
+}
+
+fn broken() -> ApiError {
+    ApiError::unavailable("model_broken", "the model failed again and again")
+}
+
+/// The error of a server that ends.
+pub(crate) fn draining() -> ApiError {
+    ApiError::unavailable("draining", "the server is ending")
+}

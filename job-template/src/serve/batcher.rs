@@ -1,0 +1,354 @@
+//! What waits for the model, and what it computes next. No threads and no clock: who calls it has
+//! those.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
+
+/// Where a text's result goes.
+pub(crate) trait Ticket {
+    /// Whether nobody waits for the result any more.
+    fn is_abandoned(&self) -> bool;
+}
+
+/// How much may wait, and how much is computed together.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// Tokens of a batch.
+    pub(crate) batch_tokens: usize,
+    /// Texts that wait.
+    pub(crate) queue: usize,
+    /// Texts of one client that wait.
+    pub(crate) per_client: usize,
+}
+
+/// Why texts can't wait here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Refusal {
+    /// They'll never fit.
+    #[error("{texts} texts are more than the {most} that one request may have")]
+    TooMany {
+        /// Texts of the request.
+        texts: usize,
+        /// Texts that a request may have.
+        most: usize,
+    },
+    /// A text is longer than a batch.
+    #[error("a text has {tokens} tokens, and a batch at most {most}")]
+    TooLong {
+        /// Tokens of the text.
+        tokens: usize,
+        /// Tokens of a batch.
+        most: usize,
+    },
+    /// Too many texts wait.
+    #[error("too many texts are waiting")]
+    Full,
+    /// Too many texts of this client wait.
+    #[error("too many of your texts are waiting")]
+    OverShare,
+}
+
+/// A text that waits.
+#[derive(Debug)]
+pub(crate) struct Text<T> {
+    /// Its token ids.
+    pub(crate) ids: Vec<u32>,
+    /// Where its result goes.
+    pub(crate) ticket: T,
+}
+
+/// Texts in the order in which they came.
+#[derive(Debug)]
+pub(crate) struct Batcher<T> {
+    limits: Limits,
+    waiting: VecDeque<(IpAddr, Text<T>)>,
+    tokens: usize,
+    per_client: HashMap<IpAddr, usize>,
+}
+
+impl<T: Ticket> Batcher<T> {
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            waiting: VecDeque::new(),
+            tokens: 0,
+            per_client: HashMap::new(),
+        }
+    }
+
+    /// Texts that wait.
+    pub(crate) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// Whether `client` may bring so many texts now.
+    pub(crate) fn check(&mut self, client: IpAddr, texts: usize) -> Result<(), Refusal> {
+        let Limits {
+            queue, per_client, ..
+        } = self.limits;
+        if texts > per_client.min(queue) {
+            return Err(Refusal::TooMany {
+                texts,
+                most: per_client.min(queue),
+            });
+        }
+        if self.refusal(client, texts).is_some() {
+            self.drop_abandoned();
+        }
+        self.refusal(client, texts).map_or(Ok(()), Err)
+    }
+
+    /// Takes all of a request's texts, or none.
+    pub(crate) fn push(&mut self, client: IpAddr, texts: Vec<Text<T>>) -> Result<(), Refusal> {
+        let most = self.limits.batch_tokens;
+        if let Some(text) = texts.iter().find(|text| text.ids.len() > most) {
+            return Err(Refusal::TooLong {
+                tokens: text.ids.len(),
+                most,
+            });
+        }
+        self.check(client, texts.len())?;
+        *self.per_client.entry(client).or_default() += texts.len();
+        self.tokens += texts.iter().map(|text| text.ids.len()).sum::<usize>();
+        self.waiting
+            .extend(texts.into_iter().map(|text| (client, text)));
+        Ok(())
+    }
+
+    /// The first texts that wait, for one of `workers` that share them: at least one, and else at
+    /// most `enough` tokens. Texts that nobody waits for any more are left out. Empty only if nothing
+    /// waits.
+    pub(crate) fn next_batch(&mut self, workers: usize, enough: usize) -> Vec<Text<T>> {
+        self.drop_abandoned();
+        let share = self
+            .tokens
+            .div_ceil(workers.max(1))
+            .min(enough)
+            .min(self.limits.batch_tokens);
+        let mut batch = Vec::new();
+        let mut tokens = 0;
+        while let Some((_, text)) = self.waiting.front() {
+            tokens += text.ids.len();
+            if tokens > share && !batch.is_empty() {
+                break;
+            }
+            let (client, text) = self.waiting.pop_front().expect("there is a first one");
+            self.forget(client, text.ids.len());
+            batch.push(text);
+        }
+        batch
+    }
+
+    /// Takes everything out.
+    pub(crate) fn clear(&mut self) {
+        self.waiting.clear();
+        self.per_client.clear();
+        self.tokens = 0;
+    }
+
+    fn refusal(&self, client: IpAddr, texts: usize) -> Option<Refusal> {
+        let held = self.per_client.get(&client).copied().unwrap_or_default();
+        if self.waiting.len() + texts > self.limits.queue {
+            Some(Refusal::Full)
+        } else if held + texts > self.limits.per_client {
+            Some(Refusal::OverShare)
+        } else {
+            None
+        }
+    }
+
+    fn drop_abandoned(&mut self) {
+        let (kept, abandoned): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut self.waiting)
+            .into_iter()
+            .partition(|(_, text)| !text.ticket.is_abandoned());
+        self.waiting = kept;
+        for (client, text) in abandoned {
+            self.forget(client, text.ids.len());
+        }
+    }
+
+    /// Counts a text out.
+    fn forget(&mut self, client: IpAddr, tokens: usize) {
+        self.tokens -= tokens;
+        let held = self
+            .per_client
+            .get_mut(&client)
+            .expect("its texts were counted in");
+        *held -= 1;
+        if *held == 0 {
+            self.per_client.remove(&client);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::net::Ipv4Addr;
+    use std::rc::Rc;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Debug, Clone)]
+    struct Numbered {
+        number: usize,
+        is_abandoned: Rc<Cell<bool>>,
+    }
+
+    impl Ticket for Numbered {
+        fn is_abandoned(&self) -> bool {
+            self.is_abandoned.get()
+        }
+    }
+
+    fn client(number: u8) -> IpAddr {
+        Ipv4Addr::new(10, 0, 0, number).into()
+    }
+
+    fn text(number: usize, tokens: usize) -> Text<Numbered> {
+        let ticket = Numbered {
+            number,
+            is_abandoned: Rc::default(),
+        };
+        Text {
+            ids: vec![0; tokens],
+            ticket,
+        }
+    }
+
+    fn batcher(batch_tokens: usize, queue: usize, per_client: usize) -> Batcher<Numbered> {
+        Batcher::new(Limits {
+            batch_tokens,
+            queue,
+            per_client,
+        })
+    }
+
+    #[test]
+    fn a_request_counts_as_its_texts() {
+        let mut batcher = batcher(10, 4, 4);
+        let three = |first| (first..first + 3).map(|number| text(number, 1)).collect();
+        assert_eq!(batcher.push(client(1), three(0)), Ok(()));
+        assert_eq!(batcher.push(client(2), three(3)), Err(Refusal::Full));
+        assert_eq!(batcher.push(client(2), vec![text(6, 1)]), Ok(()));
+    }
+
+    #[test]
+    fn one_client_cannot_fill_the_queue() {
+        let mut batcher = batcher(10, 4, 2);
+        assert_eq!(
+            batcher.push(client(1), vec![text(0, 1), text(1, 1)]),
+            Ok(())
+        );
+        assert_eq!(
+            batcher.push(client(1), vec![text(2, 1)]),
+            Err(Refusal::OverShare)
+        );
+        assert_eq!(batcher.push(client(2), vec![text(3, 1)]), Ok(()));
+    }
+
+    #[test]
+    fn what_can_never_fit_is_refused_at_the_door() {
+        let mut batcher = batcher(10, 4, 2);
+        let refusal = Refusal::TooLong {
+            tokens: 11,
+            most: 10,
+        };
+        assert_eq!(batcher.push(client(1), vec![text(0, 11)]), Err(refusal));
+        let refusal = Refusal::TooMany { texts: 3, most: 2 };
+        assert_eq!(batcher.check(client(1), 3), Err(refusal));
+        assert_eq!(batcher.len(), 0);
+    }
+
+    #[test]
+    fn abandoned_texts_make_room() {
+        let mut batcher = batcher(10, 1, 1);
+        let first = text(0, 1);
+        let is_abandoned = Rc::clone(&first.ticket.is_abandoned);
+        batcher.push(client(1), vec![first]).unwrap();
+        assert_eq!(batcher.check(client(1), 1), Err(Refusal::Full));
+        is_abandoned.set(true);
+        assert_eq!(batcher.check(client(1), 1), Ok(()));
+    }
+
+    #[test]
+    fn workers_share_what_waits() {
+        let mut batcher = batcher(100, 8, 8);
+        batcher
+            .push(client(1), (0..8).map(|number| text(number, 10)).collect())
+            .unwrap();
+        assert_eq!(batcher.next_batch(2, 100).len(), 4);
+        assert_eq!(batcher.next_batch(1, 100).len(), 4);
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Push { client: u8, tokens: Vec<usize> },
+        Take { workers: usize, enough: usize },
+        Abandon { nth: usize },
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            3 => (0..3_u8, prop::collection::vec(1..14_usize, 1..6))
+                .prop_map(|(client, tokens)| Step::Push { client, tokens }),
+            2 => (1..4_usize, 1..14_usize).prop_map(|(workers, enough)| Step::Take { workers, enough }),
+            1 => (0..64_usize).prop_map(|nth| Step::Abandon { nth }),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(10_000))]
+
+        /// Against a plain list: limits hold, the order is kept, nothing is lost or comes twice.
+        #[test]
+        fn batches_are_what_came_in_order(steps in prop::collection::vec(step(), 1..60)) {
+            let mut batcher = batcher(12, 9, 5);
+            let mut model: Vec<(u8, usize, Numbered)> = Vec::new();
+            let mut number = 0;
+            for step in steps {
+                match step {
+                    Step::Push { client: from, tokens } => {
+                        let texts: Vec<_> =
+                            tokens.iter().map(|tokens| { number += 1; text(number, *tokens) }).collect();
+                        let tickets: Vec<_> =
+                            texts.iter().map(|text| (text.ids.len(), text.ticket.clone())).collect();
+                        let wanted = model.iter().filter(|(_, _, ticket)| !ticket.is_abandoned());
+                        let (all, own) = wanted.fold((0, 0), |(all, own), (of, _, _)| {
+                            (all + 1, own + usize::from(*of == from))
+                        });
+                        let fits = tokens.iter().all(|tokens| *tokens <= 12)
+                            && all + tokens.len() <= 9
+                            && own + tokens.len() <= 5;
+                        prop_assert_eq!(batcher.push(client(from), texts).is_ok(), fits);
+                        if fits {
+                            model.extend(tickets.into_iter().map(|(tokens, ticket)| (from, tokens, ticket)));
+                        }
+                    }
+                    Step::Take { workers, enough } => {
+                        let batch = batcher.next_batch(workers, enough);
+                        model.retain(|(_, _, ticket)| !ticket.is_abandoned());
+                        prop_assert_eq!(batch.is_empty(), model.is_empty());
+                        prop_assert!(batch.iter().map(|text| text.ids.len()).sum::<usize>() <= 12);
+                        let expected: Vec<_> =
+                            model.drain(..batch.len()).map(|(_, _, ticket)| ticket.number).collect();
+                        let numbers: Vec<_> = batch.iter().map(|text| text.ticket.number).collect();
+                        prop_assert_eq!(numbers, expected);
+                    }
+                    Step::Abandon { nth } => {
+                        if let Some((_, _, ticket)) = model.get(nth) {
+                            ticket.is_abandoned.set(true);
+                        }
+                    }
+                }
+                prop_assert!(batcher.len() <= 9);
+            }
+        }
+    }
+}

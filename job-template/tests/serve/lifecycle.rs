@@ -1,0 +1,142 @@
+//! From loading to the end.
+
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use finetuning_job::serve::{self, ServeError};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::client::{read_all, read_answer};
+use crate::fake::{Server, load, options};
+
+#[tokio::test]
+async fn it_lives_but_is_not_ready_while_the_model_loads() {
+    let (go_on, wait) = mpsc::channel();
+    let server = Server::start_with(options(), |watched| {
+        let load = load(watched);
+        Box::new(move || {
+            wait.recv().unwrap();
+            load()
+        })
+    })
+    .await;
+    assert_eq!(server.get("/livez").await.status, 200);
+    assert_eq!(server.get("/metrics").await.status, 200);
+    let answer = server.get("/readyz").await;
+    assert_eq!((answer.status, answer.error().0.as_str()), (503, "loading"));
+    let answer = server.ask("good").await;
+    assert_eq!((answer.status, answer.error().0.as_str()), (503, "loading"));
+    assert_eq!(answer.headers["retry-after"], "1");
+    go_on.send(()).unwrap();
+    server.until("/readyz", 200).await;
+    assert_eq!(server.ask("good").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_model_that_cannot_be_loaded_ends_it() {
+    let failing =
+        |_: &_| -> crate::fake::Load { Box::new(|| Err("model.safetensors: cut".into())) };
+    let mut server = Server::start_with(options(), failing).await;
+    let error = (&mut server.ended).await.unwrap().unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "can't load the model: model.safetensors: cut"
+    );
+
+    let panicking = |_: &_| -> crate::fake::Load { Box::new(|| panic!("as it should")) };
+    let mut server = Server::start_with(options(), panicking).await;
+    let error = (&mut server.ended).await.unwrap().unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "can't load the model: loading it panicked"
+    );
+}
+
+#[tokio::test]
+async fn a_port_that_is_taken_is_told() {
+    let server = Server::start(options()).await;
+    let mut serving = options().serving;
+    serving.port = server.address.port();
+    let error = serve::bind(&serving).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "can't listen on 127.0.0.1:{}: Address already in use (os error 98)\n\
+             help: set HOST or PORT to what is free here",
+            serving.port
+        )
+    );
+}
+
+#[tokio::test]
+async fn ipv6_is_listened_on_with_and_without_brackets() {
+    for host in ["::1", "[::1]"] {
+        let mut options = options();
+        options.serving.host = host.to_owned();
+        assert_eq!(Server::start(options).await.ask("good").await.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn what_was_asked_is_answered_before_the_end() {
+    let mut server = Server::start(options()).await;
+    let mut idle = server.connect().await;
+    idle.write_all(b"GET /livez HTTP/1.1\r\nhost: here\r\n\r\n")
+        .await
+        .unwrap();
+    idle.read_exact(&mut [0; 15]).await.unwrap();
+    let mut computed = server.begin("wait").await;
+    server.watched.batches(1).await;
+    let mut waiting = server.begin("good").await;
+    server.until_counted("job_queue_texts", 1).await;
+
+    server.stop.send(()).await.unwrap();
+    assert!(read_all(&mut idle).await.ends_with(r#"{"status":"live"}"#));
+    let answer = server.get("/readyz").await;
+    assert_eq!(
+        (answer.status, answer.error().0.as_str()),
+        (503, "draining")
+    );
+    assert_eq!(server.ask("good").await.error().0, "draining");
+    assert_eq!(server.get("/livez").await.status, 200);
+
+    server.watched.open();
+    assert_eq!(read_answer(&mut computed).await.status, 200);
+    assert_eq!(read_answer(&mut waiting).await.status, 200);
+    let began = Instant::now();
+    (&mut server.ended).await.unwrap().unwrap();
+    assert!(
+        began.elapsed() < Duration::from_secs(10),
+        "clients that don't close don't count"
+    );
+}
+
+#[tokio::test]
+async fn clients_that_stall_do_not_keep_it_from_ending() {
+    let mut options = options();
+    options.serving.grace = Duration::from_millis(300);
+    let mut server = Server::start(options).await;
+    let mut stalled = server.connect().await;
+    stalled
+        .write_all(b"POST /inference HTTP/1.1\r\ncontent-length: 9\r\n\r\n")
+        .await
+        .unwrap();
+    let _computed = server.begin("wait").await;
+    server.watched.batches(1).await;
+    let began = Instant::now();
+    server.stop.send(()).await.unwrap();
+    (&mut server.ended).await.unwrap().unwrap();
+    assert!(began.elapsed() >= Duration::from_millis(300));
+    assert!(began.elapsed() < Duration::from_secs(5));
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_it_at_once() {
+    let mut server = Server::start(options()).await;
+    let _computed = server.begin("wait").await;
+    server.watched.batches(1).await;
+    server.stop.send(()).await.unwrap();
+    server.stop.send(()).await.unwrap();
+    let error = (&mut server.ended).await.unwrap().unwrap_err();
+    assert!(matches!(error, ServeError::Interrupted));
+}

@@ -1,0 +1,201 @@
+//! What comes of a model that is busy, or fails.
+
+use std::time::{Duration, Instant};
+
+use finetuning_job::serve::Processor;
+
+use crate::client::{exchange, read_answer, with_body};
+use crate::fake::{Server, options};
+
+#[tokio::test]
+async fn what_waited_is_the_next_batch() {
+    let server = Server::start(options()).await;
+    let mut first = server.begin("wait").await;
+    server.watched.batches(1).await;
+    let mut second = server.begin("good").await;
+    server.until_counted("job_queue_texts", 1).await;
+    let mut third = server.begin("bad bad").await;
+    server.until_counted("job_queue_texts", 2).await;
+    server.watched.open();
+    for stream in [&mut first, &mut second, &mut third] {
+        assert_eq!(read_answer(stream).await.status, 200);
+    }
+    assert_eq!(
+        server.watched.batches(2).await,
+        [(1, vec![1]), (1, vec![1, 2])]
+    );
+}
+
+#[tokio::test]
+async fn a_text_alone_gets_all_threads() {
+    let mut options = options();
+    options.compute.processor = Processor::Cpu { threads: 3 };
+    let server = Server::start(options).await;
+    server.ask("good").await;
+    let _first = server.begin("wait").await;
+    server.watched.batches(2).await;
+    server.ask("good bad").await;
+    assert_eq!(
+        server.watched.batches(3).await,
+        [(3, vec![1]), (3, vec![1]), (1, vec![2])]
+    );
+}
+
+#[tokio::test]
+async fn a_full_queue_refuses_at_once() {
+    let server = Server::start(options()).await;
+    let mut computed = server.begin("wait").await;
+    server.watched.batches(1).await;
+    let four = with_body(
+        "POST",
+        "/inference",
+        "",
+        br#"{"texts": ["a", "b", "c", "d"]}"#,
+    );
+    let mut waiting = Vec::new();
+    for address in ["127.0.0.2", "127.0.0.3"] {
+        let mut stream = server.connect_from(address).await;
+        let four = four.clone();
+        waiting.push(tokio::spawn(
+            async move { exchange(&mut stream, &four).await },
+        ));
+    }
+    server.until_counted("job_queue_texts", 8).await;
+
+    let began = Instant::now();
+    let refused = server.ask("good").await;
+    assert!(began.elapsed() < Duration::from_secs(1));
+    assert_eq!(
+        (refused.status, refused.error().0.as_str()),
+        (503, "queue_full")
+    );
+    assert_eq!(refused.headers["retry-after"], "1");
+
+    server.watched.open();
+    assert_eq!(read_answer(&mut computed).await.status, 200);
+    for answer in waiting {
+        assert_eq!(answer.await.unwrap().status, 200);
+    }
+}
+
+#[tokio::test]
+async fn one_client_gets_half_of_the_queue() {
+    let server = Server::start(options()).await;
+    let _computed = server.begin("wait").await;
+    server.watched.batches(1).await;
+    let mut waiting = server.connect().await;
+    let four = with_body(
+        "POST",
+        "/inference",
+        "",
+        br#"{"texts": ["a", "b", "c", "d"]}"#,
+    );
+    let waiting = tokio::spawn(async move { exchange(&mut waiting, &four).await });
+    server.until_counted("job_queue_texts", 4).await;
+
+    let refused = server.ask("good").await;
+    assert_eq!(
+        (refused.status, refused.error().0.as_str()),
+        (429, "over_your_share")
+    );
+    assert_eq!(refused.headers["retry-after"], "1");
+
+    let mut other = server.connect_from("127.0.0.2").await;
+    let one = with_body("POST", "/inference", "", br#"{"text": "good"}"#);
+    let other = tokio::spawn(async move { exchange(&mut other, &one).await });
+    server.until_counted("job_queue_texts", 5).await;
+    server.watched.open();
+    assert_eq!(
+        (other.await.unwrap().status, waiting.await.unwrap().status),
+        (200, 200)
+    );
+}
+
+#[tokio::test]
+async fn a_client_that_left_is_not_computed() {
+    let server = Server::start(options()).await;
+    let mut first = server.begin("wait").await;
+    server.watched.batches(1).await;
+    let second = server.begin("good good good").await;
+    server.until_counted("job_queue_texts", 1).await;
+    drop(second);
+    // The first, and the one that asks for the counts.
+    server.until_counted("job_requests_in_flight", 2).await;
+    server.watched.open();
+    assert_eq!(read_answer(&mut first).await.status, 200);
+    assert_eq!(server.ask("good bad").await.status, 200);
+    assert_eq!(
+        server.watched.batches(2).await,
+        [(1, vec![1]), (1, vec![2])]
+    );
+}
+
+#[tokio::test]
+async fn an_answer_that_is_no_number_fails_its_own_request_only() {
+    let server = Server::start(options()).await;
+    let mut first = server.begin("wait").await;
+    server.watched.batches(1).await;
+    let mut together = Vec::new();
+    for (number, text) in (1..).zip(["good", "nan", "infinite"]) {
+        together.push(server.begin(text).await);
+        server.until_counted("job_queue_texts", number).await;
+    }
+    server.watched.open();
+    assert_eq!(read_answer(&mut first).await.status, 200);
+    let mut statuses = Vec::new();
+    for stream in &mut together {
+        statuses.push(read_answer(stream).await.status);
+    }
+    assert_eq!(statuses, [200, 500, 500]);
+    assert_eq!(server.watched.batches(2).await[1].1.len(), 3);
+    assert_eq!(server.ask("nan").await.error().0, "model_error");
+    assert_eq!(server.get("/livez").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_panic_fails_its_batch_and_the_next_is_answered() {
+    let server = Server::start(options()).await;
+    for _ in 0..4 {
+        let answer = server.ask("panic").await;
+        assert_eq!(
+            (answer.status, answer.error().0.as_str()),
+            (500, "model_error")
+        );
+        assert_eq!(server.ask("good").await.status, 200);
+    }
+    assert_eq!(server.get("/livez").await.status, 200);
+    assert_eq!(server.count("job_model_restarts_total").await, Some(4));
+}
+
+#[tokio::test]
+async fn a_model_that_only_panics_is_given_up() {
+    let mut options = options();
+    options.compute.processor = Processor::Cpu { threads: 2 };
+    let server = Server::start(options).await;
+    for _ in 0..3 {
+        assert_eq!(server.get("/livez").await.status, 200);
+        assert_eq!(server.ask("panic").await.status, 500);
+    }
+    for path in ["/livez", "/readyz"] {
+        let answer = server.get(path).await;
+        assert_eq!(
+            (answer.status, answer.error().0.as_str()),
+            (503, "model_broken")
+        );
+    }
+    assert_eq!(server.ask("good").await.error().0, "model_broken");
+    assert_eq!(server.get("/metrics").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_model_that_hangs_is_told() {
+    let mut options = options();
+    options.compute.hang_time = Duration::from_millis(200);
+    let server = Server::start(options).await;
+    let mut hanging = server.begin("wait").await;
+    server.until("/livez", 503).await;
+    assert_eq!(server.get("/readyz").await.error().0, "model_hangs");
+    server.watched.open();
+    assert_eq!(read_answer(&mut hanging).await.status, 200);
+    server.until("/livez", 200).await;
+}

@@ -1,0 +1,313 @@
+//! What can be asked, and what is wrong with what can't.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
+
+use crate::client::{read_answer, with_body};
+use crate::fake::{MOST_TOKENS, Server, options};
+
+/// How sure the fake is of a text with so many more good words than bad ones.
+fn sure(score: f64) -> f64 {
+    1.0 / (1.0 + (-2.0 * score).exp())
+}
+
+fn assert_near(value: &Value, expected: f64) {
+    let value = value.as_f64().unwrap();
+    assert!((value - expected).abs() < 1e-6, "{value} is not {expected}");
+}
+
+#[tokio::test]
+async fn a_text_gets_an_object_and_texts_get_a_list_in_their_order() {
+    let server = Server::start(options()).await;
+    let one = server.post(r#"{"text": "good"}"#).await;
+    assert_eq!(
+        (one.status, one.headers["content-type"].as_str()),
+        (200, "application/json")
+    );
+    assert_near(&one.json()["positive"], sure(1.0));
+    assert_near(&one.json()["negative"], 1.0 - sure(1.0));
+    assert_eq!(one.json().as_object().unwrap().len(), 2);
+
+    let many = server
+        .post(r#"{"texts": ["bad", "good", "so so", "good good"]}"#)
+        .await
+        .json();
+    let many = many.as_array().unwrap();
+    for (answer, score) in many.iter().zip([-1.0, 1.0, 0.0, 2.0]) {
+        assert_near(&answer["positive"], sure(score));
+    }
+    assert_eq!(many.len(), 4);
+}
+
+#[tokio::test]
+async fn predict_answers_as_the_book_has_it() {
+    let server = Server::start(options()).await;
+    let answer = server.get("/predict?sentence=good%20bad+bad").await.json();
+    let response = answer["response"].as_object().unwrap();
+    let names: Vec<_> = response.keys().collect();
+    assert_eq!(names, ["negative", "positive", "sentence", "time_taken"]);
+    assert_eq!(response["sentence"], "good bad bad");
+    assert_near(&response["positive"], sure(-1.0));
+    assert!(response["time_taken"].as_f64().unwrap() > 0.0);
+}
+
+#[tokio::test]
+async fn a_text_that_was_cut_is_marked() {
+    let server = Server::start(options()).await;
+    let text = |words| json!({ "text": vec!["good"; words].join(" ") }).to_string();
+    assert_eq!(
+        server
+            .post(&text(MOST_TOKENS))
+            .await
+            .json()
+            .get("truncated"),
+        None
+    );
+    let cut = server.post(&text(MOST_TOKENS + 1)).await.json();
+    assert_eq!(cut["truncated"], true);
+}
+
+#[tokio::test]
+async fn what_is_wrong_is_told_with_the_field() {
+    let server = Server::start(options()).await;
+    let long = json!({ "text": "x".repeat(1001) }).to_string();
+    let cases: &[(&str, u16, &str, &str)] = &[
+        ("", 400, "bad_json", ""),
+        ("{", 400, "bad_json", ""),
+        ("{\"text\": \"\\ud800\"}", 400, "bad_json", ""),
+        ("{\"text\": NaN}", 400, "bad_json", ""),
+        ("[\"good\"]", 422, "wrong_type", ""),
+        ("{}", 422, "missing_field", "text"),
+        (r#"{"text": 3}"#, 422, "wrong_type", "text"),
+        (r#"{"text": null}"#, 422, "wrong_type", "text"),
+        (r#"{"text": ""}"#, 422, "empty_text", "text"),
+        ("{\"text\": \" \\n\u{a0}\"}", 422, "empty_text", "text"),
+        (r#"{"texts": "good"}"#, 422, "wrong_type", "texts"),
+        (r#"{"texts": []}"#, 422, "empty_list", "texts"),
+        (r#"{"texts": ["good", 3]}"#, 422, "wrong_type", "texts[1]"),
+        (r#"{"texts": ["good", " "]}"#, 422, "empty_text", "texts[1]"),
+        (
+            r#"{"texts": ["a", "b", "c", "d", "e"]}"#,
+            413,
+            "too_many_texts",
+            "texts",
+        ),
+        (
+            r#"{"text": "good", "texts": ["bad"]}"#,
+            422,
+            "wrong_type",
+            "texts",
+        ),
+        (
+            r#"{"text": "good", "temperature": 1}"#,
+            422,
+            "unknown_field",
+            "temperature",
+        ),
+        (&long, 413, "text_too_long", "text"),
+    ];
+    for (body, status, code, field) in cases {
+        let answer = server.post(body).await;
+        let found = (answer.status, answer.error());
+        assert_eq!(
+            found,
+            (*status, ((*code).to_owned(), (*field).to_owned())),
+            "{body}"
+        );
+    }
+    let queries: &[(&str, u16, &str)] = &[
+        ("", 422, "missing_field"),
+        ("?sentence=", 422, "empty_text"),
+        ("?sentence=%20", 422, "empty_text"),
+        ("?sentence=good&sentence=bad", 422, "wrong_type"),
+    ];
+    for (query, status, code) in queries {
+        let answer = server.get(&format!("/predict{query}")).await;
+        let expected = (*status, ((*code).to_owned(), "sentence".to_owned()));
+        assert_eq!((answer.status, answer.error()), expected, "{query}");
+    }
+}
+
+#[tokio::test]
+async fn bad_json_is_told_with_its_place() {
+    let server = Server::start(options()).await;
+    let answer = server.post("{\n  \"text\": 'good'\n}").await;
+    let message = "not JSON: expected value at line 2 column 11";
+    assert_eq!(answer.json()["error"]["message"], message);
+    let answer = server
+        .send(&with_body(
+            "POST",
+            "/inference",
+            "",
+            b"{\"text\": \"\xff\"}",
+        ))
+        .await;
+    assert_eq!(
+        (answer.status, answer.error().0.as_str()),
+        (400, "bad_json")
+    );
+}
+
+#[tokio::test]
+async fn odd_characters_are_text_like_any_other() {
+    let server = Server::start(options()).await;
+    for text in [
+        "\0",
+        "good\0",
+        "\u{200b}",
+        "\u{202e}doog",
+        &"🎬".repeat(250),
+        "\u{feff}",
+    ] {
+        assert_eq!(server.ask(text).await.status, 200, "{text:?}");
+    }
+}
+
+#[tokio::test]
+async fn unknown_paths_and_methods_have_the_form_of_every_error() {
+    let server = Server::start(options()).await;
+    let answer = server.get("/inference/").await;
+    assert_eq!(
+        (answer.status, answer.error().0.as_str()),
+        (404, "unknown_path")
+    );
+    let answer = server.get("/inference").await;
+    assert_eq!(
+        (answer.status, answer.error().0.as_str()),
+        (405, "wrong_method")
+    );
+    assert_eq!(answer.headers["allow"], "POST");
+    let answer = server.send(&with_body("DELETE", "/predict", "", b"")).await;
+    assert_eq!(
+        (answer.status, answer.headers["allow"].as_str()),
+        (405, "GET,HEAD")
+    );
+}
+
+#[tokio::test]
+async fn a_large_body_is_refused_before_it_is_sent() {
+    let server = Server::start(options()).await;
+    let head = b"POST /inference HTTP/1.1\r\nhost: here\r\ncontent-length: 104857600\r\n\r\n";
+    let answer = server.send(head).await;
+    assert_eq!(
+        (answer.status, answer.error().0.as_str()),
+        (413, "body_too_large")
+    );
+    assert_eq!(answer.headers["connection"], "close");
+}
+
+#[tokio::test]
+async fn a_body_without_a_length_is_refused_where_it_gets_too_large() {
+    let server = Server::start(options()).await;
+    let mut stream = server.connect().await;
+    stream
+        .write_all(b"POST /inference HTTP/1.1\r\nhost: here\r\ntransfer-encoding: chunked\r\n\r\n")
+        .await
+        .unwrap();
+    let chunk = [b"10000\r\n".as_slice(), &vec![b' '; 0x10000], b"\r\n"].concat();
+    for _ in 0..17 {
+        // The server may have closed already.
+        let _ = stream.write_all(&chunk).await;
+    }
+    let answer = read_answer(&mut stream).await;
+    assert_eq!(
+        (answer.status, answer.error().0.as_str()),
+        (413, "body_too_large")
+    );
+}
+
+#[tokio::test]
+async fn a_compressed_body_is_refused() {
+    let server = Server::start(options()).await;
+    let request = with_body(
+        "POST",
+        "/inference",
+        "content-encoding: gzip\r\n",
+        b"\x1f\x8b",
+    );
+    let answer = server.send(&request).await;
+    assert_eq!(
+        (answer.status, answer.error().0.as_str()),
+        (415, "encoded_body")
+    );
+}
+
+#[tokio::test]
+async fn a_head_that_is_too_large_is_refused() {
+    let server = Server::start(options()).await;
+    let header = format!("x-long: {}\r\n", "x".repeat(70_000));
+    let request = with_body("GET", "/livez", &header, b"");
+    assert_eq!(server.send(&request).await.status, 431);
+    let request = with_body("GET", "/livez", &"x-short: x\r\n".repeat(200), b"");
+    assert_eq!(server.send(&request).await.status, 431);
+}
+
+#[tokio::test]
+async fn the_document_lists_exactly_the_routes() {
+    let server = Server::start(options()).await;
+    let document = server.get("/openapi.json").await.json();
+    let paths = document["paths"].as_object().unwrap();
+    let found: BTreeSet<_> = paths.keys().map(String::as_str).collect();
+    let expected = BTreeSet::from([
+        "/",
+        "/inference",
+        "/livez",
+        "/metrics",
+        "/predict",
+        "/readyz",
+    ]);
+    assert_eq!(found, expected);
+    for (path, methods) in paths {
+        for method in methods.as_object().unwrap().keys() {
+            let request = with_body(&method.to_uppercase(), path, "", b"");
+            let status = server.send(&request).await.status;
+            assert!(
+                methods[method]["responses"]
+                    .get(status.to_string())
+                    .is_some(),
+                "{path}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_pages_need_nothing_from_elsewhere() {
+    let server = Server::start(options()).await;
+    let page = server.get("/").await;
+    assert_eq!(page.headers["content-type"], "text/html; charset=utf-8");
+    let docs = server.get("/docs/").await;
+    assert_eq!((page.status, docs.status), (200, 200));
+    for page in [page, docs] {
+        assert!(!page.body.contains("http://") && !page.body.contains("https://"));
+    }
+}
+
+#[tokio::test]
+async fn counts_do_not_grow_with_what_clients_make_up() {
+    let server = Server::start(options()).await;
+    server.ask("good bad").await;
+    server.get("/nothing/here").await;
+    server.get("/nothing/there").await;
+    server.get("/docs/nothing").await;
+    let metrics = server.get("/metrics").await;
+    assert_eq!(
+        metrics.headers["content-type"],
+        "text/plain; version=0.0.4; charset=utf-8"
+    );
+    for line in [
+        "job_requests_total{route=\"/inference\",status=\"200\"} 1",
+        "job_requests_total{route=\"other\",status=\"404\"} 2",
+        "job_tokens_total 2",
+        "job_batch_texts_count 1",
+    ] {
+        assert!(
+            metrics.body.lines().any(|found| found == line),
+            "{line}\n{}",
+            metrics.body
+        );
+    }
+    assert!(!metrics.body.contains("nothing"));
+}
