@@ -2,6 +2,8 @@
 //!
 //! `bench/parity --fixture` wrote what they give.
 
+#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+
 use std::path::{Path, PathBuf};
 
 use finetuning_job::model::{Batch, Model, Pooling};
@@ -28,7 +30,7 @@ struct Example {
     hidden_last: Vec<f32>,
 }
 
-/// Where the real weights are: what JOB_TEST_MODEL names, or where ./check puts them.
+/// Where the real weights are: what `JOB_TEST_MODEL` names, or where ./check puts them.
 fn model_folder() -> PathBuf {
     let folder = std::env::var_os("JOB_TEST_MODEL").map_or_else(
         || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/model"),
