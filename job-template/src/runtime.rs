@@ -131,6 +131,8 @@ fn device(asked: DeviceChoice, cuda: Result<(), String>) -> Result<Device, Runti
 /// Has libtorch find CUDA, where its library for it is installed. The program itself doesn't need
 /// it, so that it is one for machines with and without.
 fn open_cuda() -> Result<(), String> {
+    use std::error::Error as _;
+
     use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
     #[expect(unsafe_code, reason = "a library is opened, whose start runs code")]
     // SAFETY: it is libtorch's own, made to be loaded with the part that is linked.
@@ -141,7 +143,12 @@ fn open_cuda() -> Result<(), String> {
             std::mem::forget(library);
             Ok(())
         }
-        Err(error) => Err(format!("this image has no CUDA: {error}")),
+        Err(error) => {
+            let reason = error
+                .source()
+                .map_or_else(|| error.to_string(), ToString::to_string);
+            Err(format!("there is no CUDA here: {reason}"))
+        }
     }
 }
 
