@@ -84,6 +84,14 @@ impl Runtime {
             MklFix::Auto => has_avx2(),
         };
         MKL_FIX.store(mkl_fix, Ordering::Relaxed);
+        if config.device != DeviceChoice::Cpu && config.is_deterministic {
+            #[expect(unsafe_code, reason = "the environment is changed")]
+            // SAFETY: this is the start, where there is but one thread.
+            // cuBLAS adds in the same order every time only where it is told how much memory it has.
+            unsafe {
+                std::env::set_var("CUBLAS_WORKSPACE_CONFIG", ":4096:8");
+            }
+        }
         // libtorch looks for CUDA once, at its first call.
         let cuda = if config.device == DeviceChoice::Cpu {
             Err(String::new())

@@ -1,21 +1,22 @@
 //! Fine-tuning: the recipe of BERT's paper, with AdamW, a learning rate that rises and then falls to
 //! zero, and clipped gradients.
 
+mod record;
+
 use std::error::Error;
-use std::fs::{self, OpenOptions};
-use std::io::Write;
+use std::fs;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use serde::Serialize;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use tch::{Device, Kind, Tensor};
 
+use self::record::Line;
 use crate::batches;
 use crate::checkpoint::{self, Position, Resume};
-use crate::config::{BASE_MODEL, Config, DeviceChoice, MklFix, Precision};
+use crate::config::{BASE_MODEL, Config};
 use crate::data::{self, Example, Reviews};
 use crate::evaluate::{self, Labelled, Report, label_tensor};
 use crate::files::{self, WriteError};
@@ -30,6 +31,8 @@ use crate::tokenize::Tokenizer;
 
 /// Steps between two lines of metrics.
 const LOG_EVERY: usize = 10;
+/// Models of the last so many epochs are kept.
+const KEPT_CHECKPOINTS: usize = 3;
 
 /// What training came to.
 #[derive(Debug)]
@@ -77,7 +80,7 @@ pub fn train(
         reviews.test.len()
     ));
 
-    let identity = identity(config, runtime, &reviews, &model);
+    let identity = record::identity(config, runtime, &reviews, &model);
     let examples = Examples {
         train: tokenize(&tokenizer, &reviews.train, "reading training reviews")?,
         valid: tokenize(&tokenizer, &reviews.valid, "reading validation reviews")?,
@@ -163,27 +166,6 @@ struct Training<'a> {
     tokenizer_file: Vec<u8>,
 }
 
-/// A line of metrics.jsonl.
-#[derive(Serialize)]
-struct Line {
-    step: usize,
-    /// Epochs so far, with the part of the one that is going on.
-    epoch: f64,
-    /// Mean loss since the last line.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    loss: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    lr: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    gradient_norm: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    valid_loss: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    valid_accuracy: Option<f64>,
-    samples_per_second: f64,
-    seconds: f64,
-}
-
 impl<'a> Training<'a> {
     fn new(
         config: &'a Config,
@@ -237,7 +219,7 @@ impl<'a> Training<'a> {
             training.position = position;
             training.update_model();
         }
-        training.cut_metrics()?;
+        record::cut(&training.metrics_path(), training.position.metrics_bytes)?;
         Ok(training)
     }
 
@@ -245,28 +227,9 @@ impl<'a> Training<'a> {
         self.config.output_dir.join("metrics.jsonl")
     }
 
-    /// Removes lines of metrics that were written after the position that is gone on from.
-    fn cut_metrics(&self) -> Result<(), WriteError> {
-        let path = self.metrics_path();
-        OpenOptions::new()
-            .create(true)
-            .write(true)
-            .truncate(false)
-            .open(&path)
-            .and_then(|file| file.set_len(self.position.metrics_bytes))
-            .map_err(WriteError::new(&path))
-    }
-
     fn add_line(&mut self, line: &Line) -> Result<(), WriteError> {
-        let path = self.metrics_path();
-        let mut text = serde_json::to_vec(line).expect("lines are plain values");
-        text.push(b'\n');
-        self.position.metrics_bytes += text.len() as u64;
-        OpenOptions::new()
-            .append(true)
-            .open(&path)
-            .and_then(|mut file| file.write_all(&text))
-            .map_err(WriteError::new(&path))
+        self.position.metrics_bytes += line.append(&self.metrics_path())?;
+        Ok(())
     }
 
     /// The model computes with the numbers that are trained.
@@ -444,6 +407,12 @@ impl<'a> Training<'a> {
         self.add_line(&line)
     }
 
+    fn checkpoint(&self, epoch: usize) -> PathBuf {
+        self.config
+            .output_dir
+            .join(format!("checkpoints/epoch-{epoch}"))
+    }
+
     /// Validates, and writes a checkpoint of the model and of all that going on needs.
     fn end_epoch(&mut self, epoch: usize) -> Result<(), WriteError> {
         if let Some(report) = self.report(Part::Valid) {
@@ -458,11 +427,11 @@ impl<'a> Training<'a> {
             };
             self.add_line(&line)?;
         }
-        let folder = self
-            .config
-            .output_dir
-            .join(format!("checkpoints/epoch-{epoch}"));
+        let folder = self.checkpoint(epoch);
         checkpoint::write_model(&folder, &self.model, &self.master, &self.tokenizer_file)?;
+        if let Some(old) = epoch.checked_sub(KEPT_CHECKPOINTS) {
+            let _ = fs::remove_dir_all(self.checkpoint(old));
+        }
         self.resume
             .write(&self.trained, &self.optimizer, &self.position)
     }
@@ -577,64 +546,6 @@ fn rows(logits: &Tensor) -> Vec<Vec<f32>> {
 
 fn diverged(step: usize, loss: f64) -> String {
     format!("training diverged at step {step}: the loss is {loss}; a smaller LR may help")
-}
-
-/// All that the result follows from.
-fn identity(
-    config: &Config,
-    runtime: &Runtime,
-    reviews: &Reviews,
-    model: &Model,
-) -> Map<String, Value> {
-    let training = &config.training;
-    let identity = json!({
-        "BATCH_SIZE": training.batch_size,
-        "DEVICE": match config.compute.device {
-            DeviceChoice::Auto => match runtime.device {
-                Device::Cuda(index) => format!("cuda:{index}"),
-                _ => "cpu".to_owned(),
-            },
-            device => device.to_string(),
-        },
-        "LR": training.lr,
-        "MAX_NORM": training.max_norm,
-        "MKL_AMD_FIX": match config.compute.mkl_fix {
-            MklFix::Auto | MklFix::On | MklFix::Off => runtime.mkl_fix,
-        },
-        "NUM_MAX_POSITIONS": config.data.max_positions,
-        "N_EPOCHS": training.epochs,
-        "OMP_NUM_THREADS": runtime.threads,
-        "PRECISION": match config.compute.precision {
-            Precision::Auto | Precision::Fp32 | Precision::Bf16 => {
-                if runtime.kind == Kind::Float { "fp32" } else { "bf16" }
-            }
-        },
-        "SEED": training.seed,
-        "TRAIN_BODY": training.train_body,
-        "VALID_PCT": config.data.valid_pct,
-        "WARMUP_PCT": training.warmup_pct,
-        "WEIGHT_DECAY": training.weight_decay,
-        "data_sha256": reviews.sha256,
-        "examples_sha256": examples_sha256(reviews),
-        "model_sha256": model.sha256,
-        "job_version": env!("CARGO_PKG_VERSION"),
-        "libtorch_version": "2.11.0",
-    });
-    match identity {
-        Value::Object(map) => map,
-        _ => unreachable!("the macro was given an object"),
-    }
-}
-
-fn examples_sha256(reviews: &Reviews) -> String {
-    let mut hash = Sha256::new();
-    for part in [&reviews.train, &reviews.valid, &reviews.test] {
-        for example in part {
-            hash.update((example.row as u64).to_le_bytes());
-        }
-        hash.update(u64::MAX.to_le_bytes());
-    }
-    format!("{:x}", hash.finalize())
 }
 
 /// Whether a folder has a model that was trained here.

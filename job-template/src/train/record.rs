@@ -1,0 +1,114 @@
+//! What is written of a training beside the model: what it was given, and how it went.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::Path;
+
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+use tch::{Device, Kind};
+
+use crate::config::Config;
+use crate::data::Reviews;
+use crate::files::WriteError;
+use crate::model::Model;
+use crate::runtime::Runtime;
+
+/// libtorch's version, which images/libtorch pins.
+const LIBTORCH_VERSION: &str = "2.11.0";
+
+/// A line of metrics.jsonl.
+#[derive(Serialize)]
+pub(super) struct Line {
+    pub(super) step: usize,
+    /// Epochs so far, with the part of the one that is going on.
+    pub(super) epoch: f64,
+    /// Mean loss since the last line.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) loss: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) lr: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) gradient_norm: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) valid_loss: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) valid_accuracy: Option<f64>,
+    pub(super) samples_per_second: f64,
+    pub(super) seconds: f64,
+}
+
+impl Line {
+    /// Adds it to the file, and gives its bytes.
+    pub(super) fn append(&self, path: &Path) -> Result<u64, WriteError> {
+        let mut text = serde_json::to_vec(self).expect("lines are plain values");
+        text.push(b'\n');
+        OpenOptions::new()
+            .append(true)
+            .open(path)
+            .and_then(|mut file| file.write_all(&text))
+            .map_err(WriteError::new(path))?;
+        Ok(text.len() as u64)
+    }
+}
+
+/// Makes the file, and cuts off what is after `bytes`.
+pub(super) fn cut(path: &Path, bytes: u64) -> Result<(), WriteError> {
+    OpenOptions::new()
+        .create(true)
+        .write(true)
+        .truncate(false)
+        .open(path)
+        .and_then(|file| file.set_len(bytes))
+        .map_err(WriteError::new(path))
+}
+
+/// All that the result follows from.
+pub(super) fn identity(
+    config: &Config,
+    runtime: &Runtime,
+    reviews: &Reviews,
+    model: &Model,
+) -> Map<String, Value> {
+    let training = &config.training;
+    let identity = json!({
+        "BATCH_SIZE": training.batch_size,
+        "DEVICE": match runtime.device {
+            Device::Cuda(index) => format!("cuda:{index}"),
+            _ => "cpu".to_owned(),
+        },
+        "LR": training.lr,
+        "MAX_NORM": training.max_norm,
+        "MKL_AMD_FIX": runtime.mkl_fix,
+        "NUM_MAX_POSITIONS": config.data.max_positions,
+        "N_EPOCHS": training.epochs,
+        "OMP_NUM_THREADS": runtime.threads,
+        "PRECISION": if runtime.kind == Kind::Float { "fp32" } else { "bf16" },
+        "SEED": training.seed,
+        "TRAIN_BODY": training.train_body,
+        "VALID_PCT": config.data.valid_pct,
+        "WARMUP_PCT": training.warmup_pct,
+        "WEIGHT_DECAY": training.weight_decay,
+        "data_sha256": reviews.sha256,
+        "examples_sha256": examples_sha256(reviews),
+        "model_sha256": model.sha256,
+        "job_version": env!("CARGO_PKG_VERSION"),
+        "libtorch_version": LIBTORCH_VERSION,
+    });
+    match identity {
+        Value::Object(map) => map,
+        _ => unreachable!("the macro was given an object"),
+    }
+}
+
+fn examples_sha256(reviews: &Reviews) -> String {
+    let mut hash = Sha256::new();
+    for part in [&reviews.train, &reviews.valid, &reviews.test] {
+        for example in part {
+            hash.update((example.row as u64).to_le_bytes());
+        }
+        hash.update(u64::MAX.to_le_bytes());
+    }
+    format!("{:x}", hash.finalize())
+}
