@@ -11,6 +11,7 @@ use super::cache::StatCache;
 use super::entry::{Entry, Kind, Skip};
 use super::error::ContextError;
 use super::read;
+use super::secret::holds_secrets;
 use super::walk::{Filter, walk};
 
 /// The first bytes of what is hashed. A change of the encoding changes them.
@@ -29,6 +30,8 @@ pub struct ContextDigest {
     pub bytes: u64,
     /// What was left out because an image can't have it, with its path.
     pub skipped: Vec<(Vec<u8>, Skip)>,
+    /// Paths of files that usually hold secrets.
+    pub secrets: Vec<Vec<u8>>,
 }
 
 /// The digest of a context. Only files that the cache does not know are read.
@@ -48,11 +51,15 @@ pub fn digest(
     // Files to read, and where their contents' digests belong.
     let mut unknown: Vec<(Entry, usize)> = Vec::new();
     let (mut files, mut bytes) = (0, 0);
+    let mut secrets = Vec::new();
     for entry in walk(root, filter, &mut |path, skip| {
         skipped.push((path.to_vec(), skip));
     }) {
         let entry = entry?;
         encode(&entry, &mut encoded);
+        if entry.kind != Kind::Folder && holds_secrets(&entry.path) {
+            secrets.push(entry.path.clone());
+        }
         match entry.kind {
             Kind::Folder | Kind::Symlink => {}
             Kind::HardLink => {
@@ -81,6 +88,7 @@ pub fn digest(
         files,
         bytes,
         skipped,
+        secrets,
     })
 }
 

@@ -11,6 +11,7 @@
 //! | `walk`, `follow` | the entries of a folder that a filter lets through |
 //! | `attributes` | a file's extended attributes |
 //! | `read` | a file's bytes, or an error if it changes meanwhile |
+//! | `secret` | files that are hardly meant for an image |
 //! | `tar` | the context as a stream for the classic builder |
 //! | `digest`, `cache` | the context's digest, and what makes it fast the second time |
 
@@ -26,6 +27,7 @@ mod name_pattern;
 mod path;
 mod pattern;
 mod read;
+mod secret;
 mod tar;
 #[cfg(test)]
 mod tree;

@@ -85,6 +85,22 @@ fn what_an_image_cant_have_is_left_out_and_said() {
 }
 
 #[test]
+fn a_context_with_secrets_is_warned_of() {
+    let bench = Bench::new();
+    let name = ImageName::new();
+    bench.write("Dockerfile", COPY);
+    bench.write(".env", "TOKEN=1");
+    bench.write("server.key", "");
+    let ended = run(&mut name.build(&bench, &[]));
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let said = "the engine gets `.env` and 1 more, where secrets usually are";
+    assert!(ended.stderr.contains(said), "{}", ended.stderr);
+    bench.write(".dockerignore", ".env\n*.key\n");
+    let without = run(&mut name.build(&bench, &[]));
+    assert!(!without.stderr.contains("secrets"), "{}", without.stderr);
+}
+
+#[test]
 fn a_hung_engine_is_given_up() {
     if !is_root("a_hung_engine_is_given_up") {
         return;

@@ -20,6 +20,9 @@ use crate::plan::dockerfile::{Dockerfile, Sources};
 /// microseconds, and BuildKit, which compares times and sizes only, then notices every edit.
 const CONTENT_NANOSECONDS: u32 = 1_000_000;
 
+/// Bytes of a context that hardly anybody means to send.
+const LARGE_CONTEXT: u64 = 10_000_000_000;
+
 /// A build of which everything is known.
 pub struct Prepared {
     /// Names and labels.
@@ -67,12 +70,7 @@ pub async fn prepare(
     let (digest, cache) = digested?;
     let git = git.unwrap_or(None);
     let found = found?;
-    for (path, skip) in &digest.skipped {
-        events.send(Event::Warning(format!(
-            "`{}` is left out of the build: it is {skip}",
-            String::from_utf8_lossy(path)
-        )));
-    }
+    warn_of_content(&digest, events);
     let context = Digest::from(digest.sha256);
     let facts = BuildFacts {
         context: context.clone(),
@@ -90,6 +88,35 @@ pub async fn prepare(
         may_be_there: found.is_closed && !is_asked_anew,
         clock: clock(spec, cache),
     })
+}
+
+/// Warns of what is left out, and of what had better be.
+fn warn_of_content(digest: &ContextDigest, events: &Events) {
+    let name = |path: &[u8]| format!("`{}`", String::from_utf8_lossy(path));
+    for (path, skip) in &digest.skipped {
+        events.send(Event::Warning(format!(
+            "{} is left out of the build: it is {skip}",
+            name(path)
+        )));
+    }
+    if let [first, rest @ ..] = digest.secrets.as_slice() {
+        let others = match rest {
+            [] => String::new(),
+            rest => format!(" and {} more", rest.len()),
+        };
+        events.send(Event::Warning(format!(
+            "the engine gets {}{others}, where secrets usually are; name them in .dockerignore, or \
+             the Dockerfile may copy them into the image",
+            name(first)
+        )));
+    }
+    if digest.bytes > LARGE_CONTEXT {
+        events.send(Event::Warning(format!(
+            "the context has {} GB in {} files; name what the image doesn't need in .dockerignore",
+            digest.bytes / 1_000_000_000,
+            digest.files
+        )));
+    }
 }
 
 /// Whether the Dockerfile and the context are still as they were.
