@@ -219,6 +219,7 @@ fn model_folder(config: &Config) -> PathBuf {
 fn read_model(config: &Config, runtime: &Runtime) -> Result<(Model, Tokenizer), Failure> {
     let folder = model_folder(config);
     let model = Model::read(&folder)?;
+    train::check_weights(&folder, &model.sha256)?;
     if !model.has_classifier {
         return Err(format!(
             "{}: has no classifier: these are base weights. Train first, or name a trained \

@@ -2,13 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
-mod support;
-
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
-use support::{Project, sha256, stderr, stdout};
+use crate::support::{Project, sha256, stderr, stdout};
 
 const WEIGHTS: &str = "model.safetensors";
 
