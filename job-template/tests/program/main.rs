@@ -4,4 +4,5 @@
 mod support;
 
 mod damage;
+mod predict;
 mod train;

@@ -371,18 +371,3 @@ fn bad_data_and_variables_are_refused() {
         "has no classifier: these are base weights",
     );
 }
-
-#[test]
-fn a_text_is_told_good_or_bad() {
-    let project = Project::new();
-    stdout(&mut project.job("out", &["train"]));
-    let mut job = project.job("out", &["predict", "a great and lovely film"]);
-    let answer: serde_json::Value =
-        serde_json::from_str(&stdout(job.env("MODEL", project.path("out")))).unwrap();
-    let share = |label: &str| answer[label].as_f64().unwrap();
-    assert!(share("positive") > 0.8, "{answer}");
-    assert!(
-        (share("positive") + share("negative") - 1.0).abs() < 1e-6,
-        "{answer}"
-    );
-}
