@@ -1,4 +1,5 @@
-# Sets a Debian machine up. Sourced by ./quickstart and ./check; not a program of its own.
+# Sets a Debian machine up. Sourced by ./quickstart, ./check and job-template/check, in the
+# repository's root; not a program of its own.
 # shellcheck shell=sh
 
 SOCKET=/var/run/docker.sock
@@ -91,6 +92,48 @@ set_up_rust() {
     rust_is_new_enough ||
         fail "this needs Rust $RUST or newer; get it from https://rustup.rs, then call this again"
     has cc || install "a C compiler for Rust's crates" gcc libc6-dev
+}
+
+set_up_rust_checks() {
+    cargo clippy --version >/dev/null 2>&1 || install "Rust's lints" rust-web-clippy
+    cargo fmt --version >/dev/null 2>&1 || install "Rust's formatter" rustfmt-web
+}
+
+# Where what the job needs is kept, for all checkouts.
+JOB_CACHE="${XDG_CACHE_HOME:-${HOME:-}/.cache}/jobctl"
+
+# keep NAME CACHED COMMAND...: has COMMAND put it into the cache, and target/NAME show it. What was put
+# into target/ by hand stays, and is completed there.
+keep() {
+    place=target/$1
+    cached=$JOB_CACHE/$2
+    shift 2
+    if [ -e "$place" ] && [ ! -L "$place" ]; then
+        "$@" "$place"
+    else
+        "$@" "$cached"
+        ln -sfn "$cached" "$place"
+    fi
+}
+
+fetch_snippets() {
+    job-template/fetch-reviews "$1" rotten_tomatoes
+}
+
+# What the job is built with and tried on: libtorch, weights, reviews.
+set_up_job() {
+    install "what the job is built with" binutils g++ gcc libc6-dev python3
+    python3 -m pip --version >/dev/null 2>&1 || install "what fetches Python's packages" python3-pip
+    mkdir -p "$JOB_CACHE" target
+    # One at a time: what they write appears whole, but not twice.
+    exec 8>"$JOB_CACHE/lock"
+    flock 8
+    keep libtorch "libtorch-$(sed -n 's/^VERSION=//p' images/libtorch/assemble)" \
+        images/libtorch/assemble
+    keep model model job-template/fetch-model
+    keep reviews.csv reviews.csv job-template/fetch-reviews
+    keep snippets.csv snippets.csv fetch_snippets
+    exec 8>&-
 }
 
 set_up_engine() {

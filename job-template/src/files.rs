@@ -51,6 +51,17 @@ pub fn write_json(path: &Path, value: &impl Serialize) -> Result<(), WriteError>
     write(path, &text)
 }
 
+/// Removes a file, if it is there.
+///
+/// # Errors
+/// It can't be removed.
+pub fn remove(path: &Path) -> Result<(), WriteError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(WriteError::new(path)(error)),
+        _ => Ok(()),
+    }
+}
+
 /// Makes a folder and those above it, where they aren't there, and tries whether it can be written.
 ///
 /// # Errors

@@ -219,6 +219,7 @@ fn model_folder(config: &Config) -> PathBuf {
 fn read_model(config: &Config, runtime: &Runtime) -> Result<(Model, Tokenizer), Failure> {
     let folder = model_folder(config);
     let model = Model::read(&folder)?;
+    train::check_weights(&folder, &model.sha256)?;
     if !model.has_classifier {
         return Err(format!(
             "{}: has no classifier: these are base weights. Train first, or name a trained \
@@ -275,33 +276,58 @@ fn predict(
     text: Option<String>,
     as_logits: bool,
 ) -> Result<ExitCode, Failure> {
+    /// Lines that are computed together, as serving does. Who asks for logits compares many; who
+    /// asks for probabilities may type, and waits for each answer.
+    const TOGETHER: usize = 8;
     let (model, tokenizer) = read_model(config, runtime)?;
     let mut out = BufWriter::new(stdout());
-    let mut answer = |text: &str| -> Result<(), Failure> {
-        let tokens = tokenizer.encode(text)?;
-        let logits = Classify::logits(&model, &[&tokens.ids]).remove(0);
-        let line = if as_logits {
-            json!({ "logits": logits })
-        } else {
-            let labels = model.architecture.labels.iter().cloned();
-            let shares = softmax(&logits).into_iter().map(Value::from);
-            Value::Object(labels.zip(shares).collect::<Map<_, _>>())
-        };
-        writeln!(out, "{line}")?;
+    let mut answer = |texts: &[String]| -> Result<(), Failure> {
+        let mut sequences = Vec::with_capacity(texts.len());
+        for text in texts {
+            sequences.push(tokenizer.encode(text)?.ids);
+        }
+        let slices: Vec<&[u32]> = sequences.iter().map(Vec::as_slice).collect();
+        for logits in Classify::logits(&model, &slices) {
+            let line = if as_logits {
+                json!({ "logits": logits })
+            } else {
+                let labels = model.architecture.labels.iter().cloned();
+                let shares = softmax(&logits).into_iter().map(Value::from);
+                Value::Object(labels.zip(shares).collect::<Map<_, _>>())
+            };
+            writeln!(out, "{line}")?;
+        }
         out.flush()?;
         Ok(())
     };
     if let Some(text) = text {
-        answer(&text)?;
+        answer(&[text])?;
         return Ok(ExitCode::SUCCESS);
     }
-    for (number, line) in stdin().lock().lines().enumerate() {
-        let line: Value = serde_json::from_str(&line?)
-            .map_err(|error| format!("line {}: not JSON: {error}", number + 1))?;
-        let text = line.get("text").and_then(Value::as_str);
-        answer(text.ok_or_else(|| format!("line {}: no `text`", number + 1))?)?;
+    let together = if as_logits { TOGETHER } else { 1 };
+    let mut texts = (1..)
+        .zip(stdin().lock().lines())
+        .map(|(number, line)| text_of(number, &line?));
+    loop {
+        let batch = texts
+            .by_ref()
+            .take(together)
+            .collect::<Result<Vec<_>, _>>()?;
+        if batch.is_empty() {
+            return Ok(ExitCode::SUCCESS);
+        }
+        answer(&batch)?;
     }
-    Ok(ExitCode::SUCCESS)
+}
+
+/// The text of a line of JSON.
+fn text_of(number: usize, line: &str) -> Result<String, Failure> {
+    let line: Value =
+        serde_json::from_str(line).map_err(|error| format!("line {number}: not JSON: {error}"))?;
+    let text = line.get("text").and_then(Value::as_str);
+    Ok(text
+        .ok_or_else(|| format!("line {number}: no `text`"))?
+        .to_owned())
 }
 
 /// Asks this machine's server whether it is ready.

@@ -29,6 +29,9 @@ use crate::progress::{Progress, say};
 use crate::runtime::Runtime;
 use crate::tokenize::Tokenizer;
 
+/// What is to be known of a trained model.
+const METADATA: &str = "metadata.json";
+
 /// Steps between two lines of metrics.
 const LOG_EVERY: usize = 10;
 /// Models of the last so many epochs are kept.
@@ -475,6 +478,8 @@ impl<'a> Training<'a> {
             .report(Part::Test)
             .expect("there are reviews to test on");
         let folder = &self.config.output_dir;
+        // An earlier training's doesn't vouch for these weights.
+        files::remove(&folder.join(METADATA))?;
         let weights =
             checkpoint::write_model(folder, &self.model, &self.master, &self.tokenizer_file)?;
         let rows_of = |examples: &[Example]| examples.iter().map(|it| it.row).collect::<Vec<_>>();
@@ -493,7 +498,7 @@ impl<'a> Training<'a> {
             "cpu_seconds": self.position.cpu_seconds,
         });
         files::write_json(
-            &folder.join("metadata.json"),
+            &folder.join(METADATA),
             &json!({
                 "schema": 1,
                 "given": self.identity,
@@ -552,4 +557,26 @@ fn diverged(step: usize, loss: f64) -> String {
 #[must_use]
 pub fn is_trained(folder: &std::path::Path) -> bool {
     fs::exists(folder.join("model.safetensors")).unwrap_or(false)
+}
+
+/// Whether a folder's weights are those that training wrote, where it says which these are.
+///
+/// # Errors
+/// They have changed since: a bit of a number is as good as any other, and only this tells.
+pub fn check_weights(folder: &std::path::Path, sha256: &str) -> Result<(), String> {
+    let path = folder.join(METADATA);
+    // Base weights, or another program's.
+    let Ok(text) = fs::read(&path) else {
+        return Ok(());
+    };
+    let metadata: Value = serde_json::from_slice(&text)
+        .map_err(|reason| format!("{}: not JSON: {reason}", path.display()))?;
+    match metadata["weights_sha256"].as_str() {
+        Some(noted) if noted != sha256 => Err(format!(
+            "{}: damaged, or not of the training that {METADATA} beside it tells of; remove that \
+             if you changed the weights",
+            folder.join("model.safetensors").display()
+        )),
+        _ => Ok(()),
+    }
 }

@@ -1,0 +1,8 @@
+//! The program as a shell calls it, with a model that is small enough to be trained in a second.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod damage;
+mod predict;
+mod train;
