@@ -49,6 +49,13 @@ pub fn train(
     runtime: &Runtime,
     stop: &AtomicBool,
 ) -> Result<Outcome, Box<dyn Error + Send + Sync>> {
+    if runtime.is_int8 {
+        return Err(
+            "PRECISION=int8: a model is trained in fp32 or bf16; int8 is for evaluate, predict \
+                    and serve"
+                .into(),
+        );
+    }
     let base = config
         .model
         .clone()
@@ -605,7 +612,7 @@ fn identity(
         "N_EPOCHS": training.epochs,
         "OMP_NUM_THREADS": runtime.threads,
         "PRECISION": match config.compute.precision {
-            Precision::Auto | Precision::Fp32 | Precision::Bf16 => {
+            Precision::Auto | Precision::Fp32 | Precision::Bf16 | Precision::Int8 => {
                 if runtime.kind == Kind::Float { "fp32" } else { "bf16" }
             }
         },
