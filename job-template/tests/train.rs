@@ -365,6 +365,12 @@ fn bad_data_and_variables_are_refused() {
     let mut job = project.job("", &["train"]);
     assert_refused(
         &project,
+        job.env("PRECISION", "int8"),
+        "error: PRECISION=int8: a model is trained in fp32 or bf16",
+    );
+    let mut job = project.job("", &["train"]);
+    assert_refused(
+        &project,
         job.env("DEVICE", "cuda"),
         "error: DEVICE=cuda:0: ",
     );
@@ -380,13 +386,16 @@ fn bad_data_and_variables_are_refused() {
 fn a_text_is_told_good_or_bad() {
     let project = Project::new();
     stdout(&mut project.job("out", &["train"]));
-    let mut job = project.job("out", &["predict", "a great and lovely film"]);
-    let answer: serde_json::Value =
-        serde_json::from_str(&stdout(job.env("MODEL", project.path("out")))).unwrap();
-    let share = |label: &str| answer[label].as_f64().unwrap();
-    assert!(share("positive") > 0.8, "{answer}");
-    assert!(
-        (share("positive") + share("negative") - 1.0).abs() < 1e-6,
-        "{answer}"
-    );
+    for precision in ["fp32", "int8"] {
+        let mut job = project.job("out", &["predict", "a great and lovely film"]);
+        job.env("PRECISION", precision)
+            .env("MODEL", project.path("out"));
+        let answer: serde_json::Value = serde_json::from_str(&stdout(&mut job)).unwrap();
+        let share = |label: &str| answer[label].as_f64().unwrap();
+        assert!(share("positive") > 0.8, "{precision}: {answer}");
+        assert!(
+            (share("positive") + share("negative") - 1.0).abs() < 1e-6,
+            "{precision}: {answer}"
+        );
+    }
 }

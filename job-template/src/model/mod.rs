@@ -299,6 +299,57 @@ mod tests {
         }
     }
 
+    #[test]
+    fn int8_scores_are_near_those_of_binary32() {
+        for pooling in [Pooling::First, Pooling::Mean] {
+            let (model, sequences) = small(pooling);
+            let batch = Batch::new(&slices(&sequences), Device::Cpu);
+            let exact = model.features(&batch, pooling);
+            let scores = Classify::logits(&model, &slices(&sequences));
+            let model = model.quantized();
+            let near = Tensor::cosine_similarity(&exact, &model.features(&batch, pooling), 1, 0.0);
+            assert!(near.min().double_value(&[]) > 0.995, "{near}");
+            let rounded = Classify::logits(&model, &slices(&sequences));
+            let pairs = scores.concat().into_iter().zip(rounded.concat());
+            for (one, other) in pairs {
+                assert!((one - other).abs() < 0.1, "{one} and {other}");
+            }
+            assert_eq!(
+                rounded,
+                Classify::logits(&model.share(), &slices(&sequences))
+            );
+        }
+    }
+
+    #[test]
+    fn in_int8_a_sequence_scores_the_same_alone_and_in_a_batch() {
+        for pooling in [Pooling::First, Pooling::Mean] {
+            let (model, sequences) = small(pooling);
+            let model = model.quantized();
+            let together = Classify::logits(&model, &slices(&sequences));
+            for (sequence, together) in sequences.iter().zip(together) {
+                let alone = Classify::logits(&model, &[sequence]).remove(0);
+                let pairs = alone.iter().zip(&together);
+                assert!(pairs.clone().all(|(one, other)| (one - other).abs() < 1e-5));
+            }
+        }
+    }
+
+    #[test]
+    fn in_int8_threads_do_not_change_a_bit() {
+        let (model, sequences) = small(Pooling::Mean);
+        let model = model.quantized();
+        let batch = Batch::new(&slices(&sequences), Device::Cpu);
+        let before = tch::get_num_threads();
+        let [one, two, three] = [1, 2, 3].map(|threads| {
+            tch::set_num_threads(threads);
+            model.vectors(&batch)
+        });
+        tch::set_num_threads(before);
+        assert_eq!(one, two);
+        assert_eq!(one, three);
+    }
+
     /// The original job never left training's mode, so that a sentence scored differently each time.
     #[test]
     fn a_sequence_scores_the_same_every_time() {

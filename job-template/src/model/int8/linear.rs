@@ -189,3 +189,71 @@ fn finish_row(sums: &[i32; COLUMNS], finish: &Finish, (scale, zero): (f32, i32),
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tch::Tensor;
+
+    use super::*;
+    use crate::random::tensor;
+
+    fn layer(width: i64, columns: i64) -> parameters::Linear {
+        parameters::Linear {
+            weight: tensor(1, &[columns, width]),
+            bias: tensor(2, &[columns]),
+        }
+    }
+
+    fn applied(linear: &Linear, x: &[f32]) -> Vec<f32> {
+        let mut rows = Rows::default();
+        rows.round(x, linear.width);
+        let mut into = vec![f32::NAN; x.len() / linear.width * linear.columns];
+        linear.apply(&rows, &mut into);
+        into
+    }
+
+    #[test]
+    fn the_result_is_near_the_one_without_rounding() {
+        for (rows, width, columns) in [(1, 7, 1), (8, 312, 48), (17, 384, 100), (3, 1536, 384)] {
+            let layer = layer(width, columns);
+            let x = tensor(3, &[rows, width]);
+            let exact = layer.bias.addmm(&x, &layer.weight.tr());
+            let ours = applied(&Linear::new(&layer), numbers(&x));
+            let difference = Tensor::from_slice(&ours).view([rows, columns]) - &exact;
+            let relative = difference.norm().double_value(&[]) / exact.norm().double_value(&[]);
+            assert!(relative < 0.02, "{rows}, {width}, {columns}: {relative}");
+        }
+    }
+
+    #[test]
+    fn a_rows_result_does_not_depend_on_the_others() {
+        let linear = Linear::new(&layer(100, 70));
+        let x = tensor(3, &[21, 100]);
+        let x = numbers(&x);
+        let alone: Vec<f32> = x
+            .chunks(100)
+            .flat_map(|row| applied(&linear, row))
+            .collect();
+        assert_eq!(applied(&linear, x), alone);
+    }
+
+    #[test]
+    fn a_row_of_zeros_gives_the_bias() {
+        let layer = layer(10, 50);
+        let ours = applied(&Linear::new(&layer), &[0.0; 10]);
+        assert_eq!(ours, numbers(&layer.bias));
+    }
+
+    #[test]
+    fn the_least_and_the_largest_number_are_kept() {
+        let mut bytes = [0; 4];
+        let (scale, zero) = round(&[-1.0, 0.0, 0.5, 3.0], &mut bytes);
+        let numbers = bytes.map(|byte| scale * (i32::from(byte) - zero) as f32);
+        assert_eq!(bytes, [0, 32, 48, 127]);
+        for (number, expected) in numbers.into_iter().zip([-1.0, 0.0, 0.5, 3.0]) {
+            assert!((number - expected).abs() <= scale / 2.0 + 1e-6, "{number}");
+        }
+        assert_eq!(round(&[0.0; 4], &mut bytes), (1.0, 0));
+        assert_eq!(round(&[2.0, 1.0, 2.0, 1.0], &mut bytes).1, 0);
+    }
+}
