@@ -145,8 +145,8 @@ pub const VARIABLES: &[Variable] = &[
     variable(
         "PRECISION",
         "auto",
-        Kind::Choice(&["auto", "fp32", "bf16"]),
-        "auto: bf16 on a GPU, fp32 else",
+        Kind::Choice(&["auto", "fp32", "bf16", "int8"]),
+        "auto: bf16 on a GPU, fp32 else; int8: on a CPU, not in training",
     ),
     variable(
         "DETERMINISTIC",
@@ -239,6 +239,8 @@ pub enum Precision {
     Fp32,
     /// bfloat16, with a binary32 master copy of the weights; on a GPU only.
     Bf16,
+    /// 8-bit integers in the encoder's dense layers; on a CPU, and not in training.
+    Int8,
 }
 
 /// Whether MKL is told that it runs on an Intel processor.
@@ -382,6 +384,7 @@ impl Config {
                 precision: match values.word("PRECISION").as_str() {
                     "fp32" => Precision::Fp32,
                     "bf16" => Precision::Bf16,
+                    "int8" => Precision::Int8,
                     _ => Precision::Auto,
                 },
                 is_deterministic: values.switch("DETERMINISTIC"),
@@ -566,7 +569,7 @@ mod tests {
              LR=\"fast\": LR is a number from 0 to 1\n\
              TRAIN_BODY=\"yes\": TRAIN_BODY is 0 or 1\n\
              DEVICE=\"gpu\": DEVICE is auto, cpu, cuda or cuda:N\n\
-             PRECISION=\"fp16\": PRECISION is auto, fp32, bf16"
+             PRECISION=\"fp16\": PRECISION is auto, fp32, bf16, int8"
         );
     }
 

@@ -139,7 +139,7 @@ fn train(config: &Config, runtime: &Runtime) -> Result<ExitCode, Failure> {
 
 /// Trains, then serves what was trained.
 fn train_and_serve(config: Config, runtime: &Runtime) -> Result<ExitCode, Failure> {
-    let trained = train(&config, runtime)?;
+    let trained = train(&config, &runtime.without_int8())?;
     if trained != ExitCode::SUCCESS {
         return Ok(trained);
     }
@@ -233,7 +233,13 @@ fn read_model(config: &Config, runtime: &Runtime) -> Result<(Model, Tokenizer), 
         .max_positions
         .min(model.architecture.max_positions as usize);
     let tokenizer = Tokenizer::open(&folder, positions, model.architecture.vocab_size as usize)?;
-    Ok((model.to(runtime.device, runtime.kind), tokenizer))
+    let model = model.to(runtime.device, runtime.kind);
+    let model = if runtime.is_int8 {
+        model.quantized()
+    } else {
+        model
+    };
+    Ok((model, tokenizer))
 }
 
 fn evaluate(config: &Config, runtime: &Runtime) -> Result<ExitCode, Failure> {

@@ -134,7 +134,7 @@ impl AdamW {
     }
 }
 
-#[multiversion::multiversion(targets("x86_64+avx2+fma", "x86_64+avx512f+avx512dq"))]
+#[multiversion::multiversion(targets("x86_64+avx512f+avx512dq", "x86_64+avx2+fma"))]
 fn step_chunk(
     parameters: &mut [f32],
     gradient: &[f32],
@@ -178,7 +178,7 @@ pub fn norm(row: &Tensor) -> f64 {
     sums.sum(Kind::Double).double_value(&[]).sqrt()
 }
 
-#[multiversion::multiversion(targets("x86_64+avx2+fma", "x86_64+avx512f+avx512dq"))]
+#[multiversion::multiversion(targets("x86_64+avx512f+avx512dq", "x86_64+avx2+fma"))]
 fn square_sum(numbers: &[f32]) -> f32 {
     let (chunks, rest) = numbers.as_chunks::<32>();
     let mut lanes = [0.0_f32; 32];

@@ -14,6 +14,8 @@ pub struct Runtime {
     pub device: Device,
     /// The numbers to compute in.
     pub kind: Kind,
+    /// Whether a trained model's encoder computes in int8.
+    pub is_int8: bool,
     /// The threads to compute with.
     pub threads: usize,
     /// Whether MKL is told that it runs on an Intel processor.
@@ -34,6 +36,9 @@ pub enum RuntimeError {
     /// bfloat16 on a CPU.
     #[error("PRECISION=bf16 needs a GPU; on this processor it is slower than fp32")]
     NoBf16,
+    /// int8 where it isn't fast.
+    #[error("PRECISION=int8 needs DEVICE=cpu and a processor with AVX2; elsewhere fp32 is faster")]
+    NoInt8,
 }
 
 static MKL_FIX: AtomicBool = AtomicBool::new(false);
@@ -101,6 +106,8 @@ impl Runtime {
         let device = device(config.device, cuda)?;
         let kind = match (config.precision, device) {
             (Precision::Bf16, Device::Cpu) => return Err(RuntimeError::NoBf16),
+            (Precision::Int8, Device::Cpu) if has_avx2() => Kind::Float,
+            (Precision::Int8, _) => return Err(RuntimeError::NoInt8),
             (Precision::Fp32, _) | (Precision::Auto, Device::Cpu) => Kind::Float,
             (Precision::Bf16 | Precision::Auto, _) => Kind::BFloat16,
         };
@@ -108,9 +115,19 @@ impl Runtime {
         Ok(Self {
             device,
             kind,
+            is_int8: config.precision == Precision::Int8,
             threads: config.threads,
             mkl_fix,
         })
+    }
+
+    /// The same for training, which int8 isn't for.
+    #[must_use]
+    pub fn without_int8(&self) -> Self {
+        Self {
+            is_int8: false,
+            ..self.clone()
+        }
     }
 }
 
@@ -162,7 +179,9 @@ fn open_cuda() -> Result<(), String> {
 
 impl fmt::Display for Runtime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = if self.kind == Kind::BFloat16 {
+        let kind = if self.is_int8 {
+            "int8"
+        } else if self.kind == Kind::BFloat16 {
             "bf16"
         } else {
             "fp32"

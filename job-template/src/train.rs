@@ -55,6 +55,13 @@ pub fn train(
     runtime: &Runtime,
     stop: &AtomicBool,
 ) -> Result<Outcome, Box<dyn Error + Send + Sync>> {
+    if runtime.is_int8 {
+        return Err(
+            "PRECISION=int8: a model is trained in fp32 or bf16; int8 is for evaluate, predict \
+                    and serve"
+                .into(),
+        );
+    }
     let base = config
         .model
         .clone()

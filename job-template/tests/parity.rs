@@ -116,3 +116,18 @@ fn the_last_tokens_vector_is_that_of_transformers() {
         assert_close(&last[..8], &example.hidden_last, "last token");
     }
 }
+
+#[test]
+fn in_int8_vectors_are_near_those_of_transformers() {
+    let _guard = tch::no_grad_guard();
+    let exact = Model::read(&model_folder()).unwrap();
+    let rounded = Model::read(&model_folder()).unwrap().quantized();
+    for example in fixture().examples {
+        let batch = Batch::new(&[&example.ids], Device::Cpu);
+        for pooling in [Pooling::First, Pooling::Mean] {
+            let [exact, rounded] = [&exact, &rounded].map(|model| model.features(&batch, pooling));
+            let near = Tensor::cosine_similarity(&exact, &rounded, 1, 0.0).double_value(&[0]);
+            assert!(near > 0.999, "{pooling:?}, {}: {near}", example.text);
+        }
+    }
+}

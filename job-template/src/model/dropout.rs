@@ -111,7 +111,7 @@ impl Mask {
     }
 }
 
-#[multiversion::multiversion(targets("x86_64+avx2+fma", "x86_64+avx512f+avx512dq"))]
+#[multiversion::multiversion(targets("x86_64+avx512f+avx512dq", "x86_64+avx2+fma"))]
 fn multiply(numbers: &mut [f32], mask: Mask, first: u32) {
     for (index, number) in (first..).zip(numbers) {
         *number *= mask.factor(index);

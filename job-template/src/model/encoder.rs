@@ -137,11 +137,29 @@ fn halves(tensor: &Tensor) -> [Tensor; 2] {
 }
 
 /// A part of the dense layer of queries, keys and values: rows from `start`.
-fn part(linear: &Linear, start: i64, len: i64) -> Linear {
+pub(super) fn part(linear: &Linear, start: i64, len: i64) -> Linear {
     Linear {
         weight: linear.weight.narrow(0, start, len),
         bias: linear.bias.narrow(0, start, len),
     }
+}
+
+/// The embeddings of a batch's tokens, normalised, [rows, hidden].
+pub(super) fn embed(
+    parameters: &Parameters,
+    architecture: &Architecture,
+    batch: &Batch,
+) -> (Tensor, normalize::Saved) {
+    let embedded = parameters.words.index_select(0, &batch.ids)
+        + parameters.positions.index_select(0, &batch.positions)
+        + parameters.token_types.get(0);
+    let input = Input {
+        dense: embedded,
+        dense_bias: None,
+        mask: None,
+        residual: None,
+    };
+    normalize::forward(input, &parameters.embedding_norm, architecture.norm_eps)
 }
 
 /// Vectors of a batch, and what the backward pass needs.
@@ -155,17 +173,7 @@ pub(super) fn forward(
     dropout: Option<Dropout>,
     pooling: Pooling,
 ) -> (Tensor, Tape) {
-    let embedded = parameters.words.index_select(0, &batch.ids)
-        + parameters.positions.index_select(0, &batch.positions)
-        + parameters.token_types.get(0);
-    let input = Input {
-        dense: embedded,
-        dense_bias: None,
-        mask: None,
-        residual: None,
-    };
-    let (mut x, embedding) =
-        normalize::forward(input, &parameters.embedding_norm, architecture.norm_eps);
+    let (mut x, embedding) = embed(parameters, architecture, batch);
     if let Some(dropout) = dropout {
         dropout.mask(EMBEDDINGS).apply(&mut x);
     }

@@ -6,10 +6,12 @@ mod batch;
 mod dropout;
 mod encoder;
 mod head;
+mod int8;
 mod normalize;
 mod parameters;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use tch::{Device, Kind, Tensor};
 
@@ -30,6 +32,8 @@ pub struct Model {
     pub sha256: String,
     /// Whether the file had a classifier.
     pub has_classifier: bool,
+    /// The encoder's layers in int8; the parameters then have none. None: they compute as they are.
+    int8: Option<Arc<int8::Encoder>>,
 }
 
 impl Model {
@@ -65,6 +69,7 @@ impl Model {
             parameters,
             sha256,
             has_classifier,
+            int8: None,
         })
     }
 
@@ -74,6 +79,22 @@ impl Model {
         let row = self.parameters.row.to_device(device).to_kind(kind);
         Self {
             parameters: Parameters::of(row, &self.architecture),
+            ..self
+        }
+    }
+
+    /// The same model with an encoder that computes in int8, for inference on a CPU. Of the binary32
+    /// parameters, only those around the encoder's layers are kept.
+    ///
+    /// # Panics
+    /// Where the parameters aren't in binary32 on a CPU, or are in int8 already.
+    #[must_use]
+    pub fn quantized(self) -> Self {
+        assert!(self.int8.is_none(), "it has layers to be rounded");
+        let encoder = int8::Encoder::new(&self.parameters, &self.architecture);
+        Self {
+            parameters: self.parameters.without_layers(&self.architecture),
+            int8: Some(Arc::new(encoder)),
             ..self
         }
     }
@@ -105,7 +126,11 @@ impl Model {
     }
 
     fn encode(&self, batch: &Batch, pooling: Pooling) -> Tensor {
-        encoder::forward(&self.parameters, &self.architecture, batch, None, pooling).0
+        let (parameters, architecture) = (&self.parameters, &self.architecture);
+        match &self.int8 {
+            Some(encoder) => encoder.forward(parameters, architecture, batch, pooling),
+            None => encoder::forward(parameters, architecture, batch, None, pooling).0,
+        }
     }
 
     /// A vector for each sequence, [sequences, hidden] in the batch's order, without dropout.
@@ -183,6 +208,7 @@ impl Classify for Model {
             architecture: self.architecture.clone(),
             sha256: self.sha256.clone(),
             has_classifier: self.has_classifier,
+            int8: self.int8.clone(),
         }
     }
 }
@@ -212,6 +238,7 @@ mod tests {
             parameters,
             sha256: String::new(),
             has_classifier: true,
+            int8: None,
         };
         let sequences = [7, 3, 7, 40, 1].map(|length| {
             (0..length)
@@ -270,6 +297,57 @@ mod tests {
                 assert!(pairs.clone().all(|(one, other)| (one - other).abs() < 1e-5));
             }
         }
+    }
+
+    #[test]
+    fn int8_scores_are_near_those_of_binary32() {
+        for pooling in [Pooling::First, Pooling::Mean] {
+            let (model, sequences) = small(pooling);
+            let batch = Batch::new(&slices(&sequences), Device::Cpu);
+            let exact = model.features(&batch, pooling);
+            let scores = Classify::logits(&model, &slices(&sequences));
+            let model = model.quantized();
+            let near = Tensor::cosine_similarity(&exact, &model.features(&batch, pooling), 1, 0.0);
+            assert!(near.min().double_value(&[]) > 0.995, "{near}");
+            let rounded = Classify::logits(&model, &slices(&sequences));
+            let pairs = scores.concat().into_iter().zip(rounded.concat());
+            for (one, other) in pairs {
+                assert!((one - other).abs() < 0.1, "{one} and {other}");
+            }
+            assert_eq!(
+                rounded,
+                Classify::logits(&model.share(), &slices(&sequences))
+            );
+        }
+    }
+
+    #[test]
+    fn in_int8_a_sequence_scores_the_same_alone_and_in_a_batch() {
+        for pooling in [Pooling::First, Pooling::Mean] {
+            let (model, sequences) = small(pooling);
+            let model = model.quantized();
+            let together = Classify::logits(&model, &slices(&sequences));
+            for (sequence, together) in sequences.iter().zip(together) {
+                let alone = Classify::logits(&model, &[sequence]).remove(0);
+                let pairs = alone.iter().zip(&together);
+                assert!(pairs.clone().all(|(one, other)| (one - other).abs() < 1e-5));
+            }
+        }
+    }
+
+    #[test]
+    fn in_int8_threads_do_not_change_a_bit() {
+        let (model, sequences) = small(Pooling::Mean);
+        let model = model.quantized();
+        let batch = Batch::new(&slices(&sequences), Device::Cpu);
+        let before = tch::get_num_threads();
+        let [one, two, three] = [1, 2, 3].map(|threads| {
+            tch::set_num_threads(threads);
+            model.vectors(&batch)
+        });
+        tch::set_num_threads(before);
+        assert_eq!(one, two);
+        assert_eq!(one, three);
     }
 
     /// The original job never left training's mode, so that a sentence scored differently each time.

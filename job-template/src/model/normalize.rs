@@ -173,17 +173,18 @@ fn fast_forward(input: Input<'_>, norm: &Norm, eps: f64) -> (Tensor, Saved) {
     )
 }
 
-struct ForwardParameters<'a> {
-    dense_bias: Option<&'a [f32]>,
-    mask: Option<Mask>,
-    weight: &'a [f32],
-    bias: &'a [f32],
-    eps: f32,
+/// What a row's normalisation goes by; as [`Input`] and [`Norm`] have it.
+pub(super) struct ForwardParameters<'a> {
+    pub(super) dense_bias: Option<&'a [f32]>,
+    pub(super) mask: Option<Mask>,
+    pub(super) weight: &'a [f32],
+    pub(super) bias: &'a [f32],
+    pub(super) eps: f32,
 }
 
 /// One row: `x` goes from what the dense layer gave to the result. Gives 1 / deviation.
-#[multiversion::multiversion(targets("x86_64+avx2+fma", "x86_64+avx512f+avx512dq"))]
-fn forward_row(
+#[multiversion::multiversion(targets("x86_64+avx512f+avx512dq", "x86_64+avx2+fma"))]
+pub(super) fn forward_row(
     x: &mut [f32],
     residual: Option<&[f32]>,
     normalised: &mut [f32],
@@ -304,7 +305,7 @@ struct BackwardRow<'a> {
     sums: &'a mut [f32],
 }
 
-#[multiversion::multiversion(targets("x86_64+avx2+fma", "x86_64+avx512f+avx512dq"))]
+#[multiversion::multiversion(targets("x86_64+avx512f+avx512dq", "x86_64+avx2+fma"))]
 fn backward_row(row: BackwardRow<'_>) {
     let BackwardRow {
         gradient,

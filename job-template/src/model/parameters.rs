@@ -185,6 +185,10 @@ impl Parameters {
     /// Views of `row`, which has [`count`] numbers.
     #[must_use]
     pub fn of(row: Tensor, architecture: &Architecture) -> Self {
+        Self::with_layers(row, architecture, architecture.layers)
+    }
+
+    fn with_layers(row: Tensor, architecture: &Architecture, layers: usize) -> Self {
         let hidden = architecture.hidden_size;
         let wide = architecture.intermediate_size;
         let labels = architecture.labels.len() as i64;
@@ -198,7 +202,7 @@ impl Parameters {
         let positions = next(&[architecture.max_positions, hidden]);
         let token_types = next(&[architecture.token_types, hidden]);
         let embedding_norm = norm(&mut next, hidden);
-        let layers = (0..architecture.layers)
+        let layers = (0..layers)
             .map(|_| Layer {
                 query_key_value: linear(&mut next, 3 * hidden, hidden),
                 attention_output: linear(&mut next, hidden, hidden),
@@ -234,7 +238,21 @@ impl Parameters {
     /// The same parameters, for another thread.
     #[must_use]
     pub fn share(&self, architecture: &Architecture) -> Self {
-        Self::of(self.row.shallow_clone(), architecture)
+        let layers = self.layers.len();
+        Self::with_layers(self.row.shallow_clone(), architecture, layers)
+    }
+
+    /// A copy of what is around the encoder's layers, without them.
+    pub(super) fn without_layers(&self, architecture: &Architecture) -> Self {
+        let slots = layout(architecture);
+        let is_of_layers = |slot: &&Slot| slot.name.starts_with("encoder.");
+        let first = slots.iter().find(is_of_layers);
+        let start = first.map_or(0, |slot| slot.offset);
+        let len: i64 = slots.iter().filter(is_of_layers).map(Slot::len).sum();
+        let end = start + len;
+        let head = self.row.narrow(0, end, self.row.size()[0] - end);
+        let row = Tensor::cat(&[self.row.narrow(0, 0, start), head], 0);
+        Self::with_layers(row, architecture, 0)
     }
 }
 
