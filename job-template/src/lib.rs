@@ -3,6 +3,7 @@
 //!
 //! | module | what it does |
 //! |---|---|
+//! | [`commands`] | `train`, `evaluate`, `serve`, `predict`, `health` |
 //! | [`config`] | variables of the environment → typed values, with everything that is wrong |
 //! | [`runtime`] | libtorch: its threads, its device, what it finds |
 //! | [`data`] | a CSV file → reviews to train on, to validate with, to test on |
@@ -19,6 +20,7 @@
 pub mod batches;
 pub mod checkpoint;
 pub mod classify;
+pub mod commands;
 pub mod config;
 pub mod data;
 pub mod evaluate;

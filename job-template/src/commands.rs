@@ -1,0 +1,383 @@
+//! The program's commands. They are of the library, so that the program itself is but linked.
+
+use std::error::Error;
+use std::io::{BufRead, BufWriter, Read, Write, stdin, stdout};
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crate::classify::{Classify, softmax};
+use crate::config::{BASE_MODEL, Config, VARIABLES};
+use crate::evaluate;
+use crate::model::Model;
+use crate::progress::{Progress, say};
+use crate::runtime::{self, Runtime};
+use crate::serve::{self, Compute, ConnectionLimits, Loaded, Processor, ServeOptions};
+use crate::tokenize::Tokenizer;
+use crate::train::{self, Outcome};
+use crate::{data, files};
+use clap::{Parser, Subcommand};
+use serde_json::{Map, Value, json};
+use tch::Device;
+
+type Failure = Box<dyn Error + Send + Sync>;
+
+/// Fine-tunes a BERT-like transformer to tell the sentiment of film reviews, and serves it.
+#[derive(Parser)]
+#[command(version, after_help = "Without a command: train, then serve.")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+#[expect(
+    clippy::doc_markdown,
+    reason = "the documentation is the help that is printed"
+)]
+enum Command {
+    /// Trains a model and writes it to OUTPUT_DIR
+    Train,
+    /// Tests a model on the reviews that are held out
+    Evaluate,
+    /// Answers over HTTP
+    Serve,
+    /// Tells the sentiment of a text
+    Predict {
+        /// The text; without it, lines of JSON are read: {"text": "…"}
+        text: Option<String>,
+        /// Print the logits instead of probabilities
+        #[arg(long)]
+        logits: bool,
+    },
+    /// Tells by its exit code whether the server on this machine is ready
+    Health,
+    /// Lists the variables that are read
+    Variables,
+}
+
+/// Does what the command line says.
+#[must_use]
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(arguments.command) {
+        Ok(code) => code,
+        Err(error) => {
+            for line in error.to_string().lines() {
+                say(&format!("error: {line}"));
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Option<Command>) -> Result<ExitCode, Failure> {
+    if let Some(Command::Variables) = command {
+        return variables();
+    }
+    let config = Config::read(|name| std::env::var(name).ok())?;
+    if let Some(Command::Health) = command {
+        return Ok(health(config.serving.port));
+    }
+    let runtime = Runtime::start(&config.compute)?;
+    // Gradients are computed by the model itself.
+    let _guard = tch::no_grad_guard();
+    match command {
+        Some(Command::Train) => train(&config, &runtime),
+        Some(Command::Evaluate) => evaluate(&config, &runtime),
+        Some(Command::Predict { text, logits }) => predict(&config, &runtime, text, logits),
+        Some(Command::Serve) => serve(config, &runtime),
+        _ => train_and_serve(config, &runtime),
+    }
+}
+
+/// Becomes true when the process is told to end.
+fn end_signal() -> Result<Arc<AtomicBool>, Failure> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&stop);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .build()?;
+    let (mut terminate, mut interrupt) = {
+        use tokio::signal::unix::{SignalKind, signal};
+        let _guard = runtime.enter();
+        (
+            signal(SignalKind::terminate())?,
+            signal(SignalKind::interrupt())?,
+        )
+    };
+    std::thread::spawn(move || {
+        runtime.block_on(async {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        });
+        told.store(true, Ordering::Relaxed);
+    });
+    Ok(stop)
+}
+
+fn train(config: &Config, runtime: &Runtime) -> Result<ExitCode, Failure> {
+    /// As a shell says that SIGTERM ended a program.
+    const TERMINATED: u8 = 143;
+    let stop = end_signal()?;
+    match train::train(config, runtime, &stop)? {
+        Outcome::Done(report) => {
+            let mut out = stdout();
+            writeln!(
+                out,
+                "accuracy={:.4} loss={:.4}",
+                report.accuracy, report.loss
+            )?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Outcome::Stopped => Ok(ExitCode::from(TERMINATED)),
+    }
+}
+
+/// Trains, then serves what was trained.
+fn train_and_serve(config: Config, runtime: &Runtime) -> Result<ExitCode, Failure> {
+    let trained = train(&config, &runtime.without_int8())?;
+    if trained != ExitCode::SUCCESS {
+        return Ok(trained);
+    }
+    let model = Some(config.output_dir.clone());
+    serve(Config { model, ..config }, runtime)
+}
+
+/// Answers over HTTP until it is told to end.
+fn serve(config: Config, runtime: &Runtime) -> Result<ExitCode, Failure> {
+    /// A batch that takes longer is told of: the model hangs.
+    const HANG_TIME: Duration = Duration::from_secs(60);
+    if config.serving.max_batch_tokens < config.data.max_positions {
+        return Err(format!(
+            "MAX_BATCH_TOKENS={}: a text alone may have NUM_MAX_POSITIONS={} tokens",
+            config.serving.max_batch_tokens, config.data.max_positions
+        )
+        .into());
+    }
+    let processor = match runtime.device {
+        Device::Cpu => Processor::Cpu {
+            threads: runtime.threads,
+        },
+        _ => Processor::Gpu,
+    };
+    let compute = Compute {
+        processor,
+        set_threads: runtime::set_threads,
+        hang_time: HANG_TIME,
+    };
+    let connections = ConnectionLimits::default();
+    let options = ServeOptions {
+        serving: config.serving.clone(),
+        compute,
+        connections,
+    };
+    let runtime = runtime.clone();
+    let server = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    let served = server.block_on(async {
+        let signals = serve::signals()?;
+        let listener = serve::bind(&options.serving).await?;
+        say(&format!(
+            "serving on http://{}; {runtime}",
+            listener.local_addr()?
+        ));
+        let load = move || {
+            let (model, tokenizer) = read_model(&config, &runtime)?;
+            let labels = model.architecture.labels.clone();
+            say("ready");
+            Ok(Loaded {
+                classifier: model,
+                tokenizer,
+                labels,
+            })
+        };
+        serve::serve(listener, options, load, signals).await?;
+        Ok(ExitCode::SUCCESS)
+    });
+    // A model that hangs is not waited for.
+    server.shutdown_background();
+    served
+}
+
+/// The folder of the fine-tuned model: the one named, else what training wrote, else the base.
+fn model_folder(config: &Config) -> PathBuf {
+    config.model.clone().unwrap_or_else(|| {
+        if train::is_trained(&config.output_dir) {
+            config.output_dir.clone()
+        } else {
+            PathBuf::from(BASE_MODEL)
+        }
+    })
+}
+
+/// Reads a fine-tuned model and its tokenizer.
+fn read_model(config: &Config, runtime: &Runtime) -> Result<(Model, Tokenizer), Failure> {
+    let folder = model_folder(config);
+    let model = Model::read(&folder)?;
+    train::check_weights(&folder, &model.sha256)?;
+    if !model.has_classifier {
+        return Err(format!(
+            "{}: has no classifier: these are base weights. Train first, or name a trained \
+             model's folder in MODEL",
+            folder.display()
+        )
+        .into());
+    }
+    let positions = config
+        .data
+        .max_positions
+        .min(model.architecture.max_positions as usize);
+    let tokenizer = Tokenizer::open(&folder, positions, model.architecture.vocab_size as usize)?;
+    let model = model.to(runtime.device, runtime.kind);
+    let model = if runtime.is_int8 {
+        model.quantized()
+    } else {
+        model
+    };
+    Ok((model, tokenizer))
+}
+
+fn evaluate(config: &Config, runtime: &Runtime) -> Result<ExitCode, Failure> {
+    let (model, tokenizer) = read_model(config, runtime)?;
+    let reviews = data::read(&config.data)?;
+    if reviews.labels != model.architecture.labels {
+        return Err(format!(
+            "the reviews have the labels {:?}, and the model {:?}",
+            reviews.labels, model.architecture.labels
+        )
+        .into());
+    }
+    files::make_folder(&config.output_dir)?;
+    let test = train::tokenize(&tokenizer, &reviews.test, "reading test reviews")?;
+    let mut progress = Progress::new("testing", test.labels.len(), 0);
+    let logits = evaluate::logits(&model, &test.sequences, |count| progress.advance(count, ""));
+    drop(progress);
+    let report = evaluate::report(&logits, &test.labels, &reviews.labels);
+    let eval = json!({
+        "accuracy": report.accuracy,
+        "loss": report.loss,
+        "test": report,
+        "model_sha256": model.sha256,
+        "data_sha256": reviews.sha256,
+        "device": runtime.to_string(),
+    });
+    files::write_json(&config.output_dir.join("eval.json"), &eval)?;
+    writeln!(
+        stdout(),
+        "accuracy={:.4} loss={:.4}",
+        report.accuracy,
+        report.loss
+    )?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn predict(
+    config: &Config,
+    runtime: &Runtime,
+    text: Option<String>,
+    as_logits: bool,
+) -> Result<ExitCode, Failure> {
+    /// Lines that are computed together, as serving does. Who asks for logits compares many; who
+    /// asks for probabilities may type, and waits for each answer.
+    const TOGETHER: usize = 8;
+    let (model, tokenizer) = read_model(config, runtime)?;
+    let mut out = BufWriter::new(stdout());
+    let mut answer = |texts: &[String]| -> Result<(), Failure> {
+        let mut sequences = Vec::with_capacity(texts.len());
+        for text in texts {
+            sequences.push(tokenizer.encode(text)?.ids);
+        }
+        let slices: Vec<&[u32]> = sequences.iter().map(Vec::as_slice).collect();
+        for logits in Classify::logits(&model, &slices) {
+            let line = if as_logits {
+                json!({ "logits": logits })
+            } else {
+                let labels = model.architecture.labels.iter().cloned();
+                let shares = softmax(&logits).into_iter().map(Value::from);
+                Value::Object(labels.zip(shares).collect::<Map<_, _>>())
+            };
+            writeln!(out, "{line}")?;
+        }
+        out.flush()?;
+        Ok(())
+    };
+    if let Some(text) = text {
+        answer(&[text])?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let together = if as_logits { TOGETHER } else { 1 };
+    let mut texts = (1..)
+        .zip(stdin().lock().lines())
+        .map(|(number, line)| text_of(number, &line?));
+    loop {
+        let batch = texts
+            .by_ref()
+            .take(together)
+            .collect::<Result<Vec<_>, _>>()?;
+        if batch.is_empty() {
+            return Ok(ExitCode::SUCCESS);
+        }
+        answer(&batch)?;
+    }
+}
+
+/// The text of a line of JSON.
+fn text_of(number: usize, line: &str) -> Result<String, Failure> {
+    let line: Value =
+        serde_json::from_str(line).map_err(|error| format!("line {number}: not JSON: {error}"))?;
+    let text = line.get("text").and_then(Value::as_str);
+    Ok(text
+        .ok_or_else(|| format!("line {number}: no `text`"))?
+        .to_owned())
+}
+
+/// Asks this machine's server whether it is ready.
+fn health(port: u16) -> ExitCode {
+    const PATIENCE: Duration = Duration::from_secs(3);
+    let ask = || -> std::io::Result<bool> {
+        let mut stream = TcpStream::connect_timeout(&([127, 0, 0, 1], port).into(), PATIENCE)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream
+            .write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+        let mut start = [0; 12];
+        stream.read_exact(&mut start)?;
+        Ok(start.ends_with(b" 200"))
+    };
+    match ask() {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => {
+            say("not ready");
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            say(&format!("no answer on port {port}: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The table of the README.
+fn variables() -> Result<ExitCode, Failure> {
+    let mut out = stdout();
+    writeln!(
+        out,
+        "| variable | default | allowed | meaning |\n|---|---|---|---|"
+    )?;
+    for variable in VARIABLES {
+        let (name, default) = (variable.name, variable.default);
+        writeln!(
+            out,
+            "| {name} | {default} | {} | {} |",
+            variable.allowed(),
+            variable.meaning
+        )?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
