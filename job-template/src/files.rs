@@ -44,7 +44,7 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<(), WriteError> {
 /// Writes a value as JSON that people can read.
 ///
 /// # Errors
-/// As of [`write`].
+/// As of [`write()`].
 pub fn write_json(path: &Path, value: &impl Serialize) -> Result<(), WriteError> {
     let mut text = serde_json::to_vec_pretty(value).expect("values have string keys");
     text.push(b'\n');

@@ -14,11 +14,11 @@ const EPS: f64 = 1e-8;
 
 /// `AdamW`'s memory of a row of parameters.
 pub struct AdamW {
-    /// Running mean of the gradient, [numbers].
+    /// Running mean of the gradient, `[numbers]`.
     pub mean: Tensor,
-    /// Running mean of its square, [numbers].
+    /// Running mean of its square, `[numbers]`.
     pub square: Tensor,
-    /// Where parameters decay, [numbers] of 0 or 1.
+    /// Where parameters decay, `[numbers]` of 0 or 1.
     decays: Tensor,
     weight_decay: f64,
     /// Steps made.

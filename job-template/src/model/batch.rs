@@ -18,11 +18,11 @@ pub(super) struct Group {
 /// Sequences of token ids, packed: row after row a token, sorted by their length.
 #[derive(Debug)]
 pub struct Batch {
-    /// The tokens' ids, [rows].
+    /// The tokens' ids, `[rows]`.
     pub(super) ids: Tensor,
-    /// Their places in their sequences, [rows].
+    /// Their places in their sequences, `[rows]`.
     pub(super) positions: Tensor,
-    /// The rows of the first tokens, [sequences].
+    /// The rows of the first tokens, `[sequences]`.
     pub(super) firsts: Tensor,
     pub(super) groups: Vec<Group>,
     /// Which of the sequences given is the first here, the second, …

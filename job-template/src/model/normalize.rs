@@ -19,7 +19,7 @@ const CHUNK: usize = 32;
 pub(super) struct Input<'a> {
     /// What the dense layer gave, [rows, hidden].
     pub(super) dense: Tensor,
-    /// The dense layer's bias, [hidden]; none: added already.
+    /// The dense layer's bias, `[hidden]`; none: added already.
     pub(super) dense_bias: Option<&'a Tensor>,
     /// How the dense layer's elements are dropped; none: they are not.
     pub(super) mask: Option<Mask>,

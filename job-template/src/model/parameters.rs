@@ -58,16 +58,16 @@ impl Slot {
     }
 }
 
-/// A dense layer's parameters: `weight` [out, in], `bias` [out].
+/// A dense layer's parameters: `weight` `[out, in]`, `bias` `[out]`.
 #[derive(Debug)]
 pub struct Linear {
     /// What the input is multiplied with, [out, in].
     pub weight: Tensor,
-    /// What is added, [out].
+    /// What is added, `[out]`.
     pub bias: Tensor,
 }
 
-/// A layer normalisation's parameters, [hidden] each.
+/// A layer normalisation's parameters, `[hidden]` each.
 #[derive(Debug)]
 pub struct Norm {
     /// What the normalised vector is multiplied with.
@@ -96,7 +96,7 @@ pub struct Layer {
 /// Parameters, or their gradients, by name: views into one row.
 #[derive(Debug)]
 pub struct Parameters {
-    /// All of them, [numbers].
+    /// All of them, `[numbers]`.
     pub row: Tensor,
     /// One row a word.
     pub words: Tensor,
@@ -182,7 +182,7 @@ pub(super) fn count(architecture: &Architecture) -> i64 {
 }
 
 impl Parameters {
-    /// Views of `row`, which has [`count`] numbers.
+    /// Views of `row`, which has as many numbers as [`layout`] has places for.
     #[must_use]
     pub fn of(row: Tensor, architecture: &Architecture) -> Self {
         Self::with_layers(row, architecture, architecture.layers)
