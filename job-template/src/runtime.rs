@@ -36,8 +36,8 @@ pub enum RuntimeError {
     /// bfloat16 on a CPU.
     #[error("PRECISION=bf16 needs a GPU; on this processor it is slower than fp32")]
     NoBf16,
-    /// int8 on a GPU.
-    #[error("PRECISION=int8 is for a CPU; set DEVICE=cpu")]
+    /// int8 where it isn't fast.
+    #[error("PRECISION=int8 needs DEVICE=cpu and a processor with AVX2; elsewhere fp32 is faster")]
     NoInt8,
 }
 
@@ -98,9 +98,9 @@ impl Runtime {
         let device = device(config.device, cuda)?;
         let kind = match (config.precision, device) {
             (Precision::Bf16, Device::Cpu) => return Err(RuntimeError::NoBf16),
-            (Precision::Int8, Device::Cpu) | (Precision::Fp32, _) => Kind::Float,
+            (Precision::Int8, Device::Cpu) if has_avx2() => Kind::Float,
             (Precision::Int8, _) => return Err(RuntimeError::NoInt8),
-            (Precision::Auto, Device::Cpu) => Kind::Float,
+            (Precision::Fp32, _) | (Precision::Auto, Device::Cpu) => Kind::Float,
             (Precision::Bf16 | Precision::Auto, _) => Kind::BFloat16,
         };
         set_threads(config.threads);

@@ -295,7 +295,7 @@ mod tests {
     fn the_largest_products_do_not_overflow() {
         let rows = [[HIGHEST; STEP]; ROWS * 384];
         for weight in [-127, 127] {
-            assert_all_right(&rows, &[Block([[weight; STEP]; COLUMNS]); 384]);
+            assert_all_right(&rows, &vec![Block([[weight; STEP]; COLUMNS]); 384]);
         }
     }
 }

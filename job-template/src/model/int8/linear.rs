@@ -38,7 +38,7 @@ impl Rows {
 }
 
 /// Rounds a row; its scale and zero.
-#[multiversion::multiversion(targets("x86_64+avx2+fma", "x86_64+avx512f+avx512dq+avx512bw"))]
+#[multiversion::multiversion(targets("x86_64+avx512f+avx512dq+avx512bw", "x86_64+avx2+fma"))]
 fn round(row: &[f32], bytes: &mut [u8]) -> (f32, i32) {
     const LANES: usize = 16;
     let highest = f32::from(HIGHEST);
@@ -173,7 +173,7 @@ impl Linear {
 }
 
 /// Writes the results of a panel's columns for a row; `into` may have more of them, or fewer.
-#[multiversion::multiversion(targets("x86_64+avx2+fma", "x86_64+avx512f+avx512dq"))]
+#[multiversion::multiversion(targets("x86_64+avx512f+avx512dq", "x86_64+avx2+fma"))]
 fn finish_row(sums: &[i32; COLUMNS], finish: &Finish, (scale, zero): (f32, i32), into: &mut [f32]) {
     let result = |column: usize| {
         let sum = sums[column] - zero * finish.weights[column];
