@@ -1,6 +1,7 @@
 //! Fine-tuning: the recipe of BERT's paper, with AdamW, a learning rate that rises and then falls to
 //! zero, and clipped gradients.
 
+mod outcome;
 mod record;
 
 use std::error::Error;
@@ -9,22 +10,22 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use serde_json::{Map, Value, json};
-use sha2::{Digest, Sha256};
-use tch::{Device, Kind, Tensor};
+use serde_json::{Map, Value};
+use tch::{Kind, Tensor};
 
+use self::outcome::Part;
 use self::record::Line;
 use crate::batches;
 use crate::checkpoint::{self, Position, Resume};
 use crate::config::{BASE_MODEL, Config};
-use crate::data::{self, Example, Reviews};
+use crate::data::{self, Example};
 use crate::evaluate::{self, Labelled, Report, label_tensor};
 use crate::files::{self, WriteError};
 use crate::model::{
     Architecture, Batch, Dropout, Model, Parameters, Pooling, initialize_classifier, layout,
 };
 use crate::optimizer::AdamW;
-use crate::process::{cpu_seconds, peak_memory, processor};
+use crate::process::cpu_seconds;
 use crate::progress::{Progress, say};
 use crate::runtime::Runtime;
 use crate::tokenize::Tokenizer;
@@ -445,115 +446,6 @@ impl<'a> Training<'a> {
         self.resume
             .write(&self.trained, &self.optimizer, &self.position)
     }
-
-    fn report(&self, part: Part) -> Option<Report> {
-        let labelled = match part {
-            Part::Valid => &self.examples.valid,
-            Part::Test => &self.examples.test,
-        };
-        if labelled.labels.is_empty() {
-            return None;
-        }
-        let features = match (&self.source, part) {
-            (Source::Sequences, _) => None,
-            (Source::Features { valid, .. }, Part::Valid) => valid.as_ref(),
-            (Source::Features { test, .. }, Part::Test) => Some(test),
-        };
-        let logits = match features {
-            Some(features) => rows(&self.model.logits_of_features(features)),
-            None => {
-                let name = match part {
-                    Part::Valid => "validating",
-                    Part::Test => "testing",
-                };
-                let mut progress = Progress::new(name, labelled.labels.len(), 0);
-                evaluate::logits(&self.model, &labelled.sequences, |count| {
-                    progress.advance(count, "");
-                })
-            }
-        };
-        Some(evaluate::report(
-            &logits,
-            &labelled.labels,
-            &self.model.architecture.labels,
-        ))
-    }
-
-    /// Tests the model, and writes it and all that is to be known of it.
-    fn finish(&mut self, reviews: &Reviews) -> Result<Report, WriteError> {
-        let report = self
-            .report(Part::Test)
-            .expect("there are reviews to test on");
-        let folder = &self.config.output_dir;
-        // An earlier training's doesn't vouch for these weights.
-        files::remove(&folder.join(METADATA))?;
-        let weights =
-            checkpoint::write_model(folder, &self.model, &self.master, &self.tokenizer_file)?;
-        let rows_of = |examples: &[Example]| examples.iter().map(|it| it.row).collect::<Vec<_>>();
-        files::write_json(
-            &folder.join("split.json"),
-            &json!({
-                "train": rows_of(&reviews.train),
-                "valid": rows_of(&reviews.valid),
-                "test": rows_of(&reviews.test),
-            }),
-        )?;
-        let training = json!({
-            "samples": self.examples.train.labels.len() * self.config.training.epochs,
-            "steps": self.position.step,
-            "seconds": self.position.seconds,
-            "cpu_seconds": self.position.cpu_seconds,
-        });
-        files::write_json(
-            &folder.join(METADATA),
-            &json!({
-                "schema": 1,
-                "given": self.identity,
-                "weights_sha256": format!("{:x}", Sha256::digest(&weights)),
-                "split": "a hold-out of the file by a hash of how each text begins",
-                "examples": {
-                    "rows": reviews.rows,
-                    "duplicates": reviews.duplicates,
-                    "train": reviews.train.len(),
-                    "valid": reviews.valid.len(),
-                    "test": reviews.test.len(),
-                },
-                "deterministic": if self.config.compute.is_deterministic {
-                    "equal weights for an equal image, processor, number of threads, and `given`"
-                } else {
-                    "not asked for"
-                },
-                "processor": processor(),
-            }),
-        )?;
-        files::write_json(
-            &folder.join("metrics.json"),
-            &json!({
-                "accuracy": report.accuracy,
-                "loss": report.loss,
-                "test": report,
-                "valid": self.report(Part::Valid),
-                "training": training,
-                "peak_memory_bytes": peak_memory(),
-                "device": self.runtime.to_string(),
-            }),
-        )?;
-        self.resume.clear();
-        Ok(report)
-    }
-}
-
-#[derive(Clone, Copy)]
-enum Part {
-    Valid,
-    Test,
-}
-
-fn rows(logits: &Tensor) -> Vec<Vec<f32>> {
-    let logits = logits.to_kind(Kind::Float).to_device(Device::Cpu);
-    (0..logits.size()[0])
-        .map(|row| Vec::try_from(logits.get(row)).expect("a row of binary32 numbers"))
-        .collect()
 }
 
 fn diverged(step: usize, loss: f64) -> String {

@@ -1,0 +1,67 @@
+use super::*;
+
+fn read(given: &[(&str, &str)]) -> Result<Config, InvalidVariables> {
+    Config::read(|name| {
+        given
+            .iter()
+            .find(|(given, _)| *given == name)
+            .map(|(_, value)| (*value).to_owned())
+    })
+}
+
+#[test]
+fn defaults_are_allowed() {
+    let config = read(&[]).unwrap();
+    assert_eq!(config.training.batch_size, 8);
+    assert_eq!(config.training.lr.to_bits(), 6.5e-5_f64.to_bits());
+    assert_eq!(config.model, None);
+}
+
+#[test]
+fn blanks_around_a_value_do_not_count() {
+    assert!(!read(&[("TRAIN_BODY", "0 ")]).unwrap().training.train_body);
+}
+
+#[test]
+fn an_empty_value_is_the_default() {
+    assert_eq!(read(&[("PORT", " ")]).unwrap().serving.port, 8000);
+}
+
+/// The original job read its threads from `BATCH_SIZE`.
+#[test]
+fn threads_do_not_follow_the_batch_size() {
+    let config = read(&[("BATCH_SIZE", "32"), ("OMP_NUM_THREADS", "3")]).unwrap();
+    assert_eq!(
+        (config.training.batch_size, config.compute.threads),
+        (32, 3)
+    );
+}
+
+#[test]
+fn all_problems_are_told_at_once_with_what_is_allowed() {
+    let error = read(&[
+        ("NUM_TRAIN", "0"),
+        ("LR", "fast"),
+        ("VALID_PCT", "NaN"),
+        ("TRAIN_BODY", "yes"),
+        ("DEVICE", "gpu"),
+        ("PRECISION", "fp16"),
+    ])
+    .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "NUM_TRAIN=\"0\": NUM_TRAIN is a whole number from 1 to 10000000\n\
+         VALID_PCT=\"NaN\": VALID_PCT is a number from 0 to 0.5\n\
+         LR=\"fast\": LR is a number from 0 to 1\n\
+         TRAIN_BODY=\"yes\": TRAIN_BODY is 0 or 1\n\
+         DEVICE=\"gpu\": DEVICE is auto, cpu, cuda or cuda:N\n\
+         PRECISION=\"fp16\": PRECISION is auto, fp32, bf16, int8"
+    );
+}
+
+#[test]
+fn devices_have_numbers() {
+    let device = |value| read(&[("DEVICE", value)]).unwrap().compute.device;
+    assert_eq!(device("cuda"), DeviceChoice::Cuda(0));
+    assert_eq!(device("cuda:3"), DeviceChoice::Cuda(3));
+}
