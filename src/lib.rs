@@ -18,6 +18,7 @@
 //! | [`manifest`] | `jobs.yaml` and env files: text → spanned tree → checks → [`manifest::Manifest`] |
 //! | [`context`] | the build context: `.dockerignore`, walking, deterministic tar, digest and its cache |
 //! | [`engine`] | where an engine is and how to talk to it; [`engine::docker`] alone names bollard |
+//! | [`records`] | run records on disk: written before the engine is asked, read by whoever comes next |
 //! | [`plan`] | pure decisions: manifest, flags and facts → what is built and what it is called |
 //! | [`ops`] | one file per operation: what a verb does, with no clap, no bollard, no printing |
 //! | [`report`] | events and diagnostics → text for people or JSON; alone names indicatif |
@@ -46,4 +47,5 @@ pub mod manifest;
 pub mod model;
 pub mod ops;
 pub mod plan;
+pub mod records;
 pub mod report;

@@ -13,8 +13,10 @@ mod mount;
 mod name;
 mod path;
 mod port;
+mod run_id;
 mod secret;
 mod tag;
+mod ulimit;
 mod version;
 
 use std::fmt;
@@ -31,8 +33,10 @@ pub use mount::{Mount, MountSource};
 pub use name::{EnvName, Name};
 pub use path::{ContainerPath, HostPath};
 pub use port::{Port, Protocol};
+pub use run_id::RunId;
 pub use secret::Secret;
 pub use tag::{Digest, Tag};
+pub use ulimit::Ulimit;
 pub use version::Version;
 
 /// Why a text is not a value of a type: what is wrong, and how to mend it.

@@ -3,4 +3,5 @@
 
 pub mod build;
 pub mod dockerfile;
+pub mod run;
 pub mod tags;

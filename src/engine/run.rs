@@ -1,0 +1,335 @@
+//! What an engine is asked to run, and what it says of it.
+//!
+//! Nothing here is docker's alone: another engine takes the same [`RunSpec`], or says before
+//! anything is submitted what of it it can't do.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::docker::EngineError;
+use crate::model::{ByteSize, Cpus, EnvName, GpuRequest, Mount, Port, Secret, Ulimit};
+
+/// A container as it is to be made.
+///
+/// A field that is `None` or empty leaves it to the image or to the engine.
+#[derive(Debug, Clone, Default, PartialEq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "they are independent, as docker's flags are"
+)]
+pub struct RunSpec {
+    /// The image: an id (`sha256:…`) or a name.
+    pub image: String,
+    /// The container's name.
+    pub name: String,
+    /// The platform of the image.
+    pub platform: Option<String>,
+    /// What replaces the image's entry point; empty for none at all.
+    pub entrypoint: Option<Vec<String>>,
+    /// What replaces the image's command.
+    pub command: Option<Vec<String>>,
+    /// Variables in the order that they are given in; without a value, the image's is taken away.
+    pub environment: Vec<(EnvName, Option<Secret>)>,
+    /// User and group, as docker's `--user` takes them.
+    pub user: Option<String>,
+    /// The working directory.
+    pub workdir: Option<String>,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Volumes and folders; those of this machine are absolute.
+    pub mounts: Vec<Mount>,
+    /// Mounts as docker's `--mount` takes them.
+    pub bound: Vec<Bound>,
+    /// Published ports.
+    pub ports: Vec<Port>,
+    /// The network: `bridge`, `none`, `host`, `container:…`, or one's name.
+    pub network: Option<String>,
+    /// GPUs, and other devices that a driver provides.
+    pub gpus: Vec<GpuRequest>,
+    /// Devices, as docker's `--device` takes them; CDI names among them.
+    pub devices: Vec<String>,
+    /// The program that runs containers: `runc`, `nvidia`.
+    pub runtime: Option<String>,
+    /// Limits and sizes.
+    pub limits: Limits,
+    /// Whose System V IPC is used, as docker's `--ipc` takes it.
+    pub ipc: Option<String>,
+    /// Whether an init process is the first one in the container.
+    pub init: Option<bool>,
+    /// Options of the engine's confinement: `no-new-privileges`.
+    pub security: Vec<String>,
+    /// Capabilities that are added.
+    pub cap_add: Vec<String>,
+    /// Capabilities that are taken away.
+    pub cap_drop: Vec<String>,
+    /// Whether everything is allowed.
+    pub is_privileged: bool,
+    /// Whether the container's root file system can't be written to.
+    pub is_read_only: bool,
+    /// Whether it has a terminal.
+    pub tty: bool,
+    /// Whether its standard input is ours.
+    pub stdin: bool,
+    /// The signal that asks it to end: `SIGTERM`.
+    pub stop_signal: Option<String>,
+    /// How long it may take to end before it is killed.
+    pub stop_grace: Option<Duration>,
+    /// How it is found to be healthy.
+    pub health: Option<Health>,
+    /// When the engine starts it again.
+    pub restart: Option<Restart>,
+    /// The host's name in the container.
+    pub hostname: Option<String>,
+    /// Lines for the container's /etc/hosts, `name:address`.
+    pub extra_hosts: Vec<String>,
+}
+
+/// Limits and sizes.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Limits {
+    /// Processor cores.
+    pub cpus: Option<Cpus>,
+    /// Memory.
+    pub memory: Option<ByteSize>,
+    /// Of /dev/shm.
+    pub shm_size: Option<ByteSize>,
+    /// Of resources, as `ulimit` sets them.
+    pub ulimits: Vec<Ulimit>,
+}
+
+/// A mount with its parts told apart, as docker's `--mount` takes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bound {
+    /// What is mounted.
+    pub kind: BoundKind,
+    /// A folder of the engine's machine, or a volume's name; nothing for a new volume and for tmpfs.
+    pub source: Option<String>,
+    /// Where it appears.
+    pub target: String,
+    /// Whether the container can't write to it.
+    pub is_read_only: bool,
+    /// The largest size of a tmpfs.
+    pub size: Option<ByteSize>,
+}
+
+/// What is mounted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BoundKind {
+    /// A file or folder of the engine's machine.
+    Bind,
+    /// A volume.
+    Volume,
+    /// Memory.
+    Tmpfs,
+}
+
+/// How a container is found to be healthy.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Health {
+    /// `CMD`, `CMD-SHELL` or `NONE`, and what is run; empty for the image's.
+    pub test: Vec<String>,
+    /// The time between two checks.
+    pub interval: Option<Duration>,
+    /// The time that a check may take.
+    pub timeout: Option<Duration>,
+    /// The time after the start in which failures don't count.
+    pub start_period: Option<Duration>,
+    /// How many failures in a row mean unhealthy.
+    pub retries: Option<u32>,
+}
+
+/// When the engine starts a container again by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Restart {
+    /// Whenever it ended.
+    Always,
+    /// Whenever it ended, unless somebody stopped it.
+    UnlessStopped,
+    /// When it failed; at most so often.
+    OnFailure(Option<u32>),
+}
+
+/// What an engine knows of a container.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Container {
+    /// Its id.
+    pub id: String,
+    /// Its name, without a slash.
+    pub name: String,
+    /// The id of the image it was made from.
+    pub image: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// What it does.
+    pub status: Status,
+    /// When it started, if it did.
+    pub started: Option<Timestamp>,
+    /// When it ended, if it did.
+    pub finished: Option<Timestamp>,
+    /// Its exit code, if it ended.
+    pub exit_code: Option<i64>,
+    /// Whether the kernel killed a process of it because its memory was full.
+    pub is_oom_killed: bool,
+    /// Why the engine could not start it, in its words.
+    pub error: Option<String>,
+    /// Whether it has a terminal.
+    pub tty: bool,
+    /// What its health check says, if it has one: `starting`, `healthy`, `unhealthy`.
+    pub health: Option<String>,
+    /// Its limit of memory in bytes, if it has one.
+    pub memory_limit: Option<u64>,
+}
+
+/// What a container does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// It was made, and never started.
+    Created,
+    /// It runs.
+    Running,
+    /// It is frozen.
+    Paused,
+    /// The engine is starting it again.
+    Restarting,
+    /// The engine is removing it.
+    Removing,
+    /// It ended.
+    Exited,
+    /// The engine could not remove it whole.
+    Dead,
+}
+
+impl Status {
+    /// Whether processes of it are there.
+    #[must_use]
+    pub fn is_up(self) -> bool {
+        matches!(self, Self::Running | Self::Paused | Self::Restarting)
+    }
+}
+
+/// Which of a process's streams bytes are of.
+pub use crate::event::Stream;
+
+/// Bytes that a container wrote. With a terminal, all are of standard output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chunk {
+    /// Where it wrote them.
+    pub stream: Stream,
+    /// The bytes.
+    pub bytes: hyper::body::Bytes,
+    /// When, where the engine says so.
+    pub time: Option<Timestamp>,
+}
+
+/// Which part of a container's log is asked for.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct LogRequest {
+    /// Whether to wait for more.
+    pub follow: bool,
+    /// Only from then on.
+    pub since: Option<Timestamp>,
+    /// Only until then.
+    pub until: Option<Timestamp>,
+    /// Only so many of the last lines.
+    pub tail: Option<u64>,
+    /// Whether each chunk says when it was written.
+    pub timestamps: bool,
+}
+
+/// A program to be run in a container that is up.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ExecSpec {
+    /// The program and its arguments.
+    pub command: Vec<String>,
+    /// Further variables.
+    pub environment: Vec<(EnvName, Secret)>,
+    /// User and group.
+    pub user: Option<String>,
+    /// The working directory.
+    pub workdir: Option<String>,
+    /// Whether it has a terminal.
+    pub tty: bool,
+    /// Whether its standard input is ours.
+    pub stdin: bool,
+    /// Whether everything is allowed.
+    pub is_privileged: bool,
+    /// Which keys detach, as docker's `--detach-keys` takes them.
+    pub detach_keys: Option<String>,
+}
+
+/// Why the engine did not run something.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The engine was not there, or went away, or refused.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// It does not have the image.
+    #[error("the engine does not have the image `{image}`")]
+    NoImage {
+        /// The image.
+        image: String,
+    },
+    /// Another container has the name.
+    #[error("the name `{name}` is taken by the container {holder}")]
+    NameTaken {
+        /// The name.
+        name: String,
+        /// The other container's id.
+        holder: String,
+    },
+    /// There is no such container.
+    #[error("the engine has no container `{container}`")]
+    NoContainer {
+        /// What was asked for.
+        container: String,
+    },
+    /// The program is not in the image (docker's 127).
+    #[error("the command was not found: {message}")]
+    NotFound {
+        /// The engine's words.
+        message: String,
+    },
+    /// The program can't be executed (docker's 126).
+    #[error("the command can't be executed: {message}")]
+    NotExecutable {
+        /// The engine's words.
+        message: String,
+    },
+    /// The engine has no way to give containers NVIDIA's GPUs.
+    #[error("the engine can't give containers GPUs: {message}")]
+    NoGpu {
+        /// The engine's words.
+        message: String,
+    },
+}
+
+/// What one runs to let Docker Engine give GPUs to containers.
+const INSTALL_NVIDIA: &str = "install NVIDIA's Container Toolkit: `sudo apt-get install -y \
+                              nvidia-container-toolkit`; then `sudo nvidia-ctk runtime configure \
+                              --runtime=docker && sudo systemctl restart docker`";
+
+impl RunError {
+    /// How to mend it.
+    #[must_use]
+    pub fn help(&self) -> Option<String> {
+        match self {
+            Self::Engine(error) => Some(error.help()),
+            Self::NoImage { .. } => Some("build or pull it first".to_owned()),
+            Self::NameTaken { name, .. } => Some(format!(
+                "look at it: `docker ps -a --filter name={name}`; or take another `--name`, or none"
+            )),
+            Self::NoContainer { .. } => None,
+            Self::NotFound { .. } => Some(
+                "check the command and the image's PATH; a script needs the program of its first \
+                 line, too"
+                    .to_owned(),
+            ),
+            Self::NotExecutable { .. } => {
+                Some("make it executable in the Dockerfile: `RUN chmod +x FILE`".to_owned())
+            }
+            Self::NoGpu { .. } => Some(INSTALL_NVIDIA.to_owned()),
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! What is run, as what, and what is done with it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use super::build::Item;
+use crate::engine::run::RunSpec;
+use crate::model::{ContainerPath, ImageRef, Name, Secret};
+use crate::records::{Policy, VariableRecord};
+
+/// A run as it was asked for.
+#[derive(Debug, Clone)]
+pub struct RunPlan {
+    /// The project; nothing where there is no jobs.yaml.
+    pub project: Option<Name>,
+    /// The job; nothing for an image that is run by its name.
+    pub job: Option<Name>,
+    /// Where its image comes from.
+    pub image: ImageChoice,
+    /// When it is pulled.
+    pub pull: Pull,
+    /// The container. Image, name and the labels of the run are put in when they are known, and so
+    /// are the mounts of inputs and of other runs' outputs.
+    pub spec: RunSpec,
+    /// The container's name, where the user says it.
+    pub name: Option<String>,
+    /// What GPUs were asked for.
+    pub gpus: GpuChoice,
+    /// The variables for the record, in the order of those of the container.
+    pub variables: Vec<VariableRecord>,
+    /// The values that nobody may see.
+    pub secrets: Vec<Secret>,
+    /// Files and folders that it reads.
+    pub inputs: BTreeMap<Name, PlannedInput>,
+    /// Outputs of other jobs that it reads: by job and output, where each appears.
+    pub needs: BTreeMap<Name, BTreeMap<Name, ContainerPath>>,
+    /// What is done with it while it runs and when it ends.
+    pub policy: Policy,
+    /// Its job as jobs.yaml has it, for the record: secrets starred out.
+    pub manifest: Option<Value>,
+    /// What the user should know.
+    pub warnings: Vec<String>,
+}
+
+/// Where a run's image comes from.
+#[derive(Debug, Clone)]
+pub enum ImageChoice {
+    /// These are built, in order; the last one is run.
+    Build(Vec<Item>),
+    /// It is named.
+    Named(ImageRef),
+    /// It is the very image that another job ran last.
+    OfJob(Name),
+}
+
+/// When an image is pulled.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Pull {
+    /// Where the engine does not have it.
+    #[default]
+    Missing,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// What GPUs were asked for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum GpuChoice {
+    /// None: the container sees none, whatever its image says.
+    #[default]
+    None,
+    /// All, where the engine can give some; else none, and the user is told.
+    Optional,
+    /// Those in the container's description, or an error.
+    Required,
+}
+
+/// A file or folder that a run reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlannedInput {
+    /// Where it is; absolute.
+    pub source: PathBuf,
+    /// The same as the user wrote it.
+    pub shown: String,
+    /// Where it appears in the container, read-only.
+    pub target: ContainerPath,
+}

@@ -1,0 +1,362 @@
+//! `run.json`.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::model::RunId;
+
+/// The schema of what this version writes. What has a newer major is read, and not written.
+pub const SCHEMA: &str = "jobctl.run/1";
+
+/// All that is known of a run. Nothing in it is a secret.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// The schema's name and major version.
+    pub schema: String,
+    /// The run's id.
+    pub id: RunId,
+    /// The project, as jobs.yaml names it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project: Option<String>,
+    /// The job; nothing for an image that was run by its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<String>,
+    /// How far it is.
+    pub state: State,
+    /// Why it ended, once it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ending: Option<Ending>,
+    /// The exit code that `jobctl run` has or would have had.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<u8>,
+    /// When it was asked for.
+    pub created: Timestamp,
+    /// When its last container started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started: Option<Timestamp>,
+    /// When its last container ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished: Option<Timestamp>,
+    /// Whether nobody waited for it at its terminal.
+    #[serde(default)]
+    pub is_detached: bool,
+    /// The command line, secrets starred out.
+    pub argv: Vec<String>,
+    /// The image.
+    pub image: ImageRecord,
+    /// Where the job's source stood.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<SourceRecord>,
+    /// The job as jobs.yaml has it, secrets starred out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub manifest: Option<Value>,
+    /// The container as it was asked for, without its variables.
+    pub container: Value,
+    /// The variables that it was given, in their order.
+    #[serde(default)]
+    pub environment: Vec<VariableRecord>,
+    /// What it read.
+    #[serde(default)]
+    pub inputs: BTreeMap<String, InputRecord>,
+    /// The runs whose outputs it read, by their job.
+    #[serde(default)]
+    pub parents: BTreeMap<String, RunId>,
+    /// What is done with it while it runs and when it ends.
+    pub policy: Policy,
+    /// Each container that was made for it, in order.
+    #[serde(default)]
+    pub attempts: Vec<Attempt>,
+    /// What was collected of it.
+    #[serde(default)]
+    pub outputs: BTreeMap<String, OutputRecord>,
+    /// The last value of each metric.
+    #[serde(default)]
+    pub metrics: BTreeMap<String, f64>,
+    /// What should be looked at: an output that was not there, a gap in the log.
+    #[serde(default)]
+    pub warnings: Vec<String>,
+    /// The engine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine: Option<EngineRecord>,
+    /// The machine that jobctl ran on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<HostRecord>,
+    /// The version of jobctl.
+    pub jobctl: String,
+}
+
+/// How far a run is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// It is recorded, and the engine may have been asked for a container.
+    Created,
+    /// The engine has its container.
+    Submitted,
+    /// Its container was started.
+    Running,
+    /// It ended, and with success.
+    Finished,
+    /// It ended otherwise, or never started.
+    Failed,
+    /// Nobody can tell how it ended.
+    Lost,
+}
+
+impl State {
+    /// Whether nothing will happen to it any more.
+    #[must_use]
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Finished | Self::Failed | Self::Lost)
+    }
+}
+
+/// Why a run or an attempt ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ending {
+    /// Its program ended with 0.
+    Success,
+    /// Its program ended with another code.
+    Error,
+    /// The kernel killed it: its memory was full.
+    Oom,
+    /// It ran out of the time that it was given, and was stopped.
+    Timeout,
+    /// The user stopped it.
+    Stopped,
+    /// The engine was shut down, and stopped it.
+    EngineStopped,
+    /// Its program could not be started: not found, not executable.
+    NotStarted,
+    /// The engine refused or failed before its program ran.
+    Infra,
+    /// Its container was removed by somebody else.
+    Removed,
+    /// Its machine went away under it.
+    Lost,
+}
+
+/// The image of a run.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ImageRecord {
+    /// As the user named it.
+    pub name: String,
+    /// Its id on the engine, as soon as that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// The digests that registries have it under: `repository@sha256:…`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub repo_digests: Vec<String>,
+    /// The digests of its layers' content.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub layers: Vec<String>,
+    /// Its labels: among them the digests of its context and of its plan, and its revision.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+}
+
+/// Where the source of a job stood when it was run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceRecord {
+    /// The commit.
+    pub revision: String,
+    /// Whether the tree was not as committed.
+    pub is_dirty: bool,
+    /// Where the repository comes from, without credentials.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<String>,
+    /// The file in the run's folder that has what differed from the commit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub patch: Option<String>,
+}
+
+/// A variable that a container was given.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VariableRecord {
+    /// Its name.
+    pub name: String,
+    /// Who gave it: `jobs.yaml`, `--env`, `jobctl`, or an env file's path.
+    pub origin: String,
+    /// Its value, where it stands in jobs.yaml for all to read, or is jobctl's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
+    /// A digest of its value under this project's own key, so that two runs can be compared and
+    /// nobody can guess it. Nothing for a secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+    /// Whether it is a secret, of which nothing but the name is kept.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_secret: bool,
+}
+
+/// What a run read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InputRecord {
+    /// The file or folder, as jobs.yaml names it.
+    pub source: String,
+    /// Where it was in the container.
+    pub target: String,
+    /// The digest of the file, or of the folder's names and contents.
+    pub sha256: String,
+    /// How many bytes it has.
+    pub bytes: u64,
+}
+
+/// What was collected of a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutputRecord {
+    /// Where it was in the container.
+    pub path: String,
+    /// The digest of its names and contents.
+    pub sha256: String,
+    /// Its files, sorted.
+    pub files: Vec<CollectedFile>,
+}
+
+/// A file that was collected.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CollectedFile {
+    /// Its path in the output; slashes between the parts.
+    pub path: String,
+    /// The digest of its content; for a symbolic link, of its target.
+    pub sha256: String,
+    /// How many bytes it has.
+    pub bytes: u64,
+    /// Where it points, for a symbolic link.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link: Option<String>,
+}
+
+/// What is done with a run while it runs and when it ends: whoever finishes it goes by this.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Policy {
+    /// After how many milliseconds it is stopped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u64>,
+    /// How many milliseconds it has between being asked to end and being killed.
+    pub grace_ms: u64,
+    /// When it is run again.
+    #[serde(default)]
+    pub retry: RetryRecord,
+    /// Folders in the container that are collected, by the output's name.
+    #[serde(default)]
+    pub outputs: BTreeMap<String, String>,
+    /// Files in the container that have metrics.
+    #[serde(default)]
+    pub metric_files: Vec<String>,
+    /// Regular expressions that find metrics in the log, by the metric's name.
+    #[serde(default)]
+    pub metric_patterns: BTreeMap<String, String>,
+    /// Whether the container is left when the run is over.
+    #[serde(default)]
+    pub keep: bool,
+    /// Whether the job stays up.
+    #[serde(default)]
+    pub is_service: bool,
+}
+
+/// When a run is run again.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RetryRecord {
+    /// How often it is run in all.
+    pub attempts: u32,
+    /// Which endings count.
+    pub on: Vec<Ending>,
+    /// Milliseconds before the second attempt; doubled before each further one.
+    pub backoff_ms: u64,
+}
+
+impl Default for RetryRecord {
+    fn default() -> Self {
+        Self {
+            attempts: 1,
+            on: Vec::new(),
+            backoff_ms: 1000,
+        }
+    }
+}
+
+/// A container that was made for a run.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// The container's name.
+    pub container: String,
+    /// Its id, once the engine has made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container_id: Option<String>,
+    /// When it started, by the engine's clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started: Option<Timestamp>,
+    /// When it ended, by the engine's clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished: Option<Timestamp>,
+    /// Its exit code, as the engine has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i64>,
+    /// The signal that ended it, if its exit code says so: 9 for 137.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<i32>,
+    /// Whether the kernel killed a process of it because its memory was full.
+    #[serde(default)]
+    pub is_oom_killed: bool,
+    /// Why it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ending: Option<Ending>,
+    /// The engine's or jobctl's words about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// The most memory that it was seen with, in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peak_memory: Option<u64>,
+    /// Its limit of memory, in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_limit: Option<u64>,
+    /// How many bytes of stdout.log and of stderr.log were there before it.
+    #[serde(default)]
+    pub log_from: [u64; 2],
+    /// Whether its container was removed.
+    #[serde(default)]
+    pub is_removed: bool,
+}
+
+/// The engine of a run.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EngineRecord {
+    /// Where it is: `unix:///var/run/docker.sock`.
+    pub address: String,
+    /// Its version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Its kernel's version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kernel: Option<String>,
+    /// Its operating system.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system: Option<String>,
+}
+
+/// The machine that jobctl ran on.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostRecord {
+    /// Its name.
+    pub name: String,
+    /// The processor's model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<String>,
+    /// How many of its processors jobctl may use.
+    #[serde(default)]
+    pub cpus: u32,
+    /// What the processor can do: `avx2`, `avx512f`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cpu_flags: Vec<String>,
+    /// GPUs, as NVIDIA's driver names them, and the driver's version.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gpus: Vec<String>,
+    /// NVIDIA's driver.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nvidia_driver: Option<String>,
+}
