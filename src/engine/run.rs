@@ -151,6 +151,46 @@ pub enum Restart {
     OnFailure(Option<u32>),
 }
 
+/// A container that was made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Created {
+    /// Its id.
+    pub id: String,
+    /// What the engine warns of: `your kernel does not support swap limit capabilities`.
+    pub warnings: Vec<String>,
+}
+
+/// How one is connected to a container's streams.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AttachRequest {
+    /// Whether the container has a terminal, as it was made with.
+    pub tty: bool,
+    /// Whether its standard input is written to.
+    pub stdin: bool,
+    /// Which keys detach, as docker's `--detach-keys` takes them.
+    pub detach_keys: Option<String>,
+}
+
+/// What is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Until {
+    /// That the container is not running; true at once for one that never started.
+    Stopped,
+    /// That it ends, from now on.
+    NextExit,
+    /// That it is removed.
+    Removed,
+}
+
+/// What a container takes of memory at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemorySample {
+    /// In bytes, without what the kernel would give back at once.
+    pub used: u64,
+    /// The most so far in bytes, caches included, where the kernel keeps count (cgroup v1).
+    pub peak: Option<u64>,
+}
+
 /// What an engine knows of a container.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Container {

@@ -12,6 +12,7 @@ mod differential;
 mod doctor;
 mod documentation;
 mod engine_connection;
+mod engine_run;
 mod env_file;
 mod layering;
 mod manifest;

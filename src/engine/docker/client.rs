@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bollard::{API_DEFAULT_VERSION, Docker};
@@ -44,6 +45,8 @@ pub struct DockerEngine {
     pub(super) connector: Connector,
     endpoint: Endpoint,
     pub(super) deadlines: Deadlines,
+    /// Set by the first answer.
+    is_podman: Arc<OnceLock<bool>>,
 }
 
 impl DockerEngine {
@@ -63,10 +66,17 @@ impl DockerEngine {
             // The engine closes idle connections when it likes; a small pool is refreshed quickly.
             .pool_idle_timeout(Duration::from_secs(10))
             .build(connector.clone());
+        let is_podman = Arc::new(OnceLock::new());
+        let seen = Arc::clone(&is_podman);
         let docker = Docker::connect_with_custom_transport(
             move |request| {
                 let answer = client.request(request);
-                async move { answer.await.map_err(bollard::errors::Error::from) }
+                let seen = Arc::clone(&seen);
+                async move {
+                    let answer = answer.await.map_err(bollard::errors::Error::from)?;
+                    seen.get_or_init(|| answer.headers().contains_key("Libpod-Api-Version"));
+                    Ok(answer)
+                }
             },
             Some("http://docker"),
             // Our own deadlines hold; bollard's would cut long uploads.
@@ -79,10 +89,17 @@ impl DockerEngine {
             connector,
             endpoint,
             deadlines,
+            is_podman,
         };
         engine.docker = engine
             .call(engine.docker.clone().negotiate_version())
-            .await?;
+            .await
+            .map_err(|error| match error {
+                EngineError::Gone { address, reason } => {
+                    EngineError::NotAnEngine { address, reason }
+                }
+                error => error,
+            })?;
         let version = engine.docker.client_version();
         if (version.major_version, version.minor_version) < MINIMUM_API {
             return Err(EngineError::TooOld {
@@ -104,18 +121,44 @@ impl DockerEngine {
         &self,
         answer: impl Future<Output = Result<T, bollard::errors::Error>>,
     ) -> Result<T, EngineError> {
+        self.call_within(self.deadlines.call, answer).await
+    }
+
+    /// The same for what may take longer, or must not take so long.
+    pub(super) async fn call_within<T>(
+        &self,
+        deadline: Duration,
+        answer: impl Future<Output = Result<T, bollard::errors::Error>>,
+    ) -> Result<T, EngineError> {
         let address = &self.endpoint.address;
-        match tokio::time::timeout(self.deadlines.call, answer).await {
+        match tokio::time::timeout(deadline, answer).await {
             Ok(answer) => answer.map_err(|error| EngineError::of_bollard(&error, address)),
-            Err(_) => Err(self.hung()),
+            Err(_) => Err(self.hung(deadline)),
         }
     }
 
-    fn hung(&self) -> EngineError {
+    /// That the engine did not answer for so long.
+    pub(super) fn hung(&self, waited: Duration) -> EngineError {
         EngineError::Hung {
             address: self.endpoint.address.to_string(),
-            waited: self.deadlines.call,
+            waited,
         }
+    }
+
+    /// Whether the engine is Podman, as its answers say.
+    pub(super) fn is_podman(&self) -> bool {
+        self.is_podman.get().is_some_and(|is_podman| *is_podman)
+    }
+
+    /// Asks whether the engine still answers; waits no longer than for a connection.
+    ///
+    /// # Errors
+    ///
+    /// It does not.
+    pub async fn ping(&self) -> Result<(), EngineError> {
+        self.call_within(self.deadlines.connect, self.docker.ping())
+            .await
+            .map(drop)
     }
 
     /// What the engine says of itself.

@@ -39,6 +39,14 @@ pub enum EngineError {
         /// How long was waited.
         waited: Duration,
     },
+    /// It answered, and then the connection broke.
+    #[error("the engine at {address} went away: {reason}")]
+    Gone {
+        /// The address.
+        address: String,
+        /// What was seen of it.
+        reason: String,
+    },
     /// The machine does not answer at all, or its name is unknown.
     #[error("can't reach {address}: {reason}")]
     Unreachable {
@@ -124,6 +132,9 @@ impl EngineError {
                  restart docker`"
                     .to_owned()
             }
+            Self::Gone { .. } => {
+                "what runs there may go on: ask again when the engine is back".to_owned()
+            }
             Self::Unreachable { .. } => "check the name, the port and the network".to_owned(),
             Self::Tls { .. } => "check ca.pem, cert.pem and key.pem in DOCKER_CERT_PATH or the \
                                  context's folder"
@@ -136,6 +147,32 @@ impl EngineError {
             }
             Self::NotAnEngine { .. } => "name the engine's own address".to_owned(),
             Self::Failed { .. } | Self::Refused { .. } => "see the engine's words above".to_owned(),
+        }
+    }
+
+    /// Whether the engine is not there, or no longer: what it was asked for may have been done, and
+    /// it may be asked again later.
+    #[must_use]
+    pub fn is_absence(&self) -> bool {
+        matches!(
+            self,
+            Self::NotRunning { .. }
+                | Self::Hung { .. }
+                | Self::Gone { .. }
+                | Self::Unreachable { .. }
+                | Self::Ssh { .. }
+        )
+    }
+
+    /// A connection that had been answered on broke.
+    pub(super) fn gone(reason: &(dyn Error + 'static), address: &Address) -> Self {
+        let mut deepest = reason;
+        while let Some(cause) = deepest.source() {
+            deepest = cause;
+        }
+        Self::Gone {
+            address: address.to_string(),
+            reason: deepest.to_string(),
         }
     }
 
@@ -173,6 +210,11 @@ impl EngineError {
             }
             if let Some(error) = current.downcast_ref::<io::Error>() {
                 return Self::of_io(error, address);
+            }
+            if let Some(error) = current.downcast_ref::<hyper::Error>()
+                && error.is_incomplete_message()
+            {
+                return Self::gone(error, address);
             }
             cause = current.source();
         }

@@ -11,6 +11,8 @@ pub mod config;
 pub mod endpoint;
 mod error;
 mod images;
+mod request;
+pub mod run;
 mod transport;
 mod upgrade;
 

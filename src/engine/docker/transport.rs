@@ -355,11 +355,14 @@ impl AsyncWrite for SshStream {
         }
     }
 
+    /// The other side sees the end only when the pipe is closed.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.child.stdin {
-            Some(stdin) => Pin::new(stdin).poll_shutdown(cx),
-            None => Poll::Ready(Ok(())),
-        }
+        let Some(stdin) = &mut self.child.stdin else {
+            return Poll::Ready(Ok(()));
+        };
+        let flushed = std::task::ready!(Pin::new(stdin).poll_flush(cx));
+        self.child.stdin = None;
+        Poll::Ready(flushed)
     }
 }
 

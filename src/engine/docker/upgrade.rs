@@ -1,13 +1,12 @@
-//! Connections that stop being HTTP: the engine's `/session` and `/grpc`.
+//! Connections that become HTTP/2: the engine's `/session` and `/grpc`.
 
 use std::time::Duration;
 
-use http_body_util::Empty;
-use hyper::body::Bytes;
+use hyper::StatusCode;
 use hyper::upgrade::Upgraded;
-use hyper::{Request, StatusCode, header};
 
 use super::error::EngineError;
+use super::request::{self, Request};
 use super::transport::Connector;
 
 /// Asks the engine to let a connection of its own become HTTP/2. `None` if it does not know how,
@@ -18,40 +17,14 @@ pub(super) async fn to_http2(
     headers: &[(&str, &str)],
     deadline: Duration,
 ) -> Result<Option<Upgraded>, EngineError> {
-    let address = connector.address();
-    let asking = async {
-        let pipe = connector
-            .connect()
-            .await
-            .map_err(|error| EngineError::of_chain(&error, address))?;
-        let broken = |error: hyper::Error| EngineError::of_chain(&error, address);
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(pipe)
-            .await
-            .map_err(broken)?;
-        let connection = tokio::spawn(connection.with_upgrades());
-        let mut request = Request::post(path)
-            .header(header::HOST, "docker")
-            .header(header::CONNECTION, "Upgrade")
-            .header(header::UPGRADE, "h2c");
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        let request = request
-            .body(Empty::<Bytes>::new())
-            .expect("names and values are jobctl's own");
-        let answer = sender.send_request(request).await.map_err(broken)?;
-        if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
-            connection.abort();
-            return Ok(None);
-        }
-        let upgraded = hyper::upgrade::on(answer).await.map_err(broken)?;
-        Ok(Some(upgraded))
-    };
-    match tokio::time::timeout(deadline, asking).await {
-        Ok(answer) => answer,
-        Err(_) => Err(EngineError::Hung {
-            address: address.to_string(),
-            waited: deadline,
-        }),
+    let request = headers
+        .iter()
+        .fold(Request::post(path).upgrade("h2c"), |request, header| {
+            request.header(header.0, header.1)
+        });
+    let answer = request::send(connector, request, deadline).await?;
+    if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+        return Ok(None);
     }
+    answer.upgraded(connector.address()).await.map(Some)
 }

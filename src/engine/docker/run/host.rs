@@ -1,0 +1,113 @@
+//! What of a container is the engine's machine's.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use bollard::models::{
+    HostConfig, HostConfigLogConfig, Mount, MountTmpfsOptions, MountType, PortMap,
+    ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
+};
+
+use super::devices::{device_files, device_requests};
+use crate::engine::run::{Bound, BoundKind, Restart, RunSpec};
+use crate::model::{ByteSize, MountSource};
+
+/// The part of a request that is about the engine's machine.
+pub(super) fn host_config(spec: &RunSpec, ports: PortMap, is_podman: bool) -> HostConfig {
+    let limits = &spec.limits;
+    let binds = spec
+        .mounts
+        .iter()
+        .filter(|mount| *mount.source() != MountSource::Anonymous)
+        .map(ToString::to_string);
+    let ulimits = limits.ulimits.iter().map(|limit| ResourcesUlimits {
+        name: Some(limit.name().to_owned()),
+        soft: Some(limit.soft()),
+        hard: Some(limit.hard()),
+    });
+    HostConfig {
+        memory: limits.memory.map(bytes),
+        nano_cpus: limits.cpus.map(|cpus| saturated(cpus.nano())),
+        shm_size: limits.shm_size.map(bytes),
+        ulimits: some(ulimits),
+        devices: some(device_files(&spec.devices)),
+        device_requests: some(device_requests(&spec.gpus, &spec.devices)),
+        binds: some(binds),
+        mounts: some(spec.bound.iter().map(mount)),
+        port_bindings: (!ports.is_empty()).then_some(ports),
+        network_mode: Some(spec.network.clone().unwrap_or_else(|| "default".to_owned())),
+        log_config: (!is_podman).then(log_config),
+        restart_policy: spec.restart.map(restart_policy),
+        cap_add: some(spec.cap_add.clone()),
+        cap_drop: some(spec.cap_drop.clone()),
+        extra_hosts: some(spec.extra_hosts.clone()),
+        ipc_mode: spec.ipc.clone(),
+        privileged: Some(spec.is_privileged),
+        readonly_rootfs: Some(spec.is_read_only),
+        security_opt: some(spec.security.clone()),
+        init: spec.init,
+        runtime: spec.runtime.clone(),
+        ..HostConfig::default()
+    }
+}
+
+/// A list for a field that is left out when it is empty.
+fn some<T>(list: impl IntoIterator<Item = T>) -> Option<Vec<T>> {
+    let list: Vec<_> = list.into_iter().collect();
+    (!list.is_empty()).then_some(list)
+}
+
+fn bytes(size: ByteSize) -> i64 {
+    saturated(size.bytes())
+}
+
+fn saturated(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// A duration as the engine's API has it.
+pub(super) fn nanoseconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
+}
+
+/// How the engine keeps what the container writes: byte for byte, which its own default does not
+/// do, and no more than a gigabyte.
+fn log_config() -> HostConfigLogConfig {
+    let options = [("max-size", "100m"), ("max-file", "10")];
+    let options = options.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    HostConfigLogConfig {
+        typ: Some("local".to_owned()),
+        config: Some(HashMap::from(options)),
+    }
+}
+
+fn mount(bound: &Bound) -> Mount {
+    let typ = match bound.kind {
+        BoundKind::Bind => MountType::BIND,
+        BoundKind::Volume => MountType::VOLUME,
+        BoundKind::Tmpfs => MountType::TMPFS,
+    };
+    Mount {
+        target: Some(bound.target.clone()),
+        source: bound.source.clone(),
+        typ: Some(typ),
+        read_only: bound.is_read_only.then_some(true),
+        tmpfs_options: bound.size.map(|size| MountTmpfsOptions {
+            size_bytes: Some(bytes(size)),
+            ..MountTmpfsOptions::default()
+        }),
+        ..Mount::default()
+    }
+}
+
+fn restart_policy(restart: Restart) -> RestartPolicy {
+    let (name, limit) = match restart {
+        Restart::Always => (RestartPolicyNameEnum::ALWAYS, None),
+        Restart::UnlessStopped => (RestartPolicyNameEnum::UNLESS_STOPPED, None),
+        Restart::OnFailure(limit) => (RestartPolicyNameEnum::ON_FAILURE, limit),
+    };
+    RestartPolicy {
+        name: Some(name),
+        maximum_retry_count: limit.map(i64::from),
+    }
+}
