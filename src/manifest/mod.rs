@@ -16,7 +16,7 @@ pub(crate) mod node;
 mod raise;
 mod rule;
 pub mod schema;
-mod suggest;
+pub(crate) mod suggest;
 mod yaml;
 
 use std::path::PathBuf;

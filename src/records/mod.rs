@@ -4,9 +4,26 @@
 //! is asked for anything, and carries all that is needed to find the run again, to finish it, and
 //! to run it once more.
 
+mod durable;
+mod error;
+mod folder;
+mod index;
+mod key;
+mod lock;
 mod record;
+mod resolve;
+mod room;
+mod store;
+mod summary;
 
+pub use error::{ReadError, StoreError};
+pub use folder::RunFolder;
+pub use key::Key;
+pub use lock::RunLock;
 pub use record::{
     Attempt, CollectedFile, Ending, EngineRecord, HostRecord, ImageRecord, InputRecord,
     OutputRecord, Policy, Record, RetryRecord, SCHEMA, SourceRecord, State, VariableRecord,
 };
+pub use resolve::ResolveError;
+pub use store::{Listing, OpenRun, Store};
+pub use summary::Summary;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 
 use crate::model::RunId;
@@ -72,8 +72,8 @@ pub struct Record {
     /// What was collected of it.
     #[serde(default)]
     pub outputs: BTreeMap<String, OutputRecord>,
-    /// The last value of each metric.
-    #[serde(default)]
+    /// The last value of each metric; JSON has no way to write one that is not finite.
+    #[serde(default, serialize_with = "finite")]
     pub metrics: BTreeMap<String, f64>,
     /// What should be looked at: an output that was not there, a gap in the log.
     #[serde(default)]
@@ -86,6 +86,13 @@ pub struct Record {
     pub host: Option<HostRecord>,
     /// The version of jobctl.
     pub jobctl: String,
+}
+
+fn finite<S: Serializer>(
+    metrics: &BTreeMap<String, f64>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(metrics.iter().filter(|(_, value)| value.is_finite()))
 }
 
 /// How far a run is.

@@ -1,0 +1,80 @@
+//! Who works on a run.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::model::RunId;
+
+/// Somebody who only looks whether a lock is held holds it himself for some microseconds.
+const GLANCES: u32 = 20;
+const GLANCE: Duration = Duration::from_millis(1);
+
+/// The right to finish a run: one process has it at a time, and the kernel takes it back when that
+/// process ends, however it does.
+#[derive(Debug)]
+pub struct RunLock {
+    id: RunId,
+    /// Open for as long as the lock is held; closed on exec, so that no child keeps it.
+    _file: File,
+}
+
+impl RunLock {
+    /// The run.
+    #[must_use]
+    pub fn id(&self) -> RunId {
+        self.id
+    }
+
+    /// Takes the lock; nothing where another process has it, or where the file was taken away.
+    pub(super) fn take(id: RunId, path: &Path) -> io::Result<Option<Self>> {
+        let file = open(path)?;
+        for _ in 0..GLANCES {
+            match file.try_lock() {
+                Ok(()) if is_at(&file, path)? => return Ok(Some(Self { id, _file: file })),
+                Ok(()) => return Ok(None),
+                Err(TryLockError::WouldBlock) => std::thread::sleep(GLANCE),
+                Err(TryLockError::Error(error)) => return Err(error),
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Whether a process has the lock.
+pub(super) fn is_held(path: &Path) -> io::Result<bool> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    match file.try_lock_shared() {
+        Ok(()) => Ok(false),
+        Err(TryLockError::WouldBlock) => Ok(true),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+/// Opens the file; where the folder can't be written to, one that is there will do.
+fn open(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    match options.open(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            File::open(path).map_err(|_| error)
+        }
+        opened => opened,
+    }
+}
+
+/// Whether the path still leads to the file: a run may be removed while its lock is waited for.
+fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    let held = file.metadata()?;
+    match path.metadata() {
+        Ok(found) => Ok((found.dev(), found.ino()) == (held.dev(), held.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,316 @@
+//! The state folder: all runs of a project.
+//!
+//! ```text
+//! .jobctl/
+//!   .gitignore       `*`: the folder ignores itself
+//!   key              the project's own key, for its owner alone
+//!   runs.index       a cache for lists
+//!   staging/         runs that are being made or removed; nobody else looks here
+//!   runs/ID/         run.json, lock, logs, metrics, outputs
+//! ```
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rustix::fs::{AtFlags, Mode, OFlags};
+
+use super::durable;
+use super::error::{ReadError, StoreError};
+use super::folder::{LOCK, RECORD, RunFolder, is_full};
+use super::index::{Entry, Index, Stamp};
+use super::key::Key;
+use super::lock::RunLock;
+use super::record::Record;
+use super::room;
+use super::summary::Summary;
+use crate::model::RunId;
+
+/// What a run's folder is called in `staging/` while it is made, after its id.
+const NEW: &str = ".new";
+/// What it is called there while it is removed.
+const GONE: &str = ".gone";
+/// What has been made for so long was given up.
+const ABANDONED: Duration = Duration::from_secs(3600);
+
+/// A state folder. It is made when it is first written to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Store {
+    folder: PathBuf,
+}
+
+/// A run that was just recorded, and the right to finish it.
+#[derive(Debug)]
+pub struct OpenRun {
+    /// Where it is kept.
+    pub folder: RunFolder,
+    /// Held by whoever works on it.
+    pub lock: RunLock,
+}
+
+/// All runs, newest first.
+#[derive(Debug, Default)]
+pub struct Listing {
+    /// Those whose records can be read.
+    pub runs: Vec<Summary>,
+    /// The others, and why.
+    pub unread: BTreeMap<RunId, ReadError>,
+}
+
+impl Store {
+    /// The store in that folder, which need not be there.
+    #[must_use]
+    pub fn new(folder: PathBuf) -> Self {
+        Self { folder }
+    }
+
+    /// The state folder.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Records a run before anything is asked of an engine, and takes its lock. Others see the
+    /// whole record or none.
+    ///
+    /// # Errors
+    ///
+    /// There is no room for it, or the folder can't be written to.
+    pub fn begin(&self, record: &Record) -> Result<OpenRun, StoreError> {
+        room::check(&self.folder)?;
+        self.prepare()?;
+        self.sweep(record.created);
+        let id = record.id;
+        let staged = RunFolder::new(id, self.staging().join(format!("{id}{NEW}")));
+        let begun = self.stage(&staged, record);
+        if begun.is_err() {
+            // The first error is the one to tell.
+            let _ = fs::remove_dir_all(staged.path());
+        }
+        let lock = begun?;
+        Ok(OpenRun {
+            folder: self.run(id),
+            lock,
+        })
+    }
+
+    fn stage(&self, staged: &RunFolder, record: &Record) -> Result<RunLock, StoreError> {
+        let fail = |error| self.refused(staged.path(), error);
+        fs::create_dir(staged.path()).map_err(fail)?;
+        let lock = RunLock::take(record.id, &staged.path().join(LOCK)).map_err(fail)?;
+        let lock = lock.ok_or_else(|| fail(io::ErrorKind::ResourceBusy.into()))?;
+        staged.make_reserve().map_err(fail)?;
+        staged.write(record)?;
+        let run = self.run(record.id);
+        fs::rename(staged.path(), run.path()).map_err(fail)?;
+        durable::sync(&self.runs()).map_err(fail)?;
+        Ok(lock)
+    }
+
+    /// What begins a run can meet with, although there was room a moment ago.
+    fn refused(&self, path: &Path, error: io::Error) -> StoreError {
+        if !is_full(&error) {
+            return StoreError::write(path, error);
+        }
+        match room::check(&self.folder) {
+            Err(full) => full,
+            Ok(()) => StoreError::write(path, error),
+        }
+    }
+
+    /// Makes the folder with what each store has.
+    fn prepare(&self) -> Result<(), StoreError> {
+        for folder in [self.runs(), self.staging()] {
+            fs::create_dir_all(&folder).map_err(|error| self.refused(&folder, error))?;
+        }
+        let ignore = self.folder.join(".gitignore");
+        if !ignore.exists() {
+            durable::write(&ignore, b"*\n").map_err(|error| self.refused(&ignore, error))?;
+        }
+        Ok(())
+    }
+
+    /// Removes what others were killed over while they made or removed it. What can't be removed
+    /// now can be later.
+    fn sweep(&self, now: Timestamp) {
+        let Ok(staged) = fs::read_dir(self.staging()) else {
+            return;
+        };
+        for entry in staged.flatten() {
+            let name = entry.file_name();
+            let Some(name) = name.to_str() else { continue };
+            if name.ends_with(GONE) {
+                let _ = fs::remove_dir_all(entry.path());
+            } else if let Some(id) = name.strip_suffix(NEW).and_then(id_of)
+                && id.time() + ABANDONED < now
+                && let Ok(Some(_lock)) = RunLock::take(id, &entry.path().join(LOCK))
+            {
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
+    }
+
+    /// The ids of all runs, newest first. Whatever else lies in their folder is passed over.
+    ///
+    /// # Errors
+    ///
+    /// The folder is there, and can't be read.
+    pub fn ids(&self) -> Result<Vec<RunId>, StoreError> {
+        let runs = self.runs();
+        let failed = |error| StoreError::read(&runs, error);
+        let entries = match fs::read_dir(&runs) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(failed(error)),
+        };
+        let mut ids = Vec::new();
+        for entry in entries {
+            let name = entry.map_err(failed)?.file_name();
+            ids.extend(name.to_str().and_then(id_of));
+        }
+        ids.sort_unstable_by(|a, b| b.cmp(a));
+        Ok(ids)
+    }
+
+    /// A run's folder, whether it is there or not.
+    #[must_use]
+    pub fn run(&self, id: RunId) -> RunFolder {
+        RunFolder::new(id, self.runs().join(id.to_string()))
+    }
+
+    /// Reads a run's record.
+    ///
+    /// # Errors
+    ///
+    /// As [`RunFolder::read`].
+    pub fn read(&self, id: RunId) -> Result<Record, ReadError> {
+        self.run(id).read()
+    }
+
+    /// Removes a run with all that is kept of it. The caller has its lock, so that nobody works on
+    /// it; one that is gone already is no error.
+    ///
+    /// # Errors
+    ///
+    /// It can't be taken away. Once it is, what is left of it is removed sooner or later.
+    pub fn remove(&self, id: RunId) -> Result<(), StoreError> {
+        self.prepare()?;
+        let run = self.run(id);
+        let gone = self.staging().join(format!("{id}{GONE}"));
+        // From a removal of the same run that was cut short, and of which a copy was put back.
+        let _ = fs::remove_dir_all(&gone);
+        match fs::rename(run.path(), &gone) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(StoreError::write(run.path(), error)),
+        }
+        durable::sync(&self.runs()).map_err(|error| StoreError::write(run.path(), error))?;
+        fs::remove_dir_all(&gone).map_err(|error| StoreError::write(gone, error))
+    }
+
+    /// All runs in short, newest first.
+    ///
+    /// # Errors
+    ///
+    /// The folder is there, and can't be read.
+    pub fn summaries(&self) -> Result<Listing, StoreError> {
+        let ids = self.ids()?;
+        if ids.is_empty() {
+            return Ok(Listing::default());
+        }
+        let runs = self.runs();
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let opened = rustix::fs::open(&runs, flags, Mode::empty())
+            .map_err(|errno| StoreError::read(&runs, errno.into()))?;
+        let index_path = self.folder.join("runs.index");
+        let mut index = Index::read(&index_path);
+        let mut listing = Listing::default();
+        let (mut used, mut found) = (Vec::new(), Vec::new());
+        for id in ids {
+            let path = format!("{id}/{RECORD}");
+            let stat = rustix::fs::statat(&opened, path, AtFlags::SYMLINK_NOFOLLOW);
+            let stamp = stat.ok().as_ref().map(Stamp::from);
+            if let Some(entry) = index.entries.remove(&id)
+                && Some(entry.stamp) == stamp
+            {
+                listing.runs.push(entry.summary.clone());
+                used.push(entry);
+                continue;
+            }
+            match self.read(id) {
+                Ok(record) => {
+                    let summary = Summary::from(&record);
+                    if let Some(stamp) = stamp.filter(|_| record.state.is_final()) {
+                        let summary = summary.clone();
+                        found.push(Entry { stamp, summary });
+                    }
+                    listing.runs.push(summary);
+                }
+                // It was removed meanwhile.
+                Err(ReadError::Missing { .. }) => {}
+                Err(error) => {
+                    listing.unread.insert(id, error);
+                }
+            }
+        }
+        if let Err(error) = index.keep(&index_path, &used, &found) {
+            tracing::debug!(%error, "the cache of runs was not written");
+        }
+        Ok(listing)
+    }
+
+    /// This project's own key; made when it is first asked for.
+    ///
+    /// # Errors
+    ///
+    /// It can't be read or made.
+    pub fn key(&self) -> Result<Key, StoreError> {
+        let path = self.folder.join("key");
+        if let Some(key) = read_key(&path)? {
+            return Ok(key);
+        }
+        self.prepare()?;
+        let mut bytes = [0; Key::BYTES];
+        File::open("/dev/urandom")
+            .and_then(|mut random| random.read_exact(&mut bytes))
+            .map_err(|error| StoreError::read("/dev/urandom", error))?;
+        durable::write_once(&path, &bytes).map_err(|error| self.refused(&path, error))?;
+        // Another process may have been first.
+        read_key(&path)?.ok_or_else(|| StoreError::read(path, io::ErrorKind::NotFound.into()))
+    }
+
+    fn runs(&self) -> PathBuf {
+        self.folder.join("runs")
+    }
+
+    fn staging(&self) -> PathBuf {
+        self.folder.join("staging")
+    }
+}
+
+fn read_key(path: &Path) -> Result<Option<Key>, StoreError> {
+    let bytes = match fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(StoreError::read(path, error)),
+    };
+    match bytes.try_into() {
+        Ok(bytes) => Ok(Some(Key::new(bytes))),
+        Err(_) => Err(StoreError::read(path, io::ErrorKind::InvalidData.into())),
+    }
+}
+
+/// The run whose folder is called so.
+fn id_of(name: &str) -> Option<RunId> {
+    let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    if name.len() != 32 || !name.bytes().all(is_digit) {
+        return None;
+    }
+    name.parse().ok()
+}
+
+#[cfg(test)]
+mod tests;
