@@ -10,8 +10,9 @@ use jobctl::facts::Environment;
 use jobctl::manifest;
 use jobctl::manifest::env_file::{EnvFile, Reading, Unset};
 use jobctl::manifest::schema::EnvFileFormat;
-use jobctl::model::ImageRef;
+use jobctl::model::{ImageRef, Secret};
 use jobctl::plan::dockerfile::{Dockerfile, lines_of};
+use jobctl::records::mask::Masker;
 use jobctl::report::diagnostics;
 use proptest::prelude::*;
 use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
@@ -131,5 +132,53 @@ fn any_dockerfile_is_looked_through() {
         let text = words.concat();
         let _ = Dockerfile::read(&text).sources(None, &std::collections::BTreeMap::new());
         let _ = lines_of(&text, Some("[1/2] RUN a"), "exit code: 1");
+    });
+}
+
+/// What a masker gives out of a text that comes in pieces.
+fn masked<'a>(masker: &Masker, pieces: impl IntoIterator<Item = &'a [u8]>) -> String {
+    let mut masker = masker.clone();
+    let mut shown = Vec::new();
+    for piece in pieces {
+        shown.extend_from_slice(&masker.feed(piece));
+    }
+    shown.extend(masker.finish());
+    String::from_utf8(shown).unwrap()
+}
+
+#[test]
+fn no_cut_of_a_text_lets_a_secret_through() {
+    let secrets = [
+        "hunter2",
+        "abab",
+        "ababab",
+        "bab-xyz",
+        "key=\"v\"",
+        "aaaaaaaa",
+    ];
+    let masker = Masker::new(&secrets.map(Secret::new));
+    let word = "(hunter2|hunter|2|abab|ab|a|b|bab-xyz|-xyz|key=|\"v\"|aaaa|aHVudGVyMg==|aHVudGVyMg| \
+                |%22v%22|x|\n)";
+    let inputs = (
+        prop::collection::vec(word, 0..20),
+        prop::collection::vec(1..6_usize, 1..20),
+    );
+    on_many(&inputs, 10, |(words, cuts)| {
+        let text = words.concat();
+        let mut pieces = Vec::new();
+        let mut rest = text.as_bytes();
+        for cut in cuts.iter().cycle() {
+            let (piece, after) = rest.split_at((*cut).min(rest.len()));
+            pieces.push(piece);
+            rest = after;
+            if rest.is_empty() {
+                break;
+            }
+        }
+        let whole = masked(&masker, [text.as_bytes()]);
+        assert_eq!(masked(&masker, pieces), whole, "{text:?} as {cuts:?}");
+        for secret in secrets.iter().chain(&["aHVudGVyMg"]) {
+            assert!(!whole.contains(secret), "{secret} is in {whole:?}");
+        }
     });
 }
