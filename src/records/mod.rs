@@ -5,6 +5,7 @@
 //! to run it once more.
 
 mod record;
+pub mod spec;
 
 pub use record::{
     Attempt, CollectedFile, Ending, EngineRecord, HostRecord, ImageRecord, InputRecord,
