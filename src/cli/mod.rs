@@ -11,6 +11,7 @@ mod globals;
 mod man;
 mod output;
 mod panic;
+mod run;
 mod schema;
 mod validate;
 
@@ -42,6 +43,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Build(Box<build::BuildArgs>),
+    Run(Box<run::RunArgs>),
     Doctor(doctor::DoctorArgs),
     Validate(validate::ValidateArgs),
     Schema(schema::SchemaArgs),
@@ -54,15 +56,24 @@ type Ending = io::Result<Exit>;
 
 /// Runs jobctl on the process's command line.
 #[must_use]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the place where the command line is read"
+)]
 pub fn main() -> ExitCode {
     panic::install_hook();
-    let cli = match Cli::try_parse() {
+    let words = match run::argv::plain(std::env::args_os().collect(), built_command) {
+        Ok(words) => words,
+        Err((message, help)) => return output::fail_run_early(&message, &help).into(),
+    };
+    let cli = match Cli::try_parse_from(&words) {
         Ok(cli) => cli,
         Err(error) => {
-            let exit = if error.use_stderr() {
-                Exit::Usage
-            } else {
-                Exit::Success
+            let exit = match error.use_stderr() {
+                // No job's code is to be imitated.
+                true if run::argv::is_run(&words, &built_command()) => Exit::Engine,
+                true => Exit::Usage,
+                false => Exit::Success,
             };
             // `--help | head` is no failure.
             let _ = error.print();
@@ -85,12 +96,20 @@ pub fn main() -> ExitCode {
 fn exec(verb: Verb, context: &mut Context) -> Ending {
     match verb {
         Verb::Build(args) => build::exec(&args, context),
+        Verb::Run(args) => run::exec(&args, context),
         Verb::Doctor(args) => doctor::exec(&args, context),
         Verb::Validate(args) => validate::exec(&args, context),
         Verb::Schema(args) => schema::exec(&args, context),
         Verb::Completions(args) => completions::exec(&args, context),
         Verb::Man(args) => man::exec(&args, context),
     }
+}
+
+/// The command line as data, with the flags of all verbs put into each.
+fn built_command() -> clap::Command {
+    let mut command = command();
+    command.build();
+    command
 }
 
 /// The command line as data, for completions and man pages.

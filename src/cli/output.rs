@@ -114,3 +114,9 @@ pub(super) fn fail_early(message: &str) -> Exit {
     let _ = writeln!(io::stderr(), "error: {message}");
     Exit::Usage
 }
+
+/// The same for the verbs that end with a job's code.
+pub(super) fn fail_run_early(message: &str, help: &str) -> Exit {
+    let _ = writeln!(io::stderr(), "error: {message}\nhelp: {help}");
+    Exit::Engine
+}

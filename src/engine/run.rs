@@ -42,6 +42,8 @@ pub struct RunSpec {
     pub mounts: Vec<Mount>,
     /// Mounts as docker's `--mount` takes them.
     pub bound: Vec<Bound>,
+    /// Memory that is mounted, by where it appears, with options as docker's `--tmpfs` takes them.
+    pub tmpfs: BTreeMap<String, String>,
     /// Published ports.
     pub ports: Vec<Port>,
     /// The network: `bridge`, `none`, `host`, `container:…`, or one's name.

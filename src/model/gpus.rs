@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-use super::{Scalar, ValueError};
+use super::{Scalar, ValueError, csv};
 
 /// Which GPUs a job gets: docker's `--gpus` (docker/cli `opts/gpus.go`), and ours: `none`,
 /// `optional`, `device=0,2` without quotes, and a device's UUID alone.
@@ -68,7 +68,7 @@ impl FromStr for Gpus {
             }
             _ => {}
         }
-        let fields = fields(text)?;
+        let fields = csv::fields(text)?;
         if fields.len() > 1 && fields.iter().all(|field| is_device(field)) {
             return Err(
                 ValueError::new("a bare list would mean a number of GPUs to docker")
@@ -182,44 +182,6 @@ fn is_uuid(text: &str) -> bool {
         .iter()
         .filter_map(|prefix| text.strip_prefix(prefix))
         .any(is_id)
-}
-
-/// The fields of one CSV record (RFC 4180), as Go's `encoding/csv` reads it.
-fn fields(text: &str) -> Result<Vec<String>, ValueError> {
-    let bad_quote = || {
-        ValueError::new("a quote is in the wrong place")
-            .help("quote a whole field: `\"device=0,2\"`")
-    };
-    let mut fields = Vec::new();
-    let mut rest = text;
-    loop {
-        let mut field = String::new();
-        if let Some(quoted) = rest.strip_prefix('"') {
-            rest = quoted;
-            loop {
-                let (before, after) = rest.split_once('"').ok_or_else(bad_quote)?;
-                field.push_str(before);
-                rest = after;
-                let Some(more) = rest.strip_prefix('"') else {
-                    break;
-                };
-                field.push('"');
-                rest = more;
-            }
-        } else {
-            let end = rest.find(',').unwrap_or(rest.len());
-            field.push_str(&rest[..end]);
-            if field.contains('"') {
-                return Err(bad_quote());
-            }
-            rest = &rest[end..];
-        }
-        fields.push(field);
-        if rest.is_empty() {
-            return Ok(fields);
-        }
-        rest = rest.strip_prefix(',').ok_or_else(bad_quote)?;
-    }
 }
 
 impl fmt::Display for Gpus {

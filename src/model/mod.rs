@@ -4,6 +4,7 @@
 
 mod amount;
 mod cron;
+pub(crate) mod csv;
 mod duration;
 mod gate;
 mod gpus;

@@ -42,6 +42,13 @@ impl Mount {
         &self.source
     }
 
+    /// The same with another thing mounted.
+    #[must_use]
+    pub fn with_source(mut self, source: MountSource) -> Self {
+        self.source = source;
+        self
+    }
+
     /// Where it appears in the container.
     #[must_use]
     pub fn target(&self) -> &ContainerPath {

@@ -2,4 +2,5 @@
 
 pub mod build;
 pub mod doctor;
+pub mod env_files;
 pub mod validate;

@@ -16,6 +16,7 @@ use crate::manifest::looks_secret;
 use crate::manifest::schema::Latest;
 use crate::model::{Digest, ImageRef, Secret, ValueError, Version};
 
+pub(in crate::plan) use select::clean;
 pub use select::{PlanError, host_authorities, plan};
 
 /// The label of what an image was built from: all that decides its content, in one digest.

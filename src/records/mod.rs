@@ -18,6 +18,7 @@ mod resolve;
 mod room;
 mod store;
 mod summary;
+pub mod spec;
 
 pub use error::{ReadError, StoreError};
 pub use folder::RunFolder;

@@ -264,6 +264,9 @@ pub struct Policy {
     /// Whether the job stays up.
     #[serde(default)]
     pub is_service: bool,
+    /// Whether a run of which a process was killed for its memory failed, though it ended with 0.
+    #[serde(default)]
+    pub fails_on_oom: bool,
 }
 
 /// When a run is run again.

@@ -9,6 +9,7 @@ pub mod diagnostics;
 mod json;
 mod plain;
 mod printable;
+mod run_plan;
 mod steps;
 mod terminal;
 mod validation;
@@ -27,6 +28,7 @@ pub use build::{build_failure, build_human, build_json, build_plan_human, build_
 pub use diagnosis::{diagnosis_human, diagnosis_json};
 pub use json::Json;
 pub use plain::Plain;
+pub use run_plan::{run_plan_human, run_plan_json};
 pub use terminal::Terminal;
 pub use validation::{validation_human, validation_json};
 pub use verification::{verification_human, verification_json};

@@ -26,7 +26,7 @@ pub struct PlanError {
 }
 
 impl PlanError {
-    fn new(message: impl Into<String>, help: impl Into<String>) -> Self {
+    pub(in crate::plan) fn new(message: impl Into<String>, help: impl Into<String>) -> Self {
         Self {
             message: message.into(),
             help: help.into(),
@@ -421,7 +421,7 @@ pub fn host_authorities(environment: &Environment) -> PathBuf {
 }
 
 /// A path without `.` and with `..` taken back, as far as names alone tell.
-fn clean(path: &Path) -> PathBuf {
+pub(in crate::plan) fn clean(path: &Path) -> PathBuf {
     use std::path::Component;
 
     let mut cleaned = PathBuf::new();

@@ -1,14 +1,29 @@
 //! What is run, as what, and what is done with it.
 
+mod decide;
+mod environment;
+mod flags;
+mod manifest_json;
+mod mount;
+mod subject;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde_json::Value;
 
-use super::build::Item;
+use super::build::{BuildSpec, Item};
 use crate::engine::run::RunSpec;
-use crate::model::{ContainerPath, ImageRef, Name, Secret};
+use crate::model::{ContainerPath, Devices, GpuRequest, ImageRef, Name, Secret};
 use crate::records::{Policy, VariableRecord};
+
+pub use decide::{JOB_LABEL, PROJECT_LABEL, label, plan};
+pub use environment::{CA_BUNDLE_TARGET, EnvFiles};
+pub use flags::{Building, RunFlags};
+pub use mount::bound;
+pub use subject::Subject;
 
 /// A run as it was asked for.
 #[derive(Debug, Clone)]
@@ -44,11 +59,27 @@ pub struct RunPlan {
     pub warnings: Vec<String>,
 }
 
+impl RunPlan {
+    /// Settles whether a run that takes GPUs where there are some gets them.
+    pub fn settle_gpus(&mut self, are_there: bool) {
+        if self.gpus != GpuChoice::Optional {
+            return;
+        }
+        if are_there {
+            self.spec.gpus = vec![GpuRequest::of(Devices::All)];
+        } else {
+            environment::hide_gpus(self);
+        }
+    }
+}
+
 /// Where a run's image comes from.
 #[derive(Debug, Clone)]
 pub enum ImageChoice {
     /// These are built, in order; the last one is run.
     Build(Vec<Item>),
+    /// It was built before: the newest image of that job's that the engine has is run.
+    Built(Box<BuildSpec>),
     /// It is named.
     Named(ImageRef),
     /// It is the very image that another job ran last.

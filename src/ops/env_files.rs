@@ -1,0 +1,62 @@
+//! Reads the env files of a run.
+
+use std::path::Path;
+
+use crate::diagnostic::Diagnostic;
+use crate::facts::Environment;
+use crate::manifest::env_file::{EnvFile, Reading, Unset};
+use crate::manifest::schema::EnvFileFormat;
+use crate::plan::run::{EnvFiles, RunFlags, Subject};
+
+/// Reads the env files of a job and of the command line. A job's that is not required may be
+/// missing.
+///
+/// # Errors
+///
+/// All that is wrong with any of them, warnings included.
+pub fn read(
+    subject: &Subject<'_>,
+    flags: &RunFlags,
+    environment: &Environment,
+) -> Result<EnvFiles, Vec<Diagnostic>> {
+    let mut files = EnvFiles::default();
+    let mut found = Vec::new();
+    let reading = |format| Reading {
+        format,
+        caller: environment,
+        unset: match flags.allows_unset {
+            true => Unset::Allowed,
+            false => Unset::Refused,
+        },
+    };
+    let mut read =
+        |path: &Path, shown: &Path, format| match EnvFile::load(path, shown, &reading(format)) {
+            Ok(file) => Some((shown.display().to_string(), file)),
+            Err(diagnostics) => {
+                found.extend(diagnostics);
+                None
+            }
+        };
+    if let Subject::Job(manifest, _, job) = subject {
+        for file in &job.env_file.0 {
+            let path = manifest.folder.join(file.path.as_path());
+            if file.required == Some(false) && !path.exists() {
+                continue;
+            }
+            let format = file.format.unwrap_or(EnvFileFormat::Raw);
+            let shown = manifest.path.with_file_name(file.path.as_path());
+            files.of_job.extend(read(&path, &shown, format));
+        }
+    }
+    for shown in &flags.env_files {
+        let path = environment.current_dir().join(shown);
+        files
+            .of_flags
+            .extend(read(&path, shown, EnvFileFormat::Raw));
+    }
+    if found.is_empty() {
+        Ok(files)
+    } else {
+        Err(found)
+    }
+}

@@ -1,0 +1,386 @@
+//! Job, flags and defaults → what is run.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::environment::{self, Variables};
+use super::manifest_json::job_json;
+use super::{
+    Building, CA_BUNDLE_TARGET, EnvFiles, GpuChoice, ImageChoice, PlannedInput, RunFlags, RunPlan,
+    Subject,
+};
+use crate::diagnostic::Diagnostic;
+use crate::engine::run::{Bound, BoundKind, Health, Limits, RunSpec};
+use crate::facts::Environment;
+use crate::manifest::Manifest;
+use crate::manifest::schema::{Healthcheck, ImageSource, Job, RetryCause};
+use crate::model::{Devices, Gpus, Mount, MountSource, Name, ValueError};
+use crate::plan::build::{self, Item, PlanError, clean};
+use crate::records::{Ending, Policy, RetryRecord};
+
+/// The label of a container's job.
+pub const JOB_LABEL: &str = "dev.jobctl.job";
+/// The label of a container's project.
+pub const PROJECT_LABEL: &str = "dev.jobctl.project";
+/// What labels of jobctl's own begin with.
+const OWN_LABELS: &str = "dev.jobctl.";
+/// The one label of these that users may give: what tests make has it.
+const TEST_LABEL: &str = "dev.jobctl.test";
+/// How long a job may take to end, as docker has it.
+const GRACE: Duration = Duration::from_secs(10);
+/// The option that keeps processes from gaining privileges.
+const NO_NEW_PRIVILEGES: &str = "no-new-privileges";
+
+/// Decides what is run.
+///
+/// # Errors
+///
+/// All that is wrong: variables that the caller must supply, flags that do not fit the job.
+pub fn plan(
+    subject: &Subject<'_>,
+    flags: &RunFlags,
+    files: &EnvFiles,
+    caller: &Environment,
+) -> Result<RunPlan, Vec<Diagnostic>> {
+    let mut variables = Variables::collect(subject, flags, files, caller);
+    let mut errors = std::mem::take(&mut variables.errors);
+    let mut warnings = std::mem::take(&mut variables.warnings);
+    let image = image(subject, flags, caller).unwrap_or_else(|error| {
+        errors.push(error.into());
+        ImageChoice::Build(Vec::new())
+    });
+    let mut spec = flags.spec.clone();
+    let mut inputs = BTreeMap::new();
+    let mut needs = BTreeMap::new();
+    let mut policy = policy(flags);
+    let is_service = matches!(subject, Subject::Job(_, _, job) if job.is_service());
+    if spec.restart.is_some() && !is_service {
+        errors.push(Diagnostic::from(PlanError::new(
+            "`--restart`: a job runs once, and its end is its result",
+            "leave it out; `--retries N` runs it again when the engine fails it, and `service: \
+             true` in jobs.yaml makes a job that stays up",
+        )));
+    }
+    let gpus = gpus(subject, flags, &mut spec);
+    if let Subject::Job(manifest, name, job) = subject {
+        fill(&mut spec, manifest, job);
+        spec.labels.insert(JOB_LABEL.to_owned(), name.to_string());
+        let project = manifest.root.name.to_string();
+        spec.labels.insert(PROJECT_LABEL.to_owned(), project);
+        fill_policy(&mut policy, job, flags);
+        inputs = planned_inputs(manifest, job);
+        for (name, need) in &job.needs.0 {
+            let outputs = need.value.outputs.iter();
+            let outputs = outputs.map(|(name, path)| (name.clone(), (*path.value).clone()));
+            needs.insert(name.clone(), outputs.collect());
+        }
+    }
+    absolute(&mut spec, caller);
+    confine(&mut spec, flags);
+    if let Some(bundle) = &flags.ca_bundle {
+        variables.add_ca_bundle();
+        spec.bound.push(Bound {
+            kind: BoundKind::Bind,
+            source: Some(bundle.to_string_lossy().into_owned()),
+            target: CA_BUNDLE_TARGET.to_owned(),
+            is_read_only: true,
+            size: None,
+        });
+    }
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    let (given, records, secrets) = variables.finish();
+    spec.environment = given;
+    warnings.extend(doubtful(&spec));
+    let (project, job, manifest) = match subject {
+        Subject::Job(manifest, name, job) => (
+            Some((*manifest.root.name).clone()),
+            Some((*name).clone()),
+            Some(job_json(job)),
+        ),
+        Subject::Image(_) => (None, None, None),
+    };
+    let mut plan = RunPlan {
+        project,
+        job,
+        image,
+        pull: flags.pull.unwrap_or_default(),
+        spec,
+        name: flags.name.clone(),
+        gpus,
+        variables: records,
+        secrets,
+        inputs,
+        needs,
+        policy,
+        manifest,
+        warnings,
+    };
+    // Who names NVIDIA's runtime wants what the image says.
+    let runtime = plan.spec.runtime.as_deref();
+    let is_nvidia = runtime.is_some_and(|name| name.contains("nvidia"));
+    if gpus == GpuChoice::None && !is_nvidia {
+        environment::hide_gpus(&mut plan);
+    }
+    Ok(plan)
+}
+
+impl From<PlanError> for Diagnostic {
+    fn from(error: PlanError) -> Self {
+        Self::error("usage", error.message).help(error.help)
+    }
+}
+
+/// A label as docker's `--label` takes it.
+///
+/// # Errors
+///
+/// It has no name, or one of jobctl's own.
+pub fn label(text: &str) -> Result<(String, String), ValueError> {
+    let (name, value) = text.split_once('=').unwrap_or((text, ""));
+    if name.is_empty() {
+        return Err(ValueError::new("a label has a name").help("write `NAME=VALUE`"));
+    }
+    if name.starts_with(OWN_LABELS) && name != TEST_LABEL {
+        return Err(
+            ValueError::new(format!("`{name}` is a label of jobctl's own"))
+                .help("take a name of your own: `org.example.…`"),
+        );
+    }
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+fn image(
+    subject: &Subject<'_>,
+    flags: &RunFlags,
+    environment: &Environment,
+) -> Result<ImageChoice, PlanError> {
+    let (manifest, name, job) = match subject {
+        Subject::Image(image) => return Ok(ImageChoice::Named(image.clone())),
+        Subject::Job(manifest, name, job) => (manifest, name, job),
+    };
+    if job.build.is_some() {
+        let names = [name.to_string()];
+        let mut items = build::plan(Some(manifest), &names, &flags.build, environment)?;
+        if flags.building != Building::Never {
+            return Ok(ImageChoice::Build(items));
+        }
+        if let Some(Item::Build(spec)) = items.pop() {
+            return Ok(ImageChoice::Built(spec));
+        }
+    }
+    if flags.building == Building::Asked {
+        return Err(PlanError::new(
+            format!("`--build`: job `{name}` has no `build`"),
+            "leave `--build` out",
+        ));
+    }
+    match job.image.as_deref() {
+        Some(ImageSource::Reference(image)) => Ok(ImageChoice::Named(image.clone())),
+        Some(ImageSource::Job(other)) => Ok(ImageChoice::OfJob(other.clone())),
+        None => Err(PlanError::new(
+            format!("job `{name}` has no image"),
+            "give it a `build` or an `image`",
+        )),
+    }
+}
+
+/// Puts GPUs into the container's description, where it is decided.
+fn gpus(subject: &Subject<'_>, flags: &RunFlags, spec: &mut RunSpec) -> GpuChoice {
+    let of_job = match subject {
+        Subject::Job(_, _, job) => job.gpus.as_deref().map(|gpus| &gpus.0),
+        Subject::Image(_) => None,
+    };
+    match flags.gpus.as_ref().or(of_job) {
+        None | Some(Gpus::None) => GpuChoice::None,
+        Some(Gpus::Optional) => GpuChoice::Optional,
+        // An engine would leave the image's own wish in force.
+        Some(Gpus::Request(request)) if request.devices == Devices::Count(0) => GpuChoice::None,
+        Some(Gpus::Request(request)) => {
+            spec.gpus = vec![request.clone()];
+            GpuChoice::Required
+        }
+    }
+}
+
+/// Takes from the job what the command line does not say.
+fn fill(spec: &mut RunSpec, manifest: &Manifest, job: &Job) {
+    // As compose has it: a command is written for its entry point.
+    let has_program = spec
+        .entrypoint
+        .as_ref()
+        .is_some_and(|words| !words.is_empty());
+    if spec.command.is_none() && !has_program {
+        spec.command = job.command.as_deref().map(|command| command.0.clone());
+    }
+    if let Some(resources) = &job.resources {
+        let Limits {
+            cpus,
+            memory,
+            shm_size,
+            ulimits: _,
+        } = &mut spec.limits;
+        *cpus = cpus.or(resources.cpus.as_deref().copied());
+        *memory = memory.or(resources.memory.as_deref().copied());
+        *shm_size = shm_size.or(resources.shm_size.as_deref().copied());
+    }
+    if spec.network.is_none() {
+        spec.network = job.network.as_deref().map(ToString::to_string);
+    }
+    let targets = spec.mounts.iter().map(|mount| mount.target().as_str());
+    let targets: Vec<_> = targets
+        .chain(spec.bound.iter().map(|bound| bound.target.as_str()))
+        .collect();
+    let of_job = job.volumes.iter().map(|mount| &**mount);
+    let of_job = of_job.filter(|mount| !targets.contains(&mount.target().as_str()));
+    let of_job = of_job.map(|mount| of_project(mount, manifest)).collect();
+    let of_flags = std::mem::replace(&mut spec.mounts, of_job);
+    spec.mounts.extend(of_flags);
+    let of_job = job.ports.iter().map(|port| (**port).clone()).collect();
+    let of_flags = std::mem::replace(&mut spec.ports, of_job);
+    spec.ports.extend(of_flags);
+    spec.health = job.healthcheck.as_deref().map(health);
+}
+
+/// A mount of a manifest's: folders are relative to its own, volumes are the project's, as compose
+/// has them.
+fn of_project(mount: &Mount, manifest: &Manifest) -> Mount {
+    let source = match mount.source() {
+        MountSource::Anonymous => MountSource::Anonymous,
+        MountSource::Volume(name) => MountSource::Volume(format!("{}_{name}", *manifest.root.name)),
+        MountSource::Path(path) => {
+            let path = clean(&manifest.folder.join(path));
+            MountSource::Path(path.to_string_lossy().into_owned())
+        }
+    };
+    mount.clone().with_source(source)
+}
+
+/// Makes paths of the command line absolute.
+fn absolute(spec: &mut RunSpec, environment: &Environment) {
+    for mount in &mut spec.mounts {
+        if let MountSource::Path(path) = mount.source()
+            && !path.starts_with('/')
+        {
+            let path = clean(&environment.current_dir().join(path));
+            let source = MountSource::Path(path.to_string_lossy().into_owned());
+            *mount = mount.clone().with_source(source);
+        }
+    }
+}
+
+/// Our defaults, where nothing else is said.
+fn confine(spec: &mut RunSpec, flags: &RunFlags) {
+    spec.init = spec.init.or(Some(true));
+    let is_said = |option: &String| option.starts_with(NO_NEW_PRIVILEGES);
+    let is_wanted = flags
+        .no_new_privileges
+        .unwrap_or_else(|| !spec.is_privileged && !spec.security.iter().any(is_said));
+    if is_wanted {
+        spec.security.retain(|option| !is_said(option));
+        spec.security.insert(0, NO_NEW_PRIVILEGES.to_owned());
+    }
+}
+
+fn health(check: &Healthcheck) -> Health {
+    let time = |time: &Option<crate::manifest::Located<crate::model::Duration>>| {
+        time.as_deref().map(|time| time.get())
+    };
+    Health {
+        test: check
+            .test
+            .as_deref()
+            .map(|test| test.0.clone())
+            .unwrap_or_default(),
+        interval: time(&check.interval),
+        timeout: time(&check.timeout),
+        start_period: time(&check.start_period),
+        retries: check.retries.as_deref().copied(),
+    }
+}
+
+fn policy(flags: &RunFlags) -> Policy {
+    let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let mut policy = Policy {
+        timeout_ms: flags.timeout.flatten().map(milliseconds),
+        grace_ms: milliseconds(flags.spec.stop_grace.unwrap_or(GRACE)),
+        keep: flags.is_kept,
+        fails_on_oom: flags.fails_on_oom,
+        ..Policy::default()
+    };
+    if let Some(retries) = flags.retries {
+        policy.retry.attempts = retries.saturating_add(1);
+        policy.retry.on = endings(RetryCause::Infra);
+    }
+    policy
+}
+
+fn fill_policy(policy: &mut Policy, job: &Job, flags: &RunFlags) {
+    let milliseconds =
+        |time: crate::model::Duration| u64::try_from(time.get().as_millis()).unwrap_or(u64::MAX);
+    if flags.timeout.is_none() {
+        policy.timeout_ms = job.timeout.as_deref().copied().map(milliseconds);
+    }
+    if let Some(retry) = job.retry.as_deref() {
+        let causes = retry.on.iter().flat_map(|cause| endings(**cause));
+        let mut on: Vec<_> = causes.collect();
+        if on.is_empty() {
+            on = endings(RetryCause::Infra);
+        }
+        let usual = RetryRecord::default();
+        let backoff = retry.backoff.as_deref().copied().map(milliseconds);
+        policy.retry = RetryRecord {
+            attempts: match flags.retries {
+                Some(_) => policy.retry.attempts,
+                None => *retry.attempts,
+            },
+            on,
+            backoff_ms: backoff.unwrap_or(usual.backoff_ms),
+        };
+    }
+    let outputs = job.outputs.iter();
+    policy.outputs = outputs
+        .map(|(name, path)| (name.to_string(), path.value.to_string()))
+        .collect();
+    if let Some(metrics) = &job.metrics {
+        policy.metric_files = metrics.files.iter().map(|file| file.to_string()).collect();
+        let patterns = metrics.log.iter();
+        policy.metric_patterns = patterns
+            .map(|(name, pattern)| (name.to_string(), pattern.value.to_string()))
+            .collect();
+    }
+    policy.is_service = job.is_service();
+}
+
+/// How runs end that a cause stands for.
+fn endings(cause: RetryCause) -> Vec<Ending> {
+    match cause {
+        RetryCause::Infra => vec![Ending::Infra, Ending::EngineStopped, Ending::Lost],
+        RetryCause::Oom => vec![Ending::Oom],
+        RetryCause::Error => vec![Ending::Error],
+        RetryCause::Timeout => vec![Ending::Timeout],
+    }
+}
+
+fn planned_inputs(manifest: &Manifest, job: &Job) -> BTreeMap<Name, PlannedInput> {
+    let planned = |(name, input): (
+        &Name,
+        &crate::manifest::Entry<Name, crate::manifest::schema::Input>,
+    )| {
+        let input = &input.value;
+        let planned = PlannedInput {
+            source: clean(&manifest.folder.join(input.source.as_path())),
+            shown: input.source.to_string(),
+            target: (*input.target).clone(),
+        };
+        (name.clone(), planned)
+    };
+    job.inputs.iter().map(planned).collect()
+}
+
+/// What is likely not meant.
+fn doubtful(spec: &RunSpec) -> Option<String> {
+    let is_hosts = spec.network.as_deref() == Some("host") && !spec.ports.is_empty();
+    is_hosts.then(|| "the network is the host's: published ports mean nothing".to_owned())
+}
