@@ -3,4 +3,5 @@
 pub mod archive;
 pub mod build;
 pub mod docker;
+pub mod gpu;
 pub mod run;

@@ -311,7 +311,7 @@ fn a_clock_that_is_wrong() {
 #[test]
 fn an_api_that_is_too_old() {
     let bench = Bench::new();
-    let answer = ("\"ApiVersion\":\"1.4", "\"ApiVersion\":\"1.2");
+    let answer = ("Api-Version: 1.4", "Api-Version: 1.2");
     let socket = proxy::start(bench.path(), ("", ""), answer);
     let mut faulty = bench.jobctl();
     faulty.env("DOCKER_HOST", format!("unix://{}", socket.display()));

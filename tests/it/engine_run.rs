@@ -1,4 +1,9 @@
 //! Running containers through the library, on the real engine.
 
 mod ends;
+mod exec;
+mod files;
+mod logs;
+mod settings;
 mod streams;
+mod wire;

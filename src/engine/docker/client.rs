@@ -2,11 +2,13 @@
 
 use std::future::Future;
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use bollard::{API_DEFAULT_VERSION, Docker};
-use hyper_util::client::legacy::Client;
+use bollard::{API_DEFAULT_VERSION, BollardRequest, ClientVersion, Docker};
+use http_body_util::BodyExt as _;
+use hyper::body::{Bytes, Incoming};
+use hyper::{Request, Response};
+use hyper_util::client::legacy::{self, Client};
 use hyper_util::rt::TokioExecutor;
 
 use super::endpoint::{Address, Endpoint};
@@ -19,6 +21,9 @@ use crate::facts::EngineFacts;
 const MINIMUM_API: (usize, usize) = (1, 41);
 /// The same as a text.
 const MINIMUM_API_TEXT: &str = "1.41";
+
+/// What requests name as their host; the connector knows better.
+const HOST: &str = "http://docker";
 
 /// How long things may take.
 #[derive(Debug, Clone, Copy)]
@@ -38,6 +43,68 @@ impl Default for Deadlines {
     }
 }
 
+/// What an engine's first answer says.
+struct Greeting {
+    /// The newest API that it speaks.
+    api: ClientVersion,
+    is_podman: bool,
+}
+
+/// The request whose answer costs the engine least: for `/version` it would run programs to ask
+/// them for theirs.
+fn ping() -> BollardRequest {
+    Request::get(format!("{HOST}/_ping"))
+        .body(bollard::body_full(Bytes::new()))
+        .expect("the address is a fixed one")
+}
+
+impl Greeting {
+    async fn read(
+        answer: impl Future<Output = Result<Response<Incoming>, legacy::Error>>,
+        address: &Address,
+    ) -> Result<Self, EngineError> {
+        let answer =
+            answer
+                .await
+                .map_err(|error| match EngineError::of_chain(&error, address) {
+                    EngineError::Gone { address, reason } => {
+                        EngineError::NotAnEngine { address, reason }
+                    }
+                    error => error,
+                })?;
+        let header = |name| {
+            answer
+                .headers()
+                .get(name)
+                .and_then(|value| value.to_str().ok())
+        };
+        let api = header("Api-Version").and_then(|api| {
+            let (major, minor) = api.split_once('.')?;
+            Some(ClientVersion {
+                major_version: major.parse().ok()?,
+                minor_version: minor.parse().ok()?,
+            })
+        });
+        let is_podman = answer.headers().contains_key("Libpod-Api-Version");
+        let status = answer.status();
+        // The connection is free for the next request when this one's answer is read.
+        let text = answer.into_body().collect().await;
+        let text = text.map_err(|error| EngineError::of_chain(&error, address))?;
+        if !status.is_success() {
+            let text = String::from_utf8_lossy(&text.to_bytes()).trim().to_owned();
+            return Err(EngineError::Refused {
+                status: status.as_u16(),
+                message: text,
+            });
+        }
+        let api = api.ok_or_else(|| EngineError::NotAnEngine {
+            address: address.to_string(),
+            reason: "its answer is not an engine's".to_owned(),
+        })?;
+        Ok(Self { api, is_podman })
+    }
+}
+
 /// A Docker Engine that has answered.
 #[derive(Debug, Clone)]
 pub struct DockerEngine {
@@ -45,8 +112,8 @@ pub struct DockerEngine {
     pub(super) connector: Connector,
     endpoint: Endpoint,
     pub(super) deadlines: Deadlines,
-    /// Set by the first answer.
-    is_podman: Arc<OnceLock<bool>>,
+    /// Whether it is Podman, as its first answer says.
+    pub(super) is_podman: bool,
 }
 
 impl DockerEngine {
@@ -66,48 +133,48 @@ impl DockerEngine {
             // The engine closes idle connections when it likes; a small pool is refreshed quickly.
             .pool_idle_timeout(Duration::from_secs(10))
             .build(connector.clone());
-        let is_podman = Arc::new(OnceLock::new());
-        let seen = Arc::clone(&is_podman);
+        let address = &endpoint.address;
+        let greeting = tokio::time::timeout(
+            deadlines.call,
+            Greeting::read(client.request(ping()), address),
+        );
+        let greeting = greeting.await.map_err(|_| EngineError::Hung {
+            address: address.to_string(),
+            waited: deadlines.call,
+        })??;
+        let ClientVersion {
+            major_version: major,
+            minor_version: minor,
+        } = greeting.api;
+        if (major, minor) < MINIMUM_API {
+            return Err(EngineError::TooOld {
+                version: format!("{major}.{minor}"),
+                minimum: MINIMUM_API_TEXT,
+            });
+        }
+        let version = if greeting.api < *API_DEFAULT_VERSION {
+            &greeting.api
+        } else {
+            API_DEFAULT_VERSION
+        };
         let docker = Docker::connect_with_custom_transport(
             move |request| {
                 let answer = client.request(request);
-                let seen = Arc::clone(&seen);
-                async move {
-                    let answer = answer.await.map_err(bollard::errors::Error::from)?;
-                    seen.get_or_init(|| answer.headers().contains_key("Libpod-Api-Version"));
-                    Ok(answer)
-                }
+                async move { answer.await.map_err(bollard::errors::Error::from) }
             },
-            Some("http://docker"),
+            Some(HOST),
             // Our own deadlines hold; bollard's would cut long uploads.
             u64::from(u32::MAX),
-            API_DEFAULT_VERSION,
+            version,
         )
-        .map_err(|error| EngineError::of_bollard(&error, &endpoint.address))?;
-        let mut engine = Self {
+        .map_err(|error| EngineError::of_bollard(&error, address))?;
+        Ok(Self {
             docker,
             connector,
             endpoint,
             deadlines,
-            is_podman,
-        };
-        engine.docker = engine
-            .call(engine.docker.clone().negotiate_version())
-            .await
-            .map_err(|error| match error {
-                EngineError::Gone { address, reason } => {
-                    EngineError::NotAnEngine { address, reason }
-                }
-                error => error,
-            })?;
-        let version = engine.docker.client_version();
-        if (version.major_version, version.minor_version) < MINIMUM_API {
-            return Err(EngineError::TooOld {
-                version: format!("{}.{}", version.major_version, version.minor_version),
-                minimum: MINIMUM_API_TEXT,
-            });
-        }
-        Ok(engine)
+            is_podman: greeting.is_podman,
+        })
     }
 
     /// Where the engine is.
@@ -143,11 +210,6 @@ impl DockerEngine {
             address: self.endpoint.address.to_string(),
             waited,
         }
-    }
-
-    /// Whether the engine is Podman, as its answers say.
-    pub(super) fn is_podman(&self) -> bool {
-        self.is_podman.get().is_some_and(|is_podman| *is_podman)
     }
 
     /// Asks whether the engine still answers; waits no longer than for a connection.

@@ -6,6 +6,7 @@ pub(crate) mod engine;
 pub(crate) mod image;
 pub(crate) mod proxy;
 pub(crate) mod random;
+pub(crate) mod recorder;
 pub(crate) mod ssh;
 
 use std::collections::BTreeMap;

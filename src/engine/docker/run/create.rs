@@ -22,7 +22,7 @@ impl DockerEngine {
             name: (!spec.name.is_empty()).then(|| spec.name.clone()),
             platform: spec.platform.clone().unwrap_or_default(),
         };
-        let body = body(spec, self.is_podman());
+        let body = body(spec, self.is_podman);
         let creating = self.docker.create_container(Some(options), body);
         let created = self
             .call_within(super::LONG, creating)

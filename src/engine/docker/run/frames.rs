@@ -256,3 +256,6 @@ fn read_stamp(stamp: &mut Vec<u8>, is_whole: bool) -> Option<(Option<Timestamp>,
     };
     Some((time, rest))
 }
+
+#[cfg(test)]
+mod tests;
