@@ -30,6 +30,16 @@ pub enum Exit {
 }
 
 impl Exit {
+    /// What a verb ends with that gives no job's code: it has no number of its own for what jobctl
+    /// could not do.
+    #[must_use]
+    pub fn of_other_verb(self) -> Self {
+        match self {
+            Self::Engine => Self::Failed,
+            other => other,
+        }
+    }
+
     /// The number the process ends with.
     #[must_use]
     pub fn code(self) -> u8 {

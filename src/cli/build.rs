@@ -177,7 +177,7 @@ fn exit(reason: &Reason) -> Exit {
 }
 
 /// Waits for Ctrl-C, or for being told to end.
-async fn interrupted() {
+pub(super) async fn interrupted() {
     use tokio::signal::unix::{SignalKind, signal};
 
     let (Ok(mut interrupt), Ok(mut terminate)) = (
@@ -193,7 +193,7 @@ async fn interrupted() {
 }
 
 /// Where what is remembered of contexts is kept.
-fn cache_folder(environment: &Environment) -> Option<PathBuf> {
+pub(super) fn cache_folder(environment: &Environment) -> Option<PathBuf> {
     let folder = environment
         .path("XDG_CACHE_HOME")
         .or_else(|| Some(environment.home()?.join(".cache")))?;

@@ -1,11 +1,14 @@
 //! What a verb needs of the process: flags, environment, output. The only reader of the three.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 
+use super::built_command;
 use super::globals::{Globals, ProgressStyle};
 use super::output::Output;
+use super::run::argv::recorded;
 use crate::diagnostic::Diagnostic;
 use crate::engine::docker::client::Deadlines;
 use crate::engine::docker::endpoint::{EndpointError, resolve};
@@ -21,6 +24,8 @@ pub(super) struct Context {
     pub(super) environment: Environment,
     pub(super) globals: Globals,
     pub(super) output: Output,
+    /// The command line.
+    words: Vec<OsString>,
 }
 
 impl Context {
@@ -29,7 +34,7 @@ impl Context {
         clippy::disallowed_methods,
         reason = "this is the place where the process's environment is read"
     )]
-    pub(super) fn of_process(globals: Globals) -> Result<Self, String> {
+    pub(super) fn of_process(globals: Globals, words: Vec<OsString>) -> Result<Self, String> {
         let here = std::env::current_dir()
             .map_err(|error| format!("the working directory is gone: {error}"))?;
         let folder = match &globals.directory {
@@ -42,11 +47,13 @@ impl Context {
                 folder.display()
             ));
         }
-        let output = Output::new(globals.format, globals.color.into());
+        let is_quiet = globals.quiet || globals.progress == ProgressStyle::Quiet;
+        let output = Output::new(globals.format, globals.color.into(), is_quiet);
         Ok(Self {
             environment: Environment::new(std::env::vars_os(), folder),
             globals,
             output,
+            words,
         })
     }
 
@@ -77,6 +84,59 @@ impl Context {
         let endpoint = resolve(&self.endpoint(), &self.environment, &config)?;
         let ssh = self.environment.find_program("ssh");
         DockerEngine::connect(endpoint, ssh, Deadlines::default()).await
+    }
+
+    /// Where runs are kept: `JOBCTL_STATE_DIR`, else `.jobctl` beside the manifest, else the user's
+    /// own folder for what programs keep.
+    pub(super) fn state_dir(&self) -> PathBuf {
+        let here = self.environment.current_dir();
+        if let Some(folder) = self.environment.path("JOBCTL_STATE_DIR") {
+            return here.join(folder);
+        }
+        let file = match &self.globals.file {
+            Some(file) => Some(here.join(file)),
+            None => manifest::find(here),
+        };
+        if let Some(folder) = file.as_deref().and_then(Path::parent) {
+            return folder.join(".jobctl");
+        }
+        let state = self.environment.path("XDG_STATE_HOME");
+        let home = || {
+            self.environment
+                .home()
+                .map(|home| home.join(".local/state"))
+        };
+        state
+            .or_else(home)
+            .map_or_else(|| here.join(".jobctl"), |folder| folder.join("jobctl"))
+    }
+
+    /// The names of the manifest's jobs, for suggestions. None where there is no good manifest.
+    pub(super) fn job_names(&self) -> Vec<String> {
+        let Ok((path, shown)) = self.manifest() else {
+            return Vec::new();
+        };
+        let Ok(manifest) = manifest::load(&path, &shown, &self.environment) else {
+            return Vec::new();
+        };
+        manifest.root.jobs.keys().map(ToString::to_string).collect()
+    }
+
+    /// The command line as a record may keep it.
+    pub(super) fn recorded_words(&self, secrets: &[Secret]) -> Vec<String> {
+        recorded(&self.words, &built_command(), secrets)
+    }
+
+    /// This program, and the flags with which another process of it finds the same engine.
+    pub(super) fn program(&self) -> io::Result<std::process::Command> {
+        let mut command = std::process::Command::new(std::env::current_exe()?);
+        if let Some(host) = &self.globals.host {
+            command.args(["--host", host]);
+        }
+        if let Some(context) = &self.globals.context {
+            command.args(["--context", context]);
+        }
+        Ok(command)
     }
 
     /// The proxies that docker's configuration names for the engine that is meant. What is wrong

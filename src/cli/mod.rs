@@ -3,17 +3,25 @@
 //!
 //! Results go to stdout, everything else to stderr.
 
+mod attach;
 mod build;
 mod completions;
 mod context;
 mod doctor;
+mod exec;
 mod globals;
+mod logs;
 mod man;
 mod output;
 mod panic;
+mod ps;
+mod reach;
+mod rm;
 mod run;
 mod schema;
+mod stop;
 mod validate;
+mod wait;
 
 use std::io;
 use std::process::ExitCode;
@@ -44,6 +52,17 @@ struct Cli {
 enum Verb {
     Build(Box<build::BuildArgs>),
     Run(Box<run::RunArgs>),
+    Ps(ps::PsArgs),
+    Logs(logs::LogsArgs),
+    Attach(attach::AttachArgs),
+    Exec(exec::ExecArgs),
+    Stop(stop::StopArgs),
+    Kill(stop::KillArgs),
+    Wait(wait::WaitArgs),
+    Rm(rm::RmArgs),
+    Prune(rm::PruneArgs),
+    #[command(hide = true)]
+    Supervise(run::SuperviseArgs),
     Doctor(doctor::DoctorArgs),
     Validate(validate::ValidateArgs),
     Schema(schema::SchemaArgs),
@@ -81,7 +100,7 @@ pub fn main() -> ExitCode {
         }
     };
     cli.globals.start_tracing();
-    let mut context = match Context::of_process(cli.globals) {
+    let mut context = match Context::of_process(cli.globals, words) {
         Ok(context) => context,
         Err(message) => return output::fail_early(&message).into(),
     };
@@ -97,6 +116,16 @@ fn exec(verb: Verb, context: &mut Context) -> Ending {
     match verb {
         Verb::Build(args) => build::exec(&args, context),
         Verb::Run(args) => run::exec(&args, context),
+        Verb::Ps(args) => ps::exec(&args, context),
+        Verb::Logs(args) => logs::exec(&args, context),
+        Verb::Attach(args) => attach::exec(&args, context),
+        Verb::Exec(args) => exec::exec(&args, context),
+        Verb::Stop(args) => stop::exec(&args, context),
+        Verb::Kill(args) => stop::exec_kill(&args, context),
+        Verb::Wait(args) => wait::exec(&args, context),
+        Verb::Rm(args) => rm::exec(&args, context),
+        Verb::Prune(args) => rm::exec_prune(&args, context),
+        Verb::Supervise(args) => run::supervise_exec(&args, context),
         Verb::Doctor(args) => doctor::exec(&args, context),
         Verb::Validate(args) => validate::exec(&args, context),
         Verb::Schema(args) => schema::exec(&args, context),

@@ -15,11 +15,16 @@ use crate::report::diagnostics;
 pub(super) struct Output {
     format: Format,
     color: ColorChoice,
+    is_quiet: bool,
 }
 
 impl Output {
-    pub(super) fn new(format: Format, color: ColorChoice) -> Self {
-        Self { format, color }
+    pub(super) fn new(format: Format, color: ColorChoice, is_quiet: bool) -> Self {
+        Self {
+            format,
+            color,
+            is_quiet,
+        }
     }
 
     /// Writes a result: text for people, or a JSON document.
@@ -82,6 +87,24 @@ impl Output {
     pub(super) fn engine(&self, error: &EngineError) -> Exit {
         self.wrong("engine", &error.to_string(), Some(&error.help()));
         Exit::Engine
+    }
+
+    /// Says that there is no run, or none that is meant, and how to mend it.
+    pub(super) fn unrun(&self, message: &str, help: Option<&str>) -> Exit {
+        self.wrong("run", message, help);
+        Exit::Engine
+    }
+
+    /// Says what is likely wrong but stopped nothing.
+    pub(super) fn warning(&self, text: &str) {
+        self.message(&format!("warning: {text}\n"));
+    }
+
+    /// Says what is of interest to people.
+    pub(super) fn note(&self, text: &str) {
+        if !self.is_quiet {
+            self.message(&format!("{text}\n"));
+        }
     }
 
     /// Says that the user wanted no more of it.

@@ -5,6 +5,9 @@ use std::process::{Command, Stdio};
 
 use crate::model::Version;
 
+/// The largest patch that is kept.
+const LARGEST_PATCH: usize = 64 << 20;
+
 /// What git says of a folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GitFacts {
@@ -58,6 +61,30 @@ pub fn git(folder: &Path) -> Option<GitFacts> {
             .max(),
         origin: origin.map(|url| without_credentials(&url)),
     })
+}
+
+/// What differs from the commit in a folder, new files among it, as `git apply` takes it. `None` if git
+/// can't tell, or there is more of it than anybody would keep.
+#[must_use]
+pub fn git_patch(folder: &Path) -> Option<Vec<u8>> {
+    // An index of its own, so that nobody's is touched.
+    let index = tempfile::tempdir().ok()?;
+    let git = |args: &[&str]| {
+        let output = Command::new("git")
+            .arg("-C")
+            .arg(folder)
+            .args(args)
+            .env("GIT_INDEX_FILE", index.path().join("index"))
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .output()
+            .ok()?;
+        output.status.success().then_some(output.stdout)
+    };
+    git(&["read-tree", "HEAD"])?;
+    git(&["add", "--all", "--", "."])?;
+    let patch = git(&["diff", "--cached", "--binary", "HEAD", "--", "."])?;
+    (patch.len() <= LARGEST_PATCH).then_some(patch)
 }
 
 fn start(folder: &Path, args: &[&str]) -> Option<std::process::Child> {

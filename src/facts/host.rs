@@ -71,3 +71,81 @@ pub fn nvidia() -> NvidiaFacts {
 pub fn now() -> Timestamp {
     Timestamp::now()
 }
+
+/// What this machine is: what a run's record says of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Machine {
+    /// Its name.
+    pub name: String,
+    /// The processor's model.
+    pub cpu: Option<String>,
+    /// How many processors this process may use.
+    pub cpus: u32,
+    /// What the processor can do, sorted.
+    pub cpu_flags: Vec<String>,
+    /// The GPUs' models, as NVIDIA's driver names them.
+    pub gpus: Vec<String>,
+    /// The version of NVIDIA's driver.
+    pub nvidia_driver: Option<String>,
+}
+
+/// Looks at this machine.
+#[must_use]
+pub fn machine() -> Machine {
+    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let field = |name: &str| {
+        text.lines().find_map(|line| {
+            let (key, value) = line.split_once(':')?;
+            (key.trim() == name).then(|| value.trim().to_owned())
+        })
+    };
+    let flags = field("flags")
+        .or_else(|| field("Features"))
+        .unwrap_or_default();
+    let mut cpu_flags: Vec<_> = flags.split_whitespace().map(str::to_owned).collect();
+    cpu_flags.sort();
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    Machine {
+        name: name(),
+        cpu: field("model name"),
+        cpus: u32::try_from(cpus).unwrap_or(u32::MAX),
+        cpu_flags,
+        gpus: gpus(),
+        nvidia_driver: nvidia().driver,
+    }
+}
+
+/// This machine's name.
+#[must_use]
+pub fn name() -> String {
+    rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned()
+}
+
+/// This machine's kernel: `6.1.0-28-amd64`.
+#[must_use]
+pub fn kernel() -> String {
+    rustix::system::uname()
+        .release()
+        .to_string_lossy()
+        .into_owned()
+}
+
+fn gpus() -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir("/proc/driver/nvidia/gpus") else {
+        return Vec::new();
+    };
+    let mut files: Vec<_> = entries
+        .flatten()
+        .map(|entry| entry.path().join("information"))
+        .collect();
+    files.sort();
+    let model = |file: PathBuf| {
+        let text = std::fs::read_to_string(file).ok()?;
+        let line = text.lines().find_map(|line| line.strip_prefix("Model:"))?;
+        Some(line.trim().to_owned())
+    };
+    files.into_iter().filter_map(model).collect()
+}

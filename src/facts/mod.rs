@@ -7,4 +7,4 @@ pub mod host;
 
 pub use engine::EngineFacts;
 pub use environment::Environment;
-pub use git::{GitFacts, git};
+pub use git::{GitFacts, git, git_patch};

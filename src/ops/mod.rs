@@ -3,4 +3,7 @@
 pub mod build;
 pub mod doctor;
 pub mod env_files;
+mod pipe;
+pub mod ps;
+pub mod run;
 pub mod validate;

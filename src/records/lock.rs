@@ -18,7 +18,7 @@ const GLANCE: Duration = Duration::from_millis(1);
 pub struct RunLock {
     id: RunId,
     /// Open for as long as the lock is held; closed on exec, so that no child keeps it.
-    _file: File,
+    file: File,
 }
 
 impl RunLock {
@@ -28,12 +28,28 @@ impl RunLock {
         self.id
     }
 
+    /// The lock that an open file has: another process has taken it, and passed the file on.
+    #[must_use]
+    pub fn of(id: RunId, file: File) -> Self {
+        Self { id, file }
+    }
+
+    /// The file, for a process that goes on with the run: as long as it is open there, the lock is
+    /// held.
+    ///
+    /// # Errors
+    ///
+    /// There are too many open files.
+    pub fn file(&self) -> io::Result<File> {
+        self.file.try_clone()
+    }
+
     /// Takes the lock; nothing where another process has it, or where the file was taken away.
     pub(super) fn take(id: RunId, path: &Path) -> io::Result<Option<Self>> {
         let file = open(path)?;
         for _ in 0..GLANCES {
             match file.try_lock() {
-                Ok(()) if is_at(&file, path)? => return Ok(Some(Self { id, _file: file })),
+                Ok(()) if is_at(&file, path)? => return Ok(Some(Self { id, file })),
                 Ok(()) => return Ok(None),
                 Err(TryLockError::WouldBlock) => std::thread::sleep(GLANCE),
                 Err(TryLockError::Error(error)) => return Err(error),

@@ -16,9 +16,10 @@ pub mod metrics;
 mod record;
 mod resolve;
 mod room;
+pub mod spec;
 mod store;
 mod summary;
-pub mod spec;
+mod work;
 
 pub use error::{ReadError, StoreError};
 pub use folder::RunFolder;

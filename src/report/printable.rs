@@ -12,7 +12,9 @@ pub(super) fn line(said: &str) -> String {
 }
 
 /// The same for a text that may have several lines.
-pub(super) fn text(said: &str) -> String {
+/// A text of others, with nothing in it that a terminal would act on.
+#[must_use]
+pub fn text(said: &str) -> String {
     let lines: Vec<_> = said.split('\n').map(line).collect();
     lines.join("\n")
 }

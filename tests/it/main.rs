@@ -18,6 +18,7 @@ mod layering;
 mod manifest;
 mod properties;
 mod reporters;
+mod running;
 mod schema;
 mod support;
 mod typos;

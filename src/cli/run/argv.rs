@@ -97,7 +97,6 @@ fn misplaced(word: &OsString, job: &OsString) -> (String, String) {
 }
 
 /// The command line as a record may keep it: the values of `--env` and all secrets starred out.
-#[cfg_attr(not(test), expect(dead_code, reason = "records are not written yet"))]
 pub(in crate::cli) fn recorded(
     words: &[OsString],
     command: &Command,

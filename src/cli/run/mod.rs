@@ -2,7 +2,17 @@
 
 mod args;
 pub(super) mod argv;
+mod background;
+pub(super) mod display;
+pub(super) mod ending;
 mod flags;
+mod foreground;
+pub(super) mod keys;
+mod signals;
+mod terminal;
+
+use std::io::{self, IsTerminal as _};
+use std::path::{Path, PathBuf};
 
 use self::flags::{flags, image};
 use super::Ending;
@@ -11,10 +21,22 @@ use crate::diagnostic::Diagnostic;
 use crate::exit::Exit;
 use crate::manifest;
 use crate::ops::env_files;
+use crate::ops::run::Asked;
 use crate::plan::run::{RunPlan, Subject, plan};
 use crate::report::{run_plan_human, run_plan_json};
 
 pub(super) use self::args::RunArgs;
+pub(super) use self::background::{SuperviseArgs, supervise_exec};
+pub(super) use self::foreground::{Hold, Unrun, say};
+
+/// How a run is asked for, besides what it is.
+struct Wishes {
+    asked: Asked,
+    /// Where the run's id is written.
+    cidfile: Option<PathBuf>,
+    passes_signals: bool,
+    detach_keys: Vec<u8>,
+}
 
 pub(super) fn exec(args: &RunArgs, context: &mut Context) -> Ending {
     let plan = match planned(args, context) {
@@ -35,10 +57,61 @@ pub(super) fn exec(args: &RunArgs, context: &mut Context) -> Ending {
             .result(|| run_plan_human(&plan), || run_plan_json(&plan))?;
         return Ok(Exit::Success);
     }
-    context
-        .output
-        .usage("`run` can't run yet", Some("look at its plan: `--dry-run`"));
-    Ok(Exit::Engine)
+    let wishes = match wishes(args, &plan, context) {
+        Ok(wishes) => wishes,
+        Err((message, help)) => return Ok(context.output.unrun(&message, Some(&help))),
+    };
+    match args.terminal.detach {
+        Some(true) => background::exec(context, plan, &wishes),
+        _ => foreground::exec(context, plan, &wishes),
+    }
+}
+
+fn wishes(args: &RunArgs, plan: &RunPlan, context: &Context) -> Result<Wishes, (String, String)> {
+    let terminal = &args.terminal;
+    let is_detached = terminal.detach == Some(true);
+    if plan.spec.tty && plan.spec.stdin && !is_detached && !io::stdin().is_terminal() {
+        return Err((
+            "standard input is not a terminal".to_owned(),
+            "leave `-t` out where the input is a file or a pipe".to_owned(),
+        ));
+    }
+    let keys = terminal.detach_keys.as_deref().unwrap_or(keys::DEFAULT);
+    let detach_keys = keys::parse(keys).map_err(|message| {
+        let help = "write keys such as `ctrl-p,ctrl-q`".to_owned();
+        (format!("--detach-keys: {message}"), help)
+    })?;
+    let cidfile = args.container.cidfile.as_ref();
+    let cidfile = cidfile.map(|path| context.environment.current_dir().join(path));
+    if let Some(path) = cidfile.as_ref().filter(|path| path.exists()) {
+        return Err((
+            format!("--cidfile: there is a file `{}`", path.display()),
+            "remove it, or name another".to_owned(),
+        ));
+    }
+    Ok(Wishes {
+        asked: Asked {
+            argv: context.recorded_words(&plan.secrets),
+            is_detached,
+            cache: super::build::cache_folder(&context.environment),
+            nvidia_hook: context
+                .environment
+                .find_program("nvidia-container-runtime-hook"),
+        },
+        cidfile,
+        passes_signals: terminal.sig_proxy.unwrap_or(true),
+        detach_keys,
+    })
+}
+
+/// Writes a file that is not there yet. A run is worth more than the file that names it.
+fn write_new(context: &Context, path: &Path, text: &str) {
+    if let Err(error) = std::fs::write(path, text) {
+        context.output.note(&format!(
+            "warning: `{}` is not written: {error}",
+            path.display()
+        ));
+    }
 }
 
 /// What is to be run. An image that is run by its name has nothing to do with jobs.yaml.

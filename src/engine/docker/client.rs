@@ -11,6 +11,8 @@ use hyper::{Request, Response};
 use hyper_util::client::legacy::{self, Client};
 use hyper_util::rt::TokioExecutor;
 
+use tokio::net::UnixStream;
+
 use super::endpoint::{Address, Endpoint};
 use super::error::EngineError;
 use super::transport::Connector;
@@ -48,6 +50,8 @@ struct Greeting {
     /// The newest API that it speaks.
     api: ClientVersion,
     is_podman: bool,
+    /// What it calls itself.
+    server: Option<String>,
 }
 
 /// The request whose answer costs the engine least: for `/version` it would run programs to ask
@@ -86,6 +90,7 @@ impl Greeting {
             })
         });
         let is_podman = answer.headers().contains_key("Libpod-Api-Version");
+        let server = header("Server").map(str::to_owned);
         let status = answer.status();
         // The connection is free for the next request when this one's answer is read.
         let text = answer.into_body().collect().await;
@@ -101,7 +106,11 @@ impl Greeting {
             address: address.to_string(),
             reason: "its answer is not an engine's".to_owned(),
         })?;
-        Ok(Self { api, is_podman })
+        Ok(Self {
+            api,
+            is_podman,
+            server,
+        })
     }
 }
 
@@ -114,6 +123,7 @@ pub struct DockerEngine {
     pub(super) deadlines: Deadlines,
     /// Whether it is Podman, as its first answer says.
     pub(super) is_podman: bool,
+    server: Option<String>,
 }
 
 impl DockerEngine {
@@ -174,7 +184,14 @@ impl DockerEngine {
             endpoint,
             deadlines,
             is_podman: greeting.is_podman,
+            server: greeting.server,
         })
+    }
+
+    /// What it calls itself: `Docker/20.10.24 (linux)`; nothing where it does not say.
+    #[must_use]
+    pub fn server(&self) -> Option<&str> {
+        self.server.as_deref()
     }
 
     /// Where the engine is.
@@ -289,6 +306,28 @@ impl DockerEngine {
         upgrade::to_http2(&self.connector, "/session", &headers, self.deadlines.call)
             .await
             .map(|opened| opened.is_some())
+    }
+
+    /// Whether the engine sees the files that we see, so that they can be mounted. One that is reached
+    /// through a socket may be outside of the container that we are in: its process is then none of
+    /// those that we see.
+    pub async fn sees_our_files(&self) -> bool {
+        let Address::Unix(path) = &self.endpoint.address else {
+            return false;
+        };
+        let Ok(socket) = UnixStream::connect(path).await else {
+            return false;
+        };
+        let process = socket.peer_cred().ok().and_then(|peer| peer.pid());
+        let Some(process) = process.filter(|process| *process > 0) else {
+            return false;
+        };
+        let namespace = |process: String| std::fs::read_link(format!("/proc/{process}/ns/mnt"));
+        match (namespace(process.to_string()), namespace("self".to_owned())) {
+            (Ok(theirs), Ok(ours)) => theirs == ours,
+            // It is another user's, and ours to see.
+            _ => true,
+        }
     }
 
     /// Whether the engine is on this machine, as far as its address tells.

@@ -4,6 +4,7 @@ pub(crate) mod container;
 pub(crate) mod docker;
 pub(crate) mod engine;
 pub(crate) mod image;
+pub(crate) mod project;
 pub(crate) mod proxy;
 pub(crate) mod random;
 pub(crate) mod recorder;

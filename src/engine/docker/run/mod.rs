@@ -20,6 +20,7 @@ mod copy;
 mod create;
 mod devices;
 mod end;
+mod environment;
 mod exec;
 mod frames;
 mod host;
@@ -30,6 +31,7 @@ mod output;
 mod ports;
 mod start;
 mod wait;
+mod witness;
 
 pub use attach::{Attachment, Input};
 pub use image::ImageDetails;

@@ -1,0 +1,187 @@
+//! `jobctl logs`
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use jiff::Timestamp;
+use tokio::time::sleep;
+
+use super::context::Context;
+use super::run::display::Display;
+use super::run::{Hold, Unrun, ending, say};
+use super::{Ending, reach};
+use crate::engine::run::Chunk;
+use crate::exit::Exit;
+use crate::facts::host::now;
+use crate::model;
+use crate::ops::run::{Ended, Streams, attend, catch_up};
+use crate::records::Store;
+use crate::records::log::{LogReader, LogSelection};
+use crate::report::stamped;
+
+/// How often it is looked whether there is more.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Show what a run wrote, as it wrote it: standard output on standard output, standard error on
+/// standard error
+///
+/// It is read from the record, and so is there after the container is gone.
+#[derive(Debug, Args)]
+pub(super) struct LogsArgs {
+    /// The run: an id or its beginning, `JOB` for its latest run, `JOB~1` for the one before
+    run: String,
+    /// Wait for more, until the run is over
+    #[arg(short, long)]
+    follow: bool,
+    /// The manifest; `-f` follows here
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// Only what was written since: 10m ago, or a time such as 2026-01-31T12:00:00Z
+    #[arg(long, value_name = "TIME")]
+    since: Option<String>,
+    /// Only what was written until then
+    #[arg(long, value_name = "TIME")]
+    until: Option<String>,
+    /// Only so many of the last lines, or `all`
+    #[arg(short = 'n', long, value_name = "LINES")]
+    tail: Option<String>,
+    /// Show when each line was written
+    #[arg(short, long)]
+    timestamps: bool,
+    /// End with the job's exit code
+    #[arg(long)]
+    exit_code: bool,
+}
+
+pub(super) fn exec(args: &LogsArgs, context: &mut Context) -> Ending {
+    context.globals.file.clone_from(&args.file);
+    let selection = match selection(args) {
+        Ok(selection) => selection,
+        Err(message) => return Ok(context.output.unrun(&message, None)),
+    };
+    let store = Store::new(context.state_dir());
+    let id = match reach::run(context, &store, &args.run) {
+        Ok(id) => id,
+        Err(exit) => return Ok(exit),
+    };
+    let (display, shown) = Display::start();
+    let outcome = context.watch(async |events| {
+        let connect = async || context.connect().await;
+        if !args.follow {
+            // What was written since its jobctl was killed.
+            catch_up(connect, &store, id, events).await?;
+        }
+        let mut reader = store.run(id).log_reader(selection)?;
+        let mut lines = Lines {
+            timestamps: args.timestamps,
+            shown,
+            is_new_line: [true; 2],
+        };
+        if !args.follow {
+            lines.pass_on(&mut reader).await?;
+            return Ok(None);
+        }
+        let mut hold = Hold::take(false, false)?;
+        let mut ended = None;
+        {
+            let attending = attend(
+                connect,
+                &store,
+                id,
+                Streams::default(),
+                &mut hold.controls,
+                events,
+            );
+            let mut attending = std::pin::pin!(attending);
+            loop {
+                let is_read = lines.pass_on(&mut reader).await?;
+                if !is_read || ended.is_some() {
+                    break;
+                }
+                tokio::select! {
+                    outcome = &mut attending => ended = Some(outcome?),
+                    () = sleep(LOOK) => {}
+                }
+            }
+        }
+        Ok(ended)
+    })?;
+    display.finish();
+    match outcome {
+        Err(unrun) => Ok(say(context, Err(unrun))),
+        Ok(Some(Ended::Over(record))) if args.exit_code => Ok(ending::exit(&record)),
+        Ok(None) if args.exit_code => match reach::record(context, &store, &args.run) {
+            Ok(record) => Ok(ending::exit(&record)),
+            Err(exit) => Ok(exit),
+        },
+        Ok(_) => Ok(Exit::Success),
+    }
+}
+
+/// What is shown of a log.
+struct Lines {
+    timestamps: bool,
+    shown: tokio::sync::mpsc::Sender<Chunk>,
+    is_new_line: [bool; 2],
+}
+
+impl Lines {
+    /// Passes on what there is; whether anybody still reads it.
+    async fn pass_on(&mut self, reader: &mut LogReader) -> Result<bool, Unrun> {
+        while let Some(piece) = reader.read_more()? {
+            let bytes = if self.timestamps {
+                stamped(&piece, &mut self.is_new_line)
+            } else {
+                piece.bytes.to_vec()
+            };
+            let chunk = Chunk {
+                stream: piece.stream,
+                bytes: bytes.into(),
+                time: None,
+            };
+            if self.shown.send(chunk).await.is_err() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+fn selection(args: &LogsArgs) -> Result<LogSelection, String> {
+    let time = |flag: &str, text: &Option<String>| {
+        text.as_ref()
+            .map(|text| moment(text).ok_or_else(|| format!("{flag}: `{text}` is not a time")))
+            .transpose()
+    };
+    let tail = match args.tail.as_deref() {
+        None | Some("all") => None,
+        Some(count) => Some(
+            count
+                .parse()
+                .map_err(|_| format!("--tail: `{count}` is not a number of lines"))?,
+        ),
+    };
+    Ok(LogSelection {
+        since: time("--since", &args.since)?,
+        until: time("--until", &args.until)?,
+        tail,
+        ..LogSelection::default()
+    })
+}
+
+/// A time, seconds since 1970, or how long ago.
+fn moment(text: &str) -> Option<Timestamp> {
+    if let Ok(time) = text.parse::<Timestamp>() {
+        return Some(time);
+    }
+    if let Ok(seconds) = text.parse::<i64>() {
+        return Timestamp::from_second(seconds).ok();
+    }
+    if let Ok(ago) = text.parse::<model::Duration>() {
+        return now().checked_sub(ago.get()).ok();
+    }
+    let local: jiff::civil::DateTime = text.parse().ok()?;
+    let zoned = local.to_zoned(jiff::tz::TimeZone::system()).ok()?;
+    Some(zoned.timestamp())
+}

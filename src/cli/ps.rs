@@ -1,0 +1,55 @@
+//! `jobctl ps`
+
+use clap::Args;
+
+use super::Ending;
+use super::context::Context;
+use crate::exit::Exit;
+use crate::ops::ps::list;
+use crate::records::Store;
+use crate::report::{ps_human, ps_json};
+
+/// List the runs that are not over, as they are right now
+///
+/// A run whose jobctl was killed is looked after: if it ended meanwhile, its output and its exit code
+/// are taken from the engine; if it goes on, it is `unattended` until somebody waits for it.
+#[derive(Debug, Args)]
+pub(super) struct PsArgs {
+    /// Those that are over, too
+    #[arg(short, long)]
+    all: bool,
+    /// Show at most so many
+    #[arg(short = 'n', long, value_name = "N")]
+    last: Option<usize>,
+    /// Only the ids
+    #[arg(long)]
+    ids: bool,
+}
+
+pub(super) fn exec(args: &PsArgs, context: &mut Context) -> Ending {
+    let store = Store::new(context.state_dir());
+    let outcome = context.watch(async |events| {
+        let engine = super::reach::reconciled(context, &store, events).await;
+        list(engine.as_ref(), &store, args.all).await
+    })?;
+    let mut runs = match outcome {
+        Ok(runs) => runs,
+        Err(error) => return Ok(context.output.error(&error.to_string())),
+    };
+    runs.truncate(args.last.unwrap_or(usize::MAX));
+    if args.ids {
+        let ids: Vec<_> = runs
+            .iter()
+            .map(|listed| listed.run.id.to_string())
+            .collect();
+        if !ids.is_empty() {
+            context.output.text(&ids.join("\n"))?;
+        }
+        return Ok(Exit::Success);
+    }
+    context.output.result(
+        || ps_human(&runs, crate::facts::host::now()),
+        || ps_json(&runs),
+    )?;
+    Ok(Exit::Success)
+}

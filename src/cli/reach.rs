@@ -1,0 +1,54 @@
+//! Getting to runs: their engine, and the run that is meant.
+
+use super::context::Context;
+use crate::engine::docker::DockerEngine;
+use crate::event::{Event, Events};
+use crate::exit::Exit;
+use crate::model::RunId;
+use crate::ops::run::reconcile;
+use crate::records::{Record, Store};
+
+/// The engine, after it was asked what became of runs that nobody looks after. Nothing, with a
+/// warning, if it can't be reached: records answer without it.
+///
+/// It is asked only if there are such runs.
+pub(super) async fn reconciled(
+    context: &Context,
+    store: &Store,
+    events: &Events,
+) -> Option<DockerEngine> {
+    if store.unfinished().is_ok_and(|runs| runs.is_empty()) {
+        return None;
+    }
+    match context.connect().await {
+        Ok(engine) => {
+            reconcile(&engine, store, events).await;
+            Some(engine)
+        }
+        Err(error) => {
+            events.send(Event::Warning(format!(
+                "{error}; what is shown is what was last known"
+            )));
+            None
+        }
+    }
+}
+
+/// The run that is meant: a prefix of its id, `JOB`, or `JOB~N`.
+pub(super) fn run(context: &Context, store: &Store, written: &str) -> Result<RunId, Exit> {
+    store
+        .resolve(written, &context.job_names())
+        .map_err(|error| {
+            context
+                .output
+                .unrun(&error.to_string(), Some(&error.help()))
+        })
+}
+
+/// The record of the run that is meant.
+pub(super) fn record(context: &Context, store: &Store, written: &str) -> Result<Record, Exit> {
+    let id = run(context, store, written)?;
+    store
+        .read(id)
+        .map_err(|error| context.output.unrun(&error.to_string(), error.help()))
+}

@@ -1,0 +1,87 @@
+//! `jobctl rm` and `jobctl prune`
+
+use clap::Args;
+
+use super::context::Context;
+use super::run::{Unrun, say};
+use super::{Ending, reach};
+use crate::exit::Exit;
+use crate::facts::host::now;
+use crate::model;
+use crate::ops::run::{Kept, prune, remove};
+use crate::records::Store;
+use crate::report::counted;
+
+/// Remove runs: their records, outputs and logs, and what is left of their containers
+#[derive(Debug, Args)]
+pub(super) struct RmArgs {
+    /// Runs: an id or its beginning, `JOB` for its latest run, `JOB~1` for the one before
+    #[arg(required = true, value_name = "RUN")]
+    runs: Vec<String>,
+    /// End those that go on, too
+    #[arg(long)]
+    force: bool,
+}
+
+/// Remove runs that are over: all that nothing keeps
+///
+/// Kept are each job's newest runs, and those that such a run read outputs of.
+#[derive(Debug, Args)]
+pub(super) struct PruneArgs {
+    /// Keep so many of each job's newest runs
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    keep: usize,
+    /// Only those that are older: 30d, 12h
+    #[arg(long, value_name = "AGE")]
+    older: Option<model::Duration>,
+    /// Show what would be removed, and remove nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+pub(super) fn exec(args: &RmArgs, context: &mut Context) -> Ending {
+    let store = Store::new(context.state_dir());
+    for written in &args.runs {
+        let id = match reach::run(context, &store, written) {
+            Ok(id) => id,
+            Err(exit) => return Ok(exit.of_other_verb()),
+        };
+        let done: Result<(), Unrun> = context.watch(async |events| {
+            let connect = async || context.connect().await;
+            Ok(remove(connect, &store, id, args.force, events).await?)
+        })?;
+        if let Err(unrun) = done {
+            return Ok(say(context, Err(unrun)).of_other_verb());
+        }
+        context.output.text(&id.to_string())?;
+    }
+    Ok(Exit::Success)
+}
+
+pub(super) fn exec_prune(args: &PruneArgs, context: &mut Context) -> Ending {
+    let store = Store::new(context.state_dir());
+    let kept = Kept {
+        newest: args.keep,
+        since: args.older.and_then(|age| now().checked_sub(age.get()).ok()),
+    };
+    let done: Result<Vec<_>, Unrun> = context.watch(async |events| {
+        super::reach::reconciled(context, &store, events).await;
+        Ok(prune(&store, kept, args.dry_run)?)
+    })?;
+    let ids = match done {
+        Ok(ids) => ids,
+        Err(unrun) => return Ok(say(context, Err(unrun)).of_other_verb()),
+    };
+    for id in &ids {
+        context.output.text(&id.to_string())?;
+    }
+    let verb = if args.dry_run {
+        "would be removed"
+    } else {
+        "removed"
+    };
+    context
+        .output
+        .note(&format!("{} {verb}", counted(ids.len(), "run")));
+    Ok(Exit::Success)
+}

@@ -1,0 +1,236 @@
+//! Runs a job that nobody waits for at this terminal.
+//!
+//! There is no daemon: each such run has a process of its own, this program once more, which ends
+//! with it. It is given the run's lock, so that the run is never without a supervisor, and the
+//! container's description with its variables through a socket, so that no secret is in a file or
+//! in a list of processes. When it is killed, the next jobctl goes on with the run.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use clap::Args;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio::sync::mpsc::unbounded_channel;
+
+use super::Wishes;
+use super::foreground::{Unrun, prepared};
+use crate::cli::Ending;
+use crate::cli::context::Context;
+use crate::exit::Exit;
+use crate::model::{RunId, Secret};
+use crate::ops::run::{Ended, Prepared, Streams, supervise};
+use crate::plan::run::{Pull, RunPlan};
+use crate::records::{OpenRun, RunLock, Store, spec};
+
+/// Supervise a run that was prepared: for jobctl itself.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct SuperviseArgs {
+    /// The folder of records
+    #[arg(long)]
+    state: PathBuf,
+    /// The run
+    run: String,
+}
+
+/// What a supervisor is told, besides what stands in the record.
+#[derive(Serialize, Deserialize)]
+struct Orders {
+    spec: Value,
+    environment: Vec<(String, Option<String>)>,
+    copied: Vec<(PathBuf, String)>,
+    pulls: Pulls,
+    secrets: Vec<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+enum Pulls {
+    Missing,
+    Always,
+    Never,
+}
+
+/// What a supervisor tells: that the job started, or how it ended before that.
+#[derive(Debug, Serialize, Deserialize)]
+enum Told {
+    Started,
+    Over { code: u8, message: String },
+}
+
+/// Starts a run and its supervisor, and waits until the job has started.
+pub(super) fn exec(context: &Context, plan: RunPlan, wishes: &Wishes) -> Ending {
+    let store = Store::new(context.state_dir());
+    let outcome = context.watch(async |events| {
+        let engine = context.connect().await?;
+        prepared(&engine, &store, plan, wishes, events).await
+    })?;
+    let prepared = match outcome {
+        Ok(prepared) => prepared,
+        Err(unrun) => return Ok(super::foreground::say(context, Err(unrun))),
+    };
+    let id = prepared.record.id;
+    let told = start(context, &prepared)?;
+    match told {
+        Told::Started => {
+            if let Some(path) = &wishes.cidfile {
+                super::write_new(context, path, &id.to_string());
+            }
+            context.output.text(&id.to_string())?;
+            Ok(Exit::Success)
+        }
+        Told::Over { code: 0, .. } => {
+            context.output.text(&id.to_string())?;
+            Ok(Exit::Success)
+        }
+        Told::Over { code, message } => {
+            context.output.unrun(&message, None);
+            Ok(Exit::Job(code))
+        }
+    }
+}
+
+fn start(context: &Context, prepared: &Prepared) -> io::Result<Told> {
+    let (ours, theirs) = UnixStream::pair()?;
+    let folder = prepared.run.folder.path().to_owned();
+    let log = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(folder.join("supervisor.log"))?;
+    let mut command = context.program()?;
+    command
+        .arg("supervise")
+        .arg("--state")
+        .arg(context.state_dir())
+        .arg(prepared.record.id.to_string())
+        .current_dir("/")
+        .stdin(Stdio::from(OwnedFd::from(theirs)))
+        // Whoever has this file open has the lock.
+        .stdout(Stdio::from(prepared.run.lock.file()?))
+        .stderr(log);
+    let mut child = command.spawn()?;
+    let orders = Orders {
+        spec: spec::to_json(&prepared.spec),
+        environment: prepared
+            .spec
+            .environment
+            .iter()
+            .map(|(name, value)| {
+                let value = value.as_ref().map(|value| value.expose().to_owned());
+                (name.as_str().to_owned(), value)
+            })
+            .collect(),
+        copied: prepared.copied.clone(),
+        pulls: match prepared.pull {
+            Pull::Missing => Pulls::Missing,
+            Pull::Always => Pulls::Always,
+            Pull::Never => Pulls::Never,
+        },
+        secrets: prepared
+            .secrets
+            .iter()
+            .map(|secret| secret.expose().to_owned())
+            .collect(),
+    };
+    let mut sink = &ours;
+    serde_json::to_writer(&mut sink, &orders)?;
+    sink.write_all(b"\n")?;
+    let mut line = String::new();
+    BufReader::new(&ours).read_line(&mut line)?;
+    serde_json::from_str(&line).or_else(|_| {
+        let _ = child.wait();
+        let mut said = String::new();
+        File::open(folder.join("supervisor.log"))?.read_to_string(&mut said)?;
+        Ok(Told::Over {
+            code: Exit::Engine.code(),
+            message: format!("the run's supervisor ended: {}", said.trim()),
+        })
+    })
+}
+
+/// Supervises a run: what the other half of [`start`] does.
+pub(in crate::cli) fn supervise_exec(args: &SuperviseArgs, context: &mut Context) -> Ending {
+    // A terminal that is closed takes its processes along, but not those of another session.
+    let _ = rustix::process::setsid();
+    let store = Store::new(args.state.clone());
+    let Ok(id) = args.run.parse::<RunId>() else {
+        return Ok(context.output.usage("this is not a run's id", None));
+    };
+    let socket = UnixStream::from(rustix::io::dup(rustix::stdio::stdin())?);
+    let lock_file = File::from(rustix::io::dup(rustix::stdio::stdout())?);
+    let nothing = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/null")?;
+    rustix::stdio::dup2_stdin(&nothing)?;
+    rustix::stdio::dup2_stdout(&nothing)?;
+    let mut line = String::new();
+    BufReader::new(&socket).read_line(&mut line)?;
+    let orders: Orders = serde_json::from_str(&line)?;
+    let folder = store.run(id);
+    let record = folder.read().map_err(io::Error::other)?;
+    let lock = RunLock::of(id, lock_file);
+    let mut container = spec::from_json(&orders.spec).map_err(io::Error::other)?;
+    container.environment = orders
+        .environment
+        .into_iter()
+        .filter_map(|(name, value)| Some((name.parse().ok()?, value.map(Secret::new))))
+        .collect();
+    let prepared = Prepared {
+        record,
+        run: OpenRun { folder, lock },
+        spec: container,
+        copied: orders.copied,
+        pull: match orders.pulls {
+            Pulls::Missing => Pull::Missing,
+            Pulls::Always => Pull::Always,
+            Pulls::Never => Pull::Never,
+        },
+        secrets: orders.secrets.into_iter().map(Secret::new).collect(),
+    };
+    let outcome = context.watch(async |events| {
+        let engine = context.connect().await?;
+        let (started, is_started) = tokio::sync::oneshot::channel();
+        let (sender, mut controls) = unbounded_channel();
+        super::signals::listen_as_supervisor(&sender);
+        let streams = Streams {
+            started: Some(started),
+            ..Streams::default()
+        };
+        let telling = socket.try_clone()?;
+        let told = tokio::spawn(async move {
+            if is_started.await.is_ok() {
+                tell(&telling, &Told::Started);
+                let _ = telling.shutdown(std::net::Shutdown::Both);
+            }
+        });
+        let ended = supervise(&engine, prepared, streams, &mut controls, events).await;
+        let _ = told.await;
+        Ok(ended?)
+    })?;
+    // Whoever started it hears this only if the job never started.
+    let (code, message) = match &outcome {
+        Ok(Ended::Over(record)) => {
+            let message = record
+                .attempts
+                .last()
+                .and_then(|attempt| attempt.message.clone());
+            let code = super::ending::exit(record).code();
+            (code, message.unwrap_or_default())
+        }
+        Ok(Ended::Detached(_)) => (0, String::new()),
+        Err(Unrun::Failure(failure)) => (Exit::Engine.code(), failure.to_string()),
+        Err(Unrun::Interrupted) => (Exit::Interrupted.code(), "interrupted".to_owned()),
+    };
+    tell(&socket, &Told::Over { code, message });
+    Ok(Exit::Success)
+}
+
+fn tell(mut socket: &UnixStream, told: &Told) {
+    let line = serde_json::to_string(told).expect("it is plain");
+    // Whoever started it may be gone.
+    let _ = writeln!(socket, "{line}");
+}

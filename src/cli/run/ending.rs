@@ -1,0 +1,70 @@
+//! What is said of a run that is over.
+
+use crate::cli::context::Context;
+use crate::engine::run::RunError;
+use crate::exit::Exit;
+use crate::ops::run::RunFailure;
+use crate::records::{Ending, Record};
+use crate::report::{build_failure, outputs, printable_text, run_ended};
+
+/// Says how a run ended, and ends with its exit code.
+pub(in crate::cli) fn say(context: &Context, record: &Record) -> Exit {
+    for warning in &record.warnings {
+        context.output.warning(&printable_text(warning));
+    }
+    match record.ending {
+        // The job's own affair: whoever wants to hear nothing of it is told by the exit code.
+        Some(Ending::Success | Ending::Error | Ending::Stopped) => {
+            context.output.note(&run_ended(record));
+        }
+        _ => {
+            let help = help(record);
+            context.output.unrun(&run_ended(record), help.as_deref());
+        }
+    }
+    if !record.outputs.is_empty() {
+        context.output.note(&outputs(record));
+    }
+    exit(record)
+}
+
+/// How to mend what kept a run from starting.
+fn help(record: &Record) -> Option<String> {
+    let message = String::new();
+    match (record.ending, record.exit_code) {
+        (Some(Ending::NotStarted), Some(127)) => RunError::NotFound { message }.help(),
+        (Some(Ending::NotStarted), Some(126)) => RunError::NotExecutable { message }.help(),
+        (Some(Ending::Oom), _) => {
+            Some("give it more: `--memory`, or `resources` in jobs.yaml".to_owned())
+        }
+        (Some(Ending::Timeout), _) => {
+            Some("give it more: `--timeout`, or `timeout` in jobs.yaml".to_owned())
+        }
+        _ => None,
+    }
+}
+
+/// The exit code of a run that is over.
+pub(in crate::cli) fn exit(record: &Record) -> Exit {
+    match (record.ending, record.exit_code) {
+        (_, Some(0)) => Exit::Success,
+        (Some(Ending::Timeout), _) => Exit::Timeout,
+        (Some(Ending::Infra | Ending::Lost | Ending::Removed), _) | (_, None) => Exit::Engine,
+        (_, Some(code)) => Exit::Job(code),
+    }
+}
+
+/// Says why there was no run.
+pub(in crate::cli) fn fail(context: &Context, failure: &RunFailure) -> Exit {
+    match failure {
+        RunFailure::Engine(error) => context.output.engine(error),
+        RunFailure::Build(failure) => {
+            // Whoever closed stdout does not want it.
+            let _ = context.output.failure(&[build_failure(failure)]);
+            Exit::Engine
+        }
+        other => context
+            .output
+            .unrun(&other.to_string(), other.help().as_deref()),
+    }
+}

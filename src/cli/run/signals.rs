@@ -1,0 +1,79 @@
+//! This process's signals, as what is asked of a run.
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::terminal;
+use crate::ops::run::Control;
+
+/// Signals that go to the job as they are.
+const PASSED: [(&str, i32); 6] = [
+    ("SIGQUIT", 3),
+    ("SIGUSR1", 10),
+    ("SIGUSR2", 12),
+    ("SIGALRM", 14),
+    ("SIGCONT", 18),
+    ("SIGTSTP", 20),
+];
+
+/// Sends on what this process is told, until nobody listens any more.
+///
+/// A terminal that is closed lets go of the job, as does Ctrl-C where signals aren't the job's.
+pub(in crate::cli) fn listen(controls: &UnboundedSender<Control>, passes_signals: bool) {
+    let interrupt = if passes_signals {
+        Control::Interrupt
+    } else {
+        Control::Detach
+    };
+    let terminate = if passes_signals {
+        Control::Terminate
+    } else {
+        Control::Detach
+    };
+    spawn(controls, SignalKind::interrupt(), move || Some(interrupt));
+    spawn(controls, SignalKind::terminate(), move || Some(terminate));
+    spawn(controls, SignalKind::hangup(), || Some(Control::Detach));
+    spawn(controls, SignalKind::window_change(), || {
+        terminal::size().map(|(columns, rows)| Control::Resize(columns, rows))
+    });
+    if passes_signals {
+        for (name, number) in PASSED {
+            spawn(controls, SignalKind::from_raw(number), move || {
+                Some(Control::Signal(name))
+            });
+        }
+    }
+}
+
+/// The same for a process that supervises a run which nobody waits for: it is told to end with its
+/// machine, and the run is then let go.
+pub(in crate::cli) fn listen_as_supervisor(controls: &UnboundedSender<Control>) {
+    for kind in [
+        SignalKind::interrupt(),
+        SignalKind::terminate(),
+        SignalKind::hangup(),
+    ] {
+        spawn(controls, kind, || Some(Control::Detach));
+    }
+}
+
+fn spawn(
+    controls: &UnboundedSender<Control>,
+    kind: SignalKind,
+    control: impl Fn() -> Option<Control> + Send + 'static,
+) {
+    let Ok(mut signals) = signal(kind) else {
+        return;
+    };
+    let controls = controls.clone();
+    // Ends with the runtime, or with whoever listens.
+    tokio::spawn(async move {
+        while signals.recv().await.is_some() {
+            if let Some(control) = control()
+                && controls.send(control).is_err()
+            {
+                return;
+            }
+        }
+    });
+}

@@ -1,0 +1,55 @@
+//! `jobctl wait`
+
+use clap::Args;
+
+use super::context::Context;
+use super::run::{Hold, ending, say};
+use super::{Ending, reach};
+use crate::exit::Exit;
+use crate::ops::run::{Streams, attend};
+use crate::records::Store;
+
+/// Wait until runs are over, and end with the last one's exit code
+///
+/// A run whose jobctl was killed has a new one in this: what it writes is kept, and its outputs are
+/// collected when it ends. Ctrl-C ends the waiting, not the run.
+#[derive(Debug, Args)]
+pub(super) struct WaitArgs {
+    /// Runs: an id or its beginning, `JOB` for its latest run, `JOB~1` for the one before
+    #[arg(required = true, value_name = "RUN")]
+    runs: Vec<String>,
+}
+
+pub(super) fn exec(args: &WaitArgs, context: &mut Context) -> Ending {
+    let store = Store::new(context.state_dir());
+    let mut exit = Exit::Success;
+    for written in &args.runs {
+        let id = match reach::run(context, &store, written) {
+            Ok(id) => id,
+            Err(exit) => return Ok(exit),
+        };
+        let outcome = context.watch(async |events| {
+            let mut hold = Hold::take(false, false)?;
+            let connect = async || context.connect().await;
+            let ended = attend(
+                connect,
+                &store,
+                id,
+                Streams::default(),
+                &mut hold.controls,
+                events,
+            );
+            Ok(ended.await?)
+        })?;
+        exit = match outcome {
+            Ok(crate::ops::run::Ended::Over(record)) => {
+                context
+                    .output
+                    .text(&ending::exit(&record).code().to_string())?;
+                ending::exit(&record)
+            }
+            other => return Ok(say(context, other)),
+        };
+    }
+    Ok(exit)
+}

@@ -1,0 +1,35 @@
+//! The variables that a container was given.
+
+use bollard::query_parameters::InspectContainerOptions;
+
+use super::super::client::DockerEngine;
+use crate::engine::run::RunError;
+use crate::model::Secret;
+
+impl DockerEngine {
+    /// The variables that a container was given, its image's among them.
+    ///
+    /// # Errors
+    ///
+    /// There is no such container, or the engine refused or stopped answering.
+    pub async fn environment_of(&self, container: &str) -> Result<Vec<(String, Secret)>, RunError> {
+        let asking = self
+            .docker
+            .inspect_container(container, None::<InspectContainerOptions>);
+        let found = self
+            .call(asking)
+            .await
+            .map_err(|error| super::of_container(error, container))?;
+        let variables = found
+            .config
+            .and_then(|config| config.env)
+            .unwrap_or_default();
+        Ok(variables
+            .into_iter()
+            .filter_map(|variable| {
+                let (name, value) = variable.split_once('=')?;
+                Some((name.to_owned(), Secret::new(value)))
+            })
+            .collect())
+    }
+}

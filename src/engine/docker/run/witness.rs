@@ -1,0 +1,46 @@
+//! Whether the engine saw a container end.
+
+use std::collections::HashMap;
+
+use bollard::query_parameters::EventsOptions;
+use futures_util::StreamExt as _;
+use jiff::Timestamp;
+
+use super::super::client::DockerEngine;
+use super::super::error::EngineError;
+use crate::engine::run::RunError;
+
+impl DockerEngine {
+    /// Whether the engine remembers that it saw a container end, since then and until now.
+    ///
+    /// It remembers a few hundred events, and none from before its own start: of a container that
+    /// went down with its machine, it has only a guess at the exit code.
+    ///
+    /// # Errors
+    ///
+    /// The engine refused or stopped answering.
+    pub async fn saw_end(
+        &self,
+        container: &str,
+        since: Timestamp,
+        until: Timestamp,
+    ) -> Result<bool, RunError> {
+        let filters = HashMap::from([
+            ("container".to_owned(), vec![container.to_owned()]),
+            ("event".to_owned(), vec!["die".to_owned()]),
+        ]);
+        let options = EventsOptions {
+            since: Some(since.as_second().to_string()),
+            until: Some((until.as_second() + 1).to_string()),
+            filters: Some(filters),
+        };
+        let mut events = Box::pin(self.docker.events(Some(options)));
+        let address = &self.endpoint().address;
+        match tokio::time::timeout(self.deadlines.call, events.next()).await {
+            Ok(Some(Ok(_))) => Ok(true),
+            Ok(None) => Ok(false),
+            Ok(Some(Err(error))) => Err(EngineError::of_bollard(&error, address).into()),
+            Err(_) => Err(self.hung(self.deadlines.call).into()),
+        }
+    }
+}

@@ -1,0 +1,300 @@
+//! Runs whose jobctl is gone: what became of them, and going on with them.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::attempt::{Followed, Work, latest};
+use super::collect;
+use super::control::{Controls, Orders};
+use super::outcome::note_removal;
+use super::supervise::{Streams, finish, pump};
+use super::{Ended, RUN_LABEL, RunFailure};
+use crate::engine::docker::{DockerEngine, EngineError};
+use crate::engine::run::{Container, LogRequest, Status};
+use crate::event::{Event, Events};
+use crate::facts::host;
+use crate::model::{RunId, Secret};
+use crate::records::{Ending, OpenRun, Record, State, Store};
+
+/// How old a run is at least that has no container: one that is younger may be just about to get it.
+const YOUNG: Duration = Duration::from_secs(60);
+
+/// What became of a run whose jobctl is gone.
+#[derive(Debug)]
+pub enum Adopted {
+    /// It has its supervisor, or is over.
+    NotOurs,
+    /// It goes on, and nobody supervises it.
+    Unattended(Box<Record>),
+    /// It was over, and now it stands in the record.
+    Finished(Box<Record>),
+}
+
+/// Finds out what became of all runs that are not over and have no supervisor, and finishes those
+/// that ended. What can't be told for one run is told as a warning; the others don't suffer.
+pub async fn reconcile(engine: &DockerEngine, store: &Store, events: &Events) {
+    let ids = match store.unfinished() {
+        Ok(ids) => ids,
+        Err(error) => {
+            events.send(Event::Warning(error.to_string()));
+            return;
+        }
+    };
+    for id in ids {
+        if let Err(error) = look_after(engine, store, id, events).await {
+            events.send(Event::Warning(format!(
+                "the run {} can't be looked after: {error}",
+                id.short()
+            )));
+        }
+    }
+}
+
+/// Finds out what became of a run, and finishes it if it ended.
+pub(super) async fn look_after(
+    engine: &DockerEngine,
+    store: &Store,
+    id: RunId,
+    events: &Events,
+) -> Result<Adopted, RunFailure> {
+    let folder = store.run(id);
+    let Some(_lock) = folder.try_lock()? else {
+        return Ok(Adopted::NotOurs);
+    };
+    let mut record = folder.read()?;
+    if record.state.is_final() || !is_of(&record, engine) {
+        return Ok(Adopted::NotOurs);
+    }
+    let work = Work {
+        engine,
+        folder: &folder,
+        events,
+    };
+    let Some(container) = find(engine, &mut record).await? else {
+        return orphan(&work, record).await;
+    };
+    if container.status.is_up() {
+        return Ok(Adopted::Unattended(Box::new(record)));
+    }
+    if container.status == Status::Created {
+        latest(&mut record).ending = Some(Ending::Infra);
+        latest(&mut record).message =
+            Some("jobctl ended before it started the container".to_owned());
+    } else {
+        take_log(&work, &mut record, &container).await?;
+        work.settle(&mut record, Orders::default()).await?;
+        collect::collect(&work, &mut record).await;
+    }
+    finish(&work, &mut record).await?;
+    Ok(Adopted::Finished(Box::new(record)))
+}
+
+/// Whether a run is one of this machine's, on this engine.
+fn is_of(record: &Record, engine: &DockerEngine) -> bool {
+    let is_engine = record
+        .engine
+        .as_ref()
+        .is_none_or(|known| known.address == engine.endpoint().address.to_string());
+    let is_host = record
+        .host
+        .as_ref()
+        .is_none_or(|known| !engine.is_local() || known.name == host::name());
+    is_engine && is_host
+}
+
+/// The container of the last attempt. One that was made, but not noted, is found by its label.
+async fn find(engine: &DockerEngine, record: &mut Record) -> Result<Option<Container>, RunFailure> {
+    let known = record
+        .attempts
+        .last()
+        .and_then(|attempt| attempt.container_id.clone());
+    if let Some(id) = known {
+        return Ok(engine.container(&id).await?);
+    }
+    let label = record.id.to_string();
+    let mut found = engine.containers_labelled(RUN_LABEL, Some(&label)).await?;
+    found.sort_by(|left, right| left.name.cmp(&right.name));
+    let Some(newest) = found.pop() else {
+        return Ok(None);
+    };
+    let Some(container) = engine.container(&newest.id).await? else {
+        return Ok(None);
+    };
+    latest(record).container_id = Some(container.id.clone());
+    Ok(Some(container))
+}
+
+/// A run that has no container.
+async fn orphan(work: &Work<'_>, mut record: Record) -> Result<Adopted, RunFailure> {
+    let was_made = record
+        .attempts
+        .last()
+        .is_some_and(|attempt| attempt.container_id.is_some());
+    let age = host::now().duration_since(record.created);
+    if !was_made && age.unsigned_abs() < YOUNG {
+        return Ok(Adopted::NotOurs);
+    }
+    let attempt = latest(&mut record);
+    if was_made {
+        note_removal(attempt);
+    } else {
+        attempt.ending = Some(Ending::Infra);
+        attempt.message = Some("jobctl ended before the engine was asked".to_owned());
+    }
+    finish(work, &mut record).await?;
+    Ok(Adopted::Finished(Box::new(record)))
+}
+
+/// Takes what a container wrote since its supervisor died.
+async fn take_log(
+    work: &Work<'_>,
+    record: &mut Record,
+    container: &Container,
+) -> Result<(), RunFailure> {
+    let secrets = secrets(work.engine, record).await?;
+    let mut pump = pump(work.folder, record, secrets, None)?;
+    pump.rewind()?;
+    let request = LogRequest {
+        timestamps: !container.tty,
+        ..LogRequest::default()
+    };
+    let output = work
+        .engine
+        .logs(&container.id, container.tty, &request)
+        .await?;
+    if let Err(error) = pump.run(output).await {
+        record
+            .warnings
+            .push(format!("the log may lack its end: {error}"));
+    }
+    record.warnings.append(&mut pump.warnings);
+    Ok(())
+}
+
+/// The values that nobody may see: the container has them.
+pub(super) async fn secrets(
+    engine: &DockerEngine,
+    record: &Record,
+) -> Result<Vec<Secret>, RunFailure> {
+    let names: Vec<_> = record
+        .environment
+        .iter()
+        .filter(|variable| variable.is_secret)
+        .map(|variable| variable.name.as_str())
+        .collect();
+    let id = record
+        .attempts
+        .last()
+        .and_then(|attempt| attempt.container_id.as_deref());
+    let (false, Some(id)) = (names.is_empty(), id) else {
+        return Ok(Vec::new());
+    };
+    let environment = engine.environment_of(id).await?;
+    Ok(environment
+        .into_iter()
+        .filter(|(name, _)| names.contains(&name.as_str()))
+        .map(|(_, value)| value)
+        .collect())
+}
+
+/// Takes what a run wrote since its jobctl was killed. The engine is asked for only if there is such
+/// a run.
+///
+/// # Errors
+///
+/// The engine can't be used, or the record can't be read.
+pub async fn catch_up(
+    connect: impl AsyncFn() -> Result<DockerEngine, EngineError>,
+    store: &Store,
+    id: RunId,
+    events: &Events,
+) -> Result<(), RunFailure> {
+    let folder = store.run(id);
+    if folder.read()?.state.is_final() || folder.is_locked()? {
+        return Ok(());
+    }
+    let engine = connect().await?;
+    if let Adopted::Unattended(_) = look_after(&engine, store, id, events).await?
+        && let Some(_lock) = folder.try_lock()?
+    {
+        let mut record = folder.read()?;
+        let work = Work {
+            engine: &engine,
+            folder: &folder,
+            events,
+        };
+        if let Some(container) = find(&engine, &mut record).await? {
+            take_log(&work, &mut record, &container).await?;
+            folder.write(&record)?;
+        }
+    }
+    Ok(())
+}
+
+/// Goes on with a run that has no supervisor, to its end. `NotOurs` if it has one.
+///
+/// # Errors
+///
+/// See [`RunFailure`].
+pub async fn adopt(
+    engine: &DockerEngine,
+    store: &Store,
+    id: RunId,
+    streams: Streams,
+    controls: &mut Controls,
+    events: &Events,
+) -> Result<Option<Ended>, RunFailure> {
+    match look_after(engine, store, id, events).await? {
+        Adopted::NotOurs => return Ok(None),
+        Adopted::Finished(record) => return Ok(Some(Ended::Over(record))),
+        Adopted::Unattended(_) => {}
+    }
+    let folder = store.run(id);
+    let Some(lock) = folder.try_lock()? else {
+        return Ok(None);
+    };
+    let mut record = folder.read()?;
+    let run = OpenRun { folder, lock };
+    supervise_on(engine, &run, &mut record, streams, controls, events)
+        .await
+        .map(Some)
+}
+
+async fn supervise_on(
+    engine: &DockerEngine,
+    run: &OpenRun,
+    record: &mut Record,
+    streams: Streams,
+    controls: &mut Controls,
+    events: &Events,
+) -> Result<Ended, RunFailure> {
+    let work = Work {
+        engine,
+        folder: &run.folder,
+        events,
+    };
+    let secrets = secrets(engine, record).await?;
+    let mut pump = pump(&run.folder, record, secrets, streams.display)?;
+    if record.state != State::Running {
+        record.state = State::Running;
+        run.folder.write(record)?;
+    }
+    let elapsed = record
+        .started
+        .map(|started| host::now().duration_since(started).unsigned_abs());
+    let deadline = record.policy.timeout_ms.map(|timeout| {
+        let timeout = Duration::from_millis(timeout);
+        Instant::now() + timeout.saturating_sub(elapsed.unwrap_or_default())
+    });
+    let followed = work
+        .follow(record, None, &mut pump, controls, deadline)
+        .await?;
+    if followed == Followed::Detached {
+        return Ok(Ended::Detached(record.id));
+    }
+    record.warnings.append(&mut pump.warnings);
+    collect::collect(&work, record).await;
+    finish(&work, record).await?;
+    Ok(Ended::Over(Box::new(record.clone())))
+}

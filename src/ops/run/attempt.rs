@@ -1,0 +1,400 @@
+//! One container of a run: made, started, followed to its end.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::control::{self, Controls, Orders};
+use super::outcome::{note_end, note_failure, note_removal};
+use super::pump::Pump;
+use super::{RUN_LABEL, RunFailure, Streams, inputs};
+use crate::engine::docker::run::{Attachment, Output, Waiting};
+use crate::engine::docker::{DockerEngine, EngineError};
+use crate::engine::run::{AttachRequest, LogRequest, RunError, RunSpec, Until};
+use crate::event::{Event, Events};
+use crate::facts::host::now;
+use crate::model::ImageRef;
+use crate::plan::run::Pull;
+use crate::records::{Attempt, Ending, Record, RunFolder, State};
+
+/// How long output may take to end once its container has.
+const DRAIN: Duration = Duration::from_secs(10);
+/// The time between two tries to get back to an engine that is gone: the first, and the longest.
+const RETRY: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(10)];
+/// How long an engine may be gone.
+const GONE: Duration = Duration::from_mins(10);
+/// How often a silent engine is asked whether it is there.
+const PING: Duration = Duration::from_secs(10);
+
+/// What a supervisor works with.
+pub(super) struct Work<'a> {
+    pub(super) engine: &'a DockerEngine,
+    pub(super) folder: &'a RunFolder,
+    pub(super) events: &'a Events,
+}
+
+/// How following a container ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Followed {
+    /// The container has ended.
+    Over,
+    /// The user let go of it.
+    Detached,
+}
+
+/// What is read for the container's standard input.
+pub(super) type Input = Box<dyn AsyncRead + Send + Unpin>;
+
+/// Output and end of a container.
+pub(super) struct Followable {
+    output: Output,
+    waiting: Waiting,
+}
+
+impl Work<'_> {
+    /// Makes a container, starts it, and follows it to its end.
+    ///
+    /// What the engine refuses is noted in the attempt; that is no error.
+    pub(super) async fn attempt(
+        &self,
+        record: &mut Record,
+        asked: &Asked<'_>,
+        pump: &mut Pump,
+        controls: &mut Controls,
+        streams: &mut Streams,
+    ) -> Result<Followed, RunFailure> {
+        let mut spec = asked.spec.clone();
+        spec.labels
+            .insert(RUN_LABEL.to_owned(), record.id.to_string());
+        if record.attempts.len() > 1 {
+            spec.name = format!("{}-{}", spec.name, record.attempts.len());
+        }
+        let attempt = latest(record);
+        attempt.container.clone_from(&spec.name);
+        self.folder.write(record)?;
+        let followable = match self.begin(record, &spec, asked, streams.input.take()).await {
+            Ok(followable) => followable,
+            Err(RunFailure::Run(error)) => {
+                note_failure(latest(record), &error);
+                self.discard(record).await;
+                return match error {
+                    // Whoever asks for an engine that is not there has no run.
+                    RunError::Engine(_)
+                        if record.attempts.len() == 1 && latest(record).container_id.is_none() =>
+                    {
+                        Err(error.into())
+                    }
+                    _ => Ok(Followed::Over),
+                };
+            }
+            Err(error) => return Err(error),
+        };
+        record.state = State::Running;
+        record.started = Some(now());
+        self.folder.write(record)?;
+        if let Some(started) = streams.started.take() {
+            // Nobody waits for it any more.
+            let _ = started.send(());
+        }
+        let deadline = (record.policy.timeout_ms)
+            .map(|timeout| Instant::now() + Duration::from_millis(timeout));
+        self.follow(record, Some(followable), pump, controls, deadline)
+            .await
+    }
+
+    /// Makes the container and starts it, attached to and waited for.
+    async fn begin(
+        &self,
+        record: &mut Record,
+        spec: &RunSpec,
+        asked: &Asked<'_>,
+        input: Option<Input>,
+    ) -> Result<Followable, RunFailure> {
+        if asked.pull == Pull::Always {
+            self.pull(spec).await?;
+        }
+        let created = match self.engine.create(spec).await {
+            Err(RunError::NoImage { .. }) if asked.pull == Pull::Missing => {
+                self.pull(spec).await?;
+                self.engine.create(spec).await?
+            }
+            created => created?,
+        };
+        for warning in created.warnings {
+            self.events.send(Event::Warning(warning));
+        }
+        let id = created.id;
+        latest(record).container_id = Some(id.clone());
+        record.state = State::Submitted;
+        self.folder.write(record)?;
+        for (from, to) in asked.copied {
+            inputs::copy_in(self.engine, &id, from, to).await?;
+        }
+        let streams = AttachRequest {
+            tty: spec.tty,
+            stdin: spec.stdin,
+            detach_keys: None,
+        };
+        let attachment = self.engine.attach(&id, &streams).await?;
+        let waiting = self.engine.wait(&id, Until::NextExit).await?;
+        self.engine.start(&id).await?;
+        let Attachment {
+            output,
+            input: sink,
+        } = attachment;
+        if let (Some(input), Some(sink)) = (input, sink) {
+            tokio::spawn(feed(input, sink));
+        }
+        Ok(Followable { output, waiting })
+    }
+
+    async fn pull(&self, spec: &RunSpec) -> Result<(), RunFailure> {
+        let Ok(image) = spec.image.parse::<ImageRef>() else {
+            return Err(RunError::NoImage {
+                image: spec.image.clone(),
+            }
+            .into());
+        };
+        let step = self.events.step(None, format!("pull {image}"));
+        let pulled = self
+            .engine
+            .pull(&image, spec.platform.as_deref(), &step)
+            .await;
+        step.finish(match &pulled {
+            Ok(()) => crate::event::Outcome::Done,
+            Err(_) => crate::event::Outcome::Failed(String::new()),
+        });
+        pulled.map_err(|reason| RunFailure::Pull {
+            image: image.to_string(),
+            reason,
+        })
+    }
+
+    /// Follows a container that was started, over whatever happens to the engine, and notes its end.
+    pub(super) async fn follow(
+        &self,
+        record: &mut Record,
+        mut followable: Option<Followable>,
+        pump: &mut Pump,
+        controls: &mut Controls,
+        deadline: Option<Instant>,
+    ) -> Result<Followed, RunFailure> {
+        let mut orders = Orders::default();
+        let attempt = latest(record);
+        let id = attempt.container_id.clone().unwrap_or_default();
+        let grace = Duration::from_millis(record.policy.grace_ms);
+        let mut peak = latest(record).peak_memory;
+        loop {
+            let is_again = followable.is_none();
+            let Followable { output, waiting } = match followable.take() {
+                Some(followable) => followable,
+                None => match self.reconnect(&id).await? {
+                    Some(followable) => {
+                        pump.rewind()?;
+                        followable
+                    }
+                    None => {
+                        note_removal(latest(record));
+                        return Ok(Followed::Over);
+                    }
+                },
+            };
+            if is_again {
+                self.events
+                    .send(Event::Note("the engine answers again".to_owned()));
+            }
+            let watched = async {
+                let mut ended = std::pin::pin!(waiting.exit());
+                let mut pumped = std::pin::pin!(pump.run(output));
+                tokio::select! {
+                    ended = &mut ended => {
+                        // What was written before the end comes soon after it, or never.
+                        let drained = timeout(DRAIN, pumped).await;
+                        ended?;
+                        drained.unwrap_or(Ok(()))
+                    }
+                    pumped = &mut pumped => {
+                        pumped?;
+                        ended.await.map(|_| ())
+                    }
+                }
+            };
+            let obeyed = control::obey(
+                self.engine,
+                &id,
+                controls,
+                deadline,
+                grace,
+                &mut orders,
+                self.events,
+            );
+            let watched = tokio::select! {
+                watched = watched => watched,
+                () = obeyed => return Ok(Followed::Detached),
+                () = self.observe(&id, &mut peak) => unreachable!("it observes for ever"),
+            };
+            match watched {
+                Ok(()) => break,
+                Err(error) => {
+                    tracing::info!("following {id}: {error}");
+                    self.events.send(Event::Warning(
+                        "the engine is gone; the job may go on, and jobctl tries to get back to it"
+                            .to_owned(),
+                    ));
+                }
+            }
+        }
+        latest(record).peak_memory = peak;
+        self.settle(record, orders).await
+    }
+
+    /// Notes how a container ended that has.
+    pub(super) async fn settle(
+        &self,
+        record: &mut Record,
+        orders: Orders,
+    ) -> Result<Followed, RunFailure> {
+        let id = latest(record).container_id.clone().unwrap_or_default();
+        let (container, image) = tokio::join!(
+            self.patiently(|| self.engine.container(&id)),
+            self.engine.image_details(&record.image.name),
+        );
+        let Some(container) = container? else {
+            note_removal(latest(record));
+            return Ok(Followed::Over);
+        };
+        let orders = Orders {
+            is_stopped: orders.is_stopped || self.folder.is_stop_wanted(),
+            ..orders
+        };
+        note_end(latest(record), &container, orders);
+        self.mark_lost(record).await;
+        // Unless the name was given to another image meanwhile.
+        match image {
+            Ok(Some(image)) if image.id.as_str() == container.image => {
+                record.image.repo_digests = image.repo_digests;
+                record.image.layers = image.layers;
+                record.image.labels = image.labels;
+            }
+            _ => {}
+        }
+        record.image.id = Some(container.image);
+        Ok(Followed::Over)
+    }
+
+    /// What ended with 255, and was not seen to end, went down with its machine: the engine found it
+    /// dead when it came back, and guessed.
+    async fn mark_lost(&self, record: &mut Record) {
+        let attempt = latest(record);
+        let (Some(255), Some(id), Some(started)) =
+            (attempt.exit_code, &attempt.container_id, attempt.started)
+        else {
+            return;
+        };
+        let until = attempt.finished.unwrap_or_else(now).max(now());
+        if let Ok(false) = self.engine.saw_end(id, started, until).await {
+            attempt.ending = Some(Ending::Lost);
+            attempt.message =
+                Some("its machine went down while it ran: nobody knows how it ended".to_owned());
+        }
+    }
+
+    /// Waits for an engine that is gone, and takes hold of the container again.
+    async fn reconnect(&self, id: &str) -> Result<Option<Followable>, RunFailure> {
+        let Some(container) = self.patiently(|| self.engine.container(id)).await? else {
+            return Ok(None);
+        };
+        let request = LogRequest {
+            follow: true,
+            timestamps: !container.tty,
+            ..LogRequest::default()
+        };
+        let output = self.engine.logs(id, container.tty, &request).await?;
+        let waiting = self.engine.wait(id, Until::Stopped).await?;
+        Ok(Some(Followable { output, waiting }))
+    }
+
+    /// Asks again and again, with growing breaks, while the engine is not there.
+    async fn patiently<T, F>(&self, ask: impl Fn() -> F) -> Result<T, RunFailure>
+    where
+        F: Future<Output = Result<T, EngineError>>,
+    {
+        let [mut pause, longest] = RETRY;
+        let start = Instant::now();
+        loop {
+            match ask().await {
+                Err(error) if error.is_absence() && start.elapsed() < GONE => {
+                    sleep(pause).await;
+                    pause = (pause * 2).min(longest);
+                }
+                answer => return Ok(answer?),
+            }
+        }
+    }
+
+    /// Looks now and then how much memory the container has, and whether the engine is there.
+    async fn observe(&self, id: &str, peak: &mut Option<u64>) {
+        let mut pause = Duration::from_millis(500);
+        let mut silent: Option<Instant> = None;
+        loop {
+            sleep(pause).await;
+            pause = (pause * 2).min(PING);
+            match timeout(PING, self.engine.memory(id)).await {
+                Ok(Ok(sample)) => {
+                    if silent.take().is_some() {
+                        self.events
+                            .send(Event::Note("the engine answers again".to_owned()));
+                    }
+                    let seen = sample.map(|sample| sample.peak.unwrap_or(sample.used));
+                    *peak = seen.max(*peak);
+                }
+                Ok(Err(_)) => {}
+                Err(_) => {
+                    if silent.is_none() {
+                        silent = Some(Instant::now());
+                        self.events.send(Event::Warning(
+                            "the engine does not answer; jobctl waits for it".to_owned(),
+                        ));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Removes the container of the last attempt, if it was made.
+    pub(super) async fn discard(&self, record: &mut Record) {
+        let keep = record.policy.keep;
+        let attempt = latest(record);
+        let Some(id) = attempt.container_id.as_ref().filter(|_| !keep) else {
+            return;
+        };
+        match self.engine.remove(id).await {
+            Ok(()) => attempt.is_removed = true,
+            // Whoever looks next removes it.
+            Err(error) => tracing::info!("removing {id}: {error}"),
+        }
+    }
+}
+
+/// What an attempt is made with.
+pub(super) struct Asked<'a> {
+    pub(super) spec: &'a RunSpec,
+    pub(super) copied: &'a [(std::path::PathBuf, String)],
+    pub(super) pull: Pull,
+}
+
+/// The attempt that is under way.
+pub(super) fn latest(record: &mut Record) -> &mut Attempt {
+    if record.attempts.is_empty() {
+        record.attempts.push(Attempt::default());
+    }
+    record.attempts.last_mut().expect("there is one now")
+}
+
+/// Passes what is read on, and then the end of it.
+async fn feed(mut input: Input, mut sink: impl AsyncWrite + Unpin) {
+    // A program that reads no more of it ends the copying.
+    let _ = tokio::io::copy(&mut input, &mut sink).await;
+    let _ = sink.shutdown().await;
+}

@@ -1,0 +1,113 @@
+//! What the user asks of a run while it goes on.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::engine::docker::DockerEngine;
+use crate::event::{Event, Events};
+
+/// Something that is asked of a run while it goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Control {
+    /// Ctrl-C: end it; once more: at once; a third time: let go of it.
+    Interrupt,
+    /// End it, as whoever started jobctl says.
+    Terminate,
+    /// Let it go on without us.
+    Detach,
+    /// Pass a signal on, by its name: `SIGUSR1`.
+    Signal(&'static str),
+    /// The terminal has another size: columns and rows.
+    Resize(u16, u16),
+}
+
+/// Where what is asked comes from.
+pub type Controls = mpsc::UnboundedReceiver<Control>;
+
+/// Who ended a container, as far as we did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Orders {
+    /// The user wanted it to end.
+    pub(super) is_stopped: bool,
+    /// It ran out of time.
+    pub(super) is_timed_out: bool,
+}
+
+/// Does to a container what is asked, until the user lets go of it. Ends it at the deadline.
+pub(super) async fn obey(
+    engine: &DockerEngine,
+    container: &str,
+    controls: &mut Controls,
+    deadline: Option<Instant>,
+    grace: Duration,
+    orders: &mut Orders,
+    events: &Events,
+) {
+    let mut deadline = pin!(until(deadline));
+    // When it is killed, once it was asked to end.
+    let mut patience = pin!(until(None));
+    let mut asked = 0;
+    let mut is_alone = false;
+    loop {
+        tokio::select! {
+            control = controls.recv(), if !is_alone => match control {
+                // Whoever asked is gone.
+                None => is_alone = true,
+                Some(Control::Detach) => return,
+                Some(Control::Interrupt | Control::Terminate) if asked >= 2 => return,
+                Some(control @ (Control::Interrupt | Control::Terminate)) => {
+                    asked += 1;
+                    orders.is_stopped = true;
+                    let signal = match control {
+                        _ if asked == 2 => "SIGKILL",
+                        Control::Interrupt => "SIGINT",
+                        _ => "SIGTERM",
+                    };
+                    events.send(Event::Note(if asked == 1 {
+                        format!(
+                            "stopping; it is killed in {} s, or when asked again",
+                            grace.as_secs()
+                        )
+                    } else {
+                        "killing; asked again, jobctl lets go of it".to_owned()
+                    }));
+                    kill(engine, container, signal).await;
+                    patience.set(until(Some(Instant::now() + grace)));
+                }
+                Some(Control::Signal(signal)) => kill(engine, container, signal).await,
+                Some(Control::Resize(columns, rows)) => {
+                    // One that is just ending has no terminal any more.
+                    let _ = engine.resize(container, columns, rows).await;
+                }
+            },
+            () = &mut deadline => {
+                orders.is_timed_out = true;
+                deadline.set(until(None));
+                kill(engine, container, "SIGTERM").await;
+                patience.set(until(Some(Instant::now() + grace)));
+            }
+            () = &mut patience => {
+                patience.set(until(None));
+                kill(engine, container, "SIGKILL").await;
+            }
+        }
+    }
+}
+
+/// Sends a signal. A container that has just ended needs none, and of an engine that is gone the
+/// one that waits hears as well.
+async fn kill(engine: &DockerEngine, container: &str, signal: &str) {
+    if let Err(error) = engine.kill(container, signal).await {
+        tracing::info!("{signal} to {container}: {error}");
+    }
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,153 @@
+//! Runs a job, and keeps all that happens, whatever dies on the way.
+//!
+//! The order of things is what makes that possible. The record is on disk before the engine is
+//! asked for anything; the container carries the run's id as a label; its output is attached to and
+//! its end waited for before it starts; and it is removed only when everything of it is on disk.
+//! Whoever holds a run's lock is its supervisor. When that one is killed, the container goes on, and
+//! the next jobctl that looks takes over: see [`adopt`].
+
+mod adopt;
+mod attach;
+mod attempt;
+mod attend;
+mod collect;
+mod control;
+mod inputs;
+mod orders;
+mod outcome;
+mod prepare;
+mod pump;
+mod supervise;
+
+use std::path::PathBuf;
+
+use super::build;
+use crate::engine::docker::EngineError;
+use crate::engine::run::RunError;
+use crate::model::{Name, RunId, Secret};
+use crate::records::{OpenRun, ReadError, Record, StoreError};
+
+pub use adopt::{Adopted, adopt, catch_up, reconcile};
+pub use attach::{Attached, attach, watch};
+pub use attend::attend;
+pub use control::{Control, Controls};
+pub use orders::{Kept, end, prune, remove, signal};
+pub use prepare::{Asked, prepare};
+pub use supervise::{Streams, supervise};
+
+/// The label of a container's run.
+pub const RUN_LABEL: &str = "dev.jobctl.run";
+
+/// A run that is recorded, and not yet submitted.
+#[derive(Debug)]
+pub struct Prepared {
+    /// Its record.
+    pub record: Record,
+    /// Where it is kept, and the right to finish it.
+    pub run: OpenRun,
+    /// The container that is to be made.
+    pub spec: crate::engine::run::RunSpec,
+    /// What is copied into it before it starts, where the engine doesn't see this machine's files:
+    /// from here, to there.
+    pub copied: Vec<(PathBuf, String)>,
+    /// When the image is pulled.
+    pub pull: crate::plan::run::Pull,
+    /// The values that nobody may see.
+    pub secrets: Vec<Secret>,
+}
+
+/// How a run ended for whoever watched.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Ended {
+    /// It is over; the record says how.
+    Over(Box<Record>),
+    /// It goes on without us.
+    Detached(RunId),
+}
+
+/// Why there is no run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunFailure {
+    /// The engine can't be used.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The engine did not run it.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// Its image could not be built.
+    #[error(transparent)]
+    Build(Box<build::Failure>),
+    /// Its image could not be pulled.
+    #[error("the image `{image}` can't be pulled: {reason}")]
+    Pull {
+        /// The image.
+        image: String,
+        /// Why.
+        reason: EngineError,
+    },
+    /// It is to run the very image of a job that was never run.
+    #[error("`{job}` was never run here, so that it has no image to run again")]
+    NeverRun {
+        /// The other job.
+        job: Name,
+    },
+    /// It reads an output that is not there.
+    #[error("no run of `{job}` that succeeded has the output `{output}`")]
+    NoOutput {
+        /// The other job.
+        job: Name,
+        /// Its output.
+        output: Name,
+    },
+    /// Something that it reads can't be read.
+    #[error("the input `{name}` can't be read: {reason}")]
+    Input {
+        /// The input.
+        name: Name,
+        /// Why.
+        reason: String,
+    },
+    /// A run that is to be removed goes on.
+    #[error("the run {} goes on", .id.short())]
+    GoesOn {
+        /// The run.
+        id: RunId,
+    },
+    /// Its record can't be written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A record can't be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// A file of a run can't be read or written.
+    #[error("a file of the run: {0}")]
+    File(#[from] std::io::Error),
+}
+
+impl RunFailure {
+    /// How to mend it.
+    #[must_use]
+    pub fn help(&self) -> Option<String> {
+        match self {
+            Self::Engine(error) => Some(error.help()),
+            Self::Run(error) => error.help(),
+            Self::Build(failure) => failure.reason.help(),
+            Self::Pull { .. } => Some(
+                "check the image's name, `docker login`, and the network; `--pull never` takes what \
+                 is there"
+                    .to_owned(),
+            ),
+            Self::NeverRun { job } | Self::NoOutput { job, .. } => {
+                Some(format!("run it first: `jobctl run {job}`"))
+            }
+            Self::Input { .. } => Some("check its `source` in jobs.yaml".to_owned()),
+            Self::GoesOn { id } => Some(format!(
+                "end it first: `jobctl stop {}`; or remove it with `--force`",
+                id.short()
+            )),
+            Self::Store(error) => Some(error.help().to_owned()),
+            Self::Read(error) => error.help().map(str::to_owned),
+            Self::File(_) => None,
+        }
+    }
+}

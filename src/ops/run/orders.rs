@@ -1,0 +1,197 @@
+//! What is done to runs from outside: ended, signalled, removed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::adopt::look_after;
+use super::{Ended, RunFailure, attend};
+use crate::engine::docker::{DockerEngine, EngineError};
+use crate::engine::run::{Container, RunError};
+use crate::event::Events;
+use crate::model::RunId;
+use crate::ops::run::Streams;
+use crate::records::{Record, Store, StoreError, Summary};
+
+/// How long a run's supervisor has to finish it, once its container has ended.
+const FINISH: Duration = Duration::from_mins(10);
+
+/// Which runs stay when the others are removed.
+#[derive(Debug, Clone, Copy)]
+pub struct Kept {
+    /// So many of each job's newest.
+    pub newest: usize,
+    /// Those from then on.
+    pub since: Option<Timestamp>,
+}
+
+/// Ends a run, and waits until its record says so.
+///
+/// # Errors
+///
+/// It has no container that is up, or the engine can't be used.
+pub async fn end(
+    engine: &DockerEngine,
+    store: &Store,
+    id: RunId,
+    signal: Option<&str>,
+    grace: Option<Duration>,
+    events: &Events,
+) -> Result<(), RunFailure> {
+    let record = store.read(id)?;
+    if record.state.is_final() {
+        return Ok(());
+    }
+    store.run(id).want_stop()?;
+    if let Some(container) = up(engine, &record).await? {
+        let grace = grace.unwrap_or(Duration::from_millis(record.policy.grace_ms));
+        engine.stop(&container.id, signal, grace).await?;
+    }
+    finished(engine, store, id, events).await
+}
+
+/// Sends a run a signal. One that kills it is waited for.
+///
+/// # Errors
+///
+/// It has no container that is up, or the engine can't be used.
+pub async fn signal(
+    engine: &DockerEngine,
+    store: &Store,
+    id: RunId,
+    signal: &str,
+    events: &Events,
+) -> Result<(), RunFailure> {
+    let record = store.read(id)?;
+    let Some(container) = up(engine, &record).await? else {
+        let container = id.short();
+        return Err(RunError::NoContainer { container }.into());
+    };
+    let kills = matches!(signal, "KILL" | "SIGKILL" | "9");
+    if kills {
+        store.run(id).want_stop()?;
+    }
+    engine.kill(&container.id, signal).await?;
+    if kills {
+        finished(engine, store, id, events).await?;
+    }
+    Ok(())
+}
+
+async fn up(engine: &DockerEngine, record: &Record) -> Result<Option<Container>, RunFailure> {
+    let id = record
+        .attempts
+        .last()
+        .and_then(|attempt| attempt.container_id.as_ref());
+    let Some(id) = id else {
+        return Ok(None);
+    };
+    let container = engine.container(id).await?;
+    Ok(container.filter(|container| container.status.is_up()))
+}
+
+/// Waits until a run's record is final: its supervisor's work, or ours if it has none.
+async fn finished(
+    engine: &DockerEngine,
+    store: &Store,
+    id: RunId,
+    events: &Events,
+) -> Result<(), RunFailure> {
+    let (_sender, mut controls) = tokio::sync::mpsc::unbounded_channel();
+    let connect = async || Ok(engine.clone());
+    let streams = Streams::default();
+    let attending = attend(connect, store, id, streams, &mut controls, events);
+    match tokio::time::timeout(FINISH, attending).await {
+        Ok(ended) => ended.map(|_: Ended| ()),
+        Err(_) => Ok(()),
+    }
+}
+
+/// Removes a run with all that is kept of it; one that goes on is ended first, if that is forced.
+///
+/// # Errors
+///
+/// It goes on, or it can't be removed.
+pub async fn remove(
+    connect: impl AsyncFn() -> Result<DockerEngine, EngineError>,
+    store: &Store,
+    id: RunId,
+    is_forced: bool,
+    events: &Events,
+) -> Result<(), RunFailure> {
+    let known = store.read(id).ok();
+    // One that can't be read has nobody who finishes it.
+    if let Some(record) = known {
+        if !record.state.is_final() {
+            let engine = connect().await?;
+            if is_forced {
+                end(&engine, store, id, None, None, events).await?;
+            } else {
+                look_after(&engine, store, id, events).await?;
+                if !store.read(id)?.state.is_final() {
+                    return Err(RunFailure::GoesOn { id });
+                }
+            }
+        }
+        let left = record.attempts.iter().filter(|attempt| !attempt.is_removed);
+        let left: Vec<_> = left
+            .filter_map(|attempt| attempt.container_id.clone())
+            .collect();
+        if !left.is_empty() {
+            let engine = connect().await?;
+            for container in left {
+                engine.remove(&container).await?;
+            }
+        }
+    }
+    let Some(_lock) = store.run(id).try_lock()? else {
+        return Err(RunFailure::GoesOn { id });
+    };
+    store.remove(id)?;
+    Ok(())
+}
+
+/// Removes the runs that are over and that nothing keeps. Which, newest first.
+///
+/// # Errors
+///
+/// A record can't be read or removed.
+pub fn prune(store: &Store, kept: Kept, is_dry: bool) -> Result<Vec<RunId>, StoreError> {
+    let runs = store.summaries()?.runs;
+    let mut parents = BTreeSet::new();
+    let mut counts: BTreeMap<Option<String>, usize> = BTreeMap::new();
+    let mut chosen = Vec::new();
+    for run in &runs {
+        if is_kept(run, kept, &mut counts) || parents.contains(&run.id) {
+            // A parent is older than its children, and so comes after them.
+            if let Ok(record) = store.read(run.id) {
+                parents.extend(record.parents.into_values());
+            }
+            continue;
+        }
+        chosen.push(run.id);
+    }
+    if is_dry {
+        return Ok(chosen);
+    }
+    let mut removed = Vec::new();
+    for id in chosen {
+        if let Some(_lock) = store.run(id).try_lock()? {
+            store.remove(id)?;
+            removed.push(id);
+        }
+    }
+    Ok(removed)
+}
+
+fn is_kept(run: &Summary, kept: Kept, counts: &mut BTreeMap<Option<String>, usize>) -> bool {
+    // Its container is still to be removed, by whoever asks for it.
+    let has_container = run.container_id.is_some() && !run.is_removed;
+    let count = counts.entry(run.job.clone()).or_default();
+    *count += 1;
+    !run.state.is_final()
+        || has_container
+        || *count <= kept.newest
+        || kept.since.is_some_and(|since| run.created >= since)
+}

@@ -1,0 +1,139 @@
+//! How an attempt, and with it a run, ended.
+
+use crate::engine::run::{Container, RunError};
+use crate::records::{Attempt, Ending, Record, State};
+
+use super::control::Orders;
+
+/// What the engine says of a container that it lost hold of: nothing that its program said.
+const UNKNOWN_CODE: i64 = 255;
+
+/// Notes in an attempt how its container ended.
+pub(super) fn note_end(attempt: &mut Attempt, container: &Container, orders: Orders) {
+    attempt.started = container.started;
+    attempt.finished = container.finished;
+    attempt.exit_code = container.exit_code;
+    attempt.is_oom_killed = container.is_oom_killed;
+    attempt.memory_limit = container.memory_limit;
+    let code = container.exit_code.unwrap_or(UNKNOWN_CODE);
+    attempt.signal = (code > 128 && code <= 128 + 64)
+        .then(|| i32::try_from(code - 128).expect("it is 64 at most"));
+    attempt.ending = Some(if orders.is_timed_out {
+        Ending::Timeout
+    } else if orders.is_stopped {
+        Ending::Stopped
+    } else if code == 137 && container.is_oom_killed {
+        Ending::Oom
+    } else if code == 0 {
+        Ending::Success
+    } else {
+        Ending::Error
+    });
+    if let Some(error) = container.error.as_ref().filter(|error| !error.is_empty()) {
+        attempt.message = Some(error.clone());
+    }
+}
+
+/// Notes in an attempt that its container did not start.
+pub(super) fn note_failure(attempt: &mut Attempt, error: &RunError) {
+    attempt.ending = Some(match error {
+        RunError::NotFound { .. } | RunError::NotExecutable { .. } => Ending::NotStarted,
+        _ => Ending::Infra,
+    });
+    attempt.exit_code = match error {
+        RunError::NotFound { .. } => Some(127),
+        RunError::NotExecutable { .. } => Some(126),
+        _ => None,
+    };
+    attempt.message = Some(error.to_string());
+}
+
+/// Notes in an attempt that its container is gone, and with it how it ended.
+pub(super) fn note_removal(attempt: &mut Attempt) {
+    attempt.ending = Some(Ending::Removed);
+    attempt.message = Some("its container was removed by somebody else".to_owned());
+    attempt.is_removed = true;
+}
+
+/// Makes the run's end that of its last attempt.
+pub(super) fn conclude(record: &mut Record) {
+    let Some(attempt) = record.attempts.last() else {
+        record.state = State::Failed;
+        record.ending = Some(Ending::Infra);
+        record.exit_code = Some(125);
+        return;
+    };
+    let ending = attempt.ending.unwrap_or(Ending::Lost);
+    record.started = attempt.started;
+    record.finished = attempt.finished;
+    record.ending = Some(ending);
+    record.state = match ending {
+        Ending::Success => State::Finished,
+        Ending::Lost => State::Lost,
+        // Whoever stops a service wanted its end, and a program that ends with 0 made a good one.
+        Ending::Stopped if attempt.exit_code == Some(0) => State::Finished,
+        _ => State::Failed,
+    };
+    record.exit_code = Some(match ending {
+        Ending::Timeout => 124,
+        Ending::Infra | Ending::Lost | Ending::Removed => 125,
+        // What is beyond a byte is cut off by the kernel in the same way.
+        _ => attempt.exit_code.map_or(125, |code| code.to_le_bytes()[0]),
+    });
+    if attempt.is_oom_killed && ending != Ending::Oom {
+        let warning = "the kernel killed a process of it because its memory was full";
+        record.warnings.push(warning.to_owned());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::run::Status;
+
+    fn container(code: i64, is_oom_killed: bool) -> Container {
+        Container {
+            id: String::new(),
+            name: String::new(),
+            image: String::new(),
+            labels: std::collections::BTreeMap::default(),
+            status: Status::Exited,
+            started: None,
+            finished: None,
+            exit_code: Some(code),
+            is_oom_killed,
+            error: None,
+            tty: false,
+            health: None,
+            memory_limit: None,
+        }
+    }
+
+    #[test]
+    fn an_end_is_told_by_code_memory_and_orders() {
+        let none = Orders::default();
+        let stopped = Orders {
+            is_stopped: true,
+            ..none
+        };
+        let timed_out = Orders {
+            is_timed_out: true,
+            is_stopped: true,
+        };
+        for (code, is_oom_killed, orders, ending, signal) in [
+            (0, false, none, Ending::Success, None),
+            (3, false, none, Ending::Error, None),
+            (137, true, none, Ending::Oom, Some(9)),
+            (137, false, none, Ending::Error, Some(9)),
+            (0, true, none, Ending::Success, None),
+            (143, false, stopped, Ending::Stopped, Some(15)),
+            (137, false, timed_out, Ending::Timeout, Some(9)),
+            (255, false, none, Ending::Error, None),
+        ] {
+            let mut attempt = Attempt::default();
+            note_end(&mut attempt, &container(code, is_oom_killed), orders);
+            assert_eq!(attempt.ending, Some(ending), "{code}");
+            assert_eq!(attempt.signal, signal, "{code}");
+        }
+    }
+}

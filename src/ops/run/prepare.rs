@@ -1,0 +1,336 @@
+//! What is done before a run is submitted: its image, its inputs, its record.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::inputs::describe;
+use super::{Prepared, RunFailure};
+use crate::engine::docker::DockerEngine;
+use crate::engine::gpu::{GpuHost, gpu_problem};
+use crate::engine::run::{Bound, BoundKind, RunError, RunSpec};
+use crate::event::{Event, Events};
+use crate::facts::{self, host};
+use crate::model::{Name, RunId};
+use crate::ops::build;
+use crate::plan::build::{Item, VersionChoice};
+use crate::plan::run::{GpuChoice, ImageChoice, PlannedInput, RunPlan};
+use crate::records::{
+    EngineRecord, HostRecord, ImageRecord, InputRecord, Record, SCHEMA, SourceRecord, State, Store,
+    spec,
+};
+
+/// The file in a run's folder that has what differed from the commit.
+const PATCH: &str = "source.patch";
+
+/// What a run is asked for with.
+#[derive(Debug, Clone, Default)]
+pub struct Asked {
+    /// The command line, secrets starred out.
+    pub argv: Vec<String>,
+    /// Whether nobody waits for it at its terminal.
+    pub is_detached: bool,
+    /// Where what is remembered of contexts is kept.
+    pub cache: Option<PathBuf>,
+    /// Where `nvidia-container-runtime-hook` is, if it is.
+    pub nvidia_hook: Option<PathBuf>,
+}
+
+/// Sees to all that a run needs, and records it.
+///
+/// # Errors
+///
+/// See [`RunFailure`]. Nothing is recorded then.
+pub async fn prepare(
+    engine: &DockerEngine,
+    store: &Store,
+    mut plan: RunPlan,
+    asked: &Asked,
+    events: &Events,
+) -> Result<Prepared, RunFailure> {
+    for warning in &plan.warnings {
+        events.send(Event::Warning(warning.clone()));
+    }
+    see_to_gpus(engine, &mut plan, asked, events).await?;
+    let source = source(&plan);
+    let image = image(engine, store, &plan, asked, events).await?;
+    plan.spec.image = image.id.clone().unwrap_or_else(|| image.name.clone());
+    let inputs = describe_inputs(plan.inputs.clone()).await?;
+    let mut shared: Vec<_> = (plan.inputs.values())
+        .map(|input| (input.source.clone(), input.target.as_str().to_owned()))
+        .collect();
+    let mut parents = BTreeMap::new();
+    for (job, outputs) in &plan.needs {
+        let Some(parent) = parent(store, job, outputs.keys())? else {
+            let output = outputs.keys().next().unwrap_or(job).clone();
+            let job = job.clone();
+            return Err(RunFailure::NoOutput { job, output });
+        };
+        parents.insert(job.to_string(), parent);
+        let folder = store.run(parent);
+        for (output, target) in outputs {
+            shared.push((folder.output(output.as_str()), target.as_str().to_owned()));
+        }
+    }
+    let copied = share(engine, &mut plan.spec, shared).await;
+    let id = RunId::new(host::now());
+    plan.spec.name = plan
+        .name
+        .clone()
+        .unwrap_or_else(|| container_name(&plan, id));
+    let record = Record {
+        schema: SCHEMA.to_owned(),
+        id,
+        project: plan.project.as_ref().map(ToString::to_string),
+        job: plan.job.as_ref().map(ToString::to_string),
+        state: State::Created,
+        ending: None,
+        exit_code: None,
+        created: host::now(),
+        started: None,
+        finished: None,
+        is_detached: asked.is_detached,
+        argv: asked.argv.clone(),
+        image,
+        source: source.as_ref().map(|(source, _)| source.clone()),
+        manifest: plan.manifest.clone(),
+        container: spec::to_json(&plan.spec),
+        environment: variables(store, &plan)?,
+        inputs,
+        parents,
+        policy: plan.policy.clone(),
+        attempts: Vec::new(),
+        outputs: BTreeMap::new(),
+        metrics: BTreeMap::new(),
+        warnings: Vec::new(),
+        engine: Some(engine_record(engine)),
+        host: Some(host_record()),
+        jobctl: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    let run = store.begin(&record)?;
+    if let Some((_, Some(patch))) = source {
+        std::fs::write(run.folder.path().join(PATCH), patch)?;
+    }
+    Ok(Prepared {
+        record,
+        run,
+        spec: plan.spec,
+        copied,
+        pull: plan.pull,
+        secrets: plan.secrets,
+    })
+}
+
+fn engine_record(engine: &DockerEngine) -> EngineRecord {
+    let server = engine.server().unwrap_or_default();
+    let (name, system) = server.split_once(' ').unwrap_or((server, ""));
+    let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    EngineRecord {
+        address: engine.endpoint().address.to_string(),
+        version: some(name.rsplit('/').next().unwrap_or_default()),
+        kernel: engine.is_local().then(host::kernel),
+        system: some(system.trim_matches(['(', ')'])),
+    }
+}
+
+fn host_record() -> HostRecord {
+    let machine = host::machine();
+    HostRecord {
+        name: machine.name,
+        cpu: machine.cpu,
+        cpus: machine.cpus,
+        cpu_flags: machine.cpu_flags,
+        gpus: machine.gpus,
+        nvidia_driver: machine.nvidia_driver,
+    }
+}
+
+/// Sees to it that GPUs which are asked for can be had, before anything is built for them.
+async fn see_to_gpus(
+    engine: &DockerEngine,
+    plan: &mut RunPlan,
+    asked: &Asked,
+    events: &Events,
+) -> Result<(), RunFailure> {
+    if plan.gpus == GpuChoice::None {
+        return Ok(());
+    }
+    let facts = engine.facts().await?;
+    let nvidia = host::nvidia();
+    let host = engine.is_local().then_some(GpuHost {
+        nvidia: &nvidia,
+        hook: asked.nvidia_hook.as_deref(),
+    });
+    let Some(problem) = gpu_problem(&facts, host, plan.spec.runtime.as_deref()) else {
+        return Ok(());
+    };
+    if plan.gpus == GpuChoice::Required {
+        return Err(problem.into());
+    }
+    plan.spec.gpus.clear();
+    if plan.spec.runtime.as_deref() == Some("nvidia") {
+        plan.spec.runtime = None;
+    }
+    events.send(Event::Warning(format!(
+        "GPUs are optional, and there are none: {}; the job runs without",
+        match &problem {
+            RunError::NoGpu { message } => message.clone(),
+            other => other.to_string(),
+        }
+    )));
+    Ok(())
+}
+
+/// What git says of what the image is built from, and what differs from the commit.
+fn source(plan: &RunPlan) -> Option<(SourceRecord, Option<Vec<u8>>)> {
+    let ImageChoice::Build(items) = &plan.image else {
+        return None;
+    };
+    let Some(Item::Build(spec)) = items.last() else {
+        return None;
+    };
+    let folder = &spec.recipe.context;
+    let git = facts::git(folder)?;
+    let patch = git.is_dirty.then(|| facts::git_patch(folder)).flatten();
+    let source = SourceRecord {
+        revision: git.revision,
+        is_dirty: git.is_dirty,
+        origin: git.origin,
+        patch: patch.is_some().then(|| PATCH.to_owned()),
+    };
+    Some((source, patch))
+}
+
+/// The image, which is built if it is to be.
+async fn image(
+    engine: &DockerEngine,
+    store: &Store,
+    plan: &RunPlan,
+    asked: &Asked,
+    events: &Events,
+) -> Result<ImageRecord, RunFailure> {
+    match &plan.image {
+        ImageChoice::Named(name) => Ok(ImageRecord {
+            name: name.familiar().to_string(),
+            ..ImageRecord::default()
+        }),
+        ImageChoice::Built(spec) => {
+            let version = match &spec.version {
+                VersionChoice::Exact(version) | VersionChoice::Declared(version) => Some(version),
+                VersionChoice::None | VersionChoice::Git => None,
+            };
+            let names = spec.names(version, None).unwrap_or_default();
+            let name = names
+                .first()
+                .map_or_else(|| spec.name.clone(), ToString::to_string);
+            Ok(ImageRecord {
+                name,
+                ..ImageRecord::default()
+            })
+        }
+        ImageChoice::OfJob(job) => {
+            let found = store.latest(job.as_str(), |record| record.image.id.is_some())?;
+            let Some(record) = found else {
+                return Err(RunFailure::NeverRun { job: job.clone() });
+            };
+            Ok(record.image)
+        }
+        ImageChoice::Build(items) => {
+            let built = build::build(engine, items, asked.cache.as_ref(), events).await;
+            let images = built.map_err(|failure| RunFailure::Build(Box::new(failure)))?;
+            let image = images.last().expect("a job that builds has an image");
+            let name = image.tags.first().map(ToString::to_string);
+            Ok(ImageRecord {
+                name: name.unwrap_or_else(|| image.id.to_string()),
+                id: Some(image.id.to_string()),
+                ..ImageRecord::default()
+            })
+        }
+    }
+}
+
+async fn describe_inputs(
+    inputs: BTreeMap<Name, PlannedInput>,
+) -> Result<BTreeMap<String, InputRecord>, RunFailure> {
+    if inputs.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let describing = tokio::task::spawn_blocking(move || {
+        let mut described = BTreeMap::new();
+        for (name, input) in inputs {
+            match describe(&input.source, &input.shown, input.target.as_str()) {
+                Ok(record) => described.insert(name.to_string(), record),
+                Err(reason) => return Err(RunFailure::Input { name, reason }),
+            };
+        }
+        Ok(described)
+    });
+    describing.await.expect("reading files does not panic")
+}
+
+/// The newest run of a job that succeeded and has the outputs.
+fn parent<'a>(
+    store: &Store,
+    job: &Name,
+    outputs: impl Iterator<Item = &'a Name>,
+) -> Result<Option<RunId>, RunFailure> {
+    let outputs: Vec<_> = outputs.map(Name::as_str).collect();
+    let has_all = |record: &Record| {
+        record.state == State::Finished
+            && outputs
+                .iter()
+                .all(|output| record.outputs.contains_key(*output))
+    };
+    let found = store.latest(job.as_str(), has_all)?;
+    Ok(found.map(|record| record.id))
+}
+
+/// Mounts files and folders of this machine, read-only; or names those that are to be copied, where
+/// the engine does not see them.
+async fn share(
+    engine: &DockerEngine,
+    spec: &mut RunSpec,
+    shared: Vec<(PathBuf, String)>,
+) -> Vec<(PathBuf, String)> {
+    if shared.is_empty() || !engine.sees_our_files().await {
+        return shared;
+    }
+    spec.bound
+        .extend(shared.into_iter().map(|(source, target)| Bound {
+            kind: BoundKind::Bind,
+            source: Some(absolute(&source)),
+            target,
+            is_read_only: true,
+            size: None,
+        }));
+    Vec::new()
+}
+
+fn absolute(path: &Path) -> String {
+    let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    path.to_string_lossy().into_owned()
+}
+
+/// `PROJECT-JOB-…`, which nobody else has.
+fn container_name(plan: &RunPlan, id: RunId) -> String {
+    let mut parts = Vec::new();
+    parts.extend(plan.project.as_ref().map(Name::as_str));
+    parts.push(plan.job.as_ref().map_or("run", Name::as_str));
+    let suffix = id.suffix();
+    parts.push(&suffix);
+    parts.join("-")
+}
+
+/// The variables for the record: of their values, digests under the project's own key.
+fn variables(
+    store: &Store,
+    plan: &RunPlan,
+) -> Result<Vec<crate::records::VariableRecord>, RunFailure> {
+    let key = store.key()?;
+    let mut variables = plan.variables.clone();
+    for (variable, (_, value)) in variables.iter_mut().zip(&plan.spec.environment) {
+        if let (false, Some(value)) = (variable.is_secret, value) {
+            variable.digest = Some(key.digest(value.expose().as_bytes()));
+        }
+    }
+    Ok(variables)
+}

@@ -1,0 +1,197 @@
+//! A container's output: masked, kept, searched for metrics, and shown.
+
+use std::borrow::Cow;
+use std::io;
+
+use futures_util::FutureExt as _;
+use sha2::{Digest as _, Sha256};
+use tokio::sync::mpsc;
+
+use crate::engine::docker::run::Output;
+use crate::engine::run::{Chunk, RunError};
+use crate::event::Stream as Source;
+use crate::facts::host::now;
+use crate::model::Secret;
+use crate::records::log::LogWriter;
+use crate::records::mask::Masker;
+use crate::records::metrics::{MetricScanner, MetricsWriter, Point};
+
+/// Where a container's output goes.
+pub(super) struct Pump {
+    log: LogWriter,
+    secrets: Vec<Secret>,
+    /// For standard output and standard error.
+    maskers: [Masker; 2],
+    scanners: [MetricScanner; 2],
+    metrics: MetricsWriter,
+    display: Option<mpsc::Sender<Chunk>>,
+    /// What an earlier stream told already.
+    known: [Known; 2],
+    /// What should be looked at.
+    pub(super) warnings: Vec<String>,
+}
+
+/// What is passed over, as it is there already.
+struct Known {
+    left: u64,
+    hash: Sha256,
+    expected: [u8; 32],
+}
+
+impl Known {
+    fn nothing() -> Self {
+        Self {
+            left: 0,
+            hash: Sha256::new(),
+            expected: [0; 32],
+        }
+    }
+}
+
+impl Pump {
+    pub(super) fn new(
+        log: LogWriter,
+        secrets: Vec<Secret>,
+        scanner: &MetricScanner,
+        metrics: MetricsWriter,
+        display: Option<mpsc::Sender<Chunk>>,
+    ) -> Self {
+        Self {
+            log,
+            maskers: [Masker::new(&secrets), Masker::new(&secrets)],
+            secrets,
+            scanners: [scanner.clone(), scanner.clone()],
+            metrics,
+            display,
+            known: [Known::nothing(), Known::nothing()],
+            warnings: Vec::new(),
+        }
+    }
+
+    /// Expects the attempt's output from its beginning once more: what is kept of it is passed over.
+    pub(super) fn rewind(&mut self) -> io::Result<()> {
+        self.maskers = [Masker::new(&self.secrets), Masker::new(&self.secrets)];
+        for (index, stream) in [Source::Stdout, Source::Stderr].into_iter().enumerate() {
+            let stored = self.log.stored(stream)?;
+            self.known[index] = Known {
+                left: stored.bytes,
+                hash: Sha256::new(),
+                expected: stored.sha256,
+            };
+        }
+        Ok(())
+    }
+
+    /// Begins the next attempt: how many bytes of standard output and standard error are there.
+    pub(super) fn next_attempt(&mut self) -> [u64; 2] {
+        self.maskers = [Masker::new(&self.secrets), Masker::new(&self.secrets)];
+        self.known = [Known::nothing(), Known::nothing()];
+        self.log.next_attempt()
+    }
+
+    /// Takes all that comes.
+    pub(super) async fn run(&mut self, mut output: Output) -> Result<(), RunError> {
+        loop {
+            // On disk before there is time to wait.
+            let next = match output.next().now_or_never() {
+                Some(next) => next,
+                None => {
+                    self.log.flush();
+                    output.next().await
+                }
+            };
+            match next {
+                None => break,
+                Some(Ok(chunk)) => self.take(chunk).await,
+                Some(Err(error)) => {
+                    self.log.flush();
+                    return Err(error);
+                }
+            }
+        }
+        self.finish().await;
+        Ok(())
+    }
+
+    async fn take(&mut self, chunk: Chunk) {
+        let index = usize::from(chunk.stream == Source::Stderr);
+        let bytes = match self.maskers[index].feed(&chunk.bytes) {
+            // As it came: nothing is copied.
+            Cow::Borrowed(masked) => chunk.bytes.slice_ref(masked),
+            Cow::Owned(masked) => masked.into(),
+        };
+        self.keep(Chunk { bytes, ..chunk }).await;
+    }
+
+    /// What was held back, as it could have been the beginning of a secret.
+    async fn finish(&mut self) {
+        for (index, stream) in [Source::Stdout, Source::Stderr].into_iter().enumerate() {
+            let bytes = self.maskers[index].finish().into();
+            let time = None;
+            self.keep(Chunk {
+                stream,
+                bytes,
+                time,
+            })
+            .await;
+        }
+        for index in 0..2 {
+            let found = self.scanners[index].finish();
+            self.note(found);
+        }
+        self.log.sync();
+        if let Some(trouble) = self.log.trouble() {
+            self.warnings
+                .push(format!("the log is not whole: {trouble}"));
+        }
+    }
+
+    fn note(&mut self, found: Vec<(String, f64)>) {
+        if found.is_empty() {
+            return;
+        }
+        let points: Vec<_> = found
+            .into_iter()
+            .map(|(name, value)| Point {
+                name,
+                value,
+                step: None,
+                time: None,
+            })
+            .collect();
+        if let Err(error) = self.metrics.append(&points, now()) {
+            tracing::warn!("metrics are lost: {error}");
+        }
+    }
+
+    async fn keep(&mut self, mut chunk: Chunk) {
+        let index = usize::from(chunk.stream == Source::Stderr);
+        let known = &mut self.known[index];
+        if known.left > 0 {
+            let count = usize::try_from(known.left)
+                .map_or(chunk.bytes.len(), |left| left.min(chunk.bytes.len()));
+            known.hash.update(chunk.bytes.split_to(count));
+            known.left -= count as u64;
+            if known.left == 0 && known.hash.finalize_reset().as_slice() != known.expected {
+                self.warnings.push(
+                    "the engine's log differs from what was read before: it may have a gap, or \
+                     something twice"
+                        .to_owned(),
+                );
+            }
+        }
+        if chunk.bytes.is_empty() {
+            return;
+        }
+        let time = chunk.time.unwrap_or_else(now);
+        self.log.append(chunk.stream, &chunk.bytes, time);
+        let found = self.scanners[index].feed(&chunk.bytes);
+        self.note(found);
+        if let Some(display) = &self.display
+            && display.send(chunk).await.is_err()
+        {
+            // Nobody reads it any more; the job goes on, and so does its log.
+            self.display = None;
+        }
+    }
+}

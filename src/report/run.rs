@@ -1,0 +1,77 @@
+//! What is said of a run that is over.
+
+use super::printable;
+use super::words::{bytes, counted, elapsed};
+use crate::records::{Ending, Record};
+
+/// How a run ended.
+#[must_use]
+pub fn run_ended(record: &Record) -> String {
+    let name = match &record.job {
+        Some(job) => format!("run {} of {job}", record.id.short()),
+        None => format!("run {}", record.id.short()),
+    };
+    let took = match (record.started, record.finished) {
+        (Some(started), Some(finished)) => {
+            let took = finished.duration_since(started).unsigned_abs();
+            format!(" ({})", elapsed(took))
+        }
+        _ => String::new(),
+    };
+    format!("{name}: {}{took}", ending(record))
+}
+
+/// The outputs that were collected of a run.
+#[must_use]
+pub fn outputs(record: &Record) -> String {
+    let outputs: Vec<_> = record
+        .outputs
+        .iter()
+        .map(|(output, kept)| format!("{output} ({})", counted(kept.files.len(), "file")))
+        .collect();
+    format!("outputs: {}", outputs.join(", "))
+}
+
+fn ending(record: &Record) -> String {
+    let last = record.attempts.last();
+    let message = last
+        .and_then(|attempt| attempt.message.as_ref())
+        .map(|message| format!(": {}", printable::text(message)))
+        .unwrap_or_default();
+    let code = record.exit_code.unwrap_or(0);
+    match record.ending {
+        Some(Ending::Success) => "ok".to_owned(),
+        Some(Ending::Error) => match last.and_then(|attempt| attempt.signal) {
+            Some(signal) => {
+                format!("failed with exit code {code}, as if by signal {signal}{message}")
+            }
+            None => format!("failed with exit code {code}{message}"),
+        },
+        Some(Ending::Oom) => {
+            let attempt = last.expect("it ended, so that there was one");
+            let mut facts = Vec::new();
+            facts.extend(
+                attempt
+                    .memory_limit
+                    .map(|limit| format!("limit {}", bytes(limit))),
+            );
+            facts.extend(
+                attempt
+                    .peak_memory
+                    .map(|peak| format!("peak {}", bytes(peak))),
+            );
+            match facts.as_slice() {
+                [] => "killed: out of memory".to_owned(),
+                facts => format!("killed: out of memory ({})", facts.join(", ")),
+            }
+        }
+        Some(Ending::Timeout) => {
+            let limit = record.policy.timeout_ms.unwrap_or_default();
+            let limit = elapsed(std::time::Duration::from_millis(limit));
+            format!("stopped: it ran out of its time of {limit}")
+        }
+        Some(Ending::Stopped) => format!("stopped (exit code {code})"),
+        Some(ending) => format!("{}{message}", ending.word()),
+        None => record.state.word().to_owned(),
+    }
+}
