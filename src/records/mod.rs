@@ -16,9 +16,9 @@ pub mod metrics;
 mod record;
 mod resolve;
 mod room;
+pub mod spec;
 mod store;
 mod summary;
-pub mod spec;
 
 pub use error::{ReadError, StoreError};
 pub use folder::RunFolder;
