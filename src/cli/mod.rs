@@ -83,16 +83,26 @@ pub fn main() -> ExitCode {
     panic::install_hook();
     let words = match run::argv::plain(std::env::args_os().collect(), built_command) {
         Ok(words) => words,
-        Err((message, help)) => return output::fail_run_early(&message, &help).into(),
+        Err((message, help)) => {
+            let message = format!("{message}\nhelp: {help}");
+            return output::fail_early(&message, Exit::Engine).into();
+        }
+    };
+    // No job's code is to be imitated.
+    let usage = || {
+        if run::argv::is_run(&words, &built_command()) {
+            Exit::Engine
+        } else {
+            Exit::Usage
+        }
     };
     let cli = match Cli::try_parse_from(&words) {
         Ok(cli) => cli,
         Err(error) => {
-            let exit = match error.use_stderr() {
-                // No job's code is to be imitated.
-                true if run::argv::is_run(&words, &built_command()) => Exit::Engine,
-                true => Exit::Usage,
-                false => Exit::Success,
+            let exit = if error.use_stderr() {
+                usage()
+            } else {
+                Exit::Success
             };
             // `--help | head` is no failure.
             let _ = error.print();
@@ -102,7 +112,7 @@ pub fn main() -> ExitCode {
     cli.globals.start_tracing();
     let mut context = match Context::of_process(cli.globals, words) {
         Ok(context) => context,
-        Err(message) => return output::fail_early(&message).into(),
+        Err(message) => return output::fail_early(&message, usage()).into(),
     };
     let exit = match exec(cli.verb, &mut context) {
         Ok(exit) => exit,

@@ -133,13 +133,7 @@ impl Output {
 }
 
 /// Says what is wrong with the command line before there is an output.
-pub(super) fn fail_early(message: &str) -> Exit {
+pub(super) fn fail_early(message: &str, exit: Exit) -> Exit {
     let _ = writeln!(io::stderr(), "error: {message}");
-    Exit::Usage
-}
-
-/// The same for the verbs that end with a job's code.
-pub(super) fn fail_run_early(message: &str, help: &str) -> Exit {
-    let _ = writeln!(io::stderr(), "error: {message}\nhelp: {help}");
-    Exit::Engine
+    exit
 }

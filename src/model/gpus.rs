@@ -200,8 +200,15 @@ impl fmt::Display for Gpus {
         if !request.driver.is_empty() {
             fields.push(format!("driver={}", request.driver));
         }
-        if request.capabilities != ["gpu"] {
-            fields.push(format!("capabilities={}", request.capabilities.join(",")));
+        // Docker adds `gpu` itself.
+        if let [others @ .., last] = request.capabilities.as_slice()
+            && !(others.is_empty() && last == "gpu")
+        {
+            let written = match last.as_str() {
+                "gpu" => others,
+                _ => &request.capabilities,
+            };
+            fields.push(format!("capabilities={}", written.join(",")));
         }
         if !request.options.is_empty() {
             let options = request.options.iter();

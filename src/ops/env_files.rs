@@ -24,9 +24,10 @@ pub fn read(
     let reading = |format| Reading {
         format,
         caller: environment,
-        unset: match flags.allows_unset {
-            true => Unset::Allowed,
-            false => Unset::Refused,
+        unset: if flags.allows_unset {
+            Unset::Allowed
+        } else {
+            Unset::Refused
         },
     };
     let mut read =

@@ -28,6 +28,10 @@ pub enum SpecError {
 }
 
 /// The description as a record keeps it.
+///
+/// # Panics
+///
+/// Never: all keys are texts.
 #[must_use]
 pub fn to_json(spec: &RunSpec) -> Value {
     serde_json::to_value(Form::from(spec)).expect("a form has texts as keys")
@@ -50,7 +54,9 @@ pub fn from_json(value: &Value) -> Result<RunSpec, SpecError> {
     reason = "they are independent, as docker's flags are"
 )]
 struct Form {
+    #[serde(skip_serializing_if = "String::is_empty")]
     image: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
     name: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     platform: Option<String>,

@@ -265,12 +265,13 @@ fn mount(bound: &Bound) -> String {
             .size
             .map(|size| format!("tmpfs-size={}", size.bytes())),
     );
-    let quoted = fields
-        .into_iter()
-        .map(|field| match field.contains([',', '"']) {
-            true => format!("\"{}\"", field.replace('"', "\"\"")),
-            false => field,
-        });
+    let quoted = fields.into_iter().map(|field| {
+        if field.contains([',', '"']) {
+            format!("\"{}\"", field.replace('"', "\"\""))
+        } else {
+            field
+        }
+    });
     quoted.collect::<Vec<_>>().join(",")
 }
 

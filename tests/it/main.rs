@@ -18,6 +18,8 @@ mod layering;
 mod manifest;
 mod properties;
 mod reporters;
+mod run_parity;
+mod run_plans;
 mod running;
 mod schema;
 mod support;

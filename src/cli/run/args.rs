@@ -16,7 +16,8 @@ use crate::plan::run::Pull;
 /// command can't be executed, 127 if it was not found.
 #[derive(Debug, Args)]
 #[command(args_override_self = true)]
-#[expect(clippy::struct_excessive_bools, reason = "they are flags of their own")]
+#[command(override_usage = "jobctl run [FLAGS] [JOB [ARGS…]]\n       \
+                            jobctl run [FLAGS] --image IMAGE [COMMAND [ARGS…]]")]
 pub(in crate::cli) struct RunArgs {
     /// The job of jobs.yaml
     #[arg(value_name = "JOB")]

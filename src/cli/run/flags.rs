@@ -11,6 +11,9 @@ use crate::model::{ByteSize, ContainerPath, Duration, EnvName, ImageRef, Secret,
 use crate::plan::build::{BuildFlags, host_authorities};
 use crate::plan::run::{Building, Pull, RunFlags, bound, label};
 
+/// The longest value of a flag that an error shows.
+const MAX_SHOWN: usize = 80;
+
 /// What is wrong with a command line.
 #[derive(Default)]
 struct Findings(Vec<Diagnostic>);
@@ -34,7 +37,7 @@ impl Findings {
         text: Option<&String>,
         read: impl Fn(&str) -> Result<T, ValueError>,
     ) -> Option<T> {
-        text.and_then(|text| self.take(flag, read(text)))
+        text.and_then(|text| self.take(&shown(flag, text), read(text)))
     }
 
     /// The values of a flag that may be given often.
@@ -44,29 +47,34 @@ impl Findings {
         texts: &[String],
         read: impl Fn(&str) -> Result<T, ValueError>,
     ) -> Vec<T> {
-        let values = texts.iter().map(|text| self.take(flag, read(text)));
+        let values = texts
+            .iter()
+            .map(|text| self.take(&shown(flag, text), read(text)));
         values.flatten().collect()
     }
 }
 
-/// The image that is run by its name.
-pub(super) fn image(args: &RunArgs) -> Result<Option<ImageRef>, Vec<Diagnostic>> {
-    let mut findings = Findings::default();
-    let image = findings.one("--image", args.image.image.as_ref(), str::parse);
-    match findings.0.is_empty() {
-        true => Ok(image),
-        false => Err(findings.0),
+/// A flag with its value, unless that may be a secret's or is long.
+fn shown(flag: &str, text: &str) -> String {
+    match flag {
+        "--env" => flag.to_owned(),
+        _ if text.len() > MAX_SHOWN => flag.to_owned(),
+        _ => format!("{flag} `{text}`"),
     }
 }
 
-/// What the command line asks for.
+/// What the command line asks for, and the image if one is run by its name.
 ///
 /// # Errors
 ///
 /// All that is wrong in it.
-pub(super) fn flags(args: &RunArgs, context: &Context) -> Result<RunFlags, Vec<Diagnostic>> {
+pub(super) fn flags(
+    args: &RunArgs,
+    context: &Context,
+) -> Result<(Option<ImageRef>, RunFlags), Vec<Diagnostic>> {
     let environment = &context.environment;
     let mut findings = Findings::default();
+    let image = findings.one("--image", args.image.image.as_ref(), str::parse);
     let mut spec = container(&args.container, environment, &mut findings);
     confinement(&args.confinement, environment, &mut spec, &mut findings);
     ending(&args.ending, &mut spec, &mut findings);
@@ -129,9 +137,10 @@ pub(super) fn flags(args: &RunArgs, context: &Context) -> Result<RunFlags, Vec<D
         is_kept: ending.keep || ending.rm == Some(false),
         spec,
     };
-    match findings.0.is_empty() {
-        true => Ok(flags),
-        false => Err(findings.0),
+    if findings.0.is_empty() {
+        Ok((image, flags))
+    } else {
+        Err(findings.0)
     }
 }
 

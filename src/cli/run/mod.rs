@@ -14,7 +14,7 @@ mod terminal;
 use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
 
-use self::flags::{flags, image};
+use self::flags::flags;
 use super::Ending;
 use super::context::Context;
 use crate::diagnostic::Diagnostic;
@@ -116,10 +116,10 @@ fn write_new(context: &Context, path: &Path, text: &str) {
 
 /// What is to be run. An image that is run by its name has nothing to do with jobs.yaml.
 fn planned(args: &RunArgs, context: &Context) -> Result<RunPlan, Vec<Diagnostic>> {
-    let flags = flags(args, context);
+    let (image, flags) = flags(args, context)?;
     let environment = &context.environment;
     let manifest;
-    let subject = match image(args)? {
+    let subject = match image {
         Some(image) => Subject::Image(image),
         None => {
             let (path, shown) = context.manifest().map_err(|found| vec![*found])?;
@@ -128,7 +128,6 @@ fn planned(args: &RunArgs, context: &Context) -> Result<RunPlan, Vec<Diagnostic>
             Subject::job(&manifest, args.job.as_deref()).map_err(|error| vec![error.into()])?
         }
     };
-    let flags = flags?;
     let files = env_files::read(&subject, &flags, environment)?;
     for (_, file) in &files.of_flags {
         context.output.diagnostics(&file.warnings);

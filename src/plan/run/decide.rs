@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::environment::{self, Variables};
+use super::environment::{self, Settled, Variables};
 use super::manifest_json::job_json;
 use super::{
     Building, CA_BUNDLE_TARGET, EnvFiles, GpuChoice, ImageChoice, PlannedInput, RunFlags, RunPlan,
@@ -76,6 +76,7 @@ pub fn plan(
         }
     }
     absolute(&mut spec, caller);
+    errors.extend(spec.mounts.iter().filter_map(colon).map(Diagnostic::from));
     confine(&mut spec, flags);
     if let Some(bundle) = &flags.ca_bundle {
         variables.add_ca_bundle();
@@ -90,8 +91,12 @@ pub fn plan(
     if !errors.is_empty() {
         return Err(errors);
     }
-    let (given, records, secrets) = variables.finish();
-    spec.environment = given;
+    let Settled {
+        variables,
+        records,
+        secrets,
+    } = variables.finish();
+    spec.environment = variables;
     warnings.extend(doubtful(&spec));
     let (project, job, manifest) = match subject {
         Subject::Job(manifest, name, job) => (
@@ -231,6 +236,7 @@ fn fill(spec: &mut RunSpec, manifest: &Manifest, job: &Job) {
     let targets = spec.mounts.iter().map(|mount| mount.target().as_str());
     let targets: Vec<_> = targets
         .chain(spec.bound.iter().map(|bound| bound.target.as_str()))
+        .chain(spec.tmpfs.keys().map(String::as_str))
         .collect();
     let of_job = job.volumes.iter().map(|mount| &**mount);
     let of_job = of_job.filter(|mount| !targets.contains(&mount.target().as_str()));
@@ -267,6 +273,20 @@ fn absolute(spec: &mut RunSpec, environment: &Environment) {
             let source = MountSource::Path(path.to_string_lossy().into_owned());
             *mount = mount.clone().with_source(source);
         }
+    }
+}
+
+/// A folder that the engine would take for a folder and a target.
+fn colon(mount: &Mount) -> Option<PlanError> {
+    match mount.source() {
+        MountSource::Path(path) if path.contains(':') => Some(PlanError::new(
+            format!("the folder `{path}` can't be a volume: there is a colon in its path"),
+            format!(
+                "write `--mount 'type=bind,source={path},target={}'`",
+                mount.target()
+            ),
+        )),
+        _ => None,
     }
 }
 

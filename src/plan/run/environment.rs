@@ -36,6 +36,16 @@ struct Given {
     is_secret: bool,
 }
 
+/// The variables of a run, as they go into a plan.
+pub(super) struct Settled {
+    /// For the container.
+    pub(super) variables: Vec<(EnvName, Option<Secret>)>,
+    /// For the record, in the same order.
+    pub(super) records: Vec<VariableRecord>,
+    /// The values that nobody may see, each once.
+    pub(super) secrets: Vec<Secret>,
+}
+
 /// The variables of a run: each at the place where it was first given, with the value that it was
 /// given last. That is what a container of docker's sees, too.
 pub(super) struct Variables<'a> {
@@ -129,13 +139,7 @@ impl<'a> Variables<'a> {
     }
 
     /// The variables for the container and for the record.
-    pub(super) fn finish(
-        self,
-    ) -> (
-        Vec<(EnvName, Option<Secret>)>,
-        Vec<VariableRecord>,
-        Vec<Secret>,
-    ) {
+    pub(super) fn finish(self) -> Settled {
         let mut secrets = self.secrets;
         let mut records = Vec::new();
         let mut variables = Vec::new();
@@ -159,7 +163,11 @@ impl<'a> Variables<'a> {
             seen.push(secret.clone());
             is_new
         });
-        (variables, records, secrets)
+        Settled {
+            variables,
+            records,
+            secrets,
+        }
     }
 
     fn value(&self, name: &EnvName) -> Option<&Secret> {

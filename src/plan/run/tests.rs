@@ -1,3 +1,6 @@
+mod mounts;
+mod variables;
+
 use std::path::Path;
 
 use serde_json::json;
@@ -6,11 +9,8 @@ use super::{
     Building, EnvFiles, GpuChoice, ImageChoice, Pull, RunFlags, RunPlan, Subject, bound, label,
     plan,
 };
-use crate::diagnostic::Diagnostic;
 use crate::engine::run::{Restart, RunSpec};
 use crate::facts::Environment;
-use crate::manifest::env_file::{EnvFile, Reading, Unset};
-use crate::manifest::schema::EnvFileFormat;
 use crate::manifest::{self, Manifest};
 use crate::model::Secret;
 use crate::records::{Ending, Policy, RetryRecord};
@@ -57,17 +57,6 @@ fn seen(plan: &RunPlan) -> Vec<String> {
         .collect()
 }
 
-fn env_file(name: &str, text: &str) -> (String, EnvFile) {
-    let caller = caller();
-    let reading = Reading {
-        format: EnvFileFormat::Raw,
-        caller: &caller,
-        unset: Unset::Allowed,
-    };
-    let file = EnvFile::parse(text.as_bytes(), Path::new(name), &reading).unwrap();
-    (name.to_owned(), file)
-}
-
 /// What `--env` gives.
 fn given(texts: &[&str]) -> RunFlags {
     let variable = |text: &&str| match text.split_once('=') {
@@ -78,169 +67,6 @@ fn given(texts: &[&str]) -> RunFlags {
         environment: texts.iter().map(variable).collect(),
         ..RunFlags::default()
     }
-}
-
-#[test]
-fn an_image_sees_what_docker_would_give_it() {
-    for (file, flags, expected) in [
-        ("", &[][..], &[][..]),
-        ("B=1\nA=2", &[], &["B=1", "A=2"]),
-        ("A=1", &["B=2", "A=3"], &["A=3", "B=2"]),
-        ("A=1\nB=1\nA=2", &[], &["A=2", "B=1"]),
-        ("", &["SET"], &["SET=from caller"]),
-        // Takes away what the image says, and nothing that was given before.
-        ("", &["NONE"], &["NONE"]),
-        ("NONE=1", &["NONE"], &["NONE=1"]),
-        ("NONE", &[], &[]),
-        ("", &["NONE=1", "NONE"], &["NONE"]),
-        ("", &["NONE", "NONE=1"], &["NONE=1"]),
-        ("", &["A=", "B=c=d", "C= e "], &["A=", "B=c=d", "C= e "]),
-    ] {
-        let files = EnvFiles {
-            of_flags: vec![env_file("f", file)],
-            ..EnvFiles::default()
-        };
-        let plan = planned(&image(), &given(flags), &files);
-        let mut expected = expected.to_vec();
-        expected.push("NVIDIA_VISIBLE_DEVICES=void");
-        assert_eq!(seen(&plan), expected, "{file:?} {flags:?}");
-    }
-}
-
-#[test]
-fn later_ones_win_and_say_where_they_come_from() {
-    let manifest = manifest_of(
-        "    environment: { C: c3, D: d3, E: e3, HF_TOKEN: '${HF}', SET: }\n    gpus: optional\n",
-    );
-    let files = EnvFiles {
-        of_job: vec![
-            env_file("one.env", "A=a1\nB=b1\nC=c1"),
-            env_file("two.env", "B=b2"),
-        ],
-        of_flags: vec![env_file("f.env", "D=d4\nhttp_proxy=file")],
-    };
-    let mut flags = given(&["E=e5"]);
-    for (name, value) in [
-        ("http_proxy", "http://u:p@proxy"),
-        ("no_proxy", "here"),
-        ("C", "a job's own wins"),
-        ("E", "--env wins"),
-    ] {
-        flags.proxies.insert(name.to_owned(), Secret::new(value));
-    }
-    let plan = planned(&job(&manifest), &flags, &files);
-    assert_eq!(
-        seen(&plan),
-        [
-            "A=a1",
-            "B=b2",
-            "C=c3",
-            "D=d4",
-            "E=e5",
-            "HF_TOKEN=hush",
-            "SET=from caller",
-            "http_proxy=http://u:p@proxy",
-            "no_proxy=here",
-        ]
-    );
-    let records = plan.variables.iter().map(|variable| {
-        let value = variable.value.as_deref().unwrap_or("-");
-        let is_secret = if variable.is_secret { " secret" } else { "" };
-        format!("{} {} {value}{is_secret}", variable.name, variable.origin)
-    });
-    assert_eq!(
-        records.collect::<Vec<_>>(),
-        [
-            "A one.env -",
-            "B two.env -",
-            "C jobs.yaml c3",
-            "D f.env -",
-            "E --env -",
-            "HF_TOKEN jobs.yaml - secret",
-            "SET jobs.yaml -",
-            "http_proxy docker's config.json - secret",
-            "no_proxy docker's config.json -",
-        ]
-    );
-    assert_eq!(plan.secrets, ["hush", "http://u:p@proxy"].map(Secret::new));
-}
-
-#[test]
-fn what_the_manifest_calls_a_secret_is_one() {
-    let text = "version: 1\nname: p\nsecrets: { key: { environment: HF } }\njobs:\n  a:\n    \
-                image: debian\n    environment: { HF: }\n";
-    let manifest =
-        manifest::parse(text, Path::new("jobs.yaml"), Path::new("/"), &caller()).unwrap();
-    let subject = Subject::job(&manifest, None).unwrap();
-    let plan = planned(&subject, &RunFlags::default(), &EnvFiles::default());
-    assert_eq!(plan.secrets, [Secret::new("hush")]);
-    assert!(plan.variables[0].is_secret && plan.variables[0].value.is_none());
-}
-
-#[test]
-fn the_caller_must_supply_what_has_no_value() {
-    let manifest = manifest_of("    environment: { NONE: , OTHER: , SET: }\n");
-    let subject = job(&manifest);
-    let found = plan(
-        &subject,
-        &RunFlags::default(),
-        &EnvFiles::default(),
-        &caller(),
-    )
-    .unwrap_err();
-    let told = |diagnostic: &Diagnostic| {
-        let place = diagnostic.primary.as_ref().unwrap().span.start;
-        let (line, column) = diagnostic.source.as_ref().unwrap().line_column(place);
-        format!(
-            "{} {line}:{column} {}",
-            diagnostic.message,
-            diagnostic.help.join("")
-        )
-    };
-    assert_eq!(
-        found.iter().map(told).collect::<Vec<_>>(),
-        ["NONE 6:20", "OTHER 6:28"].map(|case| {
-            let (name, place) = case.split_once(' ').unwrap();
-            format!(
-                "job `train`: `{name}` has no value, and the caller has not set it {place} set it: \
-                 `{name}=… jobctl run train`; or leave it out: `--allow-unset`"
-            )
-        })
-    );
-    let files = EnvFiles {
-        of_flags: vec![env_file("f", "OTHER=2")],
-        ..EnvFiles::default()
-    };
-    let plan = planned(&subject, &given(&["NONE=1"]), &files);
-    assert_eq!(
-        seen(&plan),
-        [
-            "SET=from caller",
-            "OTHER=2",
-            "NONE=1",
-            "NVIDIA_VISIBLE_DEVICES=void"
-        ]
-    );
-    let allowing = RunFlags {
-        allows_unset: true,
-        ..RunFlags::default()
-    };
-    let plan = planned(&subject, &allowing, &EnvFiles::default());
-    assert_eq!(
-        seen(&plan),
-        ["SET=from caller", "NVIDIA_VISIBLE_DEVICES=void"]
-    );
-}
-
-#[test]
-fn a_variable_that_keeps_its_value_is_told() {
-    let manifest = manifest_of("    environment: { SEED: '1' }\n");
-    let plan = planned(&job(&manifest), &given(&["SEED"]), &EnvFiles::default());
-    assert_eq!(seen(&plan)[0], "SEED=1");
-    assert_eq!(
-        plan.warnings,
-        ["`--env SEED`: the caller has not set it, so it keeps its value of jobs.yaml"]
-    );
 }
 
 #[test]
@@ -398,6 +224,22 @@ fn flags_win_over_the_job() {
 }
 
 #[test]
+fn a_folder_with_a_colon_is_no_volume() {
+    let mut flags = RunFlags::default();
+    flags.spec.mounts = vec!["./x:/x".parse().unwrap()];
+    let caller = Environment::new([("", ""); 0], "/a:b");
+    let found = plan(&image(), &flags, &EnvFiles::default(), &caller).unwrap_err();
+    assert_eq!(
+        found[0].message,
+        "the folder `/a:b/x` can't be a volume: there is a colon in its path"
+    );
+    assert_eq!(
+        found[0].help,
+        ["write `--mount 'type=bind,source=/a:b/x,target=/x'`"]
+    );
+}
+
+#[test]
 fn a_policy_is_the_jobs_and_the_flags() {
     let manifest = manifest_of(
         "    timeout: 2h\n    retry: { attempts: 2, on: [infra, oom], backoff: 30s }\n    outputs: \
@@ -521,14 +363,15 @@ fn an_image_is_named_built_or_anothers() {
             ..RunFlags::default()
         };
         let found = plan(&subject, &flags, &EnvFiles::default(), &caller());
-        found
-            .map(|plan| match plan.image {
+        found.map_or_else(
+            |found| found[0].message.clone(),
+            |plan| match plan.image {
                 ImageChoice::Build(items) => format!("build {}", items.len()),
                 ImageChoice::Built(spec) => format!("built {}", spec.name),
                 ImageChoice::Named(image) => format!("named {image}"),
                 ImageChoice::OfJob(job) => format!("of {job}"),
-            })
-            .unwrap_or_else(|found| found[0].message.clone())
+            },
+        )
     };
     for (name, building, expected) in [
         ("a", Building::Usual, "build 1"),
@@ -607,67 +450,4 @@ fn labels_of_our_own_are_refused() {
     assert_eq!(label("a"), Ok(("a".to_owned(), String::new())));
     assert!(label("dev.jobctl.test=1").is_ok());
     assert!(label("dev.jobctl.run=1").is_err() && label("=b").is_err());
-}
-
-#[test]
-fn mounts_are_read_as_docker_reads_them() {
-    let read = |text| bound(text, Path::new("/here")).map(|bound| format!("{bound:?}"));
-    for (text, expected) in [
-        (
-            "type=bind,source=/a,target=/b",
-            r#"Bind, source: Some("/a"), target: "/b", is_read_only: false, size: None"#,
-        ),
-        (
-            "type=bind,src=./a,dst=/b,readonly",
-            r#"Bind, source: Some("/here/a"), target: "/b", is_read_only: true, size: None"#,
-        ),
-        (
-            "target=/b,ro=false",
-            r#"Volume, source: None, target: "/b", is_read_only: false, size: None"#,
-        ),
-        (
-            "TYPE=volume,source=v,destination=/b,readonly=1",
-            r#"Volume, source: Some("v"), target: "/b", is_read_only: true, size: None"#,
-        ),
-        (
-            "type=tmpfs,target=/b,tmpfs-size=1m",
-            r#"Tmpfs, source: None, target: "/b", is_read_only: false, size: Some(ByteSize(1048576))"#,
-        ),
-        (
-            "type=bind,\"source=/a,b\",target=/b",
-            r#"Bind, source: Some("/a,b"), target: "/b", is_read_only: false, size: None"#,
-        ),
-    ] {
-        assert_eq!(
-            read(text),
-            Ok(format!("Bound {{ kind: {expected} }}")),
-            "{text}"
-        );
-    }
-    for (text, message) in [
-        ("target", "the field `target` has no value"),
-        ("type=bind,target=/b", "what is mounted is not said"),
-        ("type=bind,source=/a", "where it appears is not said"),
-        (
-            "type=bind,source=/a,target=b",
-            "the target is not an absolute path",
-        ),
-        (
-            "type=nfs,target=/b",
-            "jobctl does not know this type of mount",
-        ),
-        ("type=volume,source=/a,target=/b", "a path is no volume"),
-        ("type=tmpfs,source=/a,target=/b", "a tmpfs has no source"),
-        ("target=/b,tmpfs-size=1m", "only a tmpfs has a size"),
-        (
-            "target=/b,readonly=maybe",
-            "`readonly` is `true` or `false`",
-        ),
-        (
-            "target=/b,bind-propagation=shared",
-            "jobctl can't pass `bind-propagation` on to the engine",
-        ),
-    ] {
-        assert_eq!(read(text).unwrap_err().message, message, "{text}");
-    }
 }

@@ -148,7 +148,7 @@ prop_compose! {
         health in prop::option::of(healths()),
         restart in prop::option::of(restarts()),
     ) -> RunSpec {
-        RunSpec { hostname, mounts, bound, ports, gpus, limits, health, restart, ..spec }
+        RunSpec { mounts, bound, ports, gpus, limits, health, restart, hostname, ..spec }
     }
 }
 
@@ -168,7 +168,7 @@ fn variables_are_not_written() {
         environment: vec![("A".parse().unwrap(), Some(Secret::new("hush")))],
         ..RunSpec::default()
     };
-    assert_eq!(to_json(&spec), json!({ "image": "a", "name": "" }));
+    assert_eq!(to_json(&spec), json!({ "image": "a" }));
 }
 
 #[test]

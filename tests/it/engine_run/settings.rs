@@ -30,6 +30,7 @@ async fn the_container_is_as_it_was_asked_for() {
             is_read_only: false,
             size: Some("3mb".parse().unwrap()),
         }],
+        tmpfs: [("/more".to_owned(), "size=2m,noexec".to_owned())].into(),
         security: vec!["no-new-privileges".to_owned()],
         cap_drop: vec!["ALL".to_owned()],
         is_read_only: true,
@@ -38,6 +39,7 @@ async fn the_container_is_as_it_was_asked_for() {
              ulimit -Sn; ulimit -Hn; \
              df --output=size /dev/shm | tail -n 1 | tr -d ' '; \
              df --output=size /scratch | tail -n 1 | tr -d ' '; \
+             df --output=size /more | tail -n 1 | tr -d ' '; \
              grep -E 'NoNewPrivs|CapBnd' /proc/self/status | tr '\\t' ' '; \
              touch /data/x /x 2>&1 | grep -c 'Read-only'; \
              ps -p 1 -o comm= 2>/dev/null || cat /proc/1/comm",
@@ -59,6 +61,7 @@ async fn the_container_is_as_it_was_asked_for() {
             "1024",
             "5120",
             "3072",
+            "2048",
             "CapBnd: 0000000000000000",
             "NoNewPrivs: 1",
             "2",

@@ -34,6 +34,7 @@ pub(super) fn host_config(spec: &RunSpec, ports: PortMap, is_podman: bool) -> Ho
         device_requests: some(device_requests(&spec.gpus, &spec.devices)),
         binds: some(binds),
         mounts: some(spec.bound.iter().map(mount)),
+        tmpfs: (!spec.tmpfs.is_empty()).then(|| spec.tmpfs.clone().into_iter().collect()),
         port_bindings: (!ports.is_empty()).then_some(ports),
         network_mode: Some(spec.network.clone().unwrap_or_else(|| "default".to_owned())),
         log_config: (!is_podman).then(log_config),

@@ -1,0 +1,185 @@
+//! Which variables a container gets, and what the record says of them.
+
+use std::path::Path;
+
+use super::{caller, given, image, job, manifest_of, planned, seen};
+use crate::diagnostic::Diagnostic;
+use crate::manifest;
+use crate::manifest::env_file::{EnvFile, Reading, Unset};
+use crate::manifest::schema::EnvFileFormat;
+use crate::model::Secret;
+use crate::plan::run::{EnvFiles, RunFlags, Subject, plan};
+
+fn env_file(name: &str, text: &str) -> (String, EnvFile) {
+    let caller = caller();
+    let reading = Reading {
+        format: EnvFileFormat::Raw,
+        caller: &caller,
+        unset: Unset::Allowed,
+    };
+    let file = EnvFile::parse(text.as_bytes(), Path::new(name), &reading).unwrap();
+    (name.to_owned(), file)
+}
+
+#[test]
+fn an_image_sees_what_docker_would_give_it() {
+    for (file, flags, expected) in [
+        ("", &[][..], &[][..]),
+        ("B=1\nA=2", &[], &["B=1", "A=2"]),
+        ("A=1", &["B=2", "A=3"], &["A=3", "B=2"]),
+        ("A=1\nB=1\nA=2", &[], &["A=2", "B=1"]),
+        ("", &["SET"], &["SET=from caller"]),
+        // Takes away what the image says, and nothing that was given before.
+        ("", &["NONE"], &["NONE"]),
+        ("NONE=1", &["NONE"], &["NONE=1"]),
+        ("NONE", &[], &[]),
+        ("", &["NONE=1", "NONE"], &["NONE"]),
+        ("", &["NONE", "NONE=1"], &["NONE=1"]),
+        ("", &["A=", "B=c=d", "C= e "], &["A=", "B=c=d", "C= e "]),
+    ] {
+        let files = EnvFiles {
+            of_flags: vec![env_file("f", file)],
+            ..EnvFiles::default()
+        };
+        let plan = planned(&image(), &given(flags), &files);
+        let mut expected = expected.to_vec();
+        expected.push("NVIDIA_VISIBLE_DEVICES=void");
+        assert_eq!(seen(&plan), expected, "{file:?} {flags:?}");
+    }
+}
+
+#[test]
+fn later_ones_win_and_say_where_they_come_from() {
+    let manifest = manifest_of(
+        "    environment: { C: c3, D: d3, E: e3, HF_TOKEN: '${HF}', SET: }\n    gpus: optional\n",
+    );
+    let files = EnvFiles {
+        of_job: vec![
+            env_file("one.env", "A=a1\nB=b1\nC=c1"),
+            env_file("two.env", "B=b2"),
+        ],
+        of_flags: vec![env_file("f.env", "D=d4\nhttp_proxy=file")],
+    };
+    let mut flags = given(&["E=e5"]);
+    for (name, value) in [
+        ("http_proxy", "http://u:p@proxy"),
+        ("no_proxy", "here"),
+        ("C", "a job's own wins"),
+        ("E", "--env wins"),
+    ] {
+        flags.proxies.insert(name.to_owned(), Secret::new(value));
+    }
+    let plan = planned(&job(&manifest), &flags, &files);
+    assert_eq!(
+        seen(&plan),
+        [
+            "A=a1",
+            "B=b2",
+            "C=c3",
+            "D=d4",
+            "E=e5",
+            "HF_TOKEN=hush",
+            "SET=from caller",
+            "http_proxy=http://u:p@proxy",
+            "no_proxy=here",
+        ]
+    );
+    let records = plan.variables.iter().map(|variable| {
+        let value = variable.value.as_deref().unwrap_or("-");
+        let is_secret = if variable.is_secret { " secret" } else { "" };
+        format!("{} {} {value}{is_secret}", variable.name, variable.origin)
+    });
+    assert_eq!(
+        records.collect::<Vec<_>>(),
+        [
+            "A one.env -",
+            "B two.env -",
+            "C jobs.yaml c3",
+            "D f.env -",
+            "E --env -",
+            "HF_TOKEN jobs.yaml - secret",
+            "SET jobs.yaml -",
+            "http_proxy docker's config.json - secret",
+            "no_proxy docker's config.json -",
+        ]
+    );
+    assert_eq!(plan.secrets, ["hush", "http://u:p@proxy"].map(Secret::new));
+}
+
+#[test]
+fn what_the_manifest_calls_a_secret_is_one() {
+    let text = "version: 1\nname: p\nsecrets: { key: { environment: HF } }\njobs:\n  a:\n    \
+                image: debian\n    environment: { HF: }\n";
+    let manifest =
+        manifest::parse(text, Path::new("jobs.yaml"), Path::new("/"), &caller()).unwrap();
+    let subject = Subject::job(&manifest, None).unwrap();
+    let plan = planned(&subject, &RunFlags::default(), &EnvFiles::default());
+    assert_eq!(plan.secrets, [Secret::new("hush")]);
+    assert!(plan.variables[0].is_secret && plan.variables[0].value.is_none());
+}
+
+#[test]
+fn the_caller_must_supply_what_has_no_value() {
+    let manifest = manifest_of("    environment: { NONE: , OTHER: , SET: }\n");
+    let subject = job(&manifest);
+    let found = plan(
+        &subject,
+        &RunFlags::default(),
+        &EnvFiles::default(),
+        &caller(),
+    )
+    .unwrap_err();
+    let told = |diagnostic: &Diagnostic| {
+        let place = diagnostic.primary.as_ref().unwrap().span.start;
+        let (line, column) = diagnostic.source.as_ref().unwrap().line_column(place);
+        format!(
+            "{} {line}:{column} {}",
+            diagnostic.message,
+            diagnostic.help.join("")
+        )
+    };
+    assert_eq!(
+        found.iter().map(told).collect::<Vec<_>>(),
+        ["NONE 6:20", "OTHER 6:28"].map(|case| {
+            let (name, place) = case.split_once(' ').unwrap();
+            format!(
+                "job `train`: `{name}` has no value, and the caller has not set it {place} set it: \
+                 `{name}=… jobctl run train`; or leave it out: `--allow-unset`"
+            )
+        })
+    );
+    let files = EnvFiles {
+        of_flags: vec![env_file("f", "OTHER=2")],
+        ..EnvFiles::default()
+    };
+    let plan = planned(&subject, &given(&["NONE=1"]), &files);
+    assert_eq!(
+        seen(&plan),
+        [
+            "SET=from caller",
+            "OTHER=2",
+            "NONE=1",
+            "NVIDIA_VISIBLE_DEVICES=void"
+        ]
+    );
+    let allowing = RunFlags {
+        allows_unset: true,
+        ..RunFlags::default()
+    };
+    let plan = planned(&subject, &allowing, &EnvFiles::default());
+    assert_eq!(
+        seen(&plan),
+        ["SET=from caller", "NVIDIA_VISIBLE_DEVICES=void"]
+    );
+}
+
+#[test]
+fn a_variable_that_keeps_its_value_is_told() {
+    let manifest = manifest_of("    environment: { SEED: '1' }\n");
+    let plan = planned(&job(&manifest), &given(&["SEED"]), &EnvFiles::default());
+    assert_eq!(seen(&plan)[0], "SEED=1");
+    assert_eq!(
+        plan.warnings,
+        ["`--env SEED`: the caller has not set it, so it keeps its value of jobs.yaml"]
+    );
+}
