@@ -2,6 +2,7 @@
 
 mod ends;
 mod exec;
+mod faults;
 mod files;
 mod logs;
 mod settings;
