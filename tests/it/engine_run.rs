@@ -5,6 +5,7 @@ mod exec;
 mod faults;
 mod files;
 mod logs;
+mod podman;
 mod settings;
 mod streams;
 mod wire;

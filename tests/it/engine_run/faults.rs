@@ -6,7 +6,7 @@ use jobctl::engine::docker::EngineError;
 use jobctl::engine::run::{AttachRequest, LogRequest, RunError, Status, Until};
 
 use crate::support::container::{Runner, drain, shell};
-use crate::support::engine::PrivateEngine;
+use crate::support::engine::{self, PrivateEngine};
 use crate::support::image::{DEBIAN, ensure_debian};
 use crate::support::is_root;
 
@@ -17,7 +17,7 @@ async fn a_container_outlives_its_engine_and_is_found_again() {
     }
     ensure_debian();
     let mut private = PrivateEngine::start("", &["--live-restore"]);
-    private.load(DEBIAN);
+    engine::load(DEBIAN, &private.socket());
     let runner = Runner::at(private.socket()).await;
     let engine = &runner.engine;
     // It ends by itself if this test can't end it.

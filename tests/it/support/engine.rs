@@ -89,15 +89,6 @@ impl PrivateEngine {
         false
     }
 
-    /// Gives the engine an image of the engine of all tests.
-    pub(crate) fn load(&self, image: &str) {
-        let line = "docker save \"$1\" | docker -H \"$2\" load";
-        let mut command = Command::new("sh");
-        command.args(["-c", line, "sh", image, &self.host()]);
-        let loaded = super::run(&mut command);
-        assert_eq!(loaded.code, Some(0), "{loaded:?}");
-    }
-
     fn answers(&self) -> bool {
         let ping = || -> std::io::Result<bool> {
             let mut stream = UnixStream::connect(self.socket())?;
@@ -158,6 +149,15 @@ impl PrivateEngine {
     }
 }
 
+/// Gives an engine an image of the engine of all tests.
+pub(crate) fn load(image: &str, socket: &Path) {
+    let line = "docker save \"$1\" | docker -H \"unix://$2\" load";
+    let mut command = Command::new("sh");
+    command.args(["-c", line, "sh", image]).arg(socket);
+    let loaded = super::run(&mut command);
+    assert_eq!(loaded.code, Some(0), "{loaded:?}");
+}
+
 fn dockerd(folder: &Path, before: &str, flags: &[String]) -> Child {
     let log = std::fs::File::create(folder.join("log")).unwrap();
     let script = format!(
@@ -213,6 +213,8 @@ impl PodmanService {
             .arg("--runroot")
             .arg(path.join("run"))
             .args(["--cgroup-manager=cgroupfs", "--events-backend=file"])
+            // Podman's own choice does not run on machines with both versions of cgroups.
+            .arg("--runtime=runc")
             .args([
                 "--storage-driver=vfs",
                 "system",
