@@ -2,8 +2,10 @@
 
 mod ends;
 mod exec;
+mod faults;
 mod files;
 mod logs;
+mod podman;
 mod settings;
 mod streams;
 mod wire;

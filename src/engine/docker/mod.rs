@@ -1,7 +1,7 @@
 //! The Docker Engine (and Podman's socket). The only place that names bollard.
 //!
 //! [`endpoint`] decides where the engine is, as docker's own client decides it; `transport` gets
-//! there; [`client`] talks to it.
+//! there; [`client`] talks to it; [`run`] runs containers on it.
 
 mod build;
 mod buildkit;

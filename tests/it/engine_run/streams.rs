@@ -1,10 +1,15 @@
 //! What containers write and read.
 
+use jobctl::engine::docker::Address;
+use jobctl::engine::docker::endpoint::SshTarget;
 use jobctl::engine::run::{AttachRequest, LogRequest, Until};
 use sha2::{Digest as _, Sha256};
 use tokio::io::AsyncWriteExt as _;
 
 use crate::support::container::{Runner, drain, shell};
+use crate::support::image::ensure_debian;
+use crate::support::ssh::SshServer;
+use crate::support::{Bench, SOCKET, is_root};
 
 #[tokio::test]
 async fn the_streams_are_kept_apart_from_the_first_byte_to_the_last() {
@@ -54,9 +59,8 @@ async fn a_terminals_bytes_are_not_taken_for_frames() {
     assert_eq!(finished.stdout, b"\x01abc\r\n\x02\0\0\0\0\0\0\x01x");
 }
 
-#[tokio::test]
-async fn the_end_of_the_input_reaches_the_job() {
-    let runner = Runner::new().await;
+/// Sends more than any buffer on the way holds, and ends the input.
+async fn assert_input_arrives(runner: &Runner) {
     let mut spec = shell("cat; echo over >&2");
     spec.stdin = true;
     let id = runner.create(&spec).await;
@@ -77,4 +81,28 @@ async fn the_end_of_the_input_reaches_the_job() {
     assert!(stdout == sent, "{} bytes came back", stdout.len());
     assert_eq!(stderr, b"over\n");
     assert_eq!(waiting.exit().await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn the_end_of_the_input_reaches_the_job() {
+    assert_input_arrives(&Runner::new().await).await;
+}
+
+#[tokio::test]
+async fn the_end_of_the_input_reaches_the_job_on_another_machine() {
+    if !is_root("the_end_of_the_input_reaches_the_job_on_another_machine") {
+        return;
+    }
+    ensure_debian();
+    let bench = Bench::new();
+    let server = SshServer::start(&bench);
+    let there = Address::Ssh(SshTarget {
+        user: Some("root".to_owned()),
+        host: "127.0.0.1".to_owned(),
+        port: Some(server.port),
+        socket: None,
+    });
+    let ssh = server.client.join("ssh");
+    let runner = Runner::through(there, Some(ssh), SOCKET.into()).await;
+    assert_input_arrives(&runner).await;
 }

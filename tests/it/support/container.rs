@@ -36,13 +36,19 @@ impl Runner {
         Self::at(SOCKET.into()).await
     }
 
+    /// On the engine of a socket.
     pub(crate) async fn at(socket: PathBuf) -> Self {
+        Self::through(Address::Unix(socket.clone()), None, socket).await
+    }
+
+    /// On the engine of a socket that is reached in another way.
+    pub(crate) async fn through(address: Address, ssh: Option<PathBuf>, socket: PathBuf) -> Self {
         let endpoint = Endpoint {
-            address: Address::Unix(socket.clone()),
+            address,
             origin: Origin::Default,
             overridden: None,
         };
-        let engine = DockerEngine::connect(endpoint, None, Deadlines::default());
+        let engine = DockerEngine::connect(endpoint, ssh, Deadlines::default());
         Self {
             engine: engine.await.unwrap(),
             socket,

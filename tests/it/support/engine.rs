@@ -21,6 +21,8 @@ const STOP_DEADLINE: Duration = Duration::from_secs(15);
 pub(crate) struct PrivateEngine {
     folder: tempfile::TempDir,
     dockerd: Child,
+    before: String,
+    flags: Vec<String>,
 }
 
 impl PrivateEngine {
@@ -40,36 +42,51 @@ impl PrivateEngine {
 
     fn try_start(before: &str, flags: &[&str]) -> Result<Self, String> {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path();
-        let log = std::fs::File::create(path.join("log")).unwrap();
-        let script = format!(
-            "set -e; ip link set lo up; mkdir -p \"$T/data\"; {before}\n\
-             exec dockerd --data-root \"$T/data\" --exec-root \"$T/exec\" --pidfile \"$T/pid\" \
-             -H \"unix://$T/docker.sock\" --bridge=none --iptables=false --ip-forward=false \
-             --ip-masq=false \"$@\""
-        );
-        let dockerd = Command::new("unshare")
-            .args(["--net", "--mount", "sh", "-c", &script, "sh"])
-            .args(flags)
-            .env("T", path)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .process_group(0)
-            .spawn()
-            .unwrap();
-        let mut engine = Self { folder, dockerd };
+        let flags: Vec<_> = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        let dockerd = dockerd(folder.path(), before, &flags);
+        let mut engine = Self {
+            folder,
+            dockerd,
+            before: before.to_owned(),
+            flags,
+        };
+        if engine.comes_up() {
+            return Ok(engine);
+        }
+        Err(std::fs::read_to_string(engine.folder.path().join("log")).unwrap())
+    }
+
+    /// Starts the engine again after [`Self::kill`], on what it left.
+    pub(crate) fn restart(&mut self) {
+        for _ in 0..3 {
+            let _ = self.dockerd.kill();
+            self.dockerd.wait().unwrap();
+            self.kill_containerd();
+            for left in ["pid", "docker.sock", "exec/containerd/containerd.pid"] {
+                let _ = std::fs::remove_file(self.path().join(left));
+            }
+            self.dockerd = dockerd(self.folder.path(), &self.before, &self.flags);
+            if self.comes_up() {
+                return;
+            }
+        }
+        let log = std::fs::read_to_string(self.path().join("log")).unwrap();
+        panic!("the private engine does not start again:\n{log}");
+    }
+
+    /// Whether the engine answers in time.
+    fn comes_up(&mut self) -> bool {
         let deadline = Instant::now() + START_DEADLINE;
         while Instant::now() < deadline {
-            if engine.answers() {
-                return Ok(engine);
+            if self.answers() {
+                return true;
             }
-            if engine.dockerd.try_wait().unwrap().is_some() {
+            if self.dockerd.try_wait().unwrap().is_some() {
                 break;
             }
             std::thread::sleep(Duration::from_millis(50));
         }
-        Err(std::fs::read_to_string(engine.folder.path().join("log")).unwrap())
+        false
     }
 
     fn answers(&self) -> bool {
@@ -132,6 +149,35 @@ impl PrivateEngine {
     }
 }
 
+/// Gives an engine an image of the engine of all tests.
+pub(crate) fn load(image: &str, socket: &Path) {
+    let line = "docker save \"$1\" | docker -H \"unix://$2\" load";
+    let mut command = Command::new("sh");
+    command.args(["-c", line, "sh", image]).arg(socket);
+    let loaded = super::run(&mut command);
+    assert_eq!(loaded.code, Some(0), "{loaded:?}");
+}
+
+fn dockerd(folder: &Path, before: &str, flags: &[String]) -> Child {
+    let log = std::fs::File::create(folder.join("log")).unwrap();
+    let script = format!(
+        "set -e; ip link set lo up; mkdir -p \"$T/data\"; {before}\n\
+         exec dockerd --data-root \"$T/data\" --exec-root \"$T/exec\" --pidfile \"$T/pid\" \
+         -H \"unix://$T/docker.sock\" --bridge=none --iptables=false --ip-forward=false \
+         --ip-masq=false \"$@\""
+    );
+    Command::new("unshare")
+        .args(["--net", "--mount", "sh", "-c", &script, "sh"])
+        .args(flags)
+        .env("T", folder)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().unwrap())
+        .stderr(log)
+        .process_group(0)
+        .spawn()
+        .unwrap()
+}
+
 impl Drop for PrivateEngine {
     fn drop(&mut self) {
         let pid = self.pid();
@@ -167,6 +213,8 @@ impl PodmanService {
             .arg("--runroot")
             .arg(path.join("run"))
             .args(["--cgroup-manager=cgroupfs", "--events-backend=file"])
+            // Podman's own choice does not run on machines with both versions of cgroups.
+            .arg("--runtime=runc")
             .args([
                 "--storage-driver=vfs",
                 "system",

@@ -23,7 +23,8 @@ pub struct Attachment {
     pub input: Option<Input>,
 }
 
-/// A container's standard input. Shutting it down ends the input and leaves the output.
+/// A container's standard input. Shutting it down ends the input and leaves the output; without
+/// that, it ends with the output's connection.
 pub struct Input(WriteHalf<TokioIo<Upgraded>>);
 
 impl AsyncWrite for Input {

@@ -72,6 +72,12 @@ impl DockerEngine {
         let killing = self.docker.kill_container(container, Some(options));
         match self.call(killing).await {
             Ok(()) | Err(EngineError::Refused { status: 409, .. }) => Ok(()),
+            // Podman 4.3 answers 500.
+            Err(EngineError::Refused { message, .. })
+                if message.contains("can only kill running containers") =>
+            {
+                Ok(())
+            }
             Err(error) => Err(super::of_container(error, container)),
         }
     }
