@@ -7,11 +7,16 @@ mod build;
 mod completions;
 mod context;
 mod doctor;
+mod get;
 mod globals;
 mod man;
+mod metrics;
 mod output;
 mod panic;
+mod plot;
+mod runs;
 mod schema;
+mod show;
 mod validate;
 
 use std::io;
@@ -42,6 +47,11 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Build(Box<build::BuildArgs>),
+    Runs(runs::RunsArgs),
+    Show(show::ShowArgs),
+    Get(get::GetArgs),
+    Metrics(metrics::MetricsArgs),
+    Plot(plot::PlotArgs),
     Doctor(doctor::DoctorArgs),
     Validate(validate::ValidateArgs),
     Schema(schema::SchemaArgs),
@@ -85,6 +95,11 @@ pub fn main() -> ExitCode {
 fn exec(verb: Verb, context: &mut Context) -> Ending {
     match verb {
         Verb::Build(args) => build::exec(&args, context),
+        Verb::Runs(args) => runs::exec(&args, context),
+        Verb::Show(args) => show::exec(&args, context),
+        Verb::Get(args) => get::exec(&args, context),
+        Verb::Metrics(args) => metrics::exec(&args, context),
+        Verb::Plot(args) => plot::exec(&args, context),
         Verb::Doctor(args) => doctor::exec(&args, context),
         Verb::Validate(args) => validate::exec(&args, context),
         Verb::Schema(args) => schema::exec(&args, context),

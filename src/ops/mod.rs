@@ -2,4 +2,7 @@
 
 pub mod build;
 pub mod doctor;
+pub mod get;
+pub mod metrics;
+pub mod runs;
 pub mod validate;

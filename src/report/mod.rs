@@ -4,12 +4,18 @@
 //! which.
 
 mod build;
+mod chart;
+mod copied;
 mod diagnosis;
 pub mod diagnostics;
 mod json;
+mod metrics;
 mod plain;
 mod printable;
+mod record;
+mod runs;
 mod steps;
+mod table;
 mod terminal;
 mod validation;
 mod verification;
@@ -24,13 +30,20 @@ use tokio::task::JoinHandle;
 use crate::event::Event;
 
 pub use build::{build_failure, build_human, build_json, build_plan_human, build_plan_json};
+pub use chart::{Chart, Curve, draw, svg};
+pub use copied::{copied_human, copied_json, get_failure};
 pub use diagnosis::{diagnosis_human, diagnosis_json};
 pub use json::Json;
+pub use metrics::{
+    charts, history_csv, history_human, last_csv, last_human, metrics_failure, metrics_json,
+};
 pub use plain::Plain;
+pub use record::{record_human, record_json};
+pub use runs::{runs_human, runs_json};
 pub use terminal::Terminal;
 pub use validation::{validation_human, validation_json};
 pub use verification::{verification_human, verification_json};
-pub use words::{bytes, counted, elapsed};
+pub use words::{ago, bytes, counted, elapsed, figure};
 
 /// How progress is shown on stderr.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -16,6 +16,7 @@ mod env_file;
 mod layering;
 mod manifest;
 mod properties;
+mod records;
 mod reporters;
 mod schema;
 mod support;
