@@ -8,7 +8,6 @@ use super::run::display::Display;
 use super::run::{Hold, keys, say};
 use super::{Ending, reach};
 use crate::ops::run::{Attached, attach};
-use crate::records::Store;
 
 /// Connect this terminal to a run that goes on
 ///
@@ -38,8 +37,8 @@ pub(super) fn exec(args: &AttachArgs, context: &mut Context) -> Ending {
                 .unrun(&format!("--detach-keys: {message}"), None));
         }
     };
-    let store = Store::new(context.state_dir());
-    let record = match reach::record(context, &store, &args.run) {
+    let store = context.store();
+    let record = match reach::record(context, &args.run) {
         Ok(record) => record,
         Err(exit) => return Ok(exit),
     };

@@ -16,7 +16,8 @@ use crate::engine::docker::{DockerConfig, DockerEngine, EndpointFlags, EngineErr
 use crate::event::Events;
 use crate::facts::Environment;
 use crate::manifest;
-use crate::model::Secret;
+use crate::model::{RunId, Secret};
+use crate::records::{Record, RunFolder, Store};
 use crate::report::{self, Progress};
 
 /// What a verb needs of the process.
@@ -70,6 +71,66 @@ impl Context {
         Ok((found, shown))
     }
 
+    /// Where runs are kept: `JOBCTL_STATE_DIR`; else beside jobs.yaml; else among the user's state,
+    /// as the XDG Base Directory Specification has it.
+    pub(super) fn state_dir(&self) -> PathBuf {
+        let environment = &self.environment;
+        let here = environment.current_dir();
+        if let Some(folder) = environment.path("JOBCTL_STATE_DIR") {
+            return here.join(folder);
+        }
+        if let Ok((manifest, _)) = self.manifest()
+            && let Some(folder) = manifest.parent()
+        {
+            return folder.join(".jobctl");
+        }
+        let state = environment.path("XDG_STATE_HOME");
+        let state = state.filter(|folder| folder.is_absolute());
+        match state.or_else(|| Some(environment.home()?.join(".local/state"))) {
+            Some(state) => state.join("jobctl"),
+            None => here.join(".jobctl"),
+        }
+    }
+
+    /// The runs.
+    pub(super) fn store(&self) -> Store {
+        Store::new(self.state_dir())
+    }
+
+    /// The run that is meant.
+    pub(super) fn resolve(&self, run: &str) -> Result<RunId, Box<Diagnostic>> {
+        let read = |(path, shown): (PathBuf, PathBuf)| {
+            manifest::load(&path, &shown, &self.environment).ok()
+        };
+        // What is wrong with jobs.yaml is no matter here.
+        let manifest = self.manifest().ok().and_then(read);
+        let names = manifest.iter().flat_map(|manifest| &manifest.root.jobs);
+        let jobs: Vec<_> = names.map(|(name, _)| name.to_string()).collect();
+        let found = self.store().resolve(run, &jobs);
+        found.map_err(|error| Box::new((&error).into()))
+    }
+
+    /// The run that is meant, and its record.
+    pub(super) fn find_run(&self, run: &str) -> Result<(RunFolder, Record), Box<Diagnostic>> {
+        let folder = self.store().run(self.resolve(run)?);
+        match folder.read() {
+            Ok(record) => Ok((folder, record)),
+            Err(error) => Err(Box::new((&error).into())),
+        }
+    }
+
+    /// How wide what is written to stdout may be.
+    pub(super) fn columns(&self) -> usize {
+        let given = self.environment.get("COLUMNS");
+        if let Some(columns) = given.and_then(|text| text.parse().ok()) {
+            return columns;
+        }
+        match rustix::termios::tcgetwinsize(io::stdout()) {
+            Ok(size) if size.ws_col > 0 => size.ws_col.into(),
+            _ => 80,
+        }
+    }
+
     /// What the command line says about the engine.
     pub(super) fn endpoint(&self) -> EndpointFlags {
         EndpointFlags {
@@ -84,42 +145,6 @@ impl Context {
         let endpoint = resolve(&self.endpoint(), &self.environment, &config)?;
         let ssh = self.environment.find_program("ssh");
         DockerEngine::connect(endpoint, ssh, Deadlines::default()).await
-    }
-
-    /// Where runs are kept: `JOBCTL_STATE_DIR`, else `.jobctl` beside the manifest, else the user's
-    /// own folder for what programs keep.
-    pub(super) fn state_dir(&self) -> PathBuf {
-        let here = self.environment.current_dir();
-        if let Some(folder) = self.environment.path("JOBCTL_STATE_DIR") {
-            return here.join(folder);
-        }
-        let file = match &self.globals.file {
-            Some(file) => Some(here.join(file)),
-            None => manifest::find(here),
-        };
-        if let Some(folder) = file.as_deref().and_then(Path::parent) {
-            return folder.join(".jobctl");
-        }
-        let state = self.environment.path("XDG_STATE_HOME");
-        let home = || {
-            self.environment
-                .home()
-                .map(|home| home.join(".local/state"))
-        };
-        state
-            .or_else(home)
-            .map_or_else(|| here.join(".jobctl"), |folder| folder.join("jobctl"))
-    }
-
-    /// The names of the manifest's jobs, for suggestions. None where there is no good manifest.
-    pub(super) fn job_names(&self) -> Vec<String> {
-        let Ok((path, shown)) = self.manifest() else {
-            return Vec::new();
-        };
-        let Ok(manifest) = manifest::load(&path, &shown, &self.environment) else {
-            return Vec::new();
-        };
-        manifest.root.jobs.keys().map(ToString::to_string).collect()
     }
 
     /// The command line as a record may keep it.

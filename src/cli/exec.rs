@@ -11,7 +11,6 @@ use crate::engine::run::ExecSpec;
 use crate::exit::Exit;
 use crate::model::{EnvName, Secret};
 use crate::ops::run::Control;
-use crate::records::Store;
 
 /// Run a program in a run's container, as docker exec does
 #[derive(Debug, Args)]
@@ -51,8 +50,7 @@ pub(super) fn exec(args: &ExecArgs, context: &mut Context) -> Ending {
         Ok(environment) => environment,
         Err(message) => return Ok(context.output.unrun(&message, None)),
     };
-    let store = Store::new(context.state_dir());
-    let record = match reach::record(context, &store, &args.run) {
+    let record = match reach::record(context, &args.run) {
         Ok(record) => record,
         Err(exit) => return Ok(exit),
     };

@@ -16,7 +16,6 @@ use crate::exit::Exit;
 use crate::facts::host::now;
 use crate::model;
 use crate::ops::run::{Ended, Streams, attend, catch_up};
-use crate::records::Store;
 use crate::records::log::{LogReader, LogSelection};
 use crate::report::stamped;
 
@@ -60,8 +59,8 @@ pub(super) fn exec(args: &LogsArgs, context: &mut Context) -> Ending {
         Ok(selection) => selection,
         Err(message) => return Ok(context.output.unrun(&message, None)),
     };
-    let store = Store::new(context.state_dir());
-    let id = match reach::run(context, &store, &args.run) {
+    let store = context.store();
+    let id = match reach::run(context, &args.run) {
         Ok(id) => id,
         Err(exit) => return Ok(exit),
     };
@@ -111,7 +110,7 @@ pub(super) fn exec(args: &LogsArgs, context: &mut Context) -> Ending {
     match outcome {
         Err(unrun) => Ok(say(context, Err(unrun))),
         Ok(Some(Ended::Over(record))) if args.exit_code => Ok(ending::exit(&record)),
-        Ok(None) if args.exit_code => match reach::record(context, &store, &args.run) {
+        Ok(None) if args.exit_code => match reach::record(context, &args.run) {
             Ok(record) => Ok(ending::exit(&record)),
             Err(exit) => Ok(exit),
         },

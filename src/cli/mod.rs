@@ -9,16 +9,21 @@ mod completions;
 mod context;
 mod doctor;
 mod exec;
+mod get;
 mod globals;
 mod logs;
 mod man;
+mod metrics;
 mod output;
 mod panic;
+mod plot;
 mod ps;
 mod reach;
 mod rm;
 mod run;
+mod runs;
 mod schema;
+mod show;
 mod stop;
 mod validate;
 mod wait;
@@ -63,6 +68,11 @@ enum Verb {
     Prune(rm::PruneArgs),
     #[command(hide = true)]
     Supervise(run::SuperviseArgs),
+    Runs(runs::RunsArgs),
+    Show(show::ShowArgs),
+    Get(get::GetArgs),
+    Metrics(metrics::MetricsArgs),
+    Plot(plot::PlotArgs),
     Doctor(doctor::DoctorArgs),
     Validate(validate::ValidateArgs),
     Schema(schema::SchemaArgs),
@@ -110,7 +120,7 @@ pub fn main() -> ExitCode {
         }
     };
     cli.globals.start_tracing();
-    let mut context = match Context::of_process(cli.globals, words) {
+    let mut context = match Context::of_process(cli.globals, words.clone()) {
         Ok(context) => context,
         Err(message) => return output::fail_early(&message, usage()).into(),
     };
@@ -136,6 +146,11 @@ fn exec(verb: Verb, context: &mut Context) -> Ending {
         Verb::Rm(args) => rm::exec(&args, context),
         Verb::Prune(args) => rm::exec_prune(&args, context),
         Verb::Supervise(args) => run::supervise_exec(&args, context),
+        Verb::Runs(args) => runs::exec(&args, context),
+        Verb::Show(args) => show::exec(&args, context),
+        Verb::Get(args) => get::exec(&args, context),
+        Verb::Metrics(args) => metrics::exec(&args, context),
+        Verb::Plot(args) => plot::exec(&args, context),
         Verb::Doctor(args) => doctor::exec(&args, context),
         Verb::Validate(args) => validate::exec(&args, context),
         Verb::Schema(args) => schema::exec(&args, context),

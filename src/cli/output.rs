@@ -77,6 +77,12 @@ impl Output {
         }
     }
 
+    /// Says why what was asked failed.
+    pub(super) fn failed(&self, why: &Diagnostic) -> io::Result<Exit> {
+        self.failure(std::slice::from_ref(why))?;
+        Ok(Exit::Failed)
+    }
+
     /// Says that the command line is wrong, and how to mend it.
     pub(super) fn usage(&self, message: &str, help: Option<&str>) -> Exit {
         self.wrong("usage", message, help);

@@ -6,7 +6,6 @@ use super::Ending;
 use super::context::Context;
 use crate::exit::Exit;
 use crate::ops::ps::list;
-use crate::records::Store;
 use crate::report::{ps_human, ps_json};
 
 /// List the runs that are not over, as they are right now
@@ -27,7 +26,7 @@ pub(super) struct PsArgs {
 }
 
 pub(super) fn exec(args: &PsArgs, context: &mut Context) -> Ending {
-    let store = Store::new(context.state_dir());
+    let store = context.store();
     let outcome = context.watch(async |events| {
         let engine = super::reach::reconciled(context, &store, events).await;
         list(engine.as_ref(), &store, args.all).await

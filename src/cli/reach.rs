@@ -1,6 +1,7 @@
 //! Getting to runs: their engine, and the run that is meant.
 
 use super::context::Context;
+use crate::diagnostic::Diagnostic;
 use crate::engine::docker::DockerEngine;
 use crate::event::{Event, Events};
 use crate::exit::Exit;
@@ -35,20 +36,22 @@ pub(super) async fn reconciled(
 }
 
 /// The run that is meant: a prefix of its id, `JOB`, or `JOB~N`.
-pub(super) fn run(context: &Context, store: &Store, written: &str) -> Result<RunId, Exit> {
-    store
-        .resolve(written, &context.job_names())
-        .map_err(|error| {
-            context
-                .output
-                .unrun(&error.to_string(), Some(&error.help()))
-        })
+pub(super) fn run(context: &Context, written: &str) -> Result<RunId, Exit> {
+    context
+        .resolve(written)
+        .map_err(|error| unmeant(context, *error))
 }
 
 /// The record of the run that is meant.
-pub(super) fn record(context: &Context, store: &Store, written: &str) -> Result<Record, Exit> {
-    let id = run(context, store, written)?;
-    store
-        .read(id)
-        .map_err(|error| context.output.unrun(&error.to_string(), error.help()))
+pub(super) fn record(context: &Context, written: &str) -> Result<Record, Exit> {
+    let found = context.find_run(written);
+    found
+        .map(|(_, record)| record)
+        .map_err(|error| unmeant(context, *error))
+}
+
+fn unmeant(context: &Context, error: Diagnostic) -> Exit {
+    // Whoever closed stdout does not want it.
+    let _ = context.output.failure(&[error]);
+    Exit::Engine
 }

@@ -9,7 +9,6 @@ use crate::exit::Exit;
 use crate::facts::host::now;
 use crate::model;
 use crate::ops::run::{Kept, prune, remove};
-use crate::records::Store;
 use crate::report::counted;
 
 /// Remove runs: their records, outputs and logs, and what is left of their containers
@@ -40,9 +39,9 @@ pub(super) struct PruneArgs {
 }
 
 pub(super) fn exec(args: &RmArgs, context: &mut Context) -> Ending {
-    let store = Store::new(context.state_dir());
+    let store = context.store();
     for written in &args.runs {
-        let id = match reach::run(context, &store, written) {
+        let id = match reach::run(context, written) {
             Ok(id) => id,
             Err(exit) => return Ok(exit.of_other_verb()),
         };
@@ -59,7 +58,7 @@ pub(super) fn exec(args: &RmArgs, context: &mut Context) -> Ending {
 }
 
 pub(super) fn exec_prune(args: &PruneArgs, context: &mut Context) -> Ending {
-    let store = Store::new(context.state_dir());
+    let store = context.store();
     let kept = Kept {
         newest: args.keep,
         since: args.older.and_then(|age| now().checked_sub(age.get()).ok()),

@@ -60,10 +60,10 @@ fn each(
         &crate::event::Events,
     ) -> Result<(), RunFailure>,
 ) -> Ending {
-    let store = Store::new(context.state_dir());
+    let store = context.store();
     let mut ids = Vec::new();
     for written in written {
-        match reach::run(context, &store, written) {
+        match reach::run(context, written) {
             Ok(id) => ids.push(id),
             Err(exit) => return Ok(exit.of_other_verb()),
         }

@@ -7,7 +7,6 @@ use super::run::{Hold, ending, say};
 use super::{Ending, reach};
 use crate::exit::Exit;
 use crate::ops::run::{Streams, attend};
-use crate::records::Store;
 
 /// Wait until runs are over, and end with the last one's exit code
 ///
@@ -21,10 +20,10 @@ pub(super) struct WaitArgs {
 }
 
 pub(super) fn exec(args: &WaitArgs, context: &mut Context) -> Ending {
-    let store = Store::new(context.state_dir());
+    let store = context.store();
     let mut exit = Exit::Success;
     for written in &args.runs {
-        let id = match reach::run(context, &store, written) {
+        let id = match reach::run(context, written) {
             Ok(id) => id,
             Err(exit) => return Ok(exit),
         };

@@ -3,7 +3,10 @@
 pub mod build;
 pub mod doctor;
 pub mod env_files;
+pub mod get;
+pub mod metrics;
 mod pipe;
 pub mod ps;
 pub mod run;
+pub mod runs;
 pub mod validate;

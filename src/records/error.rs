@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use rustix::io::Errno;
 
+use crate::diagnostic::Diagnostic;
 use crate::model::RunId;
 
 /// Why a record can't be kept.
@@ -102,6 +103,12 @@ impl StoreError {
     }
 }
 
+impl From<&StoreError> for Diagnostic {
+    fn from(error: &StoreError) -> Self {
+        Self::error("state-folder", error.to_string()).help(error.help())
+    }
+}
+
 /// Why a record can't be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
@@ -147,5 +154,18 @@ impl ReadError {
             Self::Newer { .. } => Some("take that version of jobctl for it"),
             Self::Unreadable { .. } => None,
         }
+    }
+}
+
+impl From<&ReadError> for Diagnostic {
+    fn from(error: &ReadError) -> Self {
+        let rule = match error {
+            ReadError::Missing { .. } => "no-run",
+            ReadError::Damaged { .. } | ReadError::Unreadable { .. } => "damaged-record",
+            ReadError::Newer { .. } => "newer-record",
+        };
+        let mut diagnostic = Self::error(rule, error.to_string());
+        diagnostic.help.extend(error.help().map(str::to_owned));
+        diagnostic
     }
 }

@@ -54,7 +54,7 @@ fn hmac(key: &[u8], text: &[u8]) -> [u8; 32] {
 }
 
 /// Bytes as hexadecimal digits.
-pub(super) fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     use fmt::Write as _;
 
     bytes.iter().fold(String::new(), |mut text, byte| {

@@ -24,6 +24,7 @@ mod work;
 pub use error::{ReadError, StoreError};
 pub use folder::RunFolder;
 pub use key::Key;
+pub(crate) use key::hex;
 pub use lock::RunLock;
 pub use record::{
     Attempt, CollectedFile, Ending, EngineRecord, HostRecord, ImageRecord, InputRecord,

@@ -88,6 +88,42 @@ pub struct Record {
     pub jobctl: String,
 }
 
+impl Record {
+    /// The record of a run that nothing is known of but its id and when it was asked for.
+    #[must_use]
+    pub fn new(id: RunId, created: Timestamp) -> Self {
+        Self {
+            schema: SCHEMA.to_owned(),
+            id,
+            project: None,
+            job: None,
+            state: State::Created,
+            ending: None,
+            exit_code: None,
+            created,
+            started: None,
+            finished: None,
+            is_detached: false,
+            argv: Vec::new(),
+            image: ImageRecord::default(),
+            source: None,
+            manifest: None,
+            container: Value::Null,
+            environment: Vec::new(),
+            inputs: BTreeMap::new(),
+            parents: BTreeMap::new(),
+            policy: Policy::default(),
+            attempts: Vec::new(),
+            outputs: BTreeMap::new(),
+            metrics: BTreeMap::new(),
+            warnings: Vec::new(),
+            engine: None,
+            host: None,
+            jobctl: env!("CARGO_PKG_VERSION").to_owned(),
+        }
+    }
+}
+
 fn finite<S: Serializer>(
     metrics: &BTreeMap<String, f64>,
     serializer: S,

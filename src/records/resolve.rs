@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 
 use super::error::StoreError;
 use super::store::{Listing, Store};
+use super::summary::Summary;
+use crate::diagnostic::Diagnostic;
 use crate::manifest::suggest::nearest;
 use crate::model::RunId;
 
@@ -74,6 +76,17 @@ impl ResolveError {
     }
 }
 
+impl From<&ResolveError> for Diagnostic {
+    fn from(error: &ResolveError) -> Self {
+        let rule = match error {
+            ResolveError::Store(error) => return error.into(),
+            ResolveError::Ambiguous { .. } => "ambiguous-run",
+            _ => "no-run",
+        };
+        Self::error(rule, error.to_string()).help(error.help())
+    }
+}
+
 impl Store {
     /// The run that is meant by the beginning of an id (dashes may be in it), by a job (its latest
     /// run) or by `JOB~N` (the N-th before that). `jobs` are those of jobs.yaml. A job that has
@@ -130,7 +143,7 @@ fn of_job(listing: &Listing, written: &str) -> Option<Result<RunId, ResolveError
         Some((job, back)) => (job, back.parse::<usize>().ok()?),
         None => (written, 0),
     };
-    let is_of_job = |run: &&super::summary::Summary| run.job.as_deref() == Some(job);
+    let is_of_job = |run: &&Summary| run.job.as_deref() == Some(job);
     let mut ids = listing.runs.iter().filter(is_of_job).map(|run| run.id);
     let count = ids.clone().count();
     if count == 0 {

@@ -4,16 +4,22 @@
 //! which.
 
 mod build;
+mod chart;
+mod copied;
 mod diagnosis;
 pub mod diagnostics;
 mod json;
+mod metrics;
 mod plain;
 mod printable;
 mod ps;
+mod record;
 mod run;
 mod run_plan;
+mod runs;
 mod stamps;
 mod steps;
+mod table;
 mod terminal;
 mod validation;
 mod verification;
@@ -28,18 +34,25 @@ use tokio::task::JoinHandle;
 use crate::event::Event;
 
 pub use build::{build_failure, build_human, build_json, build_plan_human, build_plan_json};
+pub use chart::{Chart, Curve, draw, svg};
+pub use copied::{copied_human, copied_json, get_failure};
 pub use diagnosis::{diagnosis_human, diagnosis_json};
 pub use json::Json;
+pub use metrics::{
+    charts, history_csv, history_human, last_csv, last_human, metrics_failure, metrics_json,
+};
 pub use plain::Plain;
 pub use printable::text as printable_text;
 pub use ps::{ps_human, ps_json};
+pub use record::{record_human, record_json};
 pub use run::{outputs, run_ended};
 pub use run_plan::{run_plan_human, run_plan_json};
+pub use runs::{runs_human, runs_json};
 pub use stamps::stamped;
 pub use terminal::Terminal;
 pub use validation::{validation_human, validation_json};
 pub use verification::{verification_human, verification_json};
-pub use words::{bytes, counted, elapsed};
+pub use words::{ago, bytes, counted, elapsed, figure};
 
 /// How progress is shown on stderr.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

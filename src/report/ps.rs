@@ -4,49 +4,29 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::printable;
+use super::table::columns;
 use super::words::elapsed;
 use crate::ops::ps::Listed;
 
 /// A table: run, job, status, since when, image, and the container's name.
 #[must_use]
 pub fn ps_human(runs: &[Listed], now: Timestamp) -> String {
-    let mut rows = vec![["RUN", "JOB", "STATUS", "AGE", "IMAGE", "CONTAINER"].map(str::to_owned)];
+    let heads = ["RUN", "JOB", "STATUS", "AGE", "IMAGE", "CONTAINER"];
+    let mut rows = vec![heads.map(str::to_owned).to_vec()];
     for listed in runs {
         let run = &listed.run;
         let age = now.duration_since(run.created).unsigned_abs();
-        rows.push([
+        let row = [
             run.id.short(),
             run.job.clone().unwrap_or_else(|| "-".to_owned()),
             listed.status(),
             elapsed(age),
             run.image.clone(),
             run.container.clone().unwrap_or_default(),
-        ]);
+        ];
+        rows.push(row.map(|cell| printable::line(&cell)).to_vec());
     }
-    table(&rows)
-}
-
-/// Columns, two blanks apart.
-fn table<const COLUMNS: usize>(rows: &[[String; COLUMNS]]) -> String {
-    let rows: Vec<_> = rows
-        .iter()
-        .map(|row| row.each_ref().map(|cell| printable::line(cell)))
-        .collect();
-    let widths: [usize; COLUMNS] = std::array::from_fn(|column| {
-        let cells = rows.iter().map(|row| row[column].chars().count());
-        cells.max().unwrap_or(0)
-    });
-    let mut text = String::new();
-    for row in &rows {
-        let cells: Vec<_> = row
-            .iter()
-            .zip(widths)
-            .map(|(cell, width)| format!("{cell:width$}"))
-            .collect();
-        text.push_str(cells.join("  ").trim_end());
-        text.push('\n');
-    }
-    text
+    columns(&rows)
 }
 
 /// `{"schema":"jobctl.ps/1","runs":[…]}`.

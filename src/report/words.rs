@@ -20,6 +20,46 @@ pub fn elapsed(duration: Duration) -> String {
     }
 }
 
+/// How long ago something was: `12s ago`, `5m ago`, `3h ago`, `8d ago`.
+#[must_use]
+pub fn ago(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match seconds {
+        0..60 => format!("{seconds}s ago"),
+        60..3600 => format!("{}m ago", seconds / 60),
+        3600..172_800 => format!("{}h ago", seconds / 3600),
+        _ => format!("{}d ago", seconds / 86_400),
+    }
+}
+
+/// A figure with four digits or so: `0.8765`, `12`, `1.235e-7`.
+#[must_use]
+pub fn figure(value: f64) -> String {
+    let size = value.abs();
+    if value == 0.0 || !value.is_finite() || (1e-3..1e6).contains(&size) {
+        let decimals = match size {
+            1000.0.. => 0,
+            100.0.. => 1,
+            10.0.. => 2,
+            1.0.. => 3,
+            _ => 4,
+        };
+        let text = format!("{value:.decimals$}");
+        return match text.split_once('.') {
+            Some(_) => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
+            None => text,
+        };
+    }
+    let text = format!("{value:.3e}");
+    match text.split_once('e') {
+        Some((digits, power)) => {
+            let digits = digits.trim_end_matches('0').trim_end_matches('.');
+            format!("{digits}e{power}")
+        }
+        None => text,
+    }
+}
+
 /// A number of bytes as docker shows it, in powers of 1000: `12.3 MB`.
 #[must_use]
 pub fn bytes(count: u64) -> String {
@@ -42,7 +82,7 @@ pub fn bytes(count: u64) -> String {
 mod tests {
     use std::time::Duration;
 
-    use super::{bytes, counted, elapsed};
+    use super::{ago, bytes, counted, elapsed, figure};
 
     #[test]
     fn one_is_singular() {
@@ -63,6 +103,39 @@ mod tests {
             (u64::MAX, "18446.7 PB"),
         ] {
             assert_eq!(bytes(count), text);
+        }
+    }
+
+    #[test]
+    fn times_past_have_one_unit() {
+        for (seconds, text) in [
+            (0, "0s ago"),
+            (119, "1m ago"),
+            (7200, "2h ago"),
+            (172_800, "2d ago"),
+        ] {
+            assert_eq!(ago(Duration::from_secs(seconds)), text);
+        }
+    }
+
+    #[test]
+    fn figures_have_four_digits_or_so() {
+        for (value, text) in [
+            (0.0, "0"),
+            (-0.5, "-0.5"),
+            (0.876_54, "0.8765"),
+            (1.5, "1.5"),
+            (12.0, "12"),
+            (123.456, "123.5"),
+            (10_000.0, "10000"),
+            (123_456.7, "123457"),
+            (6.5e-5, "6.5e-5"),
+            (1.234_56e9, "1.235e9"),
+            (1e-7, "1e-7"),
+            (f64::NAN, "NaN"),
+            (f64::INFINITY, "inf"),
+        ] {
+            assert_eq!(figure(value), text);
         }
     }
 

@@ -105,3 +105,20 @@ fn links_between_pages_lead_somewhere() {
     }
     assert!(broken.is_empty(), "{broken:#?}");
 }
+
+#[test]
+fn every_field_of_a_record_is_explained() {
+    let source = page("src/records/record.rs");
+    let page = page("docs/reference/run-record.md");
+    let field = regex::Regex::new(r"(?m)^    pub (\w+): ").unwrap();
+    let fields: Vec<_> = field
+        .captures_iter(&source)
+        .map(|found| found[1].to_owned())
+        .collect();
+    assert!(fields.len() > 60, "{fields:?}");
+    let missing: Vec<_> = fields
+        .into_iter()
+        .filter(|field| !page.contains(&format!("`{field}`")))
+        .collect();
+    assert_eq!(missing, [""; 0]);
+}

@@ -17,6 +17,7 @@ mod env_file;
 mod layering;
 mod manifest;
 mod properties;
+mod records;
 mod reporters;
 mod run_parity;
 mod run_plans;

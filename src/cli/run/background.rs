@@ -63,7 +63,7 @@ enum Told {
 
 /// Starts a run and its supervisor, and waits until the job has started.
 pub(super) fn exec(context: &Context, plan: RunPlan, wishes: &Wishes) -> Ending {
-    let store = Store::new(context.state_dir());
+    let store = context.store();
     let outcome = context.watch(async |events| {
         let engine = context.connect().await?;
         prepared(&engine, &store, plan, wishes, events).await

@@ -35,7 +35,7 @@ impl<E: Into<RunFailure>> From<E> for Unrun {
 
 /// Runs a job, and waits for its end or until the user lets go of it.
 pub(super) fn exec(context: &Context, plan: RunPlan, wishes: &Wishes) -> Ending {
-    let store = Store::new(context.state_dir());
+    let store = context.store();
     let (display, shown) = Display::start();
     let (tty, stdin) = (plan.spec.tty, plan.spec.stdin);
     let outcome = context.watch(async |events| {

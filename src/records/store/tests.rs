@@ -6,9 +6,7 @@ use jiff::Timestamp;
 
 use super::{Listing, Store};
 use crate::model::RunId;
-use crate::records::{
-    Ending, ImageRecord, Policy, ReadError, Record, SCHEMA, State, StoreError, Summary,
-};
+use crate::records::{Ending, ReadError, Record, State, StoreError, Summary};
 
 fn store() -> (tempfile::TempDir, Store) {
     let folder = tempfile::tempdir().unwrap();
@@ -22,33 +20,11 @@ fn at(second: i64) -> Timestamp {
 
 fn record(job: &str, second: i64) -> Record {
     Record {
-        schema: SCHEMA.to_owned(),
-        id: RunId::new(at(second)),
         project: Some("tests".to_owned()),
         job: Some(job.to_owned()),
-        state: State::Created,
-        ending: None,
-        exit_code: None,
-        created: at(second),
-        started: None,
-        finished: None,
-        is_detached: false,
         argv: vec!["jobctl".to_owned(), "run".to_owned()],
-        image: ImageRecord::default(),
-        source: None,
-        manifest: None,
-        container: serde_json::Value::Null,
-        environment: Vec::new(),
-        inputs: BTreeMap::new(),
-        parents: BTreeMap::new(),
-        policy: Policy::default(),
-        attempts: Vec::new(),
-        outputs: BTreeMap::new(),
         metrics: BTreeMap::from([("loss".to_owned(), 0.1 + 0.2)]),
-        warnings: Vec::new(),
-        engine: None,
-        host: None,
-        jobctl: "0.1.0".to_owned(),
+        ..Record::new(RunId::new(at(second)), at(second))
     }
 }
 

@@ -1,0 +1,56 @@
+//! `jobctl get`
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::Ending;
+use super::context::Context;
+use crate::exit::Exit;
+use crate::ops::get::{Request, get};
+use crate::report::{copied_human, copied_json, get_failure};
+
+/// Copy a run's outputs into a folder
+///
+/// Each file is checked against the digest in the record while it is copied. One output goes into
+/// the folder itself, all of them into a folder each. Nothing is overwritten without `--force`.
+/// Needs no engine.
+#[derive(Debug, Args)]
+pub(super) struct GetArgs {
+    /// The run, or one output of it
+    #[arg(value_name = "RUN[:OUTPUT]")]
+    run: String,
+    /// Where to; made if it is not there
+    #[arg(value_name = "DIR")]
+    folder: PathBuf,
+    /// Overwrite files that are there
+    #[arg(long)]
+    force: bool,
+}
+
+pub(super) fn exec(args: &GetArgs, context: &mut Context) -> Ending {
+    let (run, output) = match args.run.split_once(':') {
+        Some((run, output)) => (run, Some(output)),
+        None => (args.run.as_str(), None),
+    };
+    let (folder, record) = match context.find_run(run) {
+        Ok(found) => found,
+        Err(diagnostic) => return context.output.failed(&diagnostic),
+    };
+    let target = context.environment.current_dir().join(&args.folder);
+    let request = Request {
+        output,
+        target: &target,
+        is_forced: args.force,
+    };
+    match get(&folder, &record, &request) {
+        Ok(copied) => {
+            context.output.result(
+                || copied_human(&copied, &args.folder),
+                || copied_json(&record, &copied),
+            )?;
+            Ok(Exit::Success)
+        }
+        Err(error) => context.output.failed(&get_failure(&error)),
+    }
+}

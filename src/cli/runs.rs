@@ -1,0 +1,71 @@
+//! `jobctl runs`
+
+use clap::{Args, ValueEnum};
+
+use super::Ending;
+use super::context::Context;
+use crate::exit::Exit;
+use crate::facts;
+use crate::ops::runs::{Question, runs};
+use crate::records::State;
+use crate::report::{runs_human, runs_json};
+
+/// List runs, newest first
+///
+/// Those whose records are damaged are listed too, below the others. Needs no engine.
+#[derive(Debug, Args)]
+pub(super) struct RunsArgs {
+    /// At most so many
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 20)]
+    count: usize,
+    /// All of them
+    #[arg(short, long, conflicts_with = "count")]
+    all: bool,
+    /// Only this job's
+    #[arg(long, value_name = "JOB")]
+    job: Option<String>,
+    /// Only those that are so far
+    #[arg(long, value_enum, value_name = "STATE")]
+    state: Option<StateName>,
+}
+
+/// How far a run is.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum StateName {
+    /// Recorded
+    Created,
+    /// Its container is made
+    Submitted,
+    /// Its container runs
+    Running,
+    /// It ended well
+    Finished,
+    /// It ended otherwise
+    Failed,
+    /// Nobody can tell how it ended
+    Lost,
+}
+
+pub(super) fn exec(args: &RunsArgs, context: &mut Context) -> Ending {
+    let question = Question {
+        count: (!args.all).then_some(args.count),
+        job: args.job.clone(),
+        state: args.state.map(|state| match state {
+            StateName::Created => State::Created,
+            StateName::Submitted => State::Submitted,
+            StateName::Running => State::Running,
+            StateName::Finished => State::Finished,
+            StateName::Failed => State::Failed,
+            StateName::Lost => State::Lost,
+        }),
+    };
+    let runs = match runs(&context.store(), &question) {
+        Ok(runs) => runs,
+        Err(error) => return context.output.failed(&(&error).into()),
+    };
+    context.output.result(
+        || runs_human(&runs, facts::host::now()),
+        || runs_json(&runs),
+    )?;
+    Ok(Exit::Success)
+}

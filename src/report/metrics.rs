@@ -1,0 +1,175 @@
+//! Metrics of runs, as tables and as what charts are drawn of.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use super::chart::{Chart, Curve};
+use super::printable::line;
+use super::table::columns;
+use crate::diagnostic::Diagnostic;
+use crate::ops::metrics::{MetricsError, RunMetrics};
+
+/// A line for each metric.
+#[must_use]
+pub fn last_human(run: &RunMetrics) -> String {
+    let rows = run.last.iter();
+    let rows: Vec<_> = rows
+        .map(|(name, value)| vec![line(name), value.to_string()])
+        .collect();
+    columns(&rows)
+}
+
+/// A line for each value.
+#[must_use]
+pub fn history_human(run: &RunMetrics) -> String {
+    let heads = ["TIME", "STEP", "METRIC", "VALUE"];
+    let mut rows = vec![heads.map(str::to_owned).to_vec()];
+    rows.extend(history(run));
+    columns(&rows)
+}
+
+fn history(run: &RunMetrics) -> impl Iterator<Item = Vec<String>> {
+    run.history.iter().map(|point| {
+        vec![
+            point.time.map_or_else(String::new, |time| time.to_string()),
+            point.step.map_or_else(String::new, |step| step.to_string()),
+            line(&point.name),
+            point.value.to_string(),
+        ]
+    })
+}
+
+/// `metric,value`.
+#[must_use]
+pub fn last_csv(run: &RunMetrics) -> String {
+    let rows = run.last.iter();
+    csv(
+        &["metric", "value"],
+        rows.map(|(name, value)| vec![line(name), value.to_string()]),
+    )
+}
+
+/// `time,step,metric,value`.
+#[must_use]
+pub fn history_csv(run: &RunMetrics) -> String {
+    csv(&["time", "step", "metric", "value"], history(run))
+}
+
+/// Comma-separated values (RFC 4180), but with the line ends of this system.
+fn csv(heads: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
+    let mut text = heads.join(",");
+    for row in rows {
+        let cells: Vec<_> = row.iter().map(|cell| quoted(cell)).collect();
+        text.push('\n');
+        text.push_str(&cells.join(","));
+    }
+    text
+}
+
+fn quoted(cell: &str) -> String {
+    if cell.contains([',', '"', '\n']) {
+        format!("\"{}\"", cell.replace('"', "\"\""))
+    } else {
+        cell.to_owned()
+    }
+}
+
+/// `{"schema":"jobctl.metrics/1","run":…,"metrics":{…}}`, and with `history` all values.
+#[must_use]
+pub fn metrics_json(run: &RunMetrics, with_history: bool) -> Value {
+    let mut document = json!({
+        "schema": "jobctl.metrics/1",
+        "run": run.id,
+        "metrics": run.last,
+    });
+    if with_history {
+        let history = run.history.iter().map(|point| {
+            json!({
+                "time": point.time,
+                "step": point.step,
+                "metric": point.name,
+                "value": point.value,
+            })
+        });
+        document["history"] = history.collect();
+    }
+    document
+}
+
+/// Why there are no metrics to show.
+#[must_use]
+pub fn metrics_failure(error: &MetricsError) -> Diagnostic {
+    let rule = match error {
+        MetricsError::Unknown { .. } => "no-metric",
+        MetricsError::None => "no-metrics",
+        MetricsError::Unreadable { .. } => "unreadable-metrics",
+    };
+    let mut diagnostic = Diagnostic::error(rule, line(&error.to_string()));
+    diagnostic.help.extend(error.help().as_deref().map(line));
+    diagnostic
+}
+
+/// A chart for each metric, with a curve for each run: over steps, where all values have them; else
+/// over the seconds since the run's first value.
+#[must_use]
+pub fn charts(runs: &[RunMetrics]) -> Vec<Chart> {
+    let names: BTreeSet<&String> = runs.iter().flat_map(|run| run.last.keys()).collect();
+    names.into_iter().map(|name| chart(runs, name)).collect()
+}
+
+fn chart(runs: &[RunMetrics], name: &str) -> Chart {
+    let points = |run: &RunMetrics| -> Vec<_> {
+        let points = run.history.iter().filter(|point| point.name == name);
+        points.cloned().collect()
+    };
+    let histories: Vec<_> = runs.iter().map(|run| (run, points(run))).collect();
+    let mut all = histories.iter().flat_map(|(_, points)| points);
+    let has_steps = all.all(|point| point.step.is_some());
+    let curves = histories.iter().filter_map(|(run, points)| {
+        let first = points.iter().find_map(|point| point.time);
+        let place = |(number, point): (usize, &crate::records::metrics::Point)| {
+            let seconds = point
+                .time
+                .zip(first)
+                .map(|(time, first)| time.duration_since(first).as_secs_f64());
+            #[expect(clippy::cast_precision_loss, reason = "a chart has few columns")]
+            let x = point
+                .step
+                .filter(|_| has_steps)
+                .or(seconds)
+                .unwrap_or(number as f64);
+            (x, point.value)
+        };
+        let mut points: Vec<_> = points.iter().enumerate().map(place).collect();
+        if points.is_empty() {
+            // The record alone knows it: it was told once.
+            points.push((0.0, *run.last.get(name)?));
+        }
+        Some(Curve {
+            label: line(&format!("{} {}", run.title, run.id.short())),
+            points,
+        })
+    });
+    Chart {
+        title: line(name),
+        x_label: if has_steps { "step" } else { "seconds" }.to_owned(),
+        curves: curves.collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::quoted;
+
+    #[test]
+    fn cells_are_quoted_where_they_must_be() {
+        for (cell, expected) in [
+            ("a", "a"),
+            ("a,b", "\"a,b\""),
+            ("a \"b\"", "\"a \"\"b\"\"\""),
+        ] {
+            assert_eq!(quoted(cell), expected);
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! A run's record.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::printable::line;
+use super::runs::{between, ending_words, state_words};
+use super::table::columns;
+use super::words::{bytes, counted, elapsed};
+use crate::records::{Attempt, Record, SourceRecord, VariableRecord};
+
+/// Everything of a run that its readers would want to know, as one would put it into an appendix.
+#[must_use]
+pub fn record_human(record: &Record, folder: &Path) -> String {
+    let mut text = columns(&facts(record, folder));
+    let mut section = |title: &str, rows: Vec<Vec<String>>| {
+        if !rows.is_empty() {
+            let _ = writeln!(text, "\n{title}");
+            for row in columns(&rows).lines() {
+                let _ = writeln!(text, "  {row}");
+            }
+        }
+    };
+    let metrics = record.metrics.iter();
+    section(
+        "metrics",
+        metrics
+            .map(|(name, value)| vec![line(name), value.to_string()])
+            .collect(),
+    );
+    section(
+        "environment",
+        record.environment.iter().map(variable).collect(),
+    );
+    section("inputs", inputs(record));
+    section("outputs", outputs(record));
+    let attempts = record.attempts.iter().enumerate();
+    section(
+        "attempts",
+        attempts
+            .map(|(number, attempt)| attempt_row(number + 1, attempt))
+            .collect(),
+    );
+    let warnings = record.warnings.iter();
+    section("warnings", warnings.map(|text| vec![line(text)]).collect());
+    text
+}
+
+fn facts(record: &Record, folder: &Path) -> Vec<Vec<String>> {
+    let mut rows = Vec::new();
+    let mut row = |name: &str, value: String| rows.push(vec![name.to_owned(), line(&value)]);
+    row("run", record.id.to_string());
+    if let Some(job) = &record.job {
+        row(
+            "job",
+            match &record.project {
+                Some(project) => format!("{job} of {project}"),
+                None => job.clone(),
+            },
+        );
+    }
+    let state = state_words(record.state, record.ending, record.exit_code);
+    let is_told = record.exit_code.is_none() || state.contains("exit code");
+    let code = match record.exit_code {
+        Some(code) if !is_told => format!(", exit code {code}"),
+        _ => String::new(),
+    };
+    row("state", state + &code);
+    row("created", seconds(record.created));
+    if let Some(started) = record.started {
+        row("started", seconds(started));
+    }
+    if let Some(finished) = record.finished {
+        let took = record.started.map_or_else(String::new, |started| {
+            format!(" (after {})", elapsed(between(started, finished)))
+        });
+        row("finished", seconds(finished) + &took);
+    }
+    row("command", shell_words::join(&record.argv));
+    row("image", record.image.name.clone());
+    if let Some(id) = &record.image.id {
+        row("image id", id.clone());
+    }
+    for digest in &record.image.repo_digests {
+        row("image digest", digest.clone());
+    }
+    if let Some(source) = &record.source {
+        row("source", source_words(source));
+    }
+    for (job, id) in &record.parents {
+        row("reads from", format!("{job}, run {id}"));
+    }
+    machine(record, &mut row);
+    row("jobctl", record.jobctl.clone());
+    row("kept in", folder.display().to_string());
+    rows
+}
+
+fn machine(record: &Record, row: &mut impl FnMut(&str, String)) {
+    if let Some(engine) = &record.engine {
+        let parts = [
+            Some(engine.address.clone()),
+            engine
+                .version
+                .as_ref()
+                .map(|version| format!("version {version}")),
+            engine.system.clone(),
+            engine
+                .kernel
+                .as_ref()
+                .map(|kernel| format!("kernel {kernel}")),
+        ];
+        row(
+            "engine",
+            parts.into_iter().flatten().collect::<Vec<_>>().join(", "),
+        );
+    }
+    if let Some(host) = &record.host {
+        row("host", host.name.clone());
+        let count = usize::try_from(host.cpus).unwrap_or(usize::MAX);
+        let model = host.cpu.as_deref().unwrap_or("of an unknown model");
+        row("CPU", format!("{}, {model}", counted(count, "processor")));
+        if !host.cpu_flags.is_empty() {
+            row("CPU flags", host.cpu_flags.join(" "));
+        }
+        for gpu in &host.gpus {
+            row("GPU", gpu.clone());
+        }
+        if let Some(driver) = &host.nvidia_driver {
+            row("NVIDIA driver", driver.clone());
+        }
+    }
+}
+
+/// `0123… with changes (source.patch), from https://…`
+fn source_words(source: &SourceRecord) -> String {
+    let mut text = source.revision.clone();
+    if source.is_dirty {
+        text.push_str(" with changes");
+    }
+    if let Some(patch) = &source.patch {
+        let _ = write!(text, " ({patch})");
+    }
+    if let Some(origin) = &source.origin {
+        let _ = write!(text, ", from {origin}");
+    }
+    text
+}
+
+fn variable(variable: &VariableRecord) -> Vec<String> {
+    let value = match (&variable.value, &variable.digest) {
+        _ if variable.is_secret => "a secret".to_owned(),
+        (Some(value), _) => line(value),
+        (None, Some(digest)) => line(digest),
+        (None, None) => String::new(),
+    };
+    vec![line(&variable.name), line(&variable.origin), value]
+}
+
+fn inputs(record: &Record) -> Vec<Vec<String>> {
+    let inputs = record.inputs.iter();
+    inputs
+        .map(|(name, input)| {
+            vec![
+                line(name),
+                format!("{} at {}", line(&input.source), line(&input.target)),
+                bytes(input.bytes),
+                format!("sha256:{}", digest(&input.sha256)),
+            ]
+        })
+        .collect()
+}
+
+fn outputs(record: &Record) -> Vec<Vec<String>> {
+    let outputs = record.outputs.iter();
+    outputs
+        .map(|(name, output)| {
+            let size = output.files.iter().map(|file| file.bytes).sum();
+            vec![
+                line(name),
+                line(&output.path),
+                counted(output.files.len(), "file"),
+                bytes(size),
+                format!("sha256:{}", digest(&output.sha256)),
+            ]
+        })
+        .collect()
+}
+
+/// A digest without the name of how it was made.
+fn digest(text: &str) -> String {
+    line(text.strip_prefix("sha256:").unwrap_or(text))
+}
+
+fn attempt_row(number: usize, attempt: &Attempt) -> Vec<String> {
+    let code = attempt.exit_code.map(|code| format!("exit code {code}"));
+    let took = match (attempt.started, attempt.finished) {
+        (Some(started), Some(finished)) => Some(elapsed(between(started, finished))),
+        _ => None,
+    };
+    let memory = match (attempt.peak_memory, attempt.memory_limit) {
+        (Some(peak), Some(limit)) => Some(format!("peak {} of {}", bytes(peak), bytes(limit))),
+        (Some(peak), None) => Some(format!("peak {}", bytes(peak))),
+        (None, _) => None,
+    };
+    let ending = attempt.ending.map(|ending| ending_words(ending).to_owned());
+    let message = attempt.message.as_deref().map(line);
+    let told = [ending, code, took, memory, message];
+    let told: Vec<_> = told.into_iter().flatten().collect();
+    vec![
+        number.to_string(),
+        line(&attempt.container),
+        told.join(", "),
+    ]
+}
+
+fn seconds(time: Timestamp) -> String {
+    format!("{time:.0}")
+}
+
+/// The record as it is in its file: `{"schema":"jobctl.run/1",…}`.
+#[must_use]
+pub fn record_json(record: &Record) -> Value {
+    json!(record)
+}
