@@ -100,7 +100,7 @@ pub fn main() -> ExitCode {
     };
     // No job's code is to be imitated.
     let usage = || {
-        if run::argv::is_run(&words, &built_command()) {
+        if run::argv::ends_as_a_job(&words, &built_command()) {
             Exit::Engine
         } else {
             Exit::Usage

@@ -346,7 +346,6 @@ fn compare(bench: &Bench, text: &str, command: &str) {
 }
 
 #[test]
-#[ignore = "`jobctl run` only plans"]
 fn a_container_sees_what_dockers_sees() {
     let bench = bench();
     std::thread::scope(|scope| {

@@ -119,9 +119,11 @@ pub(in crate::cli) fn recorded(
     words.iter().enumerate().map(starred).collect()
 }
 
-/// Whether the verb is `run`.
-pub(in crate::cli) fn is_run(words: &[OsString], command: &Command) -> bool {
-    verb(words, command).is_some_and(|at| words[at] == "run")
+/// Whether the verb is one that ends with a job's code.
+pub(in crate::cli) fn ends_as_a_job(words: &[OsString], command: &Command) -> bool {
+    const VERBS: [&str; 5] = ["attach", "exec", "logs", "run", "wait"];
+
+    verb(words, command).is_some_and(|at| VERBS.iter().any(|verb| words[at] == *verb))
 }
 
 /// Where the verb is.

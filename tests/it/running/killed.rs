@@ -65,25 +65,21 @@ fn a_run_whose_jobctl_was_killed_is_finished_by_the_next() {
         assert_eq!(listed["runs"][0]["id"], *id, "round {round}");
         let waited = run(&mut project.jobctl(&["wait", &id]));
         let record = &project.records()[0];
-        let was_started = !record["attempts"][0]["started"].is_null();
-        if !was_started {
-            assert_eq!(
-                waited.code,
-                Some(125),
-                "round {round}: {status}, {waited:?}"
-            );
-            assert_eq!(record["ending"], "infra", "round {round}");
+        let (code, ending) = (waited.code, &record["ending"]);
+        let message = format!("round {round} after {moment:?}: {status}, {waited:?}, {record:#}");
+        if record["attempts"][0]["started"].is_null() {
+            assert_eq!((code, ending), (Some(125), &"infra".into()), "{message}");
             unborn += 1;
         } else {
-            assert_eq!(waited.code, Some(9), "round {round}: {status}, {waited:?}");
+            assert_eq!((code, ending), (Some(9), &"error".into()), "{message}");
             let read = |stream| {
                 let folder = project.bench.path().join(".jobctl/runs").join(&id);
                 std::fs::read_to_string(folder.join(stream)).unwrap()
             };
-            assert_eq!(read("stdout.log"), out, "round {round} after {moment:?}");
-            assert_eq!(read("stderr.log"), err, "round {round} after {moment:?}");
+            assert_eq!(read("stdout.log"), out, "{message}");
+            assert_eq!(read("stderr.log"), err, "{message}");
             let files = &record["outputs"]["out"]["files"];
-            assert_eq!(files[0]["path"], "result", "round {round}: {record:#}");
+            assert_eq!(files[0]["path"], "result", "{message}");
             finished += 1;
         }
         assert_eq!(project.containers(), Vec::<String>::new(), "round {round}");
