@@ -3,8 +3,6 @@
 use std::io;
 use std::path::PathBuf;
 
-use rustix::io::Errno;
-
 use crate::diagnostic::Diagnostic;
 use crate::model::RunId;
 
@@ -72,9 +70,9 @@ impl StoreError {
     /// What an attempt to write met with.
     pub(super) fn write(path: impl Into<PathBuf>, source: io::Error) -> Self {
         let path = path.into();
-        match Errno::from_io_error(&source) {
-            Some(Errno::ROFS) => Self::ReadOnly { folder: path },
-            Some(Errno::ACCESS | Errno::PERM) => Self::NoPermission { path },
+        match source.kind() {
+            io::ErrorKind::ReadOnlyFilesystem => Self::ReadOnly { folder: path },
+            io::ErrorKind::PermissionDenied => Self::NoPermission { path },
             _ => Self::Write { path, source },
         }
     }

@@ -178,10 +178,9 @@ impl RunFolder {
 
 /// Whether writing failed for want of room.
 pub(super) fn is_full(error: &io::Error) -> bool {
-    matches!(
-        Errno::from_io_error(error),
-        Some(Errno::NOSPC | Errno::DQUOT)
-    )
+    use io::ErrorKind::{QuotaExceeded, StorageFull};
+
+    matches!(error.kind(), StorageFull | QuotaExceeded)
 }
 
 /// Reads a file that may be anything: a link, a pipe that nobody writes to, or endless.

@@ -2,7 +2,7 @@
 //! when.
 //!
 //! The two files have the bytes of each stream and nothing else. The index is a list of entries of
-//! [`Entry::BYTES`]: what was appended to which file, how much, and when. Data is written before
+//! 16 bytes: what was appended to which file, how much, and when. Data is written before
 //! the entries about it, so that after a crash a file may have more than the index says (the rest
 //! is taken as one more piece), or, if the machine went down, less (what is not there is dropped
 //! from the index).

@@ -7,6 +7,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::{LogReader, LogSelection, LogWriter, Stored};
 use crate::event::Stream::{self, Stderr, Stdout};
+use crate::model::RunId;
+use crate::records::{Record, RunFolder};
 
 fn at(milliseconds: i64) -> Timestamp {
     Timestamp::from_millisecond(1_700_000_000_000 + milliseconds).unwrap()
@@ -209,7 +211,7 @@ fn any_two_lengths_of_index_and_file_are_put_in_order() {
     write(folder.path(), &written);
     let files = ["log.index", "stdout.log", "stderr.log"];
     let whole = files.map(|name| fs::read(folder.path().join(name)).unwrap());
-    for index in 0..=whole[0].len() {
+    for index in (0..=whole[0].len()).step_by(4) {
         for stdout in 0..=whole[1].len() {
             for stderr in [0, 2, 4, 7, whole[2].len()] {
                 for (name, (bytes, length)) in
@@ -322,8 +324,7 @@ fn a_full_disk_ends_the_log_and_not_the_job() {
         return;
     };
     let folder = small.path();
-    let run =
-        super::super::folder::RunFolder::new(crate::model::RunId::new(at(0)), folder.to_owned());
+    let run = RunFolder::new(RunId::new(at(0)), folder.to_owned());
     run.make_reserve().unwrap();
     let mut writer = LogWriter::open(folder, [0; 2]).unwrap();
     let line = [b'x'; 999];
@@ -350,7 +351,15 @@ fn a_full_disk_ends_the_log_and_not_the_job() {
     assert_eq!(bytes, [length("stdout.log"), length("stderr.log")]);
     assert!(bytes[0] > 1_000_000, "{bytes:?}");
 
-    fs::remove_file(folder.join("reserve")).unwrap();
+    // Somebody else takes what is left; the record is written all the same.
+    let mut other = fs::File::create(folder.join("other")).unwrap();
+    while other.write_all(&[0; 4096]).is_ok() {}
+    let record = Record::new(run.id(), at(0));
+    run.write(&record).unwrap();
+    assert_eq!(run.read().unwrap(), record);
+    assert!(!folder.join("reserve").exists());
+
+    fs::remove_file(folder.join("other")).unwrap();
     let from = writer.next_attempt();
     assert_eq!(from, bytes);
     writer.append(Stdout, b"the next attempt\n", at(0));

@@ -32,6 +32,8 @@ pub(super) fn add(value: &str, forms: &mut Vec<Vec<u8>>) {
         }
         let bytes = value.as_bytes();
         forms.push(bytes.to_vec());
+        // A terminal ends lines so.
+        forms.push(value.replace('\n', "\r\n").into_bytes());
         base64_forms(bytes, forms);
         percent_forms(bytes, forms);
         let quoted = serde_json::Value::from(value).to_string();

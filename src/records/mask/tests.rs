@@ -34,6 +34,7 @@ fn values_are_starred_out() {
         (&["abcd", "abcdef"], "abcde abcdef", "***e ***"),
         (&["abcdXY", "XYefgh"], "-abcdXYefgh-", "-***-"),
         (&["aaaa"], "-aaaaaa-", "-***-"),
+        (&["one\ntwo"], "-one\ntwo-one\r\ntwo-", "-***-***-"),
         (&["token\n"], "token; token\n", "***; ***"),
         (&["abc"], "abc is too short", "abc is too short"),
         (&["", "   "], "nothing", "nothing"),

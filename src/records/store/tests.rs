@@ -226,7 +226,7 @@ fn flipped_bits_make_no_other_run_unreadable() {
         let bit = usize::try_from(random).unwrap() % (whole.len() * 8);
         let mut flipped = whole.clone();
         flipped[bit / 8] ^= 1 << (bit % 8);
-        if case % 10 > 0 {
+        if case % 50 > 0 {
             fs::write(store.run(record.id).path().join("run.json"), &flipped).unwrap();
             let _ = store.read(record.id);
             continue;
