@@ -189,6 +189,16 @@ impl Context {
         })
     }
 
+    /// Whether people are told how a run ended. Where standard error is a file or a pipe it is the
+    /// job's alone, unless it is CI's log or the user asks for more.
+    pub(super) fn tells_of_runs(&self) -> bool {
+        let is_ci = self.environment.get_non_empty("CI").is_some();
+        match self.globals.progress {
+            ProgressStyle::Auto => std::io::stderr().is_terminal() || is_ci,
+            _ => true,
+        }
+    }
+
     /// How progress is shown.
     pub(super) fn progress(&self) -> Progress {
         match self.globals.progress {

@@ -15,14 +15,16 @@ pub(in crate::cli) fn say(context: &Context, record: &Record) -> Exit {
     match record.ending {
         // The job's own affair: whoever wants to hear nothing of it is told by the exit code.
         Some(Ending::Success | Ending::Error | Ending::Stopped) => {
-            context.output.note(&run_ended(record));
+            if context.tells_of_runs() {
+                context.output.note(&run_ended(record));
+            }
         }
         _ => {
             let help = help(record);
             context.output.unrun(&run_ended(record), help.as_deref());
         }
     }
-    if !record.outputs.is_empty() {
+    if !record.outputs.is_empty() && context.tells_of_runs() {
         context.output.note(&outputs(record));
     }
     exit(record)

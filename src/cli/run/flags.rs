@@ -202,6 +202,16 @@ fn container(args: &ContainerArgs, environment: &Environment, findings: &mut Fin
     }
 }
 
+/// A capability as engines name it: `CAP_CHOWN` for `chown` (docker/cli, `opts/capabilities.go`).
+fn capability(text: &str) -> String {
+    let name = text.trim().to_ascii_uppercase();
+    if name == "ALL" || name.starts_with("CAP_") {
+        name
+    } else {
+        format!("CAP_{name}")
+    }
+}
+
 fn confinement(
     args: &ConfinementArgs,
     environment: &Environment,
@@ -209,8 +219,8 @@ fn confinement(
     findings: &mut Findings,
 ) {
     spec.init = args.init;
-    spec.cap_add.clone_from(&args.cap_add);
-    spec.cap_drop.clone_from(&args.cap_drop);
+    spec.cap_add = args.cap_add.iter().map(|text| capability(text)).collect();
+    spec.cap_drop = args.cap_drop.iter().map(|text| capability(text)).collect();
     spec.is_privileged = args.privileged.unwrap_or(false);
     spec.is_read_only = args.read_only.unwrap_or(false);
     spec.security = findings.all("--security-opt", &args.security_opt, |text| {

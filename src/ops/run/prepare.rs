@@ -47,9 +47,6 @@ pub async fn prepare(
     asked: &Asked,
     events: &Events,
 ) -> Result<Prepared, RunFailure> {
-    for warning in &plan.warnings {
-        events.send(Event::Warning(warning.clone()));
-    }
     see_to_gpus(engine, &mut plan, asked, events).await?;
     let source = source(&plan);
     let image = image(engine, store, &plan, asked, events).await?;

@@ -38,7 +38,7 @@ pub(super) fn host_config(spec: &RunSpec, ports: PortMap, is_podman: bool) -> Ho
         port_bindings: (!ports.is_empty()).then_some(ports),
         network_mode: Some(spec.network.clone().unwrap_or_else(|| "default".to_owned())),
         log_config: (!is_podman).then(log_config),
-        restart_policy: spec.restart.map(restart_policy),
+        restart_policy: Some(restart_policy(spec.restart)),
         cap_add: some(spec.cap_add.clone()),
         cap_drop: some(spec.cap_drop.clone()),
         extra_hosts: some(spec.extra_hosts.clone()),
@@ -101,11 +101,12 @@ fn mount(bound: &Bound) -> Mount {
     }
 }
 
-fn restart_policy(restart: Restart) -> RestartPolicy {
+fn restart_policy(restart: Option<Restart>) -> RestartPolicy {
     let (name, limit) = match restart {
-        Restart::Always => (RestartPolicyNameEnum::ALWAYS, None),
-        Restart::UnlessStopped => (RestartPolicyNameEnum::UNLESS_STOPPED, None),
-        Restart::OnFailure(limit) => (RestartPolicyNameEnum::ON_FAILURE, limit),
+        None => (RestartPolicyNameEnum::NO, None),
+        Some(Restart::Always) => (RestartPolicyNameEnum::ALWAYS, None),
+        Some(Restart::UnlessStopped) => (RestartPolicyNameEnum::UNLESS_STOPPED, None),
+        Some(Restart::OnFailure(limit)) => (RestartPolicyNameEnum::ON_FAILURE, limit),
     };
     RestartPolicy {
         name: Some(name),
