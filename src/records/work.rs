@@ -1,7 +1,9 @@
 //! What whoever works on runs needs of their folders.
 
-use std::fs;
-use std::io;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
+
+use serde_json::Value;
 
 use super::error::StoreError;
 use super::folder::RunFolder;
@@ -12,6 +14,8 @@ use crate::model::RunId;
 
 /// The file that says that the user wants a run to end.
 const STOP: &str = "stop";
+/// What was told while a run was worked on.
+const EVENTS: &str = "events.jsonl";
 
 impl Store {
     /// The runs that are not over, newest first.
@@ -55,6 +59,17 @@ impl RunFolder {
     #[must_use]
     pub fn is_stop_wanted(&self) -> bool {
         self.path().join(STOP).exists()
+    }
+
+    /// Appends to what was told while the run was worked on: an object on a line of its own.
+    ///
+    /// # Errors
+    ///
+    /// The file can't be written to.
+    pub fn tell(&self, event: &Value) -> io::Result<()> {
+        let path = self.path().join(EVENTS);
+        let mut file = OpenOptions::new().create(true).append(true).open(path)?;
+        file.write_all(format!("{event}\n").as_bytes())
     }
 
     /// Opens the run's log to append to it; see [`LogWriter::open`].

@@ -226,7 +226,7 @@ pub async fn catch_up(
         };
         if let Some(container) = find(&engine, &mut record).await? {
             take_log(&work, &mut record, &container).await?;
-            folder.write(&record)?;
+            work.keep(&record, "caught up")?;
         }
     }
     Ok(())
@@ -276,10 +276,8 @@ async fn supervise_on(
     };
     let secrets = secrets(engine, record).await?;
     let mut pump = pump(&run.folder, record, secrets, streams.display)?;
-    if record.state != State::Running {
-        record.state = State::Running;
-        run.folder.write(record)?;
-    }
+    record.state = State::Running;
+    work.keep(record, "adopted")?;
     let elapsed = record
         .started
         .map(|started| host::now().duration_since(started).unsigned_abs());

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::control::{self, Controls, Orders};
 use super::outcome::{note_end, note_failure, note_removal};
 use super::pump::Pump;
-use super::{RUN_LABEL, RunFailure, Streams, inputs};
+use super::{RUN_LABEL, RunFailure, Streams, collect, inputs};
 use crate::engine::docker::run::{Attachment, Output, Waiting};
 use crate::engine::docker::{DockerEngine, EngineError};
 use crate::engine::run::{AttachRequest, LogRequest, RunError, RunSpec, Until};
@@ -26,6 +27,8 @@ const RETRY: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(10
 const GONE: Duration = Duration::from_mins(10);
 /// How often a silent engine is asked whether it is there.
 const PING: Duration = Duration::from_secs(10);
+/// The longest time between two looks at a container.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// What a supervisor works with.
 pub(super) struct Work<'a> {
@@ -72,7 +75,7 @@ impl Work<'_> {
         }
         let attempt = latest(record);
         attempt.container.clone_from(&spec.name);
-        self.folder.write(record)?;
+        self.keep(record, "created")?;
         let followable = match self.begin(record, &spec, asked, streams.input.take()).await {
             Ok(followable) => followable,
             Err(RunFailure::Run(error)) => {
@@ -92,7 +95,7 @@ impl Work<'_> {
         };
         record.state = State::Running;
         record.started = Some(now());
-        self.folder.write(record)?;
+        self.keep(record, "running")?;
         if let Some(started) = streams.started.take() {
             // Nobody waits for it any more.
             let _ = started.send(());
@@ -127,7 +130,7 @@ impl Work<'_> {
         let id = created.id;
         latest(record).container_id = Some(id.clone());
         record.state = State::Submitted;
-        self.folder.write(record)?;
+        self.keep(record, "submitted")?;
         for (from, to) in asked.copied {
             inputs::copy_in(self.engine, &id, from, to).await?;
         }
@@ -171,6 +174,25 @@ impl Work<'_> {
         })
     }
 
+    /// Writes the record, and what has just happened to the run.
+    pub(super) fn keep(&self, record: &Record, what: &str) -> Result<(), RunFailure> {
+        self.folder.write(record)?;
+        let attempt = record.attempts.last();
+        let told = json!({
+            "t": now(),
+            "event": what,
+            "state": record.state,
+            "attempt": record.attempts.len(),
+            "container": attempt.and_then(|attempt| attempt.container_id.as_deref()),
+            "ending": attempt.and_then(|attempt| attempt.ending),
+            "exit_code": attempt.and_then(|attempt| attempt.exit_code),
+        });
+        if let Err(error) = self.folder.tell(&told) {
+            tracing::warn!("an event is lost: {error}");
+        }
+        Ok(())
+    }
+
     /// Follows a container that was started, over whatever happens to the engine, and notes its end.
     pub(super) async fn follow(
         &self,
@@ -184,6 +206,7 @@ impl Work<'_> {
         let attempt = latest(record);
         let id = attempt.container_id.clone().unwrap_or_default();
         let grace = Duration::from_millis(record.policy.grace_ms);
+        let metric_files = record.policy.metric_files.clone();
         let mut peak = latest(record).peak_memory;
         loop {
             let is_again = followable.is_none();
@@ -232,7 +255,7 @@ impl Work<'_> {
             let watched = tokio::select! {
                 watched = watched => watched,
                 () = obeyed => return Ok(Followed::Detached),
-                () = self.observe(&id, &mut peak) => unreachable!("it observes for ever"),
+                () = self.observe(&id, &metric_files, &mut peak) => unreachable!("it observes for ever"),
             };
             match watched {
                 Ok(()) => break,
@@ -333,13 +356,14 @@ impl Work<'_> {
         }
     }
 
-    /// Looks now and then how much memory the container has, and whether the engine is there.
-    async fn observe(&self, id: &str, peak: &mut Option<u64>) {
+    /// Looks now and then how much memory the container has, whether its files have new metrics, and
+    /// whether the engine is there.
+    async fn observe(&self, id: &str, metric_files: &[String], peak: &mut Option<u64>) {
         let mut pause = Duration::from_millis(500);
         let mut silent: Option<Instant> = None;
         loop {
             sleep(pause).await;
-            pause = (pause * 2).min(PING);
+            pause = (pause * 2).min(LOOK);
             match timeout(PING, self.engine.memory(id)).await {
                 Ok(Ok(sample)) => {
                     if silent.take().is_some() {
@@ -348,6 +372,7 @@ impl Work<'_> {
                     }
                     let seen = sample.map(|sample| sample.peak.unwrap_or(sample.used));
                     *peak = seen.max(*peak);
+                    collect::glance(self, id, metric_files).await;
                 }
                 Ok(Err(_)) => {}
                 Err(_) => {

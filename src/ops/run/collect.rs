@@ -1,5 +1,6 @@
 //! What is taken from a container when it has ended: its outputs, and the metrics in its files.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
@@ -64,9 +65,37 @@ pub(super) async fn collect(work: &Work<'_>, record: &mut Record) {
     }
 }
 
+/// Looks into files of metrics that grow while the job runs. What can't be read now is read at the
+/// end.
+pub(super) async fn glance(work: &Work<'_>, container: &str, files: &[String]) {
+    let grows = |path: &str| {
+        Path::new(path)
+            .extension()
+            .is_some_and(|end| end == "jsonl")
+    };
+    for path in files.iter().filter(|path| grows(path)) {
+        match read_metrics(work, container, path).await {
+            Ok(Some(points)) => keep(work, &points),
+            Ok(None) => {}
+            Err(reason) => tracing::info!("metrics in {path}: {reason}"),
+        }
+    }
+}
+
+/// Keeps the points that are new.
 fn keep(work: &Work<'_>, points: &[Point]) {
-    let writer = MetricsWriter::open(work.folder.path());
-    if let Err(error) = writer.and_then(|mut writer| writer.append(points, now())) {
+    let folder = work.folder.path();
+    let key = |point: &Point| {
+        let step = point.step.map(f64::to_bits);
+        (point.name.clone(), step, point.value.to_bits())
+    };
+    let kept = series(folder, None).and_then(|known| {
+        let known: HashSet<_> = known.iter().map(key).collect();
+        let new = points.iter().filter(|point| !known.contains(&key(point)));
+        let new: Vec<_> = new.cloned().collect();
+        MetricsWriter::open(folder)?.append(&new, now())
+    });
+    if let Err(error) = kept {
         tracing::warn!("metrics are lost: {error}");
     }
 }

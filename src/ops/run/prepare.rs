@@ -157,15 +157,16 @@ async fn see_to_gpus(
         nvidia: &nvidia,
         hook: asked.nvidia_hook.as_deref(),
     });
-    let Some(problem) = gpu_problem(&facts, host, plan.spec.runtime.as_deref()) else {
+    let problem = gpu_problem(&facts, host, plan.spec.runtime.as_deref());
+    let is_optional = plan.gpus == GpuChoice::Optional;
+    if is_optional {
+        plan.settle_gpus(problem.is_none());
+    }
+    let Some(problem) = problem else {
         return Ok(());
     };
-    if plan.gpus == GpuChoice::Required {
+    if !is_optional {
         return Err(problem.into());
-    }
-    plan.spec.gpus.clear();
-    if plan.spec.runtime.as_deref() == Some("nvidia") {
-        plan.spec.runtime = None;
     }
     events.send(Event::Warning(format!(
         "GPUs are optional, and there are none: {}; the job runs without",

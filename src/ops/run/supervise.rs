@@ -74,12 +74,12 @@ pub async fn supervise(
                 latest(&mut record).message = Some(error.to_string());
                 latest(&mut record).ending = Some(Ending::Infra);
                 conclude(&mut record);
-                run.folder.write(&record)?;
+                work.keep(&record, "failed")?;
                 return Err(error);
             }
         };
         if followed == Followed::Detached {
-            run.folder.write(&record)?;
+            work.keep(&record, "detached")?;
             return Ok(Ended::Detached(record.id));
         }
         record.warnings.append(&mut pump.warnings);
@@ -90,7 +90,7 @@ pub async fn supervise(
         let ending = latest(&mut record).ending;
         work.discard(&mut record).await;
         record.state = State::Submitted;
-        run.folder.write(&record)?;
+        work.keep(&record, "retried")?;
         events.send(Event::Note(format!(
             "attempt {} of {} failed ({}); the next begins in {} s",
             record.attempts.len(),
@@ -111,11 +111,11 @@ pub async fn supervise(
 pub(super) async fn finish(work: &Work<'_>, record: &mut Record) -> Result<(), RunFailure> {
     conclude(record);
     // Only what is on disk may be removed from the engine.
-    work.folder.write(record)?;
+    work.keep(record, "finished")?;
     if !record.policy.keep {
         work.discard(record).await;
         if latest(record).is_removed {
-            work.folder.write(record)?;
+            work.keep(record, "removed")?;
         }
     }
     Ok(())
