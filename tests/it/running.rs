@@ -12,6 +12,7 @@ use crate::support::{run, wait_for};
 
 mod killed;
 mod many;
+mod own_script;
 
 #[test]
 fn a_runs_output_and_exit_code_are_its_own() {
