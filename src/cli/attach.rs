@@ -65,8 +65,8 @@ pub(super) fn exec(args: &AttachArgs, context: &mut Context) -> Ending {
                 let _ = sink.shutdown().await;
             });
         }
-        if let Some(started) = hold.when_started(tty) {
-            let _ = started.send(());
+        if let Some(started) = hold.when_started(tty, None) {
+            let _ = started.send(String::new());
         }
         let controls = &mut hold.controls;
         let ended = crate::ops::run::watch(

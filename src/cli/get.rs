@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::Ending;
 use super::context::Context;
+use super::{Ending, reach};
 use crate::exit::Exit;
 use crate::ops::get::{Request, get};
 use crate::report::{copied_human, copied_json, get_failure};
@@ -14,7 +14,7 @@ use crate::report::{copied_human, copied_json, get_failure};
 ///
 /// Each file is checked against the digest in the record while it is copied. One output goes into
 /// the folder itself, all of them into a folder each. Nothing is overwritten without `--force`.
-/// Needs no engine.
+/// The engine is asked only about runs that nobody looks after.
 #[derive(Debug, Args)]
 pub(super) struct GetArgs {
     /// The run, or one output of it
@@ -29,6 +29,7 @@ pub(super) struct GetArgs {
 }
 
 pub(super) fn exec(args: &GetArgs, context: &mut Context) -> Ending {
+    reach::settle(context)?;
     let (run, output) = match args.run.split_once(':') {
         Some((run, output)) => (run, Some(output)),
         None => (args.run.as_str(), None),

@@ -2,8 +2,8 @@
 
 use clap::Args;
 
-use super::Ending;
 use super::context::Context;
+use super::{Ending, reach};
 use crate::exit::Exit;
 use crate::ops::metrics::metrics;
 use crate::report::{
@@ -12,7 +12,7 @@ use crate::report::{
 
 /// Show a run's metrics: the last values, or all of them
 ///
-/// Needs no engine.
+/// The engine is asked only about runs that nobody looks after.
 #[derive(Debug, Args)]
 pub(super) struct MetricsArgs {
     /// The run
@@ -30,6 +30,7 @@ pub(super) struct MetricsArgs {
 }
 
 pub(super) fn exec(args: &MetricsArgs, context: &mut Context) -> Ending {
+    reach::settle(context)?;
     let found = match context.find_run(&args.run) {
         Ok(found) => found,
         Err(diagnostic) => return context.output.failed(&diagnostic),

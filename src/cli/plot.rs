@@ -5,15 +5,15 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 
-use super::Ending;
 use super::context::Context;
+use super::{Ending, reach};
 use crate::exit::Exit;
 use crate::ops::metrics::metrics;
 use crate::report::{charts, draw, metrics_failure, metrics_json, svg};
 
 /// Draw the metrics of runs, in the terminal or as SVG
 ///
-/// A chart for each metric, with a curve for each run. Needs no engine.
+/// A chart for each metric, with a curve for each run. The engine is asked only about runs that nobody looks after.
 #[derive(Debug, Args)]
 pub(super) struct PlotArgs {
     /// The runs
@@ -28,6 +28,7 @@ pub(super) struct PlotArgs {
 }
 
 pub(super) fn exec(args: &PlotArgs, context: &mut Context) -> Ending {
+    reach::settle(context)?;
     if let Some(file) = &args.output
         && file.extension().is_none_or(|extension| extension != "svg")
     {

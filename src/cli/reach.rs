@@ -1,5 +1,7 @@
 //! Getting to runs: their engine, and the run that is meant.
 
+use std::io;
+
 use super::context::Context;
 use crate::diagnostic::Diagnostic;
 use crate::engine::docker::DockerEngine;
@@ -33,6 +35,22 @@ pub(super) async fn reconciled(
             None
         }
     }
+}
+
+/// Finishes runs that ended while nobody looked after them, so that no record says that they go on.
+/// The engine is asked only if there are runs that nobody looks after.
+pub(super) fn settle(context: &Context) -> io::Result<()> {
+    let store = context.store();
+    let is_alone = |id: &RunId| store.run(*id).is_locked().is_ok_and(|is_locked| !is_locked);
+    if !store
+        .unfinished()
+        .is_ok_and(|runs| runs.iter().any(is_alone))
+    {
+        return Ok(());
+    }
+    context.watch(async |events| {
+        reconciled(context, &store, events).await;
+    })
 }
 
 /// The run that is meant: a prefix of its id, `JOB`, or `JOB~N`.

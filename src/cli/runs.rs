@@ -2,8 +2,8 @@
 
 use clap::{Args, ValueEnum};
 
-use super::Ending;
 use super::context::Context;
+use super::{Ending, reach};
 use crate::exit::Exit;
 use crate::facts;
 use crate::ops::runs::{Question, runs};
@@ -12,7 +12,7 @@ use crate::report::{runs_human, runs_json};
 
 /// List runs, newest first
 ///
-/// Those whose records are damaged are listed too, below the others. Needs no engine.
+/// Those whose records are damaged are listed too, below the others. The engine is asked only about runs that nobody looks after.
 #[derive(Debug, Args)]
 pub(super) struct RunsArgs {
     /// At most so many
@@ -47,6 +47,7 @@ enum StateName {
 }
 
 pub(super) fn exec(args: &RunsArgs, context: &mut Context) -> Ending {
+    reach::settle(context)?;
     let question = Question {
         count: (!args.all).then_some(args.count),
         job: args.job.clone(),

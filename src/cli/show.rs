@@ -2,8 +2,8 @@
 
 use clap::Args;
 
-use super::Ending;
 use super::context::Context;
+use super::{Ending, reach};
 use crate::exit::Exit;
 use crate::report::{record_human, record_json};
 
@@ -19,6 +19,7 @@ pub(super) struct ShowArgs {
 }
 
 pub(super) fn exec(args: &ShowArgs, context: &mut Context) -> Ending {
+    reach::settle(context)?;
     let (folder, record) = match context.find_run(&args.run) {
         Ok(found) => found,
         Err(diagnostic) => return context.output.failed(&diagnostic),

@@ -57,7 +57,7 @@ enum Pulls {
 /// What a supervisor tells: that the job started, or how it ended before that.
 #[derive(Debug, Serialize, Deserialize)]
 enum Told {
-    Started,
+    Started { container: String },
     Over { code: u8, message: String },
 }
 
@@ -75,9 +75,9 @@ pub(super) fn exec(context: &Context, plan: RunPlan, wishes: &Wishes) -> Ending 
     let id = prepared.record.id;
     let told = start(context, &prepared)?;
     match told {
-        Told::Started => {
+        Told::Started { container } => {
             if let Some(path) = &wishes.cidfile {
-                super::write_new(context, path, &id.to_string());
+                super::write_new(path, &container);
             }
             context.output.text(&id.to_string())?;
             Ok(Exit::Success)
@@ -202,8 +202,8 @@ pub(in crate::cli) fn supervise_exec(args: &SuperviseArgs, context: &mut Context
         };
         let telling = socket.try_clone()?;
         let told = tokio::spawn(async move {
-            if is_started.await.is_ok() {
-                tell(&telling, &Told::Started);
+            if let Ok(container) = is_started.await {
+                tell(&telling, &Told::Started { container });
                 let _ = telling.shutdown(std::net::Shutdown::Both);
             }
         });

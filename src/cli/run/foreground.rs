@@ -1,6 +1,7 @@
 //! Runs a job at this terminal.
 
 use std::io;
+use std::path::PathBuf;
 
 use tokio::io::AsyncRead;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
@@ -41,15 +42,12 @@ pub(super) fn exec(context: &Context, plan: RunPlan, wishes: &Wishes) -> Ending 
     let outcome = context.watch(async |events| {
         let engine = context.connect().await?;
         let prepared = prepared(&engine, &store, plan, wishes, events).await?;
-        if let Some(path) = &wishes.cidfile {
-            super::write_new(context, path, &prepared.record.id.to_string());
-        }
         let hold = Hold::take(tty, wishes.passes_signals)?;
         let input = stdin.then(|| hold.input(&wishes.detach_keys, tokio::io::stdin()));
         let streams = Streams {
             display: Some(shown),
             input,
-            started: hold.when_started(tty),
+            started: hold.when_started(tty, wishes.cidfile.clone()),
         };
         let Hold {
             mut controls,
@@ -112,21 +110,26 @@ impl Hold {
         Box::new(Typed::new(typed, keys.to_vec(), self.sender.clone()))
     }
 
-    /// Gives the job's terminal our size, once it has one.
+    /// Gives the job's terminal our size, once it has one, and writes its container's id.
     pub(in crate::cli) fn when_started(
         &self,
         tty: bool,
-    ) -> Option<tokio::sync::oneshot::Sender<()>> {
-        if !tty {
+        cidfile: Option<PathBuf>,
+    ) -> Option<tokio::sync::oneshot::Sender<String>> {
+        if !tty && cidfile.is_none() {
             return None;
         }
-        let (sender, started) = tokio::sync::oneshot::channel();
+        let (sender, started) = tokio::sync::oneshot::channel::<String>();
         let controls = self.sender.clone();
         tokio::spawn(async move {
-            if started.await.is_ok()
-                && let Some((columns, rows)) = terminal::size()
-            {
+            let Ok(container) = started.await else {
+                return;
+            };
+            if let Some((columns, rows)) = terminal::size().filter(|_| tty) {
                 let _ = controls.send(Control::Resize(columns, rows));
+            }
+            if let Some(path) = cidfile {
+                super::write_new(&path, &container);
             }
         });
         Some(sender)

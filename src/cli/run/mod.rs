@@ -105,12 +105,9 @@ fn wishes(args: &RunArgs, plan: &RunPlan, context: &Context) -> Result<Wishes, (
 }
 
 /// Writes a file that is not there yet. A run is worth more than the file that names it.
-fn write_new(context: &Context, path: &Path, text: &str) {
+fn write_new(path: &Path, text: &str) {
     if let Err(error) = std::fs::write(path, text) {
-        context.output.note(&format!(
-            "warning: `{}` is not written: {error}",
-            path.display()
-        ));
+        tracing::warn!("`{}` is not written: {error}", path.display());
     }
 }
 

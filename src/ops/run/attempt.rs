@@ -98,7 +98,7 @@ impl Work<'_> {
         self.keep(record, "running")?;
         if let Some(started) = streams.started.take() {
             // Nobody waits for it any more.
-            let _ = started.send(());
+            let _ = started.send(latest(record).container_id.clone().unwrap_or_default());
         }
         let deadline = (record.policy.timeout_ms)
             .map(|timeout| Instant::now() + Duration::from_millis(timeout));

@@ -24,8 +24,8 @@ pub struct Streams {
     pub display: Option<mpsc::Sender<Chunk>>,
     /// What is read for its standard input.
     pub input: Option<Input>,
-    /// Told once it runs.
-    pub started: Option<tokio::sync::oneshot::Sender<()>>,
+    /// Told its container's id, once it runs.
+    pub started: Option<tokio::sync::oneshot::Sender<String>>,
 }
 
 /// Runs what was prepared to its end: every attempt, and what is collected of the last.

@@ -42,11 +42,6 @@ impl Example {
         assert_eq!(ended.code, Some(0), "{args:?}: {}", ended.stderr);
         ended.stdout
     }
-
-    fn has(&self, name: &str) -> bool {
-        let listed = docker(&["ps", "-aq", "--filter", &format!("name={name}")]);
-        !listed.trim().is_empty()
-    }
 }
 
 impl Drop for Example {
@@ -104,5 +99,6 @@ fn ones_own_script_has_curves_and_outputs_and_outlives_jobctl() {
     let folder = example.0.path().join("got");
     example.output(&["get", "train:model", folder.to_str().unwrap()]);
     assert!(Path::new(&folder).join("weights.json").is_file());
-    assert!(!example.has(&format!("own-script-{}", std::process::id())));
+    let name = format!("name=own-script-{}", std::process::id());
+    assert_eq!(docker(&["ps", "-aq", "--filter", &name]), "");
 }
