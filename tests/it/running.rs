@@ -10,6 +10,7 @@ use serde_json::json;
 use crate::support::project::Project;
 use crate::support::{run, wait_for};
 
+mod faults;
 mod killed;
 mod many;
 mod own_script;

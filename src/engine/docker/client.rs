@@ -144,13 +144,13 @@ impl DockerEngine {
             .pool_idle_timeout(Duration::from_secs(10))
             .build(connector.clone());
         let address = &endpoint.address;
-        let greeting = tokio::time::timeout(
-            deadlines.call,
-            Greeting::read(client.request(ping()), address),
-        );
+        // The answer costs the engine nothing; one that hangs is to be told of soon.
+        let deadline = deadlines.call.min(deadlines.connect * 2);
+        let greeting =
+            tokio::time::timeout(deadline, Greeting::read(client.request(ping()), address));
         let greeting = greeting.await.map_err(|_| EngineError::Hung {
             address: address.to_string(),
-            waited: deadlines.call,
+            waited: deadline,
         })??;
         let ClientVersion {
             major_version: major,
@@ -306,6 +306,12 @@ impl DockerEngine {
         upgrade::to_http2(&self.connector, "/session", &headers, self.deadlines.call)
             .await
             .map(|opened| opened.is_some())
+    }
+
+    /// Whether the engine takes new connections: one that is shutting down answers what it was asked,
+    /// and takes none.
+    pub async fn is_listening(&self) -> bool {
+        self.connector.connect().await.is_ok()
     }
 
     /// Whether the engine sees the files that we see, so that they can be mounted. One that is reached

@@ -83,7 +83,7 @@ pub(super) async fn look_after(
             Some("jobctl ended before it started the container".to_owned());
     } else {
         take_log(&work, &mut record, &container).await?;
-        work.settle(&mut record, Orders::default()).await?;
+        work.settle(&mut record, Orders::default(), false).await?;
         collect::collect(&work, &mut record).await;
     }
     finish(&work, &mut record).await?;

@@ -79,6 +79,7 @@ impl Work<'_> {
         let followable = match self.begin(record, &spec, asked, streams.input.take()).await {
             Ok(followable) => followable,
             Err(RunFailure::Run(error)) => {
+                let error = self.with_owner(error).await;
                 note_failure(latest(record), &error);
                 self.discard(record).await;
                 return match error {
@@ -104,6 +105,23 @@ impl Work<'_> {
             .map(|timeout| Instant::now() + Duration::from_millis(timeout));
         self.follow(record, Some(followable), pump, controls, deadline)
             .await
+    }
+
+    /// Says whose the container is that has the name.
+    async fn with_owner(&self, error: RunError) -> RunError {
+        let RunError::NameTaken { name, holder } = error else {
+            return error;
+        };
+        let found = self.engine.container(&holder).await;
+        let run = found
+            .ok()
+            .flatten()
+            .and_then(|found| found.labels.get(RUN_LABEL).cloned());
+        let holder = match run {
+            Some(run) => format!("{holder} of the run {run}"),
+            None => holder,
+        };
+        RunError::NameTaken { name, holder }
     }
 
     /// Makes the container and starts it, attached to and waited for.
@@ -203,6 +221,8 @@ impl Work<'_> {
         deadline: Option<Instant>,
     ) -> Result<Followed, RunFailure> {
         let mut orders = Orders::default();
+        // Whether the engine was gone meanwhile.
+        let mut was_lost = false;
         let attempt = latest(record);
         let id = attempt.container_id.clone().unwrap_or_default();
         let grace = Duration::from_millis(record.policy.grace_ms);
@@ -223,6 +243,7 @@ impl Work<'_> {
                     }
                 },
             };
+            was_lost |= is_again;
             if is_again {
                 self.events
                     .send(Event::Note("the engine answers again".to_owned()));
@@ -269,21 +290,23 @@ impl Work<'_> {
             }
         }
         latest(record).peak_memory = peak;
-        self.settle(record, orders).await
+        self.settle(record, orders, was_lost).await
     }
 
-    /// Notes how a container ended that has.
+    /// Notes how a container ended that has; the engine may have been lost sight of meanwhile.
     pub(super) async fn settle(
         &self,
         record: &mut Record,
         orders: Orders,
+        was_lost: bool,
     ) -> Result<Followed, RunFailure> {
         let id = latest(record).container_id.clone().unwrap_or_default();
-        let (container, image) = tokio::join!(
+        let (asked, image) = tokio::join!(
             self.patiently(|| self.engine.container(&id)),
             self.engine.image_details(&record.image.name),
         );
-        let Some(container) = container? else {
+        let (container, was_gone) = asked?;
+        let Some(container) = container else {
             note_removal(latest(record));
             return Ok(Followed::Over);
         };
@@ -292,6 +315,13 @@ impl Work<'_> {
             ..orders
         };
         note_end(latest(record), &container, orders);
+        let is_killed = matches!(latest(record).exit_code, Some(137 | 143));
+        let is_error = latest(record).ending == Some(Ending::Error);
+        if is_error && is_killed && (was_gone || was_lost || !self.engine.is_listening().await) {
+            // An engine that is shut down ends its containers, tells of their end, and goes itself; one
+            // that was killed ends what it finds when it comes back.
+            latest(record).ending = Some(Ending::EngineStopped);
+        }
         self.mark_lost(record).await;
         // Unless the name was given to another image meanwhile.
         match image {
@@ -325,7 +355,8 @@ impl Work<'_> {
 
     /// Waits for an engine that is gone, and takes hold of the container again.
     async fn reconnect(&self, id: &str) -> Result<Option<Followable>, RunFailure> {
-        let Some(container) = self.patiently(|| self.engine.container(id)).await? else {
+        let (container, _) = self.patiently(|| self.engine.container(id)).await?;
+        let Some(container) = container else {
             return Ok(None);
         };
         let request = LogRequest {
@@ -338,20 +369,23 @@ impl Work<'_> {
         Ok(Some(Followable { output, waiting }))
     }
 
-    /// Asks again and again, with growing breaks, while the engine is not there.
-    async fn patiently<T, F>(&self, ask: impl Fn() -> F) -> Result<T, RunFailure>
+    /// Asks again and again, with growing breaks, while the engine is not there. Whether it was not
+    /// there at first is told with its answer.
+    async fn patiently<T, F>(&self, ask: impl Fn() -> F) -> Result<(T, bool), RunFailure>
     where
         F: Future<Output = Result<T, EngineError>>,
     {
         let [mut pause, longest] = RETRY;
         let start = Instant::now();
+        let mut was_gone = false;
         loop {
             match ask().await {
                 Err(error) if error.is_absence() && start.elapsed() < GONE => {
+                    was_gone = true;
                     sleep(pause).await;
                     pause = (pause * 2).min(longest);
                 }
-                answer => return Ok(answer?),
+                answer => return Ok((answer?, was_gone)),
             }
         }
     }

@@ -57,6 +57,14 @@ pub(super) fn note_removal(attempt: &mut Attempt) {
 
 /// Makes the run's end that of its last attempt.
 pub(super) fn conclude(record: &mut Record) {
+    let fails_on_oom = record.policy.fails_on_oom;
+    if let Some(attempt) = record.attempts.last_mut()
+        && attempt.is_oom_killed
+        && attempt.ending == Some(Ending::Success)
+        && fails_on_oom
+    {
+        attempt.ending = Some(Ending::Oom);
+    }
     let Some(attempt) = record.attempts.last() else {
         record.state = State::Failed;
         record.ending = Some(Ending::Infra);
@@ -77,6 +85,8 @@ pub(super) fn conclude(record: &mut Record) {
     record.exit_code = Some(match ending {
         Ending::Timeout => 124,
         Ending::Infra | Ending::Lost | Ending::Removed => 125,
+        // Also where its program went on without the process that was killed.
+        Ending::Oom => 137,
         // What is beyond a byte is cut off by the kernel in the same way.
         _ => attempt.exit_code.map_or(125, |code| code.to_le_bytes()[0]),
     });

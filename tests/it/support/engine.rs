@@ -119,6 +119,48 @@ impl PrivateEngine {
         kill_process(self.pid(), Signal::STOP).unwrap();
     }
 
+    /// Lets a frozen engine go on.
+    pub(crate) fn thaw(&self) {
+        kill_process(self.pid(), Signal::CONT).unwrap();
+    }
+
+    /// Ends the engine as a shutdown does, and waits for its end.
+    pub(crate) fn stop(&mut self) {
+        kill_process(self.pid(), Signal::TERM).unwrap();
+        let _ = self.dockerd.wait();
+    }
+
+    /// Ends the engine and all that it runs at once, as a power cut would.
+    pub(crate) fn cut_power(&self) {
+        self.kill();
+        let folder = self.path().to_str().unwrap().to_owned();
+        let mut shims = Vec::new();
+        for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+            let Some(pid) = entry
+                .file_name()
+                .to_str()
+                .and_then(|name| name.parse().ok())
+            else {
+                continue;
+            };
+            let words = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            let words = String::from_utf8_lossy(&words);
+            if words.contains("containerd-shim") && words.contains(&folder) {
+                shims.push(pid);
+            }
+        }
+        for shim in shims {
+            let children = format!("/proc/{shim}/task/{shim}/children");
+            let children = std::fs::read_to_string(children).unwrap_or_default();
+            let children = children
+                .split_whitespace()
+                .filter_map(|pid| pid.parse().ok());
+            for pid in std::iter::once(shim).chain(children) {
+                let _ = kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL);
+            }
+        }
+    }
+
     /// Kills the engine, as a crash would.
     pub(crate) fn kill(&self) {
         let _ = kill_process(self.pid(), Signal::KILL);
