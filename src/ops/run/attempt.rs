@@ -12,7 +12,7 @@ use super::pump::Pump;
 use super::{RUN_LABEL, RunFailure, Streams, collect, inputs};
 use crate::engine::docker::run::{Attachment, Output, Waiting};
 use crate::engine::docker::{DockerEngine, EngineError};
-use crate::engine::run::{AttachRequest, LogRequest, RunError, RunSpec, Until};
+use crate::engine::run::{AttachRequest, LogRequest, RunError, RunSpec, Status, Until};
 use crate::event::{Event, Events};
 use crate::facts::host::now;
 use crate::model::ImageRef;
@@ -23,6 +23,8 @@ use crate::records::{Attempt, Ending, Record, RunFolder, State};
 const DRAIN: Duration = Duration::from_secs(10);
 /// The time between two tries to get back to an engine that is gone: the first, and the longest.
 const RETRY: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(10)];
+/// How long it takes until a container that somebody removes by force is seen to be removed.
+const REMOVAL: Duration = Duration::from_millis(300);
 /// How long an engine may be gone.
 const GONE: Duration = Duration::from_mins(10);
 /// How often a silent engine is asked whether it is there.
@@ -321,6 +323,15 @@ impl Work<'_> {
             // An engine that is shut down ends its containers, tells of their end, and goes itself; one
             // that was killed ends what it finds when it comes back.
             latest(record).ending = Some(Ending::EngineStopped);
+        } else if is_error && latest(record).exit_code == Some(137) {
+            // Somebody may have killed it to remove it.
+            sleep(REMOVAL).await;
+            let found = self.engine.container(&id).await;
+            if matches!(&found, Ok(None))
+                || matches!(&found, Ok(Some(found)) if found.status == Status::Removing)
+            {
+                note_removal(latest(record));
+            }
         }
         self.mark_lost(record).await;
         // Unless the name was given to another image meanwhile.
