@@ -18,6 +18,7 @@ mod layering;
 mod manifest;
 mod properties;
 mod records;
+mod reference_job;
 mod reporters;
 mod run_parity;
 mod run_plans;
