@@ -31,7 +31,7 @@ fn a_runs_output_and_exit_code_are_its_own() {
     assert_eq!(record["exit_code"], 7);
     assert_eq!(project.file("stdout.log"), b"out\n");
     assert_eq!(project.file("stderr.log"), b"err\n");
-    assert_eq!(project.containers(), Vec::<String>::new());
+    project.assert_clean();
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn what_cannot_be_run_has_dockers_codes() {
         assert_eq!(ended.code, Some(code), "{flags:?}: {ended:?}");
         assert!(ended.stderr.contains(said), "{flags:?}: {}", ended.stderr);
     }
-    assert_eq!(project.containers(), Vec::<String>::new());
+    project.assert_clean();
 }
 
 #[test]
@@ -158,7 +158,7 @@ fn a_job_that_takes_too_long_is_stopped() {
     assert_eq!(ended.code, Some(124));
     assert!(start.elapsed() < Duration::from_secs(60));
     assert_eq!(project.record()["ending"], "timeout");
-    assert_eq!(project.containers(), Vec::<String>::new());
+    project.assert_clean();
 }
 
 #[test]
@@ -248,7 +248,7 @@ fn a_run_in_the_background_is_listed_followed_entered_and_stopped() {
     assert_eq!(project.output(&["ps"]).lines().count(), 1);
     assert_eq!(project.output(&["rm", &id]).trim(), id);
     assert_eq!(project.records().len(), 0);
-    assert_eq!(project.containers(), Vec::<String>::new());
+    project.assert_clean();
 }
 
 #[test]
@@ -272,7 +272,7 @@ fn ctrl_c_ends_the_job_a_second_one_kills_it_a_third_lets_go() {
         (&record["ending"], &record["state"]),
         (&json!("stopped"), &json!("failed"))
     );
-    assert_eq!(project.containers(), Vec::<String>::new());
+    project.assert_clean();
 }
 
 #[test]
@@ -289,7 +289,7 @@ fn a_terminal_that_is_closed_leaves_the_job_running() {
     let id = project.record()["id"].as_str().unwrap().to_owned();
     project.output(&["stop", "-t", "1", &id]);
     assert_eq!(project.record()["state"], "failed");
-    assert_eq!(project.containers(), Vec::<String>::new());
+    project.assert_clean();
 }
 
 #[test]

@@ -168,6 +168,9 @@ async fn take_log(
             .warnings
             .push(format!("the log may lack its end: {error}"));
     }
+    if !container.status.is_up() {
+        pump.finish().await;
+    }
     record.warnings.append(&mut pump.warnings);
     Ok(())
 }

@@ -23,6 +23,9 @@ use crate::records::{Attempt, Ending, Record, RunFolder, State};
 const DRAIN: Duration = Duration::from_secs(10);
 /// The time between two tries to get back to an engine that is gone: the first, and the longest.
 const RETRY: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(10)];
+/// How long is waited for what an engine notices late, and how often.
+const LATE: Duration = Duration::from_millis(100);
+const LATE_LOOKS: u32 = 2;
 /// How long it takes until a container that somebody removes by force is seen to be removed.
 const REMOVAL: Duration = Duration::from_millis(300);
 /// How long an engine may be gone.
@@ -231,25 +234,25 @@ impl Work<'_> {
         let metric_files = record.policy.metric_files.clone();
         let mut peak = latest(record).peak_memory;
         loop {
-            let is_again = followable.is_none();
             let Followable { output, waiting } = match followable.take() {
                 Some(followable) => followable,
-                None => match self.reconnect(&id).await? {
-                    Some(followable) => {
-                        pump.rewind()?;
-                        followable
-                    }
-                    None => {
+                None => {
+                    let reconnected = tokio::select! {
+                        reconnected = self.reconnect(&id) => reconnected?,
+                        () = control::released(controls) => return Ok(Followed::Detached),
+                    };
+                    let Some(followable) = reconnected else {
                         note_removal(latest(record));
                         return Ok(Followed::Over);
+                    };
+                    pump.rewind()?;
+                    if was_lost {
+                        self.events
+                            .send(Event::Note("the engine answers again".to_owned()));
                     }
-                },
+                    followable
+                }
             };
-            was_lost |= is_again;
-            if is_again {
-                self.events
-                    .send(Event::Note("the engine answers again".to_owned()));
-            }
             let watched = async {
                 let mut ended = std::pin::pin!(waiting.exit());
                 let mut pumped = std::pin::pin!(pump.run(output));
@@ -283,6 +286,7 @@ impl Work<'_> {
             match watched {
                 Ok(()) => break,
                 Err(error) => {
+                    was_lost = true;
                     tracing::info!("following {id}: {error}");
                     self.events.send(Event::Warning(
                         "the engine is gone; the job may go on, and jobctl tries to get back to it"
@@ -291,8 +295,13 @@ impl Work<'_> {
                 }
             }
         }
+        pump.finish().await;
         latest(record).peak_memory = peak;
-        self.settle(record, orders, was_lost).await
+        tokio::select! {
+            settled = self.settle(record, orders, was_lost) => settled,
+            // The engine is gone once more; whoever looks next settles it.
+            () = control::released(controls) => Ok(Followed::Detached),
+        }
     }
 
     /// Notes how a container ended that has; the engine may have been lost sight of meanwhile.
@@ -308,10 +317,20 @@ impl Work<'_> {
             self.engine.image_details(&record.image.name),
         );
         let (container, was_gone) = asked?;
-        let Some(container) = container else {
+        let Some(mut container) = container else {
             note_removal(latest(record));
             return Ok(Followed::Over);
         };
+        // That memory was full comes to the engine by another way than the end, and may be later.
+        for _ in 0..LATE_LOOKS {
+            if container.memory_limit.is_none() || container.is_oom_killed {
+                break;
+            }
+            sleep(LATE).await;
+            if let Ok(Some(again)) = self.engine.container(&id).await {
+                container = again;
+            }
+        }
         let orders = Orders {
             is_stopped: orders.is_stopped || self.folder.is_stop_wanted(),
             ..orders

@@ -97,6 +97,17 @@ pub(super) async fn obey(
     }
 }
 
+/// Waits until the user wants no more of it, where there is no container to which it could be passed.
+pub(super) async fn released(controls: &mut Controls) {
+    loop {
+        match controls.recv().await {
+            Some(Control::Interrupt | Control::Terminate | Control::Detach) => return,
+            Some(_) => {}
+            None => std::future::pending().await,
+        }
+    }
+}
+
 /// Sends a signal. A container that has just ended needs none, and of an engine that is gone the
 /// one that waits hears as well.
 async fn kill(engine: &DockerEngine, container: &str, signal: &str) {

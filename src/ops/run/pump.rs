@@ -89,7 +89,7 @@ impl Pump {
         self.log.next_attempt()
     }
 
-    /// Takes all that comes.
+    /// Takes all that comes. [`Self::finish`] follows where nothing more will.
     pub(super) async fn run(&mut self, mut output: Output) -> Result<(), RunError> {
         loop {
             // On disk before there is time to wait.
@@ -109,7 +109,7 @@ impl Pump {
                 }
             }
         }
-        self.finish().await;
+        self.log.flush();
         Ok(())
     }
 
@@ -123,8 +123,9 @@ impl Pump {
         self.keep(Chunk { bytes, ..chunk }).await;
     }
 
-    /// What was held back, as it could have been the beginning of a secret.
-    async fn finish(&mut self) {
+    /// Takes what was held back, as it could have been the beginning of a secret, and makes all of it
+    /// durable.
+    pub(super) async fn finish(&mut self) {
         for (index, stream) in [Source::Stdout, Source::Stderr].into_iter().enumerate() {
             let bytes = self.maskers[index].finish().into();
             let time = None;

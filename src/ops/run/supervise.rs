@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 use tokio::time::sleep;
 
 use super::attempt::{Asked, Followed, Input, Work, latest};
-use super::control::{Control, Controls};
+use super::control::{Controls, released};
 use super::outcome::conclude;
 use super::pump::Pump;
 use super::{Ended, Prepared, RunFailure, collect};
@@ -74,6 +74,7 @@ pub async fn supervise(
                 latest(&mut record).message = Some(error.to_string());
                 latest(&mut record).ending = Some(Ending::Infra);
                 conclude(&mut record);
+                work.discard(&mut record).await;
                 work.keep(&record, "failed")?;
                 return Err(error);
             }
@@ -152,17 +153,8 @@ fn is_tried_again(record: &Record) -> bool {
 
 /// Waits, unless the user wants no more of it.
 async fn rest(pause: Duration, controls: &mut Controls) -> bool {
-    let ended = async {
-        loop {
-            match controls.recv().await {
-                Some(Control::Interrupt | Control::Terminate | Control::Detach) => return,
-                Some(_) => {}
-                None => std::future::pending().await,
-            }
-        }
-    };
     tokio::select! {
         () = sleep(pause) => true,
-        () = ended => false,
+        () = released(controls) => false,
     }
 }

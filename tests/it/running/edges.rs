@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::support::image::{DEBIAN, docker};
 use crate::support::project::Project;
-use crate::support::{is_root, run, wait_for};
+use crate::support::{is_root, run};
 
 /// How many megabytes a long log has; a thousand in the full check.
 fn megabytes() -> usize {
@@ -83,7 +83,7 @@ fn a_name_that_is_taken_says_whose_it_is() {
         ended.stderr
     );
     project.output(&["stop", "-t", "1", id]);
-    assert_eq!(project.containers(), Vec::<String>::new());
+    project.assert_clean();
 }
 
 #[test]
@@ -251,5 +251,5 @@ fn a_terminal_has_its_size_and_is_left_as_it_was() {
     );
     let said = on_a_terminal(&project, &script);
     assert!(said.contains("same\n"), "{said}");
-    wait_for(|| project.containers().is_empty());
+    project.assert_clean();
 }

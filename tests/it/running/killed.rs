@@ -54,7 +54,7 @@ fn a_run_whose_jobctl_was_killed_is_finished_by_the_next() {
         if records.len() == known {
             // Killed before there was anything to keep.
             assert_eq!(code, None, "round {round}");
-            assert_eq!(project.containers(), Vec::<String>::new(), "round {round}");
+            project.assert_clean();
             unborn += 1;
             continue;
         }
@@ -82,7 +82,7 @@ fn a_run_whose_jobctl_was_killed_is_finished_by_the_next() {
             assert_eq!(files[0]["path"], "result", "{message}");
             finished += 1;
         }
-        assert_eq!(project.containers(), Vec::<String>::new(), "round {round}");
+        project.assert_clean();
     }
     assert!(
         finished > count() / 3,

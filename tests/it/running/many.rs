@@ -46,5 +46,5 @@ fn every_code_and_line_of_many_runs_at_once_is_right() {
         let share = codes.iter().filter(|known| **known == Some(code)).count();
         assert!(share >= count() / 3, "{code}: {share}");
     }
-    assert_eq!(project.containers(), Vec::<String>::new());
+    project.assert_clean();
 }

@@ -113,6 +113,11 @@ impl Project {
         std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
     }
 
+    /// Sees that no container is left. A record is final a moment before its container is removed.
+    pub(crate) fn assert_clean(&self) {
+        super::wait_for(|| self.containers().is_empty());
+    }
+
     /// The containers that are there: names and states, sorted.
     pub(crate) fn containers(&self) -> Vec<String> {
         let filter = format!("label={}", self.label);
