@@ -396,6 +396,15 @@ fn gpus_without_nvidias_runtime() {
         "failure",
         "the job `train` asks for GPUs",
     );
+    // Where other jobs can run, the machine is good for those.
+    bench.write(
+        "mixed/jobs.yaml",
+        "version: 1\nname: demo\njobs:\n  train:\n    image: python:3.13\n    gpus: all\n  \
+         test:\n    image: python:3.13\n",
+    );
+    let mut mixed = bench.jobctl();
+    mixed.args(["-C", "mixed"]);
+    assert_found(&bench, &mut mixed, "gpu", "warning", "other jobs can run");
 }
 
 #[test]

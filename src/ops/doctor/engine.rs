@@ -6,6 +6,7 @@ use crate::engine::docker::endpoint::resolve;
 use crate::engine::docker::{Address, DockerConfig, DockerEngine, Endpoint, EngineError};
 use crate::facts::{EngineFacts, host};
 use crate::manifest::Manifest;
+use crate::manifest::schema::Job;
 use crate::model::Gpus;
 
 /// The room that images and containers need: less is warned of, in bytes.
@@ -271,7 +272,11 @@ fn gpu(question: &Question, reached: &Reached) -> Finding {
             Finding::ok(format!("driver {driver}, usable by the engine"))
         }
         (_, None) if has_runtime => Finding::ok("the engine has NVIDIA's runtime"),
-        (Some(job), _) => Finding::failure(
+        (Some((job, Others::CanRun)), None) => Finding::warning(
+            format!("there is no GPU here, and the job `{job}` asks for one; other jobs can run"),
+            mend,
+        ),
+        (Some((job, _)), _) => Finding::failure(
             format!("the job `{job}` asks for GPUs, but the engine has no NVIDIA runtime"),
             mend,
         ),
@@ -283,12 +288,25 @@ fn gpu(question: &Question, reached: &Reached) -> Finding {
     }
 }
 
-/// The first job that can't run without GPUs.
-fn wants_gpus(manifest: &Manifest) -> Option<String> {
-    let jobs = manifest.root.jobs.values();
-    let mut wanting = jobs.filter(|job| {
-        let gpus = job.value.gpus.as_ref().map(|gpus| &gpus.0);
+/// What the jobs can do that ask for no GPUs.
+enum Others {
+    CanRun,
+    AreNone,
+}
+
+/// The first job that can't run without GPUs, and whether there are others.
+fn wants_gpus(manifest: &Manifest) -> Option<(String, Others)> {
+    let wants = |job: &Job| {
+        let gpus = job.gpus.as_ref().map(|gpus| &gpus.0);
         matches!(gpus, Some(Gpus::Request(_)))
-    });
-    wanting.next().map(|job| job.key.to_string())
+    };
+    let jobs = manifest.root.jobs.values();
+    let (wanting, others): (Vec<_>, Vec<_>) = jobs.partition(|job| wants(&job.value));
+    let others = if others.is_empty() {
+        Others::AreNone
+    } else {
+        Others::CanRun
+    };
+    let first = wanting.first()?;
+    Some((first.key.to_string(), others))
 }
