@@ -17,8 +17,9 @@ use crate::facts::host;
 use crate::model::{RunId, Secret};
 use crate::records::{Ending, OpenRun, Record, State, Store};
 
-/// How old a run is at least that has no container: one that is younger may be just about to get it.
-const YOUNG: Duration = Duration::from_secs(60);
+/// How old a run is at least that has no container: an engine may still be making one for a jobctl that
+/// was killed meanwhile.
+const YOUNG: Duration = Duration::from_secs(10);
 
 /// What became of a run whose jobctl is gone.
 #[derive(Debug)]
