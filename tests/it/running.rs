@@ -15,6 +15,7 @@ mod faults;
 mod killed;
 mod many;
 mod own_script;
+mod verbs;
 
 #[test]
 fn a_runs_output_and_exit_code_are_its_own() {
