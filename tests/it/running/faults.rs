@@ -21,8 +21,12 @@ struct Site {
 
 impl Site {
     fn new(flags: &[&str]) -> Self {
+        Self::with("", flags)
+    }
+
+    fn with(before: &str, flags: &[&str]) -> Self {
         ensure_debian();
-        let engine = PrivateEngine::start("", flags);
+        let engine = PrivateEngine::start(before, flags);
         engine::load(DEBIAN, &engine.socket());
         let bench = Bench::new();
         bench.write("shared/.keep", "");
@@ -245,6 +249,33 @@ fn a_hung_engine_is_told_and_waited_for() {
     assert_eq!(
         (ended.code, ended.stdout.as_str()),
         (Some(7), "before\nafter\n")
+    );
+}
+
+#[test]
+fn a_job_that_fills_its_engines_disk_has_its_own_code_and_all_of_its_output() {
+    if !is_root("a_job_that_fills_its_engines_disk_has_its_own_code_and_all_of_its_output") {
+        return;
+    }
+    let disk = "truncate -s 500M \"$T/disk\"; mkfs.ext4 -q \"$T/disk\"; \
+                mount -o loop \"$T/disk\" \"$T/data\"";
+    let site = Site::with(disk, &[]);
+    let script = "head -c 1G /dev/zero > /full; echo code $?; yes line | head -n 100000; exit 3";
+    let output = site.run(&[], script).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    assert!(said.contains("No space left on device"), "{said}");
+    let expected = format!("code 1\n{}", "line\n".repeat(100_000));
+    assert!(
+        output.stdout == expected.as_bytes(),
+        "{} bytes",
+        output.stdout.len()
+    );
+    let (record, folder) = site.newest().unwrap();
+    assert_eq!(record["ending"], "error", "{record:#}");
+    assert_eq!(
+        std::fs::read(folder.join("stdout.log")).unwrap(),
+        expected.as_bytes()
     );
 }
 

@@ -123,3 +123,17 @@ fn gpus_that_are_optional_are_missed_aloud() {
     }
     assert_eq!(ended.code, Some(0));
 }
+
+#[test]
+fn runs_of_another_project_on_the_same_engine_are_left_alone() {
+    let (ours, others) = (Project::empty(), Project::empty());
+    let id = start(&others, &[], "exec sleep 600");
+    assert_eq!(run(&mut ours.run_image(&[], &["true"])).code, Some(0));
+    assert_eq!(ours.output(&["ps"]).lines().count(), 1);
+    ours.output(&["prune", "--keep", "0"]);
+    assert_eq!(run(&mut ours.jobctl(&["rm", "--force", &id])).code, Some(1));
+    let listed = others.output(&["ps"]);
+    assert!(listed.contains("  running  "), "{listed}");
+    others.output(&["rm", "--force", &id]);
+    others.assert_clean();
+}
