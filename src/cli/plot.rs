@@ -9,9 +9,9 @@ use super::context::Context;
 use super::{Ending, reach};
 use crate::exit::Exit;
 use crate::ops::metrics::metrics;
-use crate::report::{charts, draw, metrics_failure, metrics_json, svg};
+use crate::report::{charts, draw, metrics_failure, metrics_json, png, svg};
 
-/// Draw the metrics of runs, in the terminal or as SVG
+/// Draw the metrics of runs, in the terminal, as SVG, or as PNG
 ///
 /// A chart for each metric, with a curve for each run. The engine is asked only about runs that nobody looks after.
 #[derive(Debug, Args)]
@@ -22,7 +22,7 @@ pub(super) struct PlotArgs {
     /// Only these metrics; may be repeated
     #[arg(long = "metric", value_name = "NAME")]
     metrics: Vec<String>,
-    /// Write this file, whose name ends with .svg
+    /// Write this file, whose name ends with .svg or .png
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
 }
@@ -30,10 +30,15 @@ pub(super) struct PlotArgs {
 pub(super) fn exec(args: &PlotArgs, context: &mut Context) -> Ending {
     reach::settle(context)?;
     if let Some(file) = &args.output
-        && file.extension().is_none_or(|extension| extension != "svg")
+        && !file
+            .extension()
+            .is_some_and(|end| end == "svg" || end == "png")
     {
-        let message = format!("`{}` can't be written: plots are SVG", file.display());
-        let help = "give it a name that ends with .svg; browsers and editors turn it into PNG";
+        let message = format!(
+            "`{}` can't be written: plots are SVG or PNG",
+            file.display()
+        );
+        let help = "give it a name that ends with .svg or .png";
         return Ok(context.output.usage(&message, Some(help)));
     }
     let mut found = Vec::new();
@@ -50,7 +55,18 @@ pub(super) fn exec(args: &PlotArgs, context: &mut Context) -> Ending {
     let charts = charts(&runs);
     if let Some(file) = &args.output {
         let file = context.environment.current_dir().join(file);
-        std::fs::write(file, svg(&charts))?;
+        let drawing = svg(&charts);
+        if file.extension().is_some_and(|end| end == "svg") {
+            std::fs::write(file, drawing)?;
+            return Ok(Exit::Success);
+        }
+        match png(&drawing) {
+            Ok(image) => std::fs::write(file, image)?,
+            Err(error) => {
+                context.output.unrun(&error.to_string(), Some(error.help()));
+                return Ok(Exit::Failed);
+            }
+        }
         return Ok(Exit::Success);
     }
     let columns = context.columns();

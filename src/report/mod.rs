@@ -34,7 +34,7 @@ use tokio::task::JoinHandle;
 use crate::event::Event;
 
 pub use build::{build_failure, build_human, build_json, build_plan_human, build_plan_json};
-pub use chart::{Chart, Curve, draw, svg};
+pub use chart::{Chart, Curve, PngError, draw, png, svg};
 pub use copied::{copied_human, copied_json, get_failure};
 pub use diagnosis::{diagnosis_human, diagnosis_json};
 pub use json::Json;

@@ -2,9 +2,11 @@
 
 mod axis;
 mod braille;
+mod png;
 mod svg;
 
 pub use braille::draw;
+pub use png::{PngError, png};
 pub use svg::svg;
 
 /// Curves of one metric.

@@ -101,7 +101,15 @@ fn curves_are_drawn() {
         svg.contains(&format!("train {} (0.25)", first.id.short())),
         "{svg}"
     );
-    let ended = jobctl(&bench, &["plot", "train", "-o", "loss.png"]);
+    let ended = jobctl(&bench, &["plot", "train~1", "-o", "loss.png"]);
+    if ended.stderr.contains("no font") {
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+    } else {
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        let image = fs::read(bench.path().join("loss.png")).unwrap();
+        assert!(image.starts_with(b"\x89PNG\r\n\x1a\n") && image.len() > 2000);
+    }
+    let ended = jobctl(&bench, &["plot", "train", "-o", "loss.gif"]);
     assert_eq!(ended.code, Some(2), "{ended:?}");
     finished(&bench, "serve", 300, 0.5);
     let ended = jobctl(&bench, &["plot", "serve"]);
