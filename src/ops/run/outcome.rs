@@ -11,7 +11,8 @@ const UNKNOWN_CODE: i64 = 255;
 /// Notes in an attempt how its container ended.
 pub(super) fn note_end(attempt: &mut Attempt, container: &Container, orders: Orders) {
     attempt.started = container.started;
-    attempt.finished = container.finished;
+    // The engine takes the two times from two clocks: a program may seem to end before it started.
+    attempt.finished = container.finished.max(container.started);
     attempt.exit_code = container.exit_code;
     attempt.is_oom_killed = container.is_oom_killed;
     attempt.memory_limit = container.memory_limit;
@@ -116,6 +117,18 @@ mod tests {
             tty: false,
             health: None,
             memory_limit: None,
+        }
+    }
+
+    #[test]
+    fn no_program_ends_before_it_started() {
+        let at = |second| jiff::Timestamp::from_second(second).ok();
+        let mut ended = container(0, false);
+        for (started, finished, noted) in [(1, 2, 2), (2, 1, 2)] {
+            (ended.started, ended.finished) = (at(started), at(finished));
+            let mut attempt = Attempt::default();
+            note_end(&mut attempt, &ended, Orders::default());
+            assert_eq!(attempt.finished, at(noted));
         }
     }
 

@@ -117,6 +117,15 @@ impl PrivateEngine {
     /// Stops the engine's process, so that it takes connections but answers nothing.
     pub(crate) fn freeze(&self) {
         kill_process(self.pid(), Signal::STOP).unwrap();
+        let tasks = format!("/proc/{}/task", self.dockerd.id());
+        let is_stopped = |task: std::fs::DirEntry| {
+            // `PID (NAME) STATE …`; one that has ended in the meantime answers nothing either.
+            let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+            stat.rsplit(") ")
+                .next()
+                .is_none_or(|rest| rest.is_empty() || rest.starts_with('T'))
+        };
+        super::wait_for(|| std::fs::read_dir(&tasks).unwrap().flatten().all(is_stopped));
     }
 
     /// Lets a frozen engine go on.
