@@ -4,7 +4,7 @@
 //! asked for anything; the container carries the run's id as a label; its output is attached to and
 //! its end waited for before it starts; and it is removed only when everything of it is on disk.
 //! Whoever holds a run's lock is its supervisor. When that one is killed, the container goes on, and
-//! the next jobctl that looks takes over: see [`adopt`].
+//! the next jobctl that looks takes over: see [`adopt()`].
 
 mod adopt;
 mod attach;

@@ -12,7 +12,9 @@ const UNKNOWN_CODE: i64 = 255;
 pub(super) fn note_end(attempt: &mut Attempt, container: &Container, orders: Orders) {
     attempt.started = container.started;
     // The engine takes the two times from two clocks: a program may seem to end before it started.
-    attempt.finished = container.finished.max(container.started);
+    let started = container.started;
+    attempt.finished =
+        (container.finished).map(|time| started.map_or(time, |start| start.max(time)));
     attempt.exit_code = container.exit_code;
     attempt.is_oom_killed = container.is_oom_killed;
     attempt.memory_limit = container.memory_limit;
