@@ -5,8 +5,8 @@ use std::io::{self, Read, Write};
 use hyper::body::{Buf as _, Bytes};
 use tokio::sync::mpsc;
 
-/// Parts that wait for whoever reads them.
-pub(super) const PARTS_WAITING: usize = 8;
+/// Parts that wait for whoever reads them; bounds the memory.
+pub(super) const PARTS_WAITING: usize = 16;
 
 /// Bytes as they come through a channel, for code that reads in a thread of its own.
 pub(super) struct Received {

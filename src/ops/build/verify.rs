@@ -1,10 +1,9 @@
 //! Builds images twice from nothing, and compares what came of it.
 
-use std::io::{self, Read};
+use std::io;
 use std::path::PathBuf;
 
 use futures_util::StreamExt as _;
-use hyper::body::{Buf as _, Bytes};
 use tokio::sync::mpsc;
 
 use super::causes::{Cause, causes, causes_of_times};
@@ -16,10 +15,8 @@ use crate::engine::build::{BuildRequest, Reuse};
 use crate::engine::docker::{DockerEngine, EngineError};
 use crate::event::{Event, Events, Outcome, Step, Unit};
 use crate::model::{Digest, ImageRef};
+use crate::ops::pipe::{PARTS_WAITING, Received};
 use crate::plan::build::{BuildSpec, Item};
-
-/// How many parts of an archive wait to be read; bounds the memory.
-const PARTS_WAITING: usize = 16;
 
 /// What came of building an image twice.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -214,12 +211,7 @@ async fn content(
     step: &Step,
 ) -> Result<Result<ImageContent, String>, EngineError> {
     let (sender, receiver) = mpsc::channel(PARTS_WAITING);
-    let reading = tokio::task::spawn_blocking(move || {
-        read_image(Received {
-            parts: receiver,
-            part: Bytes::new(),
-        })
-    });
+    let reading = tokio::task::spawn_blocking(move || read_image(Received::new(receiver)));
     let mut archive = Box::pin(engine.save(id));
     let mut read_bytes = 0;
     while let Some(part) = archive.next().await {
@@ -244,26 +236,6 @@ async fn content(
         Ok(Err(error)) => Err(error.to_string()),
         Err(error) => Err(error.to_string()),
     })
-}
-
-/// An archive as it comes from the engine.
-struct Received {
-    parts: mpsc::Receiver<Bytes>,
-    part: Bytes,
-}
-
-impl Read for Received {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.part.is_empty() {
-            match self.parts.blocking_recv() {
-                Some(part) => self.part = part,
-                None => return Ok(0),
-            }
-        }
-        let length = buffer.len().min(self.part.len());
-        self.part.copy_to_slice(&mut buffer[..length]);
-        Ok(length)
-    }
 }
 
 /// The names of the two images while they are there: nobody else's, so that they can be removed
