@@ -30,8 +30,8 @@ pub enum Exit {
 }
 
 impl Exit {
-    /// What a verb ends with that gives no job's code: it has no number of its own for what jobctl
-    /// could not do.
+    /// What a verb ends with that gives no job's code, where the engine has no part in it: it has no
+    /// number of its own for what jobctl could not do.
     #[must_use]
     pub fn of_other_verb(self) -> Self {
         match self {

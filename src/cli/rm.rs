@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::context::Context;
-use super::run::{Unrun, say};
+use super::run::{Unrun, say_undone};
 use super::{Ending, reach};
 use crate::exit::Exit;
 use crate::facts::host::now;
@@ -50,7 +50,7 @@ pub(super) fn exec(args: &RmArgs, context: &mut Context) -> Ending {
             Ok(remove(connect, &store, id, args.force, events).await?)
         })?;
         if let Err(unrun) = done {
-            return Ok(say(context, Err(unrun)).of_other_verb());
+            return Ok(say_undone(context, unrun));
         }
         context.output.text(&id.to_string())?;
     }
@@ -69,7 +69,7 @@ pub(super) fn exec_prune(args: &PruneArgs, context: &mut Context) -> Ending {
     })?;
     let ids = match done {
         Ok(ids) => ids,
-        Err(unrun) => return Ok(say(context, Err(unrun)).of_other_verb()),
+        Err(unrun) => return Ok(say_undone(context, unrun)),
     };
     for id in &ids {
         context.output.text(&id.to_string())?;

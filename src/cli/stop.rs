@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::context::Context;
-use super::run::{Unrun, say};
+use super::run::{Unrun, say_undone};
 use super::{Ending, reach};
 use crate::exit::Exit;
 use crate::ops::run::{RunFailure, end, signal};
@@ -74,7 +74,7 @@ fn each(
             Ok(work(&engine, &store, id, events).await?)
         })?;
         if let Err(unrun) = done {
-            return Ok(say(context, Err(unrun)).of_other_verb());
+            return Ok(say_undone(context, unrun));
         }
         context.output.text(&id.to_string())?;
     }

@@ -15,6 +15,7 @@ mod faults;
 mod killed;
 mod many;
 mod own_script;
+mod unreachable;
 mod verbs;
 
 #[test]

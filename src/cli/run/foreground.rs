@@ -14,6 +14,7 @@ use crate::cli::Ending;
 use crate::cli::build::interrupted;
 use crate::cli::context::Context;
 use crate::engine::docker::DockerEngine;
+use crate::engine::run::RunError;
 use crate::event::Events;
 use crate::exit::Exit;
 use crate::ops::run::{
@@ -149,5 +150,19 @@ pub(in crate::cli) fn say(context: &Context, outcome: Result<Ended, Unrun>) -> E
         }
         Err(Unrun::Interrupted) => context.output.interrupted("the run was cancelled"),
         Err(Unrun::Failure(failure)) => super::ending::fail(context, &failure),
+    }
+}
+
+/// Says why a verb that runs nothing came to nothing. Only an engine's doing has a number of its own.
+pub(in crate::cli) fn say_undone(context: &Context, unrun: Unrun) -> Exit {
+    let is_engines = matches!(
+        &unrun,
+        Unrun::Failure(RunFailure::Engine(_) | RunFailure::Run(RunError::Engine(_)))
+    );
+    let exit = say(context, Err(unrun));
+    if is_engines {
+        exit
+    } else {
+        exit.of_other_verb()
     }
 }

@@ -27,7 +27,7 @@ use crate::report::{run_plan_human, run_plan_json};
 
 pub(super) use self::args::RunArgs;
 pub(super) use self::background::{SuperviseArgs, supervise_exec};
-pub(super) use self::foreground::{Hold, Unrun, say};
+pub(super) use self::foreground::{Hold, Unrun, say, say_undone};
 
 /// How a run is asked for, besides what it is.
 struct Wishes {

@@ -14,13 +14,13 @@ const SCRIPT: &str =
     "echo before; until [ -e /shared/go ]; do sleep 0.05; done; echo after; exit 7";
 
 /// An engine of a test's own, and a folder in which jobctl works with it.
-struct Site {
-    engine: PrivateEngine,
-    bench: Bench,
+pub(super) struct Site {
+    pub(super) engine: PrivateEngine,
+    pub(super) bench: Bench,
 }
 
 impl Site {
-    fn new(flags: &[&str]) -> Self {
+    pub(super) fn new(flags: &[&str]) -> Self {
         Self::with("", flags)
     }
 
@@ -33,7 +33,7 @@ impl Site {
         Self { engine, bench }
     }
 
-    fn jobctl(&self, args: &[&str]) -> Command {
+    pub(super) fn jobctl(&self, args: &[&str]) -> Command {
         let mut command = self.bench.jobctl();
         command
             .env("DOCKER_HOST", self.engine.host())
@@ -42,7 +42,7 @@ impl Site {
         command
     }
 
-    fn run(&self, flags: &[&str], script: &str) -> Command {
+    pub(super) fn run(&self, flags: &[&str], script: &str) -> Command {
         let mut command = self.jobctl(&["run", "--network", "none"]);
         let shared = format!("{}:/shared", self.bench.path().join("shared").display());
         command
@@ -56,13 +56,13 @@ impl Site {
     }
 
     /// Starts a run, and waits until its job runs.
-    fn start(&self, flags: &[&str]) -> Child {
+    pub(super) fn start(&self, flags: &[&str]) -> Child {
         let child = self.run(flags, SCRIPT).spawn().unwrap();
         self.wait_for_log("before\n");
         child
     }
 
-    fn wait_for_log(&self, text: &str) {
+    pub(super) fn wait_for_log(&self, text: &str) {
         wait_for(|| {
             let record = self.newest();
             record.is_some_and(|(_, folder)| {
@@ -71,23 +71,23 @@ impl Site {
         });
     }
 
-    fn go_on(&self) {
+    pub(super) fn go_on(&self) {
         self.bench.write("shared/go", "");
     }
 
-    fn newest(&self) -> Option<(Value, std::path::PathBuf)> {
+    pub(super) fn newest(&self) -> Option<(Value, std::path::PathBuf)> {
         let entries = std::fs::read_dir(self.bench.path().join("state/runs")).ok()?;
         let folder = entries.map(|entry| entry.unwrap().path()).max()?;
         let text = std::fs::read_to_string(folder.join("run.json")).ok()?;
         Some((serde_json::from_str(&text).unwrap(), folder))
     }
 
-    fn record(&self) -> Value {
+    pub(super) fn record(&self) -> Value {
         self.newest().unwrap().0
     }
 }
 
-fn ended(child: Child) -> Ended {
+pub(super) fn ended(child: Child) -> Ended {
     let output = child.wait_with_output().unwrap();
     Ended {
         code: output.status.code(),

@@ -111,7 +111,7 @@ fn a_supervisor_that_was_killed_is_replaced() {
 }
 
 /// The process that supervises a run.
-fn supervisor(id: &str) -> Pid {
+pub(super) fn supervisor(id: &str) -> Pid {
     let start = Instant::now();
     loop {
         for entry in std::fs::read_dir("/proc").unwrap().flatten() {
