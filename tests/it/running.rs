@@ -10,6 +10,7 @@ use serde_json::json;
 use crate::support::project::Project;
 use crate::support::{run, wait_for};
 
+mod clock;
 mod edges;
 mod faults;
 mod killed;

@@ -282,13 +282,13 @@ async fn supervise_on(
     let mut pump = pump(&run.folder, record, secrets, streams.display)?;
     record.state = State::Running;
     work.keep(record, "adopted")?;
-    let elapsed = record
-        .started
-        .map(|started| host::now().duration_since(started).unsigned_abs());
-    let deadline = record.policy.timeout_ms.map(|timeout| {
-        let timeout = Duration::from_millis(timeout);
-        Instant::now() + timeout.saturating_sub(elapsed.unwrap_or_default())
-    });
+    let deadline = match record.policy.timeout_ms {
+        Some(timeout) => {
+            let elapsed = elapsed(engine, record).await?;
+            Some(Instant::now() + Duration::from_millis(timeout).saturating_sub(elapsed))
+        }
+        None => None,
+    };
     let followed = work
         .follow(record, None, &mut pump, controls, deadline)
         .await?;
@@ -299,4 +299,18 @@ async fn supervise_on(
     collect::collect(&work, record).await;
     finish(&work, record).await?;
     Ok(Ended::Over(Box::new(record.clone())))
+}
+
+/// How long a run's container has been up. The engine knows when it started: what stands in the record
+/// is by the clock of a process that is gone.
+async fn elapsed(engine: &DockerEngine, record: &mut Record) -> Result<Duration, RunFailure> {
+    let found = find(engine, record).await?;
+    let started = found.and_then(|container| container.started);
+    let elapsed = started
+        .or(record.started)
+        .map(|started| host::now().duration_since(started));
+    // A clock that was set back since makes a time that is to come.
+    Ok(elapsed
+        .and_then(|elapsed| elapsed.try_into().ok())
+        .unwrap_or_default())
 }

@@ -26,6 +26,8 @@ const RETRY: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(10
 /// How long is waited for what an engine notices late, and how often.
 const LATE: Duration = Duration::from_millis(100);
 const LATE_LOOKS: u32 = 2;
+/// How long after an end an engine tells of it at the latest.
+const TOLD: Duration = Duration::from_secs(5);
 /// How long it takes until a container that somebody removes by force is seen to be removed.
 const REMOVAL: Duration = Duration::from_millis(300);
 /// How long an engine may be gone.
@@ -370,12 +372,17 @@ impl Work<'_> {
     /// dead when it came back, and guessed.
     async fn mark_lost(&self, record: &mut Record) {
         let attempt = latest(record);
-        let (Some(255), Some(id), Some(started)) =
-            (attempt.exit_code, &attempt.container_id, attempt.started)
-        else {
+        let (Some(255), Some(id), Some(started), Some(finished)) = (
+            attempt.exit_code,
+            &attempt.container_id,
+            attempt.started,
+            attempt.finished,
+        ) else {
             return;
         };
-        let until = attempt.finished.unwrap_or_else(now).max(now());
+        // By the engine's clock alone: ours may be another, and up to an hour that is to come the engine
+        // would wait for it.
+        let until = finished.checked_add(TOLD).unwrap_or(finished);
         if let Ok(false) = self.engine.saw_end(id, started, until).await {
             attempt.ending = Some(Ending::Lost);
             attempt.message =

@@ -1,0 +1,73 @@
+//! Runs on machines whose clocks are wrong, or are set while they go on.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Signal, kill_process};
+
+use super::faults::{Site, ended};
+use super::killed::supervisor;
+use crate::support::project::Project;
+use crate::support::{is_root, run, wait_for};
+
+/// Gives a call a clock that is wrong by so much. `faketime` itself would wait for whatever the call
+/// leaves in the background.
+fn set_clock(command: &mut Command, offset: &str) {
+    let shown = run(Command::new("faketime").args(["-f", offset, "env"]));
+    for line in shown.stdout.lines() {
+        if let Some((name @ ("LD_PRELOAD" | "FAKETIME"), value)) = line.split_once('=') {
+            command.env(name, value);
+        }
+    }
+}
+
+#[test]
+fn a_clock_that_is_set_meanwhile_costs_a_run_none_of_its_time() {
+    for offset in ["+1h", "-1h"] {
+        let project = Project::empty();
+        let script = "until [ -e /go ]; do sleep 0.05; done; exit 6";
+        let mut command = project.run_image(&["-d", "--timeout", "30m"], &["sh", "-c", script]);
+        set_clock(&mut command, offset);
+        let ended = run(&mut command);
+        assert_eq!(ended.code, Some(0), "{offset}: {}", ended.stderr);
+        let id = ended.stdout.trim().to_owned();
+        kill_process(supervisor(&id), Signal::KILL).unwrap();
+        wait_for(|| project.output(&["ps"]).contains("(unattended)"));
+        let waiting = Project::start(&mut project.jobctl(&["wait", &id]));
+        wait_for(|| {
+            let events = project.file("events.jsonl");
+            String::from_utf8(events).unwrap().contains("\"adopted\"")
+        });
+        let ended = run(&mut project.jobctl(&["exec", &id, "touch", "/go"]));
+        assert_eq!(ended.code, Some(0), "{offset}: {}", ended.stderr);
+        let waited = waiting.wait_with_output().unwrap();
+        let record = project.record();
+        assert_eq!(waited.status.code(), Some(6), "{offset}: {record:#}");
+        project.assert_clean();
+    }
+}
+
+#[test]
+fn a_power_cut_is_told_by_a_clock_that_is_ahead() {
+    if !is_root("a_power_cut_is_told_by_a_clock_that_is_ahead") {
+        return;
+    }
+    let mut site = Site::new(&[]);
+    let mut command = site.run(&[], "echo before; sleep 600");
+    set_clock(&mut command, "+1h");
+    let child = Project::start(&mut command);
+    site.wait_for_log("before\n");
+    site.engine.cut_power();
+    site.engine.restart();
+    let start = Instant::now();
+    let ended = ended(child);
+    let record = site.record();
+    assert_eq!(record["ending"], "lost", "{record:#}\n{}", ended.stderr);
+    assert_eq!(ended.code, Some(125), "{}", ended.stderr);
+    // Longer than the longest break between two looks whether the engine is back.
+    assert!(
+        start.elapsed() < Duration::from_secs(25),
+        "{:?}",
+        start.elapsed()
+    );
+}
