@@ -16,6 +16,7 @@ mod faults;
 mod killed;
 mod many;
 mod own_script;
+mod terminal;
 mod unreachable;
 mod verbs;
 
