@@ -7,29 +7,22 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::control::{self, Controls, Orders};
-use super::outcome::{note_end, note_failure, note_removal};
+use super::outcome::{note_failure, note_removal};
 use super::pump::Pump;
 use super::{RUN_LABEL, RunFailure, Streams, collect, inputs};
 use crate::engine::docker::run::{Attachment, Output, Waiting};
 use crate::engine::docker::{DockerEngine, EngineError};
-use crate::engine::run::{AttachRequest, LogRequest, RunError, RunSpec, Status, Until};
+use crate::engine::run::{AttachRequest, LogRequest, RunError, RunSpec, Until};
 use crate::event::{Event, Events};
 use crate::facts::host::now;
 use crate::model::ImageRef;
 use crate::plan::run::Pull;
-use crate::records::{Attempt, Ending, Record, RunFolder, State};
+use crate::records::{Attempt, Record, RunFolder, State};
 
 /// How long output may take to end once its container has.
 const DRAIN: Duration = Duration::from_secs(10);
 /// The time between two tries to get back to an engine that is gone: the first, and the longest.
 const RETRY: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(10)];
-/// How long is waited for what an engine notices late, and how often.
-const LATE: Duration = Duration::from_millis(100);
-const LATE_LOOKS: u32 = 2;
-/// How long after an end an engine tells of it at the latest.
-const TOLD: Duration = Duration::from_secs(5);
-/// How long it takes until a container that somebody removes by force is seen to be removed.
-const REMOVAL: Duration = Duration::from_millis(300);
 /// How long an engine may be gone.
 const GONE: Duration = Duration::from_mins(10);
 /// How often a silent engine is asked whether it is there.
@@ -306,90 +299,6 @@ impl Work<'_> {
         }
     }
 
-    /// Notes how a container ended that has; the engine may have been lost sight of meanwhile.
-    pub(super) async fn settle(
-        &self,
-        record: &mut Record,
-        orders: Orders,
-        was_lost: bool,
-    ) -> Result<Followed, RunFailure> {
-        let id = latest(record).container_id.clone().unwrap_or_default();
-        let (asked, image) = tokio::join!(
-            self.patiently(|| self.engine.container(&id)),
-            self.engine.image_details(&record.image.name),
-        );
-        let (container, was_gone) = asked?;
-        let Some(mut container) = container else {
-            note_removal(latest(record));
-            return Ok(Followed::Over);
-        };
-        // That memory was full comes to the engine by another way than the end, and may be later.
-        for _ in 0..LATE_LOOKS {
-            if container.memory_limit.is_none() || container.is_oom_killed {
-                break;
-            }
-            sleep(LATE).await;
-            if let Ok(Some(again)) = self.engine.container(&id).await {
-                container = again;
-            }
-        }
-        let orders = Orders {
-            is_stopped: orders.is_stopped || self.folder.is_stop_wanted(),
-            ..orders
-        };
-        note_end(latest(record), &container, orders);
-        let is_killed = matches!(latest(record).exit_code, Some(137 | 143));
-        let is_error = latest(record).ending == Some(Ending::Error);
-        if is_error && is_killed && (was_gone || was_lost || !self.engine.is_listening().await) {
-            // An engine that is shut down ends its containers, tells of their end, and goes itself; one
-            // that was killed ends what it finds when it comes back.
-            latest(record).ending = Some(Ending::EngineStopped);
-        } else if is_error && latest(record).exit_code == Some(137) {
-            // Somebody may have killed it to remove it.
-            sleep(REMOVAL).await;
-            let found = self.engine.container(&id).await;
-            if matches!(&found, Ok(None))
-                || matches!(&found, Ok(Some(found)) if found.status == Status::Removing)
-            {
-                note_removal(latest(record));
-            }
-        }
-        self.mark_lost(record).await;
-        // Unless the name was given to another image meanwhile.
-        match image {
-            Ok(Some(image)) if image.id.as_str() == container.image => {
-                record.image.repo_digests = image.repo_digests;
-                record.image.layers = image.layers;
-                record.image.labels = image.labels;
-            }
-            _ => {}
-        }
-        record.image.id = Some(container.image);
-        Ok(Followed::Over)
-    }
-
-    /// What ended with 255, and was not seen to end, went down with its machine: the engine found it
-    /// dead when it came back, and guessed.
-    async fn mark_lost(&self, record: &mut Record) {
-        let attempt = latest(record);
-        let (Some(255), Some(id), Some(started), Some(finished)) = (
-            attempt.exit_code,
-            &attempt.container_id,
-            attempt.started,
-            attempt.finished,
-        ) else {
-            return;
-        };
-        // By the engine's clock alone: ours may be another, and up to an hour that is to come the engine
-        // would wait for it.
-        let until = finished.checked_add(TOLD).unwrap_or(finished);
-        if let Ok(false) = self.engine.saw_end(id, started, until).await {
-            attempt.ending = Some(Ending::Lost);
-            attempt.message =
-                Some("its machine went down while it ran: nobody knows how it ended".to_owned());
-        }
-    }
-
     /// Waits for an engine that is gone, and takes hold of the container again.
     async fn reconnect(&self, id: &str) -> Result<Option<Followable>, RunFailure> {
         let (container, _) = self.patiently(|| self.engine.container(id)).await?;
@@ -408,7 +317,7 @@ impl Work<'_> {
 
     /// Asks again and again, with growing breaks, while the engine is not there. Whether it was not
     /// there at first is told with its answer.
-    async fn patiently<T, F>(&self, ask: impl Fn() -> F) -> Result<(T, bool), RunFailure>
+    pub(super) async fn patiently<T, F>(&self, ask: impl Fn() -> F) -> Result<(T, bool), RunFailure>
     where
         F: Future<Output = Result<T, EngineError>>,
     {

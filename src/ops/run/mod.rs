@@ -17,6 +17,7 @@ mod orders;
 mod outcome;
 mod prepare;
 mod pump;
+mod settle;
 mod supervise;
 
 use std::path::PathBuf;

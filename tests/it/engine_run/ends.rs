@@ -159,11 +159,18 @@ async fn what_is_known_of_a_container_follows_its_life() {
 #[tokio::test]
 async fn a_job_that_outgrows_its_memory_is_told_from_one_that_is_killed() {
     let runner = Runner::new().await;
-    let mut spec = shell("head -c 200000000 /dev/zero | tail; exit 5");
+    // An engine looks at memory from a moment after the start, and hears of it in its own time.
+    let mut spec = shell(
+        "trap '(echo 1000 > /proc/self/oom_score_adj; head -c 200000000 /dev/zero | exec tail); \
+         sleep 2; exit 5' USR1; echo ready; while :; do sleep 0.05; done",
+    );
     spec.limits.memory = Some("24mb".parse().unwrap());
-    let id = runner.create(&spec).await;
+    let id = runner.up(&spec).await;
+    ready(&runner, &id).await;
+    let waiting = runner.engine.wait(&id, Until::Stopped).await.unwrap();
+    runner.engine.kill(&id, "SIGUSR1").await.unwrap();
     // The shell lives on: the code is its own.
-    assert_eq!(runner.finish(&id, false).await.code, 5);
+    assert_eq!(waiting.exit().await.unwrap(), 5);
     let container = runner.engine.container(&id).await.unwrap().unwrap();
     assert!(container.is_oom_killed);
 

@@ -129,9 +129,7 @@ fn a_tag_that_moves_does_not_move_the_record() {
 #[test]
 fn an_end_by_memory_fails_the_run_if_asked_to() {
     let project = Project::empty();
-    let script = "head -c 200m /dev/zero | tail > /dev/null; exit 0";
-    let flags = ["-m", "32m", "--fail-on-oom", "--init=false"];
-    let ended = run(&mut project.run_image(&flags, &["sh", "-c", script]));
+    let ended = super::lose_a_child(&project, &["--fail-on-oom"]);
     assert_eq!(ended.code, Some(137), "{ended:?}");
     let record = project.record();
     assert_eq!(

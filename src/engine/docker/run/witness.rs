@@ -1,4 +1,4 @@
-//! Whether the engine saw a container end.
+//! What the engine saw happen to a container.
 
 use std::collections::HashMap;
 
@@ -11,7 +11,8 @@ use super::super::error::EngineError;
 use crate::engine::run::RunError;
 
 impl DockerEngine {
-    /// Whether the engine remembers that it saw a container end, since then and until now.
+    /// Whether the engine remembers an event of a container's, such as `die` or `oom`, by its own clock.
+    /// Up to a time that is to come, it waits.
     ///
     /// It remembers a few hundred events, and none from before its own start: of a container that
     /// went down with its machine, it has only a guess at the exit code.
@@ -19,19 +20,24 @@ impl DockerEngine {
     /// # Errors
     ///
     /// The engine refused or stopped answering.
-    pub async fn saw_end(
+    pub async fn saw(
         &self,
+        event: &str,
         container: &str,
         since: Timestamp,
         until: Timestamp,
     ) -> Result<bool, RunError> {
         let filters = HashMap::from([
             ("container".to_owned(), vec![container.to_owned()]),
-            ("event".to_owned(), vec!["die".to_owned()]),
+            ("event".to_owned(), vec![event.to_owned()]),
         ]);
         let options = EventsOptions {
             since: Some(since.as_second().to_string()),
-            until: Some((until.as_second() + 1).to_string()),
+            until: Some(format!(
+                "{}.{:09}",
+                until.as_second(),
+                until.subsec_nanosecond()
+            )),
             filters: Some(filters),
         };
         let mut events = Box::pin(self.docker.events(Some(options)));
