@@ -8,15 +8,18 @@ mod build;
 mod completions;
 mod context;
 mod doctor;
+mod down;
 mod exec;
 mod get;
 mod globals;
+mod listen;
 mod logs;
 mod man;
 mod metrics;
 mod output;
 mod panic;
 mod plot;
+mod promote;
 mod ps;
 mod reach;
 mod rm;
@@ -25,6 +28,7 @@ mod runs;
 mod schema;
 mod show;
 mod stop;
+mod up;
 mod validate;
 mod wait;
 
@@ -57,6 +61,10 @@ struct Cli {
 enum Verb {
     Build(Box<build::BuildArgs>),
     Run(Box<run::RunArgs>),
+    Up(up::UpArgs),
+    Down(down::DownArgs),
+    Promote(promote::PromoteArgs),
+    Rollback(promote::RollbackArgs),
     Ps(ps::PsArgs),
     Logs(logs::LogsArgs),
     Attach(attach::AttachArgs),
@@ -68,6 +76,8 @@ enum Verb {
     Prune(rm::PruneArgs),
     #[command(hide = true)]
     Supervise(run::SuperviseArgs),
+    #[command(hide = true)]
+    Listen(listen::ListenArgs),
     Runs(runs::RunsArgs),
     Show(show::ShowArgs),
     Get(get::GetArgs),
@@ -136,6 +146,10 @@ fn exec(verb: Verb, context: &mut Context) -> Ending {
     match verb {
         Verb::Build(args) => build::exec(&args, context),
         Verb::Run(args) => run::exec(&args, context),
+        Verb::Up(args) => up::exec(&args, context),
+        Verb::Down(args) => down::exec(&args, context),
+        Verb::Promote(args) => promote::exec(&args, context),
+        Verb::Rollback(args) => promote::exec_rollback(&args, context),
         Verb::Ps(args) => ps::exec(&args, context),
         Verb::Logs(args) => logs::exec(&args, context),
         Verb::Attach(args) => attach::exec(&args, context),
@@ -146,6 +160,7 @@ fn exec(verb: Verb, context: &mut Context) -> Ending {
         Verb::Rm(args) => rm::exec(&args, context),
         Verb::Prune(args) => rm::exec_prune(&args, context),
         Verb::Supervise(args) => run::supervise_exec(&args, context),
+        Verb::Listen(args) => listen::exec(&args, context),
         Verb::Runs(args) => runs::exec(&args, context),
         Verb::Show(args) => show::exec(&args, context),
         Verb::Get(args) => get::exec(&args, context),

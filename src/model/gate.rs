@@ -65,6 +65,13 @@ impl Comparison {
         ("<", Self::Below),
     ];
 
+    /// As it is written: `>=`.
+    #[must_use]
+    pub fn sign(self) -> &'static str {
+        let found = Self::SIGNS.iter().find(|(_, known)| *known == self);
+        found.map_or("", |(sign, _)| sign)
+    }
+
     /// Whether it holds between two numbers; with NaN nothing holds, `!=` included.
     #[must_use]
     pub fn holds(self, value: f64, bound: f64) -> bool {
@@ -156,20 +163,22 @@ impl fmt::Display for Gate {
 
 impl fmt::Display for Condition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let sign = Comparison::SIGNS
-            .iter()
-            .find(|(_, comparison)| *comparison == self.comparison)
-            .map_or("", |(sign, _)| sign);
-        write!(f, "{} {sign} ", self.metric)?;
-        match &self.bound {
-            Bound::Constant(number) => write!(f, "{number}"),
-            Bound::Promoted(metric, offset) if *offset > 0.0 => {
+        let sign = self.comparison.sign();
+        write!(f, "{} {sign} {}", self.metric, self.bound)
+    }
+}
+
+impl fmt::Display for Bound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Constant(number) => write!(f, "{number}"),
+            Self::Promoted(metric, offset) if *offset > 0.0 => {
                 write!(f, "promoted.{metric} + {offset}")
             }
-            Bound::Promoted(metric, offset) if *offset < 0.0 => {
+            Self::Promoted(metric, offset) if *offset < 0.0 => {
                 write!(f, "promoted.{metric} - {}", -offset)
             }
-            Bound::Promoted(metric, _) => write!(f, "promoted.{metric}"),
+            Self::Promoted(metric, _) => write!(f, "promoted.{metric}"),
         }
     }
 }

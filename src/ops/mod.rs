@@ -3,10 +3,12 @@
 pub mod build;
 pub mod doctor;
 pub mod env_files;
+pub mod forward;
 pub mod get;
 pub mod metrics;
 mod pipe;
 pub mod ps;
 pub mod run;
 pub mod runs;
+pub mod up;
 pub mod validate;

@@ -345,7 +345,7 @@ fn development() -> semver::Version {
     version
 }
 
-fn is_proxy(name: &str) -> bool {
+pub(in crate::plan) fn is_proxy(name: &str) -> bool {
     PROXY_ARGS.contains(&name.to_ascii_uppercase().as_str())
 }
 

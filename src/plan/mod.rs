@@ -5,3 +5,4 @@ pub mod build;
 pub mod dockerfile;
 pub mod run;
 pub mod tags;
+pub mod up;

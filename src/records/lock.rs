@@ -47,16 +47,21 @@ impl RunLock {
     /// Takes the lock; nothing where another process has it, or where the file was taken away.
     pub(super) fn take(id: RunId, path: &Path) -> io::Result<Option<Self>> {
         let file = open(path)?;
-        for _ in 0..GLANCES {
-            match file.try_lock() {
-                Ok(()) if is_at(&file, path)? => return Ok(Some(Self { id, file })),
-                Ok(()) => return Ok(None),
-                Err(TryLockError::WouldBlock) => std::thread::sleep(GLANCE),
-                Err(TryLockError::Error(error)) => return Err(error),
-            }
-        }
-        Ok(None)
+        let is_taken = take(&file)? && is_at(&file, path)?;
+        Ok(is_taken.then_some(Self { id, file }))
     }
+}
+
+/// Takes the lock of an open file; whether that went well.
+pub(super) fn take(file: &File) -> io::Result<bool> {
+    for _ in 0..GLANCES {
+        match file.try_lock() {
+            Ok(()) => return Ok(true),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(GLANCE),
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+    }
+    Ok(false)
 }
 
 /// Whether a process has the lock.

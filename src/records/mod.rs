@@ -13,9 +13,11 @@ mod lock;
 pub mod log;
 pub mod mask;
 pub mod metrics;
+mod promoted;
 mod record;
 mod resolve;
 mod room;
+mod services;
 pub mod spec;
 mod store;
 mod summary;
@@ -26,10 +28,12 @@ pub use folder::RunFolder;
 pub use key::Key;
 pub(crate) use key::hex;
 pub use lock::RunLock;
+pub use promoted::{Promoted, Promotion};
 pub use record::{
     Attempt, CollectedFile, Ending, EngineRecord, HostRecord, ImageRecord, InputRecord,
     OutputRecord, Policy, Record, RetryRecord, SCHEMA, SourceRecord, State, VariableRecord,
 };
 pub use resolve::ResolveError;
+pub use services::{FileLock, Route, ServiceFolder};
 pub use store::{Listing, OpenRun, Store};
 pub use summary::Summary;

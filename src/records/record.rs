@@ -43,6 +43,10 @@ pub struct Record {
     /// Whether nobody waited for it at its terminal.
     #[serde(default)]
     pub is_detached: bool,
+    /// The digest of all that decides what comes of it: another run with the same key need not be made.
+    /// Nothing where that was not known before it ran.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
     /// The command line, secrets starred out.
     pub argv: Vec<String>,
     /// The image.
@@ -104,6 +108,7 @@ impl Record {
             started: None,
             finished: None,
             is_detached: false,
+            key: None,
             argv: Vec::new(),
             image: ImageRecord::default(),
             source: None,

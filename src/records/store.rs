@@ -5,6 +5,9 @@
 //!   .gitignore       `*`: the folder ignores itself
 //!   key              the project's own key, for its owner alone
 //!   runs.index       a cache for lists
+//!   promoted.json    which runs are compared with, and gone back to
+//!   services/JOB/    where connections to a service go
+//!   up.lock          held by whoever changes what runs as a service
 //!   staging/         runs that are being made or removed; nobody else looks here
 //!   runs/ID/         run.json, lock, logs, metrics, outputs
 //! ```
@@ -122,7 +125,7 @@ impl Store {
     }
 
     /// Makes the folder with what each store has.
-    fn prepare(&self) -> Result<(), StoreError> {
+    pub(super) fn prepare(&self) -> Result<(), StoreError> {
         for folder in [self.runs(), self.staging()] {
             fs::create_dir_all(&folder).map_err(|error| self.refused(&folder, error))?;
         }

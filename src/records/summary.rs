@@ -44,6 +44,9 @@ pub struct Summary {
     /// The id of its last container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container_id: Option<String>,
+    /// The digest of all that decides what comes of it, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
     /// The last value of each metric.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub metrics: BTreeMap<String, f64>,
@@ -77,6 +80,7 @@ impl From<&Record> for Summary {
             image: record.image.name.clone(),
             container: last.map(|attempt| attempt.container.clone()),
             container_id: last.and_then(|attempt| attempt.container_id.clone()),
+            key: record.key.clone(),
             metrics: finite(&record.metrics),
             is_detached: record.is_detached,
             is_service: record.policy.is_service,

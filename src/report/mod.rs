@@ -21,6 +21,7 @@ mod stamps;
 mod steps;
 mod table;
 mod terminal;
+mod up;
 mod validation;
 mod verification;
 mod words;
@@ -50,6 +51,10 @@ pub use run_plan::{run_plan_human, run_plan_json};
 pub use runs::{runs_human, runs_json};
 pub use stamps::stamped;
 pub use terminal::Terminal;
+pub use up::{
+    down_human, down_json, pipeline_human, pipeline_json, promoted_human, promoted_json, up_human,
+    up_json,
+};
 pub use validation::{validation_human, validation_json};
 pub use verification::{verification_human, verification_json};
 pub use words::{ago, bytes, counted, elapsed, figure};

@@ -121,7 +121,7 @@ pub(in crate::cli) fn recorded(
 
 /// Whether the verb is one that ends with a job's code.
 pub(in crate::cli) fn ends_as_a_job(words: &[OsString], command: &Command) -> bool {
-    const VERBS: [&str; 5] = ["attach", "exec", "logs", "run", "wait"];
+    const VERBS: [&str; 6] = ["attach", "exec", "logs", "run", "up", "wait"];
 
     verb(words, command).is_some_and(|at| VERBS.iter().any(|verb| words[at] == *verb))
 }

@@ -56,7 +56,7 @@ enum Pulls {
 
 /// What a supervisor tells: that the job started, or how it ended before that.
 #[derive(Debug, Serialize, Deserialize)]
-enum Told {
+pub(in crate::cli) enum Told {
     Started { container: String },
     Over { code: u8, message: String },
 }
@@ -93,7 +93,8 @@ pub(super) fn exec(context: &Context, plan: RunPlan, wishes: &Wishes) -> Ending 
     }
 }
 
-fn start(context: &Context, prepared: &Prepared) -> io::Result<Told> {
+/// Starts a run's supervisor, and waits until the job has started.
+pub(in crate::cli) fn start(context: &Context, prepared: &Prepared) -> io::Result<Told> {
     let (ours, theirs) = UnixStream::pair()?;
     let folder = prepared.run.folder.path().to_owned();
     let log = OpenOptions::new()

@@ -30,6 +30,17 @@ pub(in crate::cli) fn say(context: &Context, record: &Record) -> Exit {
     exit(record)
 }
 
+/// Says how a run failed that nobody watched by itself.
+pub(in crate::cli) fn say_failed(context: &Context, record: &Record) -> Exit {
+    for warning in &record.warnings {
+        context.output.warning(&printable_text(warning));
+    }
+    let help = help(record)
+        .unwrap_or_else(|| format!("`jobctl logs {}` has what it wrote", record.id.short()));
+    context.output.unrun(&run_ended(record), Some(&help));
+    exit(record)
+}
+
 /// How to mend what kept a run from starting.
 fn help(record: &Record) -> Option<String> {
     let message = String::new();

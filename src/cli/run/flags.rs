@@ -91,7 +91,7 @@ pub(super) fn flags(
             ValueError::new("this is not a number of retries").help("write `--retries 2`")
         })
     });
-    let proxies = context.proxy_args();
+    let usual = usual(context, &mut findings);
     let flags = RunFlags {
         name: findings.one("--name", args.container.name.as_ref(), name),
         pull,
@@ -101,28 +101,13 @@ pub(super) fn flags(
             _ => Building::Usual,
         },
         build: BuildFlags {
-            configured_proxies: proxies.clone(),
             platform: spec.platform.clone(),
             pulls: pull == Some(Pull::Always),
-            ca_bundle: environment
-                .path("JOBCTL_CA_BUNDLE")
-                .map(|path| bundle(&path, environment)),
-            epoch: findings.one(
-                "SOURCE_DATE_EPOCH",
-                environment
-                    .get_non_empty("SOURCE_DATE_EPOCH")
-                    .map(str::to_owned)
-                    .as_ref(),
-                |text| {
-                    text.parse()
-                        .map_err(|_| ValueError::new("this is not a number of seconds since 1970"))
-                },
-            ),
-            ..BuildFlags::default()
+            ..usual.build
         },
         environment: findings.all("--env", &args.variables.env, variable),
         env_files: args.variables.env_file.clone(),
-        proxies,
+        proxies: usual.proxies,
         allows_unset: args.variables.allow_unset,
         ca_bundle: args
             .variables
@@ -141,6 +126,47 @@ pub(super) fn flags(
         Ok((image, flags))
     } else {
         Err(findings.0)
+    }
+}
+
+/// What holds for a run of which the command line says nothing.
+///
+/// # Errors
+///
+/// All that is wrong in the process's environment.
+pub(in crate::cli) fn no_flags(context: &Context) -> Result<RunFlags, Vec<Diagnostic>> {
+    let mut findings = Findings::default();
+    let flags = usual(context, &mut findings);
+    if findings.0.is_empty() {
+        Ok(flags)
+    } else {
+        Err(findings.0)
+    }
+}
+
+/// What the process's environment and docker's configuration say.
+fn usual(context: &Context, findings: &mut Findings) -> RunFlags {
+    let environment = &context.environment;
+    let proxies = context.proxy_args();
+    let epoch = environment.get_non_empty("SOURCE_DATE_EPOCH");
+    RunFlags {
+        build: BuildFlags {
+            configured_proxies: proxies.clone(),
+            ca_bundle: environment
+                .path("JOBCTL_CA_BUNDLE")
+                .map(|path| bundle(&path, environment)),
+            epoch: findings.one(
+                "SOURCE_DATE_EPOCH",
+                epoch.map(str::to_owned).as_ref(),
+                |text| {
+                    text.parse()
+                        .map_err(|_| ValueError::new("this is not a number of seconds since 1970"))
+                },
+            ),
+            ..BuildFlags::default()
+        },
+        proxies,
+        ..RunFlags::default()
     }
 }
 

@@ -8,7 +8,7 @@ pub(super) mod ending;
 mod flags;
 mod foreground;
 pub(super) mod keys;
-mod signals;
+pub(super) mod signals;
 mod terminal;
 
 use std::io::{self, IsTerminal as _};
@@ -26,7 +26,8 @@ use crate::plan::run::{RunPlan, Subject, plan};
 use crate::report::{run_plan_human, run_plan_json};
 
 pub(super) use self::args::RunArgs;
-pub(super) use self::background::{SuperviseArgs, supervise_exec};
+pub(super) use self::background::{SuperviseArgs, Told, start, supervise_exec};
+pub(super) use self::flags::no_flags;
 pub(super) use self::foreground::{Hold, Unrun, say, say_undone};
 
 /// How a run is asked for, besides what it is.

@@ -57,6 +57,17 @@ pub(in crate::cli) fn listen_as_supervisor(controls: &UnboundedSender<Control>) 
     }
 }
 
+/// The same for a process that runs several jobs, whose signals and sizes are nobody's in particular.
+pub(in crate::cli) fn listen_for_all(controls: &UnboundedSender<Control>) {
+    spawn(controls, SignalKind::interrupt(), || {
+        Some(Control::Interrupt)
+    });
+    spawn(controls, SignalKind::terminate(), || {
+        Some(Control::Terminate)
+    });
+    spawn(controls, SignalKind::hangup(), || Some(Control::Detach));
+}
+
 fn spawn(
     controls: &UnboundedSender<Control>,
     kind: SignalKind,

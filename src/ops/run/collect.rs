@@ -190,15 +190,21 @@ fn place(unpacked: &Path, part: &Path, folder: &Path, path: String) -> io::Resul
     } else {
         fs::rename(part, folder)?;
     }
-    let mut files = Vec::new();
-    list(folder, "", &mut files)?;
-    files.sort_by(|left, right| left.path.cmp(&right.path));
+    let files = files(folder)?;
     rustix::fs::syncfs(fs::File::open(folder)?)?;
     Ok(OutputRecord {
         path,
         sha256: tree(&files),
         files,
     })
+}
+
+/// The files of an output that was collected, as they are now.
+pub(in crate::ops) fn files(folder: &Path) -> io::Result<Vec<CollectedFile>> {
+    let mut files = Vec::new();
+    list(folder, "", &mut files)?;
+    files.sort_by(|left, right| left.path.cmp(&right.path));
+    Ok(files)
 }
 
 fn list(folder: &Path, prefix: &str, files: &mut Vec<CollectedFile>) -> io::Result<()> {

@@ -31,9 +31,11 @@ use crate::records::{OpenRun, ReadError, Record, StoreError};
 pub use adopt::{Adopted, adopt, catch_up, reconcile};
 pub use attach::{Attached, attach, watch};
 pub use attend::attend;
+pub(in crate::ops) use collect::files;
 pub use control::{Control, Controls};
 pub use orders::{Kept, end, prune, remove, signal};
-pub use prepare::{Asked, prepare};
+pub(in crate::ops) use prepare::built_image;
+pub use prepare::{Asked, Given, Ready, begin, prepare, ready};
 pub use supervise::{Streams, supervise};
 
 /// The label of a container's run.

@@ -10,13 +10,13 @@ use crate::engine::gpu::{GpuHost, gpu_problem};
 use crate::engine::run::{Bound, BoundKind, RunError, RunSpec};
 use crate::event::{Event, Events};
 use crate::facts::{self, host};
-use crate::model::{Name, RunId};
+use crate::model::{EnvName, Name, Port, RunId, Secret};
 use crate::ops::build;
 use crate::plan::build::{Item, VersionChoice};
-use crate::plan::run::{GpuChoice, ImageChoice, PlannedInput, RunPlan};
+use crate::plan::run::{GpuChoice, Handed, ImageChoice, PlannedInput, RunPlan, key};
 use crate::records::{
-    EngineRecord, HostRecord, ImageRecord, InputRecord, Record, SCHEMA, SourceRecord, State, Store,
-    spec,
+    Ending, EngineRecord, HostRecord, ImageRecord, InputRecord, Record, SourceRecord, Store,
+    VariableRecord, spec,
 };
 
 /// The file in a run's folder that has what differed from the commit.
@@ -35,6 +35,28 @@ pub struct Asked {
     pub nvidia_hook: Option<PathBuf>,
 }
 
+/// What was made for a run already, by job: earlier steps of the same pipeline.
+#[derive(Debug, Clone, Default)]
+pub struct Given {
+    /// Images that were built, or that a job ran.
+    pub images: BTreeMap<Name, ImageRecord>,
+    /// Runs whose outputs are read.
+    pub runs: BTreeMap<Name, RunId>,
+}
+
+/// A run of which all is there that it needs.
+#[derive(Debug)]
+pub struct Ready {
+    plan: RunPlan,
+    image: ImageRecord,
+    inputs: BTreeMap<String, InputRecord>,
+    parents: BTreeMap<String, RunId>,
+    environment: Vec<VariableRecord>,
+    /// Files and folders that it is given: from here, to there.
+    shared: Vec<(PathBuf, String)>,
+    key: Option<String>,
+}
+
 /// Sees to all that a run needs, and records it.
 ///
 /// # Errors
@@ -43,66 +65,187 @@ pub struct Asked {
 pub async fn prepare(
     engine: &DockerEngine,
     store: &Store,
-    mut plan: RunPlan,
+    plan: RunPlan,
     asked: &Asked,
     events: &Events,
 ) -> Result<Prepared, RunFailure> {
+    let ready = ready(engine, store, plan, asked, &Given::default(), events).await?;
+    begin(engine, store, ready, asked).await
+}
+
+/// Sees to all that a run needs.
+///
+/// # Errors
+///
+/// See [`RunFailure`].
+pub async fn ready(
+    engine: &DockerEngine,
+    store: &Store,
+    mut plan: RunPlan,
+    asked: &Asked,
+    given: &Given,
+    events: &Events,
+) -> Result<Ready, RunFailure> {
     see_to_gpus(engine, &mut plan, asked, events).await?;
-    let source = source(&plan);
-    let image = image(engine, store, &plan, asked, events).await?;
+    let image = image(engine, store, &plan, asked, given, events).await?;
     plan.spec.image = image.id.clone().unwrap_or_else(|| image.name.clone());
     let inputs = describe_inputs(plan.inputs.clone()).await?;
     let mut shared: Vec<_> = (plan.inputs.values())
         .map(|input| (input.source.clone(), input.target.as_str().to_owned()))
         .collect();
     let mut parents = BTreeMap::new();
+    let mut handed = Handed::new();
     for (job, outputs) in &plan.needs {
-        let Some(parent) = parent(store, job, outputs.keys())? else {
+        let parent = match given.runs.get(job) {
+            Some(id) => Some(store.read(*id)?),
+            None => parent(store, job, outputs.keys())?,
+        };
+        let Some(parent) = parent else {
             let output = outputs.keys().next().unwrap_or(job).clone();
             let job = job.clone();
             return Err(RunFailure::NoOutput { job, output });
         };
-        parents.insert(job.to_string(), parent);
-        let folder = store.run(parent);
+        parents.insert(job.to_string(), parent.id);
+        let folder = store.run(parent.id);
         for (output, target) in outputs {
+            let Some(found) = parent.outputs.get(output.as_str()) else {
+                let (job, output) = (job.clone(), output.clone());
+                return Err(RunFailure::NoOutput { job, output });
+            };
             shared.push((folder.output(output.as_str()), target.as_str().to_owned()));
+            let known = (found.sha256.clone(), target.as_str().to_owned());
+            let of_job = handed.entry(job.to_string()).or_default();
+            of_job.insert(output.to_string(), known);
         }
     }
+    let environment = variables(store, &plan)?;
+    let key = image
+        .id
+        .as_ref()
+        .map(|id| key(&plan, id, &environment, &inputs, &handed));
+    Ok(Ready {
+        plan,
+        image,
+        inputs,
+        parents,
+        environment,
+        shared,
+        key,
+    })
+}
+
+impl Ready {
+    /// The digest of all that decides what comes of it; nothing where its image is not there yet.
+    #[must_use]
+    pub fn key(&self) -> Option<&str> {
+        self.key.as_deref()
+    }
+
+    /// The container that is to be made.
+    #[must_use]
+    pub fn spec(&self) -> &RunSpec {
+        &self.plan.spec
+    }
+
+    /// What was run, to be run again: its image, its container, and what it was given. Values of variables
+    /// that its record does not have are those of `plan`; what is not as it was is told in words.
+    ///
+    /// # Errors
+    ///
+    /// Its record has no container that can be made.
+    pub fn again(
+        store: &Store,
+        record: &Record,
+        mut plan: RunPlan,
+    ) -> Result<(Self, Vec<String>), RunFailure> {
+        let mut container = spec::from_json(&record.container).map_err(std::io::Error::other)?;
+        let given: BTreeMap<_, _> = plan.spec.environment.iter().cloned().collect();
+        let key = store.key()?;
+        let mut doubts = Vec::new();
+        for variable in &record.environment {
+            let Ok(name) = variable.name.parse::<EnvName>() else {
+                continue;
+            };
+            let recorded = variable.value.clone().map(Secret::new);
+            let value = recorded.or_else(|| given.get(&name).cloned().flatten());
+            let digest = value
+                .as_ref()
+                .map(|value| key.digest(value.expose().as_bytes()));
+            if !variable.is_secret && digest != variable.digest {
+                doubts.push(format!("`{name}` has not the value that it had then"));
+            } else if variable.is_secret && value.is_none() {
+                doubts.push(format!("the secret `{name}` is not given"));
+            }
+            container.environment.push((name, value));
+        }
+        container.labels.remove(super::RUN_LABEL);
+        plan.spec = container;
+        plan.policy = record.policy.clone();
+        plan.manifest.clone_from(&record.manifest);
+        // Nothing is built.
+        plan.image = ImageChoice::Build(Vec::new());
+        plan.name = None;
+        let ready = Self {
+            plan,
+            image: record.image.clone(),
+            inputs: record.inputs.clone(),
+            parents: record.parents.clone(),
+            environment: record.environment.clone(),
+            shared: Vec::new(),
+            key: record.key.clone(),
+        };
+        Ok((ready, doubts))
+    }
+
+    /// Publishes other ports than were asked for.
+    pub fn publish(&mut self, ports: Vec<Port>) {
+        self.plan.spec.ports = ports;
+    }
+}
+
+/// Records a run.
+///
+/// # Errors
+///
+/// It can't be recorded.
+pub async fn begin(
+    engine: &DockerEngine,
+    store: &Store,
+    ready: Ready,
+    asked: &Asked,
+) -> Result<Prepared, RunFailure> {
+    let Ready {
+        mut plan,
+        image,
+        inputs,
+        parents,
+        environment,
+        shared,
+        key,
+    } = ready;
+    let source = source(&plan);
     let copied = share(engine, &mut plan.spec, shared).await;
     let id = RunId::new(host::now());
     plan.spec.name = plan
         .name
         .clone()
         .unwrap_or_else(|| container_name(&plan, id));
-    let record = Record {
-        schema: SCHEMA.to_owned(),
-        id,
-        project: plan.project.as_ref().map(ToString::to_string),
-        job: plan.job.as_ref().map(ToString::to_string),
-        state: State::Created,
-        ending: None,
-        exit_code: None,
-        created: host::now(),
-        started: None,
-        finished: None,
-        is_detached: asked.is_detached,
-        argv: asked.argv.clone(),
-        image,
-        source: source.as_ref().map(|(source, _)| source.clone()),
-        manifest: plan.manifest.clone(),
-        container: spec::to_json(&plan.spec),
-        environment: variables(store, &plan)?,
-        inputs,
-        parents,
-        policy: plan.policy.clone(),
-        attempts: Vec::new(),
-        outputs: BTreeMap::new(),
-        metrics: BTreeMap::new(),
-        warnings: Vec::new(),
-        engine: Some(engine_record(engine)),
-        host: Some(host_record()),
-        jobctl: env!("CARGO_PKG_VERSION").to_owned(),
-    };
+    let mut record = Record::new(id, host::now());
+    record.project = plan.project.as_ref().map(ToString::to_string);
+    record.job = plan.job.as_ref().map(ToString::to_string);
+    record.is_detached = asked.is_detached;
+    record.key = key;
+    record.argv.clone_from(&asked.argv);
+    record.image = image;
+    record.source = source.as_ref().map(|(source, _)| source.clone());
+    record.manifest = plan.manifest;
+    record.container = spec::to_json(&plan.spec);
+    record.environment = environment;
+    record.inputs = inputs;
+    record.parents = parents;
+    record.policy = plan.policy;
+    record.engine = Some(engine_record(engine));
+    record.host = Some(host_record());
     let run = store.begin(&record)?;
     if let Some((_, Some(patch))) = source {
         std::fs::write(run.folder.path().join(PATCH), patch)?;
@@ -204,8 +347,16 @@ async fn image(
     store: &Store,
     plan: &RunPlan,
     asked: &Asked,
+    given: &Given,
     events: &Events,
 ) -> Result<ImageRecord, RunFailure> {
+    let source = match &plan.image {
+        ImageChoice::OfJob(other) => Some(other),
+        _ => plan.job.as_ref(),
+    };
+    if let Some(image) = source.and_then(|job| given.images.get(job)) {
+        return Ok(image.clone());
+    }
     match &plan.image {
         ImageChoice::Named(name) => Ok(ImageRecord {
             name: name.familiar().to_string(),
@@ -236,13 +387,18 @@ async fn image(
             let built = build::build(engine, items, asked.cache.as_ref(), events).await;
             let images = built.map_err(|failure| RunFailure::Build(Box::new(failure)))?;
             let image = images.last().expect("a job that builds has an image");
-            let name = image.tags.first().map(ToString::to_string);
-            Ok(ImageRecord {
-                name: name.unwrap_or_else(|| image.id.to_string()),
-                id: Some(image.id.to_string()),
-                ..ImageRecord::default()
-            })
+            Ok(built_image(image))
         }
+    }
+}
+
+/// What a record says of an image that was built.
+pub(in crate::ops) fn built_image(image: &build::Image) -> ImageRecord {
+    let name = image.tags.first().map(ToString::to_string);
+    ImageRecord {
+        name: name.unwrap_or_else(|| image.id.to_string()),
+        id: Some(image.id.to_string()),
+        ..ImageRecord::default()
     }
 }
 
@@ -270,16 +426,15 @@ fn parent<'a>(
     store: &Store,
     job: &Name,
     outputs: impl Iterator<Item = &'a Name>,
-) -> Result<Option<RunId>, RunFailure> {
+) -> Result<Option<Record>, RunFailure> {
     let outputs: Vec<_> = outputs.map(Name::as_str).collect();
     let has_all = |record: &Record| {
-        record.state == State::Finished
+        record.ending == Some(Ending::Success)
             && outputs
                 .iter()
                 .all(|output| record.outputs.contains_key(*output))
     };
-    let found = store.latest(job.as_str(), has_all)?;
-    Ok(found.map(|record| record.id))
+    Ok(store.latest(job.as_str(), has_all)?)
 }
 
 /// Mounts files and folders of this machine, read-only; or names those that are to be copied, where
@@ -319,10 +474,7 @@ fn container_name(plan: &RunPlan, id: RunId) -> String {
 }
 
 /// The variables for the record: of their values, digests under the project's own key.
-fn variables(
-    store: &Store,
-    plan: &RunPlan,
-) -> Result<Vec<crate::records::VariableRecord>, RunFailure> {
+fn variables(store: &Store, plan: &RunPlan) -> Result<Vec<VariableRecord>, RunFailure> {
     let key = store.key()?;
     let mut variables = plan.variables.clone();
     for (variable, (_, value)) in variables.iter_mut().zip(&plan.spec.environment) {

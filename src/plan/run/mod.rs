@@ -3,6 +3,7 @@
 mod decide;
 mod environment;
 mod flags;
+mod key;
 mod manifest_json;
 mod mount;
 mod subject;
@@ -22,6 +23,7 @@ use crate::records::{Policy, VariableRecord};
 pub use decide::{JOB_LABEL, PROJECT_LABEL, label, plan};
 pub use environment::{CA_BUNDLE_TARGET, EnvFiles};
 pub use flags::{Building, RunFlags};
+pub use key::{Handed, key};
 pub use mount::bound;
 pub use subject::Subject;
 

@@ -1,0 +1,81 @@
+//! The process that listens on a service's ports.
+
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::path::PathBuf;
+
+use clap::Args;
+use rustix::process::{Resource, getrlimit, setrlimit};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::Ending;
+use super::context::Context;
+use crate::exit::Exit;
+use crate::ops::forward::{bind, forward};
+use crate::records::{FileLock, Store};
+
+/// What is told once it listens.
+pub(super) const READY: &str = "ready";
+
+/// Listen on a service's ports: for jobctl itself.
+#[derive(Debug, Args)]
+pub(super) struct ListenArgs {
+    /// The folder of records
+    #[arg(long)]
+    state: PathBuf,
+    /// The service
+    job: String,
+}
+
+pub(super) fn exec(args: &ListenArgs, context: &mut Context) -> Ending {
+    // A terminal that is closed takes its processes along, but not those of another session.
+    let _ = rustix::process::setsid();
+    let folder = Store::new(args.state.clone()).service(&args.job);
+    let Some(_lock) = FileLock::take(&folder.lock())? else {
+        return tell(READY);
+    };
+    let route = match folder.route() {
+        Ok(Some(route)) => route,
+        Ok(None) => return tell("it has no route"),
+        Err(error) => return tell(&error.to_string()),
+    };
+    // Two files for each connection.
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // Less is less, and no error.
+    let _ = setrlimit(Resource::Nofile, limit);
+    context.watch(async |_events| {
+        let mut listeners = Vec::new();
+        for (address, _) in route.ports {
+            match bind(address) {
+                Ok(listener) => listeners.push((address, listener)),
+                Err(error) => return tell(&format!("{address}: {error}")),
+            }
+        }
+        let mut ended = signal(SignalKind::terminate())?;
+        let listeners = listeners.into_iter().map(|(address, listener)| {
+            listener.set_nonblocking(true)?;
+            Ok((address, tokio::net::TcpListener::from_std(listener)?))
+        });
+        let listeners = listeners.collect::<std::io::Result<_>>()?;
+        tell(READY)?;
+        let stop = async {
+            ended.recv().await;
+        };
+        forward(folder, listeners, stop).await;
+        Ok(Exit::Success)
+    })?
+}
+
+/// Tells whoever started this process, who then waits no longer.
+fn tell(what: &str) -> Ending {
+    let mut stdout = std::io::stdout().lock();
+    writeln!(stdout, "{what}")?;
+    stdout.flush()?;
+    let nothing = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/null")?;
+    rustix::stdio::dup2_stdout(&nothing)?;
+    Ok(Exit::Failed)
+}

@@ -1,0 +1,116 @@
+//! `jobctl promote` and `jobctl rollback`
+
+use clap::Args;
+
+use super::context::Context;
+use super::up::{PatienceArgs, asked, fail, in_pipeline, load, planned, unusable};
+use super::{Ending, reach};
+use crate::diagnostic::Diagnostic;
+use crate::exit::Exit;
+use crate::manifest::Manifest;
+use crate::ops::up::{Wishes, promote};
+use crate::plan::run::Subject;
+use crate::report::{promoted_human, promoted_json, up_human, up_json};
+
+/// Let gates compare with a run from now on: `promoted.METRIC`
+///
+/// The runs that it was made from are promoted with it. `jobctl up` promotes what a service stands on by
+/// itself, once the service is healthy.
+#[derive(Debug, Args)]
+pub(super) struct PromoteArgs {
+    /// The run: an id or its beginning, `JOB` for its latest run, `JOB~1` for the one before
+    run: String,
+}
+
+/// Put a service back to the run that was up before
+///
+/// The same image is run with the same inputs, and is found to be healthy before the one that is up ends.
+/// Variables whose values no record has are those of jobs.yaml and of the caller.
+#[derive(Debug, Args)]
+pub(super) struct RollbackArgs {
+    /// The service; the only one, if not given
+    #[arg(value_name = "JOB")]
+    job: Option<String>,
+    #[command(flatten)]
+    patience: PatienceArgs,
+}
+
+pub(super) fn exec(args: &PromoteArgs, context: &mut Context) -> Ending {
+    let id = match reach::run(context, &args.run) {
+        Ok(id) => id,
+        Err(exit) => return Ok(exit.of_other_verb()),
+    };
+    match promote(&context.store(), id) {
+        Ok(promoted) => {
+            context
+                .output
+                .result(|| promoted_human(&promoted), || promoted_json(&promoted))?;
+            Ok(Exit::Success)
+        }
+        Err(failure) => Ok(fail(context, &failure)?.of_other_verb()),
+    }
+}
+
+pub(super) fn exec_rollback(args: &RollbackArgs, context: &mut Context) -> Ending {
+    let manifest = match load(context) {
+        Ok(manifest) => manifest,
+        Err(found) => return Ok(unusable(context, &found)?.of_other_verb()),
+    };
+    let planning = service(&manifest, args.job.as_deref());
+    let planning = planning.and_then(|subject| match subject {
+        Subject::Job(_, name, job) => Ok((name, planned(&manifest, name, job, context)?)),
+        Subject::Image(_) => unreachable!("a job is asked for by its name"),
+    });
+    let (name, plan) = match planning {
+        Ok(planned) => planned,
+        Err(found) => return Ok(unusable(context, &found)?.of_other_verb()),
+    };
+    let wishes = Wishes {
+        asked: asked(&plan.secrets, context),
+        is_fresh: false,
+        at_once: 1,
+        patience: args.patience.get(),
+    };
+    let outcome = in_pipeline(context, &wishes, async |pipeline, controls| {
+        let done = Box::pin(pipeline.rollback(name, plan, controls)).await?;
+        Ok(vec![done])
+    })?;
+    match outcome {
+        Ok(done) => {
+            context
+                .output
+                .result(|| up_human(&done), || up_json(&done))?;
+            Ok(Exit::Success)
+        }
+        Err(failure) => Ok(fail(context, &failure)?.of_other_verb()),
+    }
+}
+
+/// The service that is meant.
+fn service<'a>(
+    manifest: &'a Manifest,
+    named: Option<&str>,
+) -> Result<Subject<'a>, Vec<Diagnostic>> {
+    let jobs = manifest.root.jobs.iter();
+    let services = jobs.filter(|(_, job)| job.value.is_service());
+    let services: Vec<_> = services.map(|(name, _)| name.as_str()).collect();
+    let wrong = |message: String| {
+        let help = match services.as_slice() {
+            [] => "give a job `service: true`".to_owned(),
+            services => format!("name a service: {}", services.join(", ")),
+        };
+        vec![Diagnostic::error("usage", message).help(help)]
+    };
+    let name = match (named, services.as_slice()) {
+        (Some(name), _) => name,
+        (None, [name]) => name,
+        (None, []) => return Err(wrong("there is no service".to_owned())),
+        (None, _) => return Err(wrong("which service is meant is not said".to_owned())),
+    };
+    let subject = Subject::job(manifest, Some(name)).map_err(|error| vec![error.into()])?;
+    if services.contains(&name) {
+        Ok(subject)
+    } else {
+        Err(wrong(format!("`{name}` is no service")))
+    }
+}

@@ -1,0 +1,283 @@
+//! `jobctl up`
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::process::Stdio;
+use std::time::Duration;
+
+use clap::Args;
+use tokio::sync::mpsc::unbounded_channel;
+
+use super::Ending;
+use super::context::Context;
+use super::run::{Told, ending, no_flags, signals, start};
+use crate::diagnostic::Diagnostic;
+use crate::exit::Exit;
+use crate::manifest::schema::Job;
+use crate::manifest::{self, Manifest};
+use crate::model::{Name, Secret};
+use crate::ops::env_files;
+use crate::ops::run::{Asked, Prepared, RunFailure};
+use crate::ops::up::{Done, Launched, Launcher, Pipeline, UpFailure, Wishes};
+use crate::plan::run::{RunPlan, Subject, plan};
+use crate::plan::up::{Step, after, gates, order};
+use crate::report::{pipeline_human, pipeline_json, printable_text, up_human, up_json};
+
+/// Run a job with all that it needs, and start its service
+///
+/// Builds what is to be built, runs what JOB `needs` in order, and skips what was run before with the
+/// same image, command, variables and inputs. A step whose `gate` is not met ends it with 1, and what was
+/// up stays up. A service is started, found to be healthy, and only then put in the place of the one
+/// before, without a request being lost. Without JOB, all services are meant; without one, the jobs that
+/// no other needs. When it was cut short, the next one goes on from there. Ends with the code of the job
+/// that failed; 1 for a gate that is not met or a service that is not healthy; 125 if jobctl or the
+/// engine failed.
+#[derive(Debug, Args)]
+pub(super) struct UpArgs {
+    /// Jobs of jobs.yaml
+    #[arg(value_name = "JOB")]
+    jobs: Vec<String>,
+    /// Run every step, also those that were run before
+    #[arg(long)]
+    fresh: bool,
+    /// How many steps may run at once; as many as can, if not given
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    jobs_at_once: Option<u16>,
+    #[command(flatten)]
+    patience: PatienceArgs,
+    /// Say what would be run, in which order; do nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// How long services are waited for.
+#[derive(Debug, Args)]
+pub(super) struct PatienceArgs {
+    /// How long a service may take to be healthy: 90s, 5m
+    #[arg(long, value_name = "TIME", default_value = "5m")]
+    wait_timeout: crate::model::Duration,
+}
+
+pub(super) fn exec(args: &UpArgs, context: &mut Context) -> Ending {
+    let manifest = match load(context) {
+        Ok(manifest) => manifest,
+        Err(found) => return unusable(context, &found),
+    };
+    let steps = match steps(&manifest, &args.jobs, context) {
+        Ok(steps) => steps,
+        Err(found) => return unusable(context, &found),
+    };
+    for warning in steps.iter().flat_map(|step| &step.plan.warnings) {
+        context.output.warning(&printable_text(warning));
+    }
+    if args.dry_run {
+        context
+            .output
+            .result(|| pipeline_human(&steps), || pipeline_json(&steps))?;
+        return Ok(Exit::Success);
+    }
+    let secrets: Vec<_> = steps
+        .iter()
+        .flat_map(|step| step.plan.secrets.clone())
+        .collect();
+    let wishes = Wishes {
+        asked: asked(&secrets, context),
+        is_fresh: args.fresh,
+        at_once: args.jobs_at_once.map_or(usize::MAX, usize::from),
+        patience: args.patience.get(),
+    };
+    let outcome = in_pipeline(context, &wishes, async |pipeline, controls| {
+        pipeline.up(steps, controls).await
+    })?;
+    match outcome {
+        Ok(done) => {
+            context
+                .output
+                .result(|| up_human(&done), || up_json(&done))?;
+            Ok(Exit::Success)
+        }
+        Err(failure) => fail(context, &failure),
+    }
+}
+
+impl PatienceArgs {
+    pub(super) fn get(&self) -> Duration {
+        self.wait_timeout.get()
+    }
+}
+
+/// The manifest, without which there is nothing to do.
+pub(super) fn load(context: &Context) -> Result<Manifest, Vec<Diagnostic>> {
+    let (path, shown) = context.manifest().map_err(|found| vec![*found])?;
+    let manifest = manifest::load(&path, &shown, &context.environment)?;
+    context.output.diagnostics(&manifest.warnings);
+    Ok(manifest)
+}
+
+/// Says why there is nothing to do.
+pub(super) fn unusable(context: &Context, found: &[Diagnostic]) -> Ending {
+    context.output.failure(found)?;
+    Ok(Exit::Engine)
+}
+
+fn steps(
+    manifest: &Manifest,
+    named: &[String],
+    context: &Context,
+) -> Result<Vec<Step>, Vec<Diagnostic>> {
+    let jobs = order(manifest, named).map_err(|error| vec![error.into()])?;
+    let mut steps = Vec::new();
+    let mut found = Vec::new();
+    for (name, job) in jobs {
+        match planned(manifest, name, job, context) {
+            Ok(plan) => steps.push(Step {
+                job: name.clone(),
+                after: after(job),
+                gates: gates(job),
+                is_service: job.is_service(),
+                plan,
+            }),
+            Err(errors) => found.extend(errors),
+        }
+    }
+    if found.is_empty() {
+        Ok(steps)
+    } else {
+        Err(found)
+    }
+}
+
+/// How a job is run of which the command line says nothing.
+pub(super) fn planned(
+    manifest: &Manifest,
+    name: &Name,
+    job: &Job,
+    context: &Context,
+) -> Result<RunPlan, Vec<Diagnostic>> {
+    let flags = no_flags(context)?;
+    let subject = Subject::Job(manifest, name, job);
+    let files = env_files::read(&subject, &flags, &context.environment)?;
+    plan(&subject, &flags, &files, &context.environment)
+}
+
+/// What every run of a pipeline is asked for with.
+pub(super) fn asked(secrets: &[Secret], context: &Context) -> Asked {
+    Asked {
+        argv: context.recorded_words(secrets),
+        is_detached: false,
+        cache: super::build::cache_folder(&context.environment),
+        nvidia_hook: context
+            .environment
+            .find_program("nvidia-container-runtime-hook"),
+    }
+}
+
+/// Does something with a project's pipelines, and passes on what the user asks meanwhile.
+pub(super) fn in_pipeline(
+    context: &Context,
+    wishes: &Wishes,
+    work: impl AsyncFnOnce(
+        &Pipeline<'_, Processes<'_>>,
+        &mut crate::ops::run::Controls,
+    ) -> Result<Vec<Done>, UpFailure>,
+) -> io::Result<Result<Vec<Done>, UpFailure>> {
+    let store = context.store();
+    let launcher = Processes { context };
+    context.watch(async |events| {
+        let (sender, mut controls) = unbounded_channel();
+        signals::listen_for_all(&sender);
+        let engine = context.connect().await.map_err(RunFailure::from)?;
+        let pipeline = Pipeline {
+            engine: &engine,
+            store: &store,
+            wishes,
+            launcher: &launcher,
+            events,
+        };
+        work(&pipeline, &mut controls).await
+    })
+}
+
+/// Says why a pipeline did not get to its end.
+pub(super) fn fail(context: &Context, failure: &UpFailure) -> Ending {
+    let output = &context.output;
+    let message = printable_text(&failure.to_string());
+    let exit = match failure {
+        UpFailure::Run(failure) => return Ok(ending::fail(context, failure)),
+        UpFailure::Step { record, .. } => return Ok(ending::say_failed(context, record)),
+        UpFailure::Interrupted => {
+            return Ok(output.interrupted("interrupted; the next `jobctl up` goes on from here"));
+        }
+        UpFailure::Detached => {
+            output.note(
+                "let go of what runs; `jobctl ps` lists it, and the next `jobctl up` waits for it",
+            );
+            return Ok(Exit::Success);
+        }
+        UpFailure::Gate { .. } | UpFailure::Unhealthy { .. } | UpFailure::NoWayBack { .. } => {
+            Exit::Failed
+        }
+        UpFailure::NotPromotable { .. } => Exit::Failed,
+        UpFailure::Port { .. } | UpFailure::Busy => Exit::Engine,
+    };
+    let mut why = Diagnostic::error("up", message);
+    if let UpFailure::Unhealthy { log, .. } = failure {
+        why.notes
+            .extend(log.iter().map(|line| printable_text(line)));
+    }
+    why.help.extend(failure.help());
+    output.failure(&[why])?;
+    Ok(exit)
+}
+
+/// Processes of this program that go on when this one has ended.
+pub(super) struct Processes<'a> {
+    context: &'a Context,
+}
+
+impl Launcher for Processes<'_> {
+    fn supervisor(&self, prepared: &Prepared) -> io::Result<Launched> {
+        Ok(match start(self.context, prepared)? {
+            Told::Started { .. } => Launched::Started,
+            Told::Over { code, message } => Launched::Over(code, message),
+        })
+    }
+
+    fn listener(&self, job: &str) -> Result<(), String> {
+        let told = self.listen(job).map_err(|error| error.to_string())?;
+        match told.trim() {
+            super::listen::READY => Ok(()),
+            "" => Err("the process that is to listen ended".to_owned()),
+            why => Err(why.to_owned()),
+        }
+    }
+}
+
+impl Processes<'_> {
+    /// Starts the process that listens; what it tells.
+    fn listen(&self, job: &str) -> io::Result<String> {
+        let folder = self.context.store().service(job);
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(folder.path().join("listener.log"))?;
+        let mut child = self
+            .context
+            .program()?
+            .arg("listen")
+            .arg("--state")
+            .arg(self.context.state_dir())
+            .arg(job)
+            .current_dir("/")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()?;
+        let mut told = String::new();
+        if let Some(mut stdout) = child.stdout.take() {
+            // It closes it as soon as it listens.
+            stdout.read_to_string(&mut told)?;
+        }
+        Ok(told)
+    }
+}

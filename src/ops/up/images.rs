@@ -1,0 +1,83 @@
+//! The images of a pipeline: all are there before its first step runs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use crate::engine::docker::DockerEngine;
+use crate::event::{Events, Outcome};
+use crate::model::{ImageRef, Name};
+use crate::ops::build;
+use crate::ops::run::{RunFailure, built_image};
+use crate::plan::build::Item;
+use crate::plan::run::ImageChoice;
+use crate::plan::up::Step;
+use crate::records::ImageRecord;
+
+/// Builds what is to be built, each once, and pulls what is not there. The images by job; those of jobs
+/// that run another job's are not among them.
+pub(super) async fn make(
+    engine: &DockerEngine,
+    steps: &[Step],
+    cache: Option<&PathBuf>,
+    events: &Events,
+) -> Result<BTreeMap<Name, ImageRecord>, RunFailure> {
+    let mut images = BTreeMap::new();
+    let mut built = BTreeSet::new();
+    for step in steps {
+        match &step.plan.image {
+            ImageChoice::Build(items) => {
+                let is_new = |item: &&Item| built.insert(title(item));
+                // What a job builds comes last, and is its own.
+                let items: Vec<_> = items.iter().filter(is_new).cloned().collect();
+                let made = build::build(engine, &items, cache, events).await;
+                let made = made.map_err(|failure| RunFailure::Build(Box::new(failure)))?;
+                if let Some(image) = made.last() {
+                    images.insert(step.job.clone(), built_image(image));
+                }
+            }
+            ImageChoice::Named(image) => {
+                let record = named(engine, image, step.plan.spec.platform.as_deref(), events);
+                images.insert(step.job.clone(), record.await?);
+            }
+            ImageChoice::OfJob(_) | ImageChoice::Built(_) => {}
+        }
+    }
+    Ok(images)
+}
+
+/// What tells apart what is built.
+fn title(item: &Item) -> (bool, String) {
+    match item {
+        Item::Base(spec) => (true, spec.title.clone()),
+        Item::Build(spec) => (false, format!("{}\0{}", spec.title, spec.name)),
+    }
+}
+
+/// An image that is named: as it is on the engine, or as the registry has it.
+async fn named(
+    engine: &DockerEngine,
+    image: &ImageRef,
+    platform: Option<&str>,
+    events: &Events,
+) -> Result<ImageRecord, RunFailure> {
+    let name = image.familiar().to_string();
+    let mut found = engine.image_details(&name).await?;
+    if found.is_none() {
+        let step = events.step(None, format!("pull {name}"));
+        let pulled = engine.pull(image, platform, &step).await;
+        step.finish(match &pulled {
+            Ok(()) => Outcome::Done,
+            Err(_) => Outcome::Failed(String::new()),
+        });
+        pulled.map_err(|reason| RunFailure::Pull {
+            image: name.clone(),
+            reason,
+        })?;
+        found = engine.image_details(&name).await?;
+    }
+    Ok(ImageRecord {
+        name,
+        id: found.map(|found| found.id.to_string()),
+        ..ImageRecord::default()
+    })
+}

@@ -1,0 +1,183 @@
+//! One step of a pipeline.
+
+use tokio::sync::mpsc;
+
+use super::{Done, How, Launcher, Pipeline, UpFailure, reuse};
+use crate::engine::run::Chunk;
+use crate::event::{self, Event, Outcome, Stream};
+use crate::model::{Name, RunId};
+use crate::ops::run::{Controls, Ended, Given, Ready, Streams, attend, begin, ready, supervise};
+use crate::plan::up::Step;
+use crate::records::{Ending, Record};
+
+/// Chunks of output that wait to be shown.
+const WAITING: usize = 32;
+
+impl<L: Launcher> Pipeline<'_, L> {
+    /// Runs a step, unless that was done before.
+    pub(super) async fn step(
+        &self,
+        step: Step,
+        given: Given,
+        controls: &mut Controls,
+    ) -> Result<Done, UpFailure> {
+        let Step {
+            job,
+            is_service,
+            plan,
+            ..
+        } = step;
+        let shown = self.events.step(None, job.as_str());
+        let asked = &self.wishes.asked;
+        let making = ready(self.engine, self.store, plan, asked, &given, self.events);
+        let done = match Box::pin(making).await {
+            Ok(ready) if is_service => self.serve(&job, ready, &shown, controls).await,
+            Ok(ready) => self.run_once(&job, ready, &shown, controls).await,
+            Err(failure) => Err(failure.into()),
+        };
+        shown.finish(match &done {
+            Ok(done) if done.how == How::UpToDate => Outcome::Skipped(format!(
+                "nothing changed since the run {}",
+                done.record.id.short()
+            )),
+            Ok(_) => Outcome::Done,
+            Err(UpFailure::Interrupted | UpFailure::Detached) => Outcome::Cancelled,
+            Err(failure) => Outcome::Failed(failure.to_string()),
+        });
+        done
+    }
+
+    async fn run_once(
+        &self,
+        job: &Name,
+        ready: Ready,
+        shown: &event::Step,
+        controls: &mut Controls,
+    ) -> Result<Done, UpFailure> {
+        if let Some(record) = self.made_before(job, &ready)? {
+            if record.state.is_final() {
+                return Ok(done(job, record, How::UpToDate));
+            }
+            let resumed = self.resume(record.id, shown, controls).await?;
+            // One that ended by itself has its result; what went wrong around it can go better.
+            let is_its_own = matches!(resumed.ending, Some(Ending::Success | Ending::Error));
+            if is_its_own {
+                return settled(job, resumed, How::Resumed);
+            }
+        }
+        let asked = &self.wishes.asked;
+        let prepared = begin(self.engine, self.store, ready, asked).await?;
+        let (display, showing) = show(shown, self.events);
+        let streams = Streams {
+            display: Some(display),
+            ..Streams::default()
+        };
+        let running = supervise(self.engine, prepared, streams, controls, self.events);
+        let ended = Box::pin(running).await;
+        // Ends with the last of its output.
+        let _ = showing.await;
+        match ended? {
+            Ended::Over(record) => settled(job, *record, How::Ran),
+            Ended::Detached(_) => Err(UpFailure::Detached),
+        }
+    }
+
+    /// A run that makes this one needless.
+    pub(super) fn made_before(
+        &self,
+        job: &Name,
+        ready: &Ready,
+    ) -> Result<Option<Record>, UpFailure> {
+        let Some(key) = ready.key().filter(|_| !self.wishes.is_fresh) else {
+            return Ok(None);
+        };
+        Ok(reuse::find(self.store, job.as_str(), key)?)
+    }
+
+    /// Waits for a run that was begun before, and supervises it if nobody does.
+    async fn resume(
+        &self,
+        id: RunId,
+        shown: &event::Step,
+        controls: &mut Controls,
+    ) -> Result<Record, UpFailure> {
+        self.events.send(Event::Note(format!(
+            "the run {} of it is under way: waiting for it",
+            id.short()
+        )));
+        let (display, showing) = show(shown, self.events);
+        let streams = Streams {
+            display: Some(display),
+            ..Streams::default()
+        };
+        let connect = async || Ok(self.engine.clone());
+        let attending = attend(connect, self.store, id, streams, controls, self.events);
+        let ended = Box::pin(attending).await;
+        let _ = showing.await;
+        match ended? {
+            Ended::Over(record) => Ok(*record),
+            Ended::Detached(_) => Err(UpFailure::Detached),
+        }
+    }
+}
+
+fn done(job: &Name, record: Record, how: How) -> Done {
+    Done {
+        job: job.clone(),
+        record,
+        how,
+        ports: Vec::new(),
+    }
+}
+
+fn settled(job: &Name, record: Record, how: How) -> Result<Done, UpFailure> {
+    match record.ending {
+        Some(Ending::Success) => Ok(done(job, record, how)),
+        Some(Ending::Stopped) => Err(UpFailure::Interrupted),
+        _ => Err(UpFailure::Step {
+            job: job.clone(),
+            record: Box::new(record),
+        }),
+    }
+}
+
+/// Shows what a job writes as lines of its step.
+fn show(
+    step: &event::Step,
+    events: &event::Events,
+) -> (mpsc::Sender<Chunk>, tokio::task::JoinHandle<()>) {
+    let (sender, mut chunks) = mpsc::channel::<Chunk>(WAITING);
+    let (id, events) = (step.id(), events.clone());
+    let showing = tokio::spawn(async move {
+        let mut parts: [Vec<u8>; 2] = Default::default();
+        let tell = |stream, line: &[u8]| {
+            let line = String::from_utf8_lossy(line).trim_end().to_owned();
+            if !line.is_empty() {
+                let step = id;
+                events.send(Event::StepLog { step, stream, line });
+            }
+        };
+        while let Some(chunk) = chunks.recv().await {
+            let part = &mut parts[usize::from(chunk.stream == Stream::Stderr)];
+            for piece in chunk
+                .bytes
+                .split_inclusive(|byte| matches!(byte, b'\n' | b'\r'))
+            {
+                part.extend_from_slice(piece);
+                if piece.ends_with(b"\n") || piece.ends_with(b"\r") {
+                    tell(chunk.stream, part);
+                    part.clear();
+                }
+            }
+            // Nobody reads a line that is longer.
+            part.truncate(LONGEST_LINE);
+        }
+        for (stream, part) in [Stream::Stdout, Stream::Stderr].into_iter().zip(parts) {
+            tell(stream, &part);
+        }
+    });
+    (sender, showing)
+}
+
+/// The most bytes of a line that are shown.
+const LONGEST_LINE: usize = 4096;

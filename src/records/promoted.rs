@@ -1,0 +1,190 @@
+//! `promoted.json`: which runs are good enough to be compared with, and to go back to.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::durable;
+use super::error::StoreError;
+use super::record::Record;
+use super::store::Store;
+use crate::model::RunId;
+
+/// The schema of what this version writes.
+const SCHEMA: &str = "jobctl.promoted/1";
+/// So many promotions of each job are remembered.
+const MOST_REMEMBERED: usize = 20;
+
+/// The runs that were promoted, by their job.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Promoted {
+    schema: String,
+    /// Those of each job, the newest last.
+    jobs: BTreeMap<String, Vec<Promotion>>,
+}
+
+/// A run that was promoted.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Promotion {
+    /// The run.
+    pub run: RunId,
+    /// When.
+    pub time: Timestamp,
+    /// Its metrics, which are compared with even when it is gone.
+    #[serde(default)]
+    pub metrics: BTreeMap<String, f64>,
+}
+
+impl Default for Promoted {
+    fn default() -> Self {
+        Self {
+            schema: SCHEMA.to_owned(),
+            jobs: BTreeMap::new(),
+        }
+    }
+}
+
+impl Promoted {
+    /// The promoted run of a job.
+    #[must_use]
+    pub fn of(&self, job: &str) -> Option<&Promotion> {
+        self.jobs.get(job)?.last()
+    }
+
+    /// The run of a job that was promoted before the one that is.
+    #[must_use]
+    pub fn before(&self, job: &str) -> Option<&Promotion> {
+        self.jobs.get(job)?.iter().rev().nth(1)
+    }
+
+    /// All runs that are remembered.
+    #[must_use]
+    pub fn runs(&self) -> BTreeSet<RunId> {
+        let promotions = self.jobs.values().flatten();
+        promotions.map(|promotion| promotion.run).collect()
+    }
+
+    /// Promotes a run of a job. One that is promoted stays as it is.
+    pub fn promote(&mut self, record: &Record, now: Timestamp) {
+        let Some(job) = &record.job else { return };
+        let history = self.jobs.entry(job.clone()).or_default();
+        if history.last().is_some_and(|last| last.run == record.id) {
+            return;
+        }
+        history.push(Promotion {
+            run: record.id,
+            time: now,
+            metrics: record.metrics.clone(),
+        });
+        let surplus = history.len().saturating_sub(MOST_REMEMBERED);
+        history.drain(..surplus);
+    }
+
+    /// Takes the newest promotions of a job back, up to that of a run, in whose place another is promoted
+    /// that was made from it.
+    pub fn replace(&mut self, job: &str, run: RunId, by: &Record, now: Timestamp) {
+        self.go_back(job, run);
+        if let Some(history) = self.jobs.get_mut(job)
+            && history.last().is_some_and(|last| last.run == run)
+        {
+            history.pop();
+        }
+        self.promote(by, now);
+    }
+
+    /// Takes the newest promotions of a job back, up to that of a run.
+    pub fn go_back(&mut self, job: &str, run: RunId) {
+        let Some(history) = self.jobs.get_mut(job) else {
+            return;
+        };
+        if let Some(at) = history.iter().rposition(|promotion| promotion.run == run) {
+            history.truncate(at + 1);
+        }
+    }
+}
+
+impl Store {
+    /// The runs that were promoted.
+    ///
+    /// # Errors
+    ///
+    /// The file is there, and can't be read.
+    pub fn promoted(&self) -> Result<Promoted, StoreError> {
+        let path = self.path().join("promoted.json");
+        let text = match fs::read(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok(Promoted::default());
+            }
+            Err(error) => return Err(StoreError::read(path, error)),
+        };
+        let promoted: Promoted =
+            serde_json::from_slice(&text).map_err(|error| StoreError::read(&path, error.into()))?;
+        if promoted.schema != SCHEMA {
+            let reason = format!("its schema is {}, not {SCHEMA}", promoted.schema);
+            let error = io::Error::new(io::ErrorKind::InvalidData, reason);
+            return Err(StoreError::read(path, error));
+        }
+        Ok(promoted)
+    }
+
+    /// Keeps which runs are promoted: who reads it finds the old ones or the new ones.
+    ///
+    /// # Errors
+    ///
+    /// The file can't be written.
+    pub fn keep_promoted(&self, promoted: &Promoted) -> Result<(), StoreError> {
+        let path = self.path().join("promoted.json");
+        let mut text = serde_json::to_vec_pretty(promoted)
+            .map_err(|error| StoreError::write(&path, error.into()))?;
+        text.push(b'\n');
+        durable::write(&path, &text).map_err(|error| StoreError::write(path, error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(job: &str, second: i64) -> Record {
+        let time = Timestamp::from_second(second).unwrap();
+        let mut record = Record::new(RunId::new(time), time);
+        record.job = Some(job.to_owned());
+        record
+    }
+
+    #[test]
+    fn going_back_undoes_what_was_promoted_since() {
+        let (first, second, third) = (record("a", 1), record("a", 2), record("a", 3));
+        let mut promoted = Promoted::default();
+        for record in [&first, &second, &second, &third] {
+            promoted.promote(record, record.created);
+        }
+        assert_eq!(promoted.of("a").unwrap().run, third.id);
+        assert_eq!(promoted.before("a").unwrap().run, second.id);
+        promoted.go_back("a", first.id);
+        assert_eq!(promoted.of("a").unwrap().run, first.id);
+        assert_eq!(promoted.before("a"), None);
+        promoted.go_back("a", third.id);
+        assert_eq!(promoted.runs(), BTreeSet::from([first.id]));
+    }
+
+    #[test]
+    fn what_is_kept_is_read_again_and_what_is_newer_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::new(folder.path().to_owned());
+        assert_eq!(store.promoted().unwrap(), Promoted::default());
+        let mut promoted = Promoted::default();
+        promoted.promote(&record("a", 1), Timestamp::UNIX_EPOCH);
+        store.keep_promoted(&promoted).unwrap();
+        assert_eq!(store.promoted().unwrap(), promoted);
+        let path = folder.path().join("promoted.json");
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(&path, text.replace("promoted/1", "promoted/2")).unwrap();
+        let error = store.promoted().unwrap_err().to_string();
+        assert!(error.contains("jobctl.promoted/2"), "{error}");
+    }
+}
