@@ -43,8 +43,8 @@ pub struct Record {
     /// Whether nobody waited for it at its terminal.
     #[serde(default)]
     pub is_detached: bool,
-    /// The digest of all that decides what comes of it: another run with the same key need not be made.
-    /// Nothing where that was not known before it ran.
+    /// The digest of all but the image that decides what comes of it: another run of the same image with
+    /// the same key need not be made. Those of earlier versions of jobctl have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
     /// The command line, secrets starred out.

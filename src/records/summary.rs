@@ -44,7 +44,7 @@ pub struct Summary {
     /// The id of its last container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container_id: Option<String>,
-    /// The digest of all that decides what comes of it, where that is known.
+    /// The digest of all but the image that decides what comes of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
     /// The last value of each metric.

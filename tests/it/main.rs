@@ -26,3 +26,4 @@ mod running;
 mod schema;
 mod support;
 mod typos;
+mod upping;

@@ -116,6 +116,14 @@ pub enum RunFailure {
         /// The run.
         id: RunId,
     },
+    /// A run that is to be removed is read by another.
+    #[error("the run {} reads what the run {} has made", .by.short(), .id.short())]
+    InUse {
+        /// The run.
+        id: RunId,
+        /// Who reads it.
+        by: RunId,
+    },
     /// Its record can't be written.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -147,6 +155,10 @@ impl RunFailure {
             Self::GoesOn { id } => Some(format!(
                 "end it first: `jobctl stop {}`; or remove it with `--force`",
                 id.short()
+            )),
+            Self::InUse { by, .. } => Some(format!(
+                "end that one first: `jobctl stop {}`; or remove it with `--force`",
+                by.short()
             )),
             Self::Store(error) => Some(error.help().to_owned()),
             Self::Read(error) => error.help().map(str::to_owned),

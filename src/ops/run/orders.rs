@@ -1,6 +1,6 @@
 //! What is done to runs from outside: ended, signalled, removed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -120,6 +120,9 @@ pub async fn remove(
     is_forced: bool,
     events: &Events,
 ) -> Result<(), RunFailure> {
+    if !is_forced && let Some(by) = reader(store, id)? {
+        return Err(RunFailure::InUse { id, by });
+    }
     let known = store.read(id).ok();
     // One that can't be read has nobody who finishes it.
     if let Some(record) = known {
@@ -152,6 +155,15 @@ pub async fn remove(
     Ok(())
 }
 
+/// A run that goes on, and reads what another has made.
+fn reader(store: &Store, id: RunId) -> Result<Option<RunId>, StoreError> {
+    let reads = |reader: &RunId| {
+        let record = store.read(*reader);
+        record.is_ok_and(|record| record.parents.values().any(|parent| *parent == id))
+    };
+    Ok(store.unfinished()?.into_iter().find(reads))
+}
+
 /// Removes the runs that are over and that nothing keeps. Which, newest first.
 ///
 /// # Errors
@@ -159,7 +171,7 @@ pub async fn remove(
 /// A record can't be read or removed.
 pub fn prune(store: &Store, kept: Kept, is_dry: bool) -> Result<Vec<RunId>, StoreError> {
     let runs = store.summaries()?.runs;
-    let mut parents = BTreeSet::new();
+    let mut parents = store.promoted()?.runs();
     let mut counts: BTreeMap<Option<String>, usize> = BTreeMap::new();
     let mut chosen = Vec::new();
     for run in &runs {

@@ -54,7 +54,7 @@ pub struct Ready {
     environment: Vec<VariableRecord>,
     /// Files and folders that it is given: from here, to there.
     shared: Vec<(PathBuf, String)>,
-    key: Option<String>,
+    key: String,
 }
 
 /// Sees to all that a run needs, and records it.
@@ -119,10 +119,7 @@ pub async fn ready(
         }
     }
     let environment = variables(store, &plan)?;
-    let key = image
-        .id
-        .as_ref()
-        .map(|id| key(&plan, id, &environment, &inputs, &handed));
+    let key = key(&plan, &environment, &inputs, &handed);
     Ok(Ready {
         plan,
         image,
@@ -135,10 +132,17 @@ pub async fn ready(
 }
 
 impl Ready {
-    /// The digest of all that decides what comes of it; nothing where its image is not there yet.
+    /// Whether another run has the same image, and the same of all else that decides what comes of it.
     #[must_use]
-    pub fn key(&self) -> Option<&str> {
-        self.key.as_deref()
+    pub fn is_alike(&self, record: &Record) -> bool {
+        let has_image = self.image.id.is_some() && self.image.id == record.image.id;
+        has_image && record.key.as_ref() == Some(&self.key)
+    }
+
+    /// The digest of all but the image that decides what comes of it.
+    #[must_use]
+    pub fn key(&self) -> &str {
+        &self.key
     }
 
     /// The container that is to be made.
@@ -192,7 +196,7 @@ impl Ready {
             parents: record.parents.clone(),
             environment: record.environment.clone(),
             shared: Vec::new(),
-            key: record.key.clone(),
+            key: record.key.clone().unwrap_or_default(),
         };
         Ok((ready, doubts))
     }
@@ -234,7 +238,7 @@ pub async fn begin(
     record.project = plan.project.as_ref().map(ToString::to_string);
     record.job = plan.job.as_ref().map(ToString::to_string);
     record.is_detached = asked.is_detached;
-    record.key = key;
+    record.key = Some(key);
     record.argv.clone_from(&asked.argv);
     record.image = image;
     record.source = source.as_ref().map(|(source, _)| source.clone());

@@ -1,15 +1,15 @@
 //! Runs that need not be made again.
 
-use crate::ops::run::files;
+use crate::ops::run::{Ready, files};
 use crate::records::{Ending, Record, Store, StoreError};
 
-/// The newest run of a job that has the key and succeeded, with all that it made still there; or that is
-/// under way.
-pub(super) fn find(store: &Store, job: &str, key: &str) -> Result<Option<Record>, StoreError> {
+/// The newest run of a job that is like the one that is asked for and succeeded, with all that it made
+/// still there; or that is under way.
+pub(super) fn find(store: &Store, job: &str, ready: &Ready) -> Result<Option<Record>, StoreError> {
     let runs = store.summaries()?.runs;
     let alike = runs.iter().filter(|run| {
         run.job.as_deref() == Some(job)
-            && run.key.as_deref() == Some(key)
+            && run.key.as_deref() == Some(ready.key())
             // One that was stopped may have ended with 0.
             && (run.ending == Some(Ending::Success) || !run.state.is_final())
     });
@@ -18,6 +18,9 @@ pub(super) fn find(store: &Store, job: &str, key: &str) -> Result<Option<Record>
         let Ok(record) = store.read(run.id) else {
             continue;
         };
+        if !ready.is_alike(&record) {
+            continue;
+        }
         if !record.state.is_final() || (is_whole(&record) && is_intact(store, &record)) {
             return Ok(Some(record));
         }

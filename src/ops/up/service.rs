@@ -74,8 +74,7 @@ impl<L: Launcher> Pipeline<'_, L> {
         let others = serving(self.store, job.as_str())?;
         let is_alike = |record: &&Record| {
             !self.wishes.is_fresh
-                && record.key.is_some()
-                && record.key.as_deref() == ready.key()
+                && ready.is_alike(record)
                 && held
                     .as_ref()
                     .is_none_or(|held| routes(record, held).is_some())

@@ -54,7 +54,12 @@ impl<L: Launcher> Pipeline<'_, L> {
         shown: &event::Step,
         controls: &mut Controls,
     ) -> Result<Done, UpFailure> {
-        if let Some(record) = self.made_before(job, &ready)? {
+        let before = if self.wishes.is_fresh {
+            None
+        } else {
+            reuse::find(self.store, job.as_str(), &ready)?
+        };
+        if let Some(record) = before {
             if record.state.is_final() {
                 return Ok(done(job, record, How::UpToDate));
             }
@@ -80,18 +85,6 @@ impl<L: Launcher> Pipeline<'_, L> {
             Ended::Over(record) => settled(job, *record, How::Ran),
             Ended::Detached(_) => Err(UpFailure::Detached),
         }
-    }
-
-    /// A run that makes this one needless.
-    pub(super) fn made_before(
-        &self,
-        job: &Name,
-        ready: &Ready,
-    ) -> Result<Option<Record>, UpFailure> {
-        let Some(key) = ready.key().filter(|_| !self.wishes.is_fresh) else {
-            return Ok(None);
-        };
-        Ok(reuse::find(self.store, job.as_str(), key)?)
     }
 
     /// Waits for a run that was begun before, and supervises it if nobody does.

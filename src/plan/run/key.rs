@@ -1,4 +1,4 @@
-//! What decides what comes of a run, in one digest.
+//! What decides what comes of a run of an image, in one digest.
 
 use std::collections::BTreeMap;
 
@@ -34,8 +34,8 @@ const NOT_THE_RESULTS: [&str; 16] = [
 /// An output of another run, as a run reads it: its digest, and where it appears.
 pub type Handed = BTreeMap<String, BTreeMap<String, (String, String)>>;
 
-/// The digest of all that decides what comes of a run: image, command, variables, inputs, and what it
-/// is handed by other runs, by job and output. Of a service, everything that is asked of the container
+/// The digest of all but the image that decides what comes of a run: command, variables, inputs, and what
+/// it is handed by other runs, by job and output. Of a service, everything that is asked of the container
 /// counts.
 ///
 /// `variables` have the digests of their values; a secret counts by its name alone. A proxy is a way to
@@ -43,7 +43,6 @@ pub type Handed = BTreeMap<String, BTreeMap<String, (String, String)>>;
 #[must_use]
 pub fn key(
     plan: &RunPlan,
-    image: &str,
     variables: &[VariableRecord],
     inputs: &BTreeMap<String, InputRecord>,
     handed: &Handed,
@@ -66,7 +65,6 @@ pub fn key(
         .collect();
     let all: Value = json!({
         "key": 1,
-        "image": image,
         "container": container,
         "variables": variables.collect::<Vec<_>>(),
         "inputs": inputs,

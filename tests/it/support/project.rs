@@ -33,6 +33,19 @@ impl Project {
         Self { bench, label }
     }
 
+    /// A project with a name of its own, by which what its pipelines leave is found.
+    pub(crate) fn with_name(jobs: &str) -> Self {
+        let mut project = Self::new(jobs);
+        let name = project.label.replace(['=', '.'], "-");
+        let name = name.replace("dev-jobctl-", "");
+        let manifest = project.bench.path().join("jobs.yaml");
+        let text = std::fs::read_to_string(&manifest).unwrap();
+        let text = text.replacen("name: test", &format!("name: {name}"), 1);
+        std::fs::write(&manifest, text).unwrap();
+        project.label = format!("dev.jobctl.project={name}");
+        project
+    }
+
     /// A project in which images are run by their names.
     pub(crate) fn empty() -> Self {
         Self::new("none: { image: IMAGE }")

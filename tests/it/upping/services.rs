@@ -1,0 +1,335 @@
+//! Services: started, replaced, taken down, put back.
+
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use super::{records_of, up};
+use crate::support::project::Project;
+use crate::support::random::Random;
+use crate::support::{Ended, run, wait_for};
+
+/// A server that answers with its model and its greeting, and does not get healthy where that is `ill`.
+/// A request that it has begun is answered before it ends.
+const SERVER: &str = r#"
+$| = 1;
+my $server = IO::Socket::INET->new(LocalPort => 80, Listen => 128, ReuseAddr => 1) or die $!;
+my $ends = 0;
+$SIG{TERM} = sub { $ends = 1 };
+open(my $file, "<", "/model/model") or die $!;
+my $answer = join("", <$file>) . $ENV{GREETING};
+print "serving $ENV{GREETING}\n";
+until ($ends) {
+    my $client = $server->accept or next;
+    while (my $line = <$client>) { last if $line =~ /^\r?\n/ }
+    print $client "HTTP/1.0 200 OK\r\nContent-Length: " . length($answer) . "\r\n\r\n" . $answer;
+    close $client;
+}
+"#;
+
+/// A service that stands on a model.
+struct Served {
+    project: Project,
+    address: SocketAddr,
+}
+
+impl Served {
+    fn new() -> Self {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = port.local_addr().unwrap().port();
+        let jobs = format!(
+            r#"
+train:
+  image: IMAGE
+  command: ["sh", "-c", "mkdir /out; echo model $$NAME > /out/model; echo accuracy=$$ACCURACY"]
+  environment: {{ ACCURACY: "${{ACCURACY:-0.8}}", NAME: "${{NAME:-a}}" }}
+  outputs: {{ model: /out }}
+  metrics: {{ log: {{ accuracy: 'accuracy=([0-9.]+)' }} }}
+serve:
+  image: IMAGE
+  command: ["perl", "-MIO::Socket::INET", "/server.pl"]
+  inputs: {{ server: {{ source: server.pl, target: /server.pl }} }}
+  environment: {{ GREETING: "${{GREETING:-hello}}" }}
+  service: true
+  needs: {{ train: {{ outputs: {{ model: /model }}, gate: "accuracy >= promoted.accuracy - 0.01" }} }}
+  ports: ["127.0.0.1:{port}:80"]
+  healthcheck: {{ test: 'test "$$GREETING" != ill', interval: 500ms, retries: 2 }}
+"#
+        );
+        let project = Project::with_name(&jobs);
+        project.bench.write("server.pl", SERVER);
+        Self {
+            project,
+            address: (Ipv4Addr::LOCALHOST, port).into(),
+        }
+    }
+
+    fn up(&self, variables: &[(&str, &str)]) -> (Vec<String>, Ended) {
+        up(&self.project, &[], variables)
+    }
+
+    fn ask(&self) -> Result<String, String> {
+        ask(self.address)
+    }
+
+    fn serving(&self) -> Vec<Value> {
+        let mut records = records_of(&self.project, "serve");
+        records.retain(|record| record["state"] == "running");
+        records
+    }
+
+    /// The process that listens.
+    fn listener(&self) -> Pid {
+        let lock = self
+            .project
+            .bench
+            .path()
+            .join(".jobctl/services/serve/lock");
+        let pid = std::fs::read_to_string(lock).unwrap();
+        Pid::from_raw(pid.parse().unwrap()).unwrap()
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = self.project.jobctl(&["down"]).output();
+    }
+}
+
+fn ask(address: SocketAddr) -> Result<String, String> {
+    let said = |error: std::io::Error| error.to_string();
+    let mut stream = TcpStream::connect(address).map_err(said)?;
+    stream
+        .set_read_timeout(Some(Duration::from_secs(30)))
+        .map_err(said)?;
+    stream.write_all(b"GET / HTTP/1.0\r\n\r\n").map_err(said)?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).map_err(said)?;
+    let (_, body) = answer.split_once("\r\n\r\n").ok_or("no answer")?;
+    Ok(body.to_owned())
+}
+
+/// Requests every 10 ms, from many clients, until it is told to stop.
+struct Requests {
+    is_over: Arc<AtomicBool>,
+    thread: JoinHandle<Vec<Result<String, String>>>,
+}
+
+impl Requests {
+    fn begin(address: SocketAddr) -> Self {
+        let is_over = Arc::new(AtomicBool::new(false));
+        let ends = Arc::clone(&is_over);
+        let thread = std::thread::spawn(move || {
+            let mut clients = Vec::new();
+            while !ends.load(Ordering::Relaxed) {
+                clients.push(std::thread::spawn(move || ask(address)));
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            let answers = clients.into_iter();
+            answers.map(|client| client.join().unwrap()).collect()
+        });
+        Self { is_over, thread }
+    }
+
+    /// All answers, in the order of the questions.
+    fn end(self) -> Vec<Result<String, String>> {
+        self.is_over.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap()
+    }
+}
+
+#[test]
+fn no_request_is_lost_while_a_service_is_replaced() {
+    let served = Served::new();
+    let (steps, ended) = served.up(&[("NAME", "0")]);
+    assert_eq!(steps, ["train ran", "serve ran"], "{ended:?}");
+    let requests = Requests::begin(served.address);
+    for name in ["1", "2", "3"] {
+        let (steps, ended) = served.up(&[("NAME", name)]);
+        assert_eq!(steps, ["train ran", "serve ran"], "{ended:?}");
+        assert_eq!(served.ask().unwrap(), format!("model {name}\nhello"));
+    }
+    let answers = requests.end();
+    let lost: Vec<_> = answers.iter().filter(|answer| answer.is_err()).collect();
+    assert!(
+        lost.is_empty(),
+        "{} of {}: {lost:?}",
+        lost.len(),
+        answers.len()
+    );
+    for name in 0..=3 {
+        let expected = Ok(format!("model {name}\nhello"));
+        assert!(answers.contains(&expected), "{name}");
+    }
+    assert_eq!(served.serving().len(), 1);
+    // Those that were replaced were asked to end, and did.
+    for record in &records_of(&served.project, "serve")[1..] {
+        assert_eq!(record["ending"], "stopped", "{record:#}");
+        assert_eq!(record["exit_code"], 0);
+    }
+}
+
+#[test]
+fn a_service_that_is_up_stays_up_and_a_listener_that_was_killed_comes_back() {
+    let served = Served::new();
+    served.up(&[]);
+    let first = served.serving()[0]["id"].clone();
+    kill_process(served.listener(), Signal::KILL).unwrap();
+    wait_for(|| served.ask().is_err());
+    let (steps, ended) = served.up(&[]);
+    assert_eq!(steps, ["train up_to_date", "serve up_to_date"], "{ended:?}");
+    assert_eq!(served.ask().unwrap(), "model a\nhello");
+    assert_eq!(served.serving()[0]["id"], first);
+
+    let said = served.project.output(&["down"]);
+    let id = first.as_str().unwrap();
+    assert_eq!(said, format!("serve  down  {}\n", &id[..14]));
+    assert!(served.ask().is_err());
+    served.project.assert_clean();
+    assert_eq!(served.project.output(&["down"]), "nothing is up\n");
+    let ended = run(&mut served.project.jobctl(&["down", "serve"]));
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert_eq!(ended.stderr, "error: no service `serve` is up\n");
+    // What was made for it is still there.
+    assert_eq!(served.up(&[]).0, ["train up_to_date", "serve ran"]);
+}
+
+#[test]
+fn what_is_worse_than_what_serves_does_not_serve() {
+    let served = Served::new();
+    served.up(&[("NAME", "good"), ("ACCURACY", "0.9")]);
+    let (_, ended) = served.up(&[("NAME", "worse"), ("ACCURACY", "0.88")]);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let said = "accuracy 0.88 is not >= promoted.accuracy - 0.01 (0.89)";
+    assert!(ended.stdout.contains(said), "{}", ended.stdout);
+    assert_eq!(served.ask().unwrap(), "model good\nhello");
+    // Unless somebody says that it is what others are compared with.
+    served.project.output(&["promote", "train"]);
+    let (steps, ended) = served.up(&[("NAME", "worse"), ("ACCURACY", "0.88")]);
+    assert_eq!(steps, ["train up_to_date", "serve ran"], "{ended:?}");
+    assert_eq!(served.ask().unwrap(), "model worse\nhello");
+}
+
+#[test]
+fn a_service_that_does_not_get_well_leaves_the_one_before_up() {
+    let served = Served::new();
+    served.up(&[]);
+    let mut command = served.project.jobctl(&["up"]);
+    let ended = run(command.env("GREETING", "ill"));
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    for said in [
+        "error[up]: the service `serve` did not start: its health check fails\n",
+        "serving ill\n",
+        "help: the one before stays up; `jobctl logs ",
+    ] {
+        assert!(ended.stderr.contains(said), "{said}: {}", ended.stderr);
+    }
+    assert_eq!(served.ask().unwrap(), "model a\nhello");
+    assert_eq!(served.serving().len(), 1);
+
+    // One that ends at once.
+    served.project.bench.write("server.pl", "die 'no way'");
+    let ended = run(&mut served.project.jobctl(&["up"]));
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(
+        ended.stderr.contains("no way at /server.pl"),
+        "{}",
+        ended.stderr
+    );
+    assert_eq!(served.ask().unwrap(), "model a\nhello");
+    assert_eq!(served.serving().len(), 1);
+}
+
+#[test]
+fn a_service_goes_back_to_what_it_was() {
+    let served = Served::new();
+    let ended = run(&mut served.project.jobctl(&["rollback"]));
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.stderr.contains("nothing was up before"), "{ended:?}");
+    let names = ["a", "b", "c"];
+    for name in names {
+        served.up(&[("NAME", name), ("GREETING", "hello")]);
+        assert_eq!(served.ask().unwrap(), format!("model {name}\nhello"));
+    }
+    let requests = Requests::begin(served.address);
+    for name in ["b", "a"] {
+        let mut command = served.project.jobctl(&["rollback"]);
+        let ended = run(command.env("GREETING", "another"));
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        let warning = "`GREETING` has not the value that it had then";
+        assert!(ended.stderr.contains(warning), "{}", ended.stderr);
+        assert_eq!(served.ask().unwrap(), format!("model {name}\nanother"));
+    }
+    let lost = requests.end().into_iter().filter(Result::is_err).count();
+    assert_eq!(lost, 0);
+    assert_eq!(served.serving().len(), 1);
+    let ended = run(&mut served.project.jobctl(&["rollback"]));
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    // What it stands on is not cleared away.
+    served.project.output(&["prune", "--keep", "0"]);
+    assert_eq!(records_of(&served.project, "train").len(), 1);
+    let train = &records_of(&served.project, "train")[0]["id"];
+    let ended = run(&mut served.project.jobctl(&["rm", train.as_str().unwrap()]));
+    assert!(ended.stderr.contains("reads what the run"), "{ended:?}");
+}
+
+#[test]
+fn a_port_that_is_taken_is_told_before_anything_runs() {
+    let served = Served::new();
+    let _taken = TcpListener::bind(served.address).unwrap();
+    let ended = run(&mut served.project.jobctl(&["up"]));
+    assert_eq!(ended.code, Some(125), "{ended:?}");
+    let said = format!(
+        "error[up]: the service `serve` can't be reached: {}: Address already in use",
+        served.address
+    );
+    assert!(ended.stderr.contains(&said), "{}", ended.stderr);
+    assert!(served.project.records().is_empty());
+}
+
+#[test]
+fn a_service_that_was_started_by_itself_is_replaced() {
+    let served = Served::new();
+    served.project.output(&["run", "train"]);
+    served.project.output(&["run", "-d", "serve"]);
+    wait_for(|| served.ask().is_ok());
+    let (steps, ended) = served.up(&[]);
+    assert_eq!(steps, ["train up_to_date", "serve ran"], "{ended:?}");
+    assert_eq!(served.ask().unwrap(), "model a\nhello");
+    assert_eq!(served.serving().len(), 1);
+}
+
+#[test]
+fn an_up_that_is_killed_at_any_moment_leaves_what_the_next_one_mends() {
+    let served = Served::new();
+    served.up(&[("NAME", "0")]);
+    let requests = Requests::begin(served.address);
+    let kills = match std::env::var_os("JOBCTL_TEST_FULL") {
+        Some(_) => 60,
+        None => 6,
+    };
+    let mut random = Random::new(u64::from(std::process::id()));
+    for name in 1..=kills {
+        let name = name.to_string();
+        let mut command = served.project.jobctl(&["up"]);
+        let mut child = Project::start(command.env("NAME", &name));
+        // Some three seconds is what it takes.
+        let moment = random.below(3000);
+        std::thread::sleep(Duration::from_millis(moment));
+        kill_process(Pid::from_child(&child), Signal::KILL).unwrap();
+        child.wait().unwrap();
+        let (_, ended) = served.up(&[("NAME", &name)]);
+        assert_eq!(ended.code, Some(0), "killed after {moment} ms: {ended:?}");
+        assert_eq!(served.ask().unwrap(), format!("model {name}\nhello"));
+        assert_eq!(served.serving().len(), 1);
+    }
+    let answers = requests.end();
+    let lost: Vec<_> = answers.iter().filter(|answer| answer.is_err()).collect();
+    assert!(lost.is_empty(), "{lost:?}");
+}
