@@ -10,6 +10,7 @@ mod context;
 mod doctor;
 mod down;
 mod exec;
+mod export;
 mod get;
 mod globals;
 mod listen;
@@ -83,6 +84,7 @@ enum Verb {
     Get(get::GetArgs),
     Metrics(metrics::MetricsArgs),
     Plot(plot::PlotArgs),
+    Export(export::ExportArgs),
     Doctor(doctor::DoctorArgs),
     Validate(validate::ValidateArgs),
     Schema(schema::SchemaArgs),
@@ -166,6 +168,7 @@ fn exec(verb: Verb, context: &mut Context) -> Ending {
         Verb::Get(args) => get::exec(&args, context),
         Verb::Metrics(args) => metrics::exec(&args, context),
         Verb::Plot(args) => plot::exec(&args, context),
+        Verb::Export(args) => export::exec(&args, context),
         Verb::Doctor(args) => doctor::exec(&args, context),
         Verb::Validate(args) => validate::exec(&args, context),
         Verb::Schema(args) => schema::exec(&args, context),

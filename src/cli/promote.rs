@@ -3,6 +3,7 @@
 use clap::Args;
 
 use super::context::Context;
+use super::run::no_flags;
 use super::up::{PatienceArgs, asked, fail, in_pipeline, load, planned, unusable};
 use super::{Ending, reach};
 use crate::diagnostic::Diagnostic;
@@ -58,7 +59,10 @@ pub(super) fn exec_rollback(args: &RollbackArgs, context: &mut Context) -> Endin
     };
     let planning = service(&manifest, args.job.as_deref());
     let planning = planning.and_then(|subject| match subject {
-        Subject::Job(_, name, job) => Ok((name, planned(&manifest, name, job, context)?)),
+        Subject::Job(_, name, job) => {
+            let flags = no_flags(context)?;
+            Ok((name, planned(&manifest, name, job, &flags, context)?))
+        }
         Subject::Image(_) => unreachable!("a job is asked for by its name"),
     });
     let (name, plan) = match planning {

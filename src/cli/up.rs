@@ -19,7 +19,7 @@ use crate::model::{Name, Secret};
 use crate::ops::env_files;
 use crate::ops::run::{Asked, Prepared, RunFailure};
 use crate::ops::up::{Done, Launched, Launcher, Pipeline, UpFailure, Wishes};
-use crate::plan::run::{RunPlan, Subject, plan};
+use crate::plan::run::{RunFlags, RunPlan, Subject, plan};
 use crate::plan::up::{Step, after, gates, order};
 use crate::report::{pipeline_human, pipeline_json, printable_text, up_human, up_json};
 
@@ -63,7 +63,8 @@ pub(super) fn exec(args: &UpArgs, context: &mut Context) -> Ending {
         Ok(manifest) => manifest,
         Err(found) => return unusable(context, &found),
     };
-    let steps = match steps(&manifest, &args.jobs, context) {
+    let planned = no_flags(context).and_then(|flags| steps(&manifest, &args.jobs, &flags, context));
+    let steps = match planned {
         Ok(steps) => steps,
         Err(found) => return unusable(context, &found),
     };
@@ -120,16 +121,18 @@ pub(super) fn unusable(context: &Context, found: &[Diagnostic]) -> Ending {
     Ok(Exit::Engine)
 }
 
-fn steps(
+/// The jobs that are meant with all that they need, in an order in which they can be run.
+pub(super) fn steps(
     manifest: &Manifest,
     named: &[String],
+    flags: &RunFlags,
     context: &Context,
 ) -> Result<Vec<Step>, Vec<Diagnostic>> {
     let jobs = order(manifest, named).map_err(|error| vec![error.into()])?;
     let mut steps = Vec::new();
     let mut found = Vec::new();
     for (name, job) in jobs {
-        match planned(manifest, name, job, context) {
+        match planned(manifest, name, job, flags, context) {
             Ok(plan) => steps.push(Step {
                 job: name.clone(),
                 after: after(job),
@@ -147,17 +150,17 @@ fn steps(
     }
 }
 
-/// How a job is run of which the command line says nothing.
+/// How a job is run.
 pub(super) fn planned(
     manifest: &Manifest,
     name: &Name,
     job: &Job,
+    flags: &RunFlags,
     context: &Context,
 ) -> Result<RunPlan, Vec<Diagnostic>> {
-    let flags = no_flags(context)?;
     let subject = Subject::Job(manifest, name, job);
-    let files = env_files::read(&subject, &flags, &context.environment)?;
-    plan(&subject, &flags, &files, &context.environment)
+    let files = env_files::read(&subject, flags, &context.environment)?;
+    plan(&subject, flags, &files, &context.environment)
 }
 
 /// What every run of a pipeline is asked for with.

@@ -3,6 +3,7 @@
 
 pub mod build;
 pub mod dockerfile;
+pub mod export;
 pub mod run;
 pub mod tags;
 pub mod up;

@@ -8,6 +8,7 @@ mod chart;
 mod copied;
 mod diagnosis;
 pub mod diagnostics;
+mod export;
 mod json;
 mod metrics;
 mod plain;
@@ -25,6 +26,7 @@ mod up;
 mod validation;
 mod verification;
 mod words;
+mod yaml;
 
 use std::io::{self, Write};
 use std::time::Duration;
@@ -38,6 +40,7 @@ pub use build::{build_failure, build_human, build_json, build_plan_human, build_
 pub use chart::{Chart, Curve, PngError, draw, png, svg};
 pub use copied::{copied_human, copied_json, get_failure};
 pub use diagnosis::{diagnosis_human, diagnosis_json};
+pub use export::compose_file;
 pub use json::Json;
 pub use metrics::{
     charts, history_csv, history_human, last_csv, last_human, metrics_failure, metrics_json,

@@ -14,6 +14,7 @@ mod documentation;
 mod engine_connection;
 mod engine_run;
 mod env_file;
+mod exporting;
 mod layering;
 mod manifest;
 mod properties;

@@ -1,0 +1,110 @@
+//! `jobctl export`: what it writes, docker-compose runs.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::Command;
+
+use crate::support::project::Project;
+use crate::support::{Ended, jobctl, run, wait_for};
+
+/// What docker-compose has of a project, which is removed with it.
+struct Composed<'a> {
+    project: &'a Project,
+    name: String,
+}
+
+impl Composed<'_> {
+    fn call(&self, args: &[&str]) -> Ended {
+        let mut command = self.project.bench.command("docker-compose");
+        command.args(["-f", "compose.yml", "-p", &self.name]);
+        run(command.args(args).env("TOKEN", "hush"))
+    }
+}
+
+impl Drop for Composed<'_> {
+    fn drop(&mut self) {
+        self.call(&["down", "-v", "-t", "1"]);
+    }
+}
+
+fn ask(address: SocketAddr) -> Option<String> {
+    let mut stream = TcpStream::connect(address).ok()?;
+    stream.write_all(b"GET / HTTP/1.0\r\n\r\n").ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    Some(answer.split_once("\r\n\r\n")?.1.to_owned())
+}
+
+#[test]
+fn docker_compose_runs_what_is_exported() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let port = address.port();
+    let server = r"$$s = IO::Socket::INET->new(LocalPort => 80, Listen => 9, ReuseAddr => 1); open($$f, '<', '/model/it'); $$m = <$$f>; while ($$c = $$s->accept) { while (<$$c>) { last if /^\r/ } print $$c qq(HTTP/1.0 200 OK\r\n\r\n$$m$$ENV{GREETING} $$ENV{TOKEN}); close $$c }";
+    let server = server.replace('\\', "\\\\");
+    let jobs = format!(
+        r#"
+make:
+  image: IMAGE
+  command: ["sh", "-c", "cat /seed $$0 > /out/it", "/proc/sys/kernel/ostype"]
+  inputs: {{ seed: {{ source: seed.txt, target: /seed }} }}
+  outputs: {{ it: /out }}
+  timeout: 1m
+serve:
+  image: job:make
+  command: ["perl", "-MIO::Socket::INET", "-e", "{server}"]
+  environment: {{ GREETING: 'a "b" $$HOME', TOKEN: }}
+  service: true
+  needs: {{ make: {{ outputs: {{ it: /model }} }} }}
+  ports: ["127.0.0.1:{port}:80"]
+  healthcheck: {{ test: "true", interval: 1s }}
+  resources: {{ cpus: 0.5, memory: 64mb, shm_size: 1mb }}
+"#
+    );
+    drop(taken);
+    let project = Project::with_name(&jobs);
+    project.bench.write("seed.txt", "seed\n");
+    let mut command = project.jobctl(&["export", "serve", "--as", "compose", "-o", "compose.yml"]);
+    let ended = run(&mut command);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_eq!(
+        ended.stderr,
+        "warning: make: is not stopped after 60 s\n\
+         warning: make: its outputs stay in volumes, and are neither collected nor hashed\n"
+    );
+    let composed = Composed {
+        project: &project,
+        name: format!("jobctl-test-{}", std::process::id()),
+    };
+    let ended = composed.call(&["up", "-d"]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    wait_for(|| ask(address).is_some_and(|answer| !answer.is_empty()));
+    assert_eq!(
+        ask(address).unwrap(),
+        "seed\na \"b\" $HOME hush",
+        "{}",
+        composed.call(&["logs"]).stdout
+    );
+    let text = std::fs::read_to_string(project.bench.path().join("compose.yml")).unwrap();
+    assert!(!text.contains("hush"));
+}
+
+#[test]
+fn this_repositorys_own_jobs_can_be_exported() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut command = Command::new(jobctl());
+    let ended = run(command
+        .args(["export", "--as", "compose"])
+        .current_dir(root));
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("compose.yml");
+    std::fs::write(&file, ended.stdout).unwrap();
+    let mut command = Command::new("docker-compose");
+    let ended = run(command.arg("-f").arg(&file).args(["config", "--services"]));
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let mut services: Vec<_> = ended.stdout.lines().collect();
+    services.sort_unstable();
+    assert_eq!(services, ["evaluate", "serve", "train"]);
+}
