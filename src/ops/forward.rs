@@ -261,10 +261,13 @@ mod tests {
         let (stop, stopped) = oneshot::channel::<()>();
         let stopped = async { stopped.await.unwrap() };
         let forwarding = tokio::spawn(forward(service.clone(), vec![(address, listener)], stopped));
+        let has_connections = |run| FileLock::is_held(&service.connections(run)).unwrap();
         assert_eq!(ask(address).await, "old");
+        while has_connections(runs[0]) {
+            tokio::task::yield_now().await;
+        }
 
         let mut kept = TcpStream::connect(address).await.unwrap();
-        let has_connections = |run| FileLock::is_held(&service.connections(run)).unwrap();
         while !has_connections(runs[0]) {
             tokio::task::yield_now().await;
         }

@@ -82,8 +82,8 @@ mod tests {
         let text = yaml(&document);
         assert_eq!(
             text,
-            "a:\n  \"A\": null\n  b: []\n  c: {}\n  d: [1,\"x: y\"]\n  \"no\": \"no\"\nlist:\n  -\n    \
-             deep:\n      e: 1.5\n    type: \"bind\"\n  - \"two\\n\\\"lines\\\"\"\n  - true\n"
+            "a:\n  \"no\": \"no\"\n  b: []\n  c: {}\n  d: [1,\"x: y\"]\n  \"A\": null\nlist:\n  -\n    \
+             type: \"bind\"\n    deep:\n      e: 1.5\n  - \"two\\n\\\"lines\\\"\"\n  - true\n"
         );
     }
 }
