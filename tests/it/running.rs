@@ -286,9 +286,9 @@ fn ctrl_c_ends_the_job_a_second_one_kills_it_a_third_lets_go() {
     );
     let child = Project::start(&mut command);
     let pid = Pid::from_child(&child);
-    wait_for(|| project.records().len() == 1 && project.file("stdout.log") == b"ready\n");
+    project.wait_for_output("ready\n");
     kill_process(pid, Signal::INT).unwrap();
-    wait_for(|| project.file("stdout.log") == b"ready\ncaught\n");
+    project.wait_for_output("ready\ncaught\n");
     kill_process(pid, Signal::INT).unwrap();
     let ended = child.wait_with_output().unwrap();
     assert_eq!(ended.status.code(), Some(137));
@@ -305,7 +305,7 @@ fn a_terminal_that_is_closed_leaves_the_job_running() {
     let project = Project::empty();
     let child = Project::start(&mut project.run_image(&[], &["sh", "-c", "echo ready; sleep 600"]));
     let pid = Pid::from_child(&child);
-    wait_for(|| project.records().len() == 1 && project.file("stdout.log") == b"ready\n");
+    project.wait_for_output("ready\n");
     kill_process(pid, Signal::HUP).unwrap();
     let ended = child.wait_with_output().unwrap();
     assert_eq!(ended.status.code(), Some(0));

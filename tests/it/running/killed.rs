@@ -97,7 +97,7 @@ fn a_supervisor_that_was_killed_is_replaced() {
     let ended = run(&mut project.run_image(&["-d"], &["sh", "-c", script]));
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     let id = ended.stdout.trim().to_owned();
-    wait_for(|| project.file("stdout.log") == b"one\n");
+    project.wait_for_output("one\n");
     let supervisor = supervisor(&id);
     kill_process(supervisor, Signal::KILL).unwrap();
     wait_for(|| project.output(&["ps"]).contains("(unattended)"));

@@ -2,7 +2,7 @@
 
 use crate::support::image::docker;
 use crate::support::project::Project;
-use crate::support::{run, wait_for};
+use crate::support::run;
 
 /// Starts a run in the background; its id.
 fn start(project: &Project, flags: &[&str], script: &str) -> String {
@@ -18,7 +18,7 @@ fn attach_shows_what_comes_passes_input_on_and_ends_with_the_code() {
     let project = Project::empty();
     let script = "echo early; read line; echo got $line; echo error >&2; exit 3";
     let id = start(&project, &["-i"], script);
-    wait_for(|| project.file("stdout.log") == b"early\n");
+    project.wait_for_output("early\n");
     project.bench.write("typed", "hello\n");
     let typed = std::fs::File::open(project.bench.path().join("typed")).unwrap();
     let mut command = project.jobctl(&["attach", &id]);
@@ -37,9 +37,9 @@ fn kill_sends_the_signal_that_is_named() {
     let project = Project::empty();
     let script = "trap 'echo caught' USR1; echo ready; while :; do sleep 0.05; done";
     let id = start(&project, &["--init=false"], script);
-    wait_for(|| project.file("stdout.log") == b"ready\n");
+    project.wait_for_output("ready\n");
     project.output(&["kill", "-s", "SIGUSR1", &id]);
-    wait_for(|| project.file("stdout.log") == b"ready\ncaught\n");
+    project.wait_for_output("ready\ncaught\n");
     project.output(&["kill", &id]);
     let record = project.record();
     assert_eq!(

@@ -126,6 +126,18 @@ impl Project {
         std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
     }
 
+    /// Waits until the only run, which may not be there yet, has printed all of this, and nothing more.
+    pub(crate) fn wait_for_output(&self, text: &str) {
+        super::wait_for(|| {
+            let [record] = &self.records()[..] else {
+                return false;
+            };
+            let runs = self.bench.path().join(".jobctl/runs");
+            let log = runs.join(record["id"].as_str().unwrap()).join("stdout.log");
+            std::fs::read(log).is_ok_and(|log| log == text.as_bytes())
+        });
+    }
+
     /// Sees that no container is left. A record is final a moment before its container is removed.
     pub(crate) fn assert_clean(&self) {
         super::wait_for(|| self.containers().is_empty());
