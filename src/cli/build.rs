@@ -13,6 +13,7 @@ use crate::engine::docker::EngineError;
 use crate::exit::Exit;
 use crate::facts::Environment;
 use crate::manifest::{self, Manifest, RaiseError, Raised};
+use crate::model::{Digest, ImageRef};
 use crate::ops::build::{Failure, Image, Reason, build};
 use crate::plan::build::{BuildFlags, Item, VersionChoice, plan};
 use crate::report::{build_failure, build_human, build_json, build_plan_human, build_plan_json};
@@ -76,10 +77,31 @@ pub(super) fn exec(args: &BuildArgs, context: &mut Context) -> Ending {
     if let Some(path) = &args.metadata_file {
         write(context, path, &format!("{:#}\n", build_json(&images)))?;
     }
+    if args.deploy {
+        context.output.note(&build_human(&images));
+        return super::push::push_built(context, &deployed(&items, &images));
+    }
     context
         .output
         .result(|| build_human(&images), || build_json(&images))?;
     Ok(Exit::Success)
+}
+
+/// The images that are pushed, with their names: those that others are made from stay here.
+fn deployed(items: &[Item], images: &[Image]) -> Vec<(Digest, Vec<ImageRef>)> {
+    let built = items.iter().zip(images).filter_map(|(item, image)| {
+        let Item::Build(spec) = item else {
+            return None;
+        };
+        let repository = format!("{}{}", spec.prefix, spec.name);
+        let names = image.tags.iter().filter(|name| {
+            let is_extra = spec.extra_tags.contains(name);
+            is_extra || name.repository() == repository
+        });
+        let names = names.cloned().collect();
+        (!spec.is_base).then(|| (image.id.clone(), names))
+    });
+    built.collect()
 }
 
 /// The manifest as it is written once everything is built.

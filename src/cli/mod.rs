@@ -22,6 +22,7 @@ mod panic;
 mod plot;
 mod promote;
 mod ps;
+mod push;
 mod reach;
 mod rm;
 mod run;
@@ -61,6 +62,10 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Build(Box<build::BuildArgs>),
+    Push(push::PushArgs),
+    Tag(push::TagArgs),
+    Login(push::LoginArgs),
+    Logout(push::LogoutArgs),
     Run(Box<run::RunArgs>),
     Up(up::UpArgs),
     Down(down::DownArgs),
@@ -147,6 +152,10 @@ pub fn main() -> ExitCode {
 fn exec(verb: Verb, context: &mut Context) -> Ending {
     match verb {
         Verb::Build(args) => build::exec(&args, context),
+        Verb::Push(args) => push::exec(&args, context),
+        Verb::Tag(args) => push::exec_tag(&args, context),
+        Verb::Login(args) => push::exec_login(&args, context),
+        Verb::Logout(args) => push::exec_logout(&args, context),
         Verb::Run(args) => run::exec(&args, context),
         Verb::Up(args) => up::exec(&args, context),
         Verb::Down(args) => down::exec(&args, context),

@@ -4,4 +4,5 @@ pub mod archive;
 pub mod build;
 pub mod docker;
 pub mod gpu;
+pub mod registry;
 pub mod run;

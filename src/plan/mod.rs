@@ -4,6 +4,7 @@
 pub mod build;
 pub mod dockerfile;
 pub mod export;
+pub mod push;
 pub mod run;
 pub mod tags;
 pub mod up;

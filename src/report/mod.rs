@@ -14,6 +14,7 @@ mod metrics;
 mod plain;
 mod printable;
 mod ps;
+mod push;
 mod record;
 mod run;
 mod run_plan;
@@ -48,6 +49,7 @@ pub use metrics::{
 pub use plain::Plain;
 pub use printable::text as printable_text;
 pub use ps::{ps_human, ps_json};
+pub use push::{push_human, push_json, push_plan_human, push_plan_json};
 pub use record::{record_human, record_json};
 pub use run::{outputs, run_ended};
 pub use run_plan::{run_plan_human, run_plan_json};

@@ -18,6 +18,7 @@ mod exporting;
 mod layering;
 mod manifest;
 mod properties;
+mod pushing;
 mod readme;
 mod records;
 mod reference_job;

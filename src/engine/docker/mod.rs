@@ -8,12 +8,14 @@ mod buildkit;
 mod classic;
 pub mod client;
 pub mod config;
+pub mod credentials;
 pub mod endpoint;
 mod error;
 mod images;
+mod push;
 mod request;
 pub mod run;
-mod transport;
+pub(in crate::engine) mod transport;
 mod upgrade;
 
 pub use client::DockerEngine;

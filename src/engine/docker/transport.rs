@@ -27,7 +27,7 @@ use super::endpoint::{Address, SshTarget, Tls};
 
 /// Why no connection came about.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ConnectError {
+pub(in crate::engine) enum ConnectError {
     #[error(transparent)]
     Io(#[from] io::Error),
     #[error("no connection within {} s", .0.as_secs())]
@@ -40,7 +40,7 @@ pub(super) enum ConnectError {
 
 /// Connects to an address, again and again.
 #[derive(Debug, Clone)]
-pub(super) struct Connector {
+pub(in crate::engine) struct Connector {
     address: Arc<Address>,
     /// How long a connection may take to come about.
     deadline: Duration,
@@ -49,7 +49,11 @@ pub(super) struct Connector {
 }
 
 impl Connector {
-    pub(super) fn new(address: Address, deadline: Duration, ssh: Option<PathBuf>) -> Self {
+    pub(in crate::engine) fn new(
+        address: Address,
+        deadline: Duration,
+        ssh: Option<PathBuf>,
+    ) -> Self {
         Self {
             address: Arc::new(address),
             deadline,
@@ -63,7 +67,7 @@ impl Connector {
     }
 
     /// Opens a connection.
-    pub(super) async fn connect(&self) -> Result<Pipe, ConnectError> {
+    pub(in crate::engine) async fn connect(&self) -> Result<Pipe, ConnectError> {
         let connecting = async {
             match &*self.address {
                 Address::Unix(path) => Ok(Pipe::new(UnixStream::connect(path).await?)),
@@ -371,7 +375,7 @@ trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 
 /// A connection of any kind, as hyper wants it.
-pub(super) struct Pipe(TokioIo<Box<dyn Duplex>>);
+pub(in crate::engine) struct Pipe(TokioIo<Box<dyn Duplex>>);
 
 impl Pipe {
     fn new(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Self {

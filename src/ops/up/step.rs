@@ -57,7 +57,8 @@ impl<L: Launcher> Pipeline<'_, L> {
         let before = if self.wishes.is_fresh {
             None
         } else {
-            reuse::find(self.store, job.as_str(), &ready)?
+            // It reads all that was made before.
+            tokio::task::block_in_place(|| reuse::find(self.store, job.as_str(), &ready))?
         };
         if let Some(record) = before {
             if record.state.is_final() {

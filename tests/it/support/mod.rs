@@ -8,6 +8,7 @@ pub(crate) mod project;
 pub(crate) mod proxy;
 pub(crate) mod random;
 pub(crate) mod recorder;
+pub(crate) mod registry;
 pub(crate) mod ssh;
 
 use std::collections::BTreeMap;

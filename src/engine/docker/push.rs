@@ -1,0 +1,246 @@
+//! Pushing images.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::client::DockerEngine;
+use super::error::EngineError;
+use super::request::{Request, escaped, send};
+use crate::engine::registry::Credentials;
+use crate::event::{Step, Unit};
+use crate::model::{Digest, ImageRef};
+
+/// How long an engine may say nothing of a push: a link is stuck then.
+const SILENCE: Duration = Duration::from_secs(60);
+/// The most bytes of a line that an engine tells progress with.
+const LONGEST_LINE: usize = 1 << 20;
+
+/// A line of an engine's progress.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Told {
+    status: String,
+    id: String,
+    progress_detail: Detail,
+    error: String,
+    aux: Option<Aux>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Detail {
+    current: Option<u64>,
+    total: Option<u64>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Aux {
+    digest: Option<String>,
+}
+
+/// How much of each layer has been sent.
+#[derive(Debug, Default)]
+struct Layers(BTreeMap<String, (u64, u64)>);
+
+impl Layers {
+    /// Notes what an engine tells; how much is sent, of how much.
+    fn note(&mut self, told: &Told) -> Option<(u64, u64)> {
+        let (current, total) = match told.status.as_str() {
+            "Pushing" => {
+                let current = told.progress_detail.current?;
+                // An engine does not know beforehand how small a layer gets.
+                (current, told.progress_detail.total?.max(current))
+            }
+            "Pushed" => {
+                let total = self.0.get(&told.id)?.1;
+                (total, total)
+            }
+            _ => return None,
+        };
+        self.0.insert(told.id.clone(), (current, total));
+        let sums = self.0.values().fold((0, 0), |(current, total), layer| {
+            (current + layer.0, total + layer.1)
+        });
+        Some(sums)
+    }
+}
+
+impl DockerEngine {
+    /// Pushes an image under its name. The digest that the engine says it has there; `step` is told how
+    /// far it is.
+    ///
+    /// The engine tries layers again that a registry does not take. When it is told to stop, by dropping
+    /// the future, it stops.
+    ///
+    /// # Errors
+    ///
+    /// The registry did not take it, in the engine's words ([`EngineError::Failed`]); or the engine can't
+    /// be used.
+    pub async fn push(
+        &self,
+        image: &ImageRef,
+        credentials: Option<&Credentials>,
+        step: &Step,
+    ) -> Result<Option<Digest>, EngineError> {
+        let tag = image.tag().map_or("latest", |tag| tag.as_str());
+        let name = image.repository();
+        let request = Request::post(format!("/images/{}/push", escaped(&name)))
+            .query("tag", tag)
+            .header("X-Registry-Auth", &header(image, credentials));
+        let address = &self.endpoint().address;
+        let answer = send(&self.connector, request, self.deadlines.call).await?;
+        let mut answer = answer.accepted(address).await?;
+        let mut layers = Layers::default();
+        let mut digest = None;
+        let mut line = Vec::new();
+        loop {
+            let part = match tokio::time::timeout(SILENCE, answer.part(address)).await {
+                Ok(part) => part?,
+                Err(_) => {
+                    let seconds = SILENCE.as_secs();
+                    let message = format!("i/o timeout: nothing was sent for {seconds} s");
+                    return Err(EngineError::Failed { message });
+                }
+            };
+            let Some(part) = part else {
+                return Ok(digest);
+            };
+            for byte in part {
+                if byte != b'\n' && line.len() < LONGEST_LINE {
+                    line.push(byte);
+                    continue;
+                }
+                let told: Told = serde_json::from_slice(&line).unwrap_or_default();
+                line.clear();
+                if !told.error.is_empty() {
+                    let message = told.error;
+                    return Err(EngineError::Failed { message });
+                }
+                if let Some((current, total)) = layers.note(&told) {
+                    step.progress(current, Some(total), Unit::Bytes);
+                }
+                let said = told.aux.and_then(|aux| aux.digest);
+                digest = said.and_then(|said| said.parse().ok()).or(digest);
+            }
+        }
+    }
+
+    /// Asks a registry, through the engine, whether it lets a user in. The identity token that stands for
+    /// the password from then on, if the registry gives one.
+    ///
+    /// # Errors
+    ///
+    /// It does not ([`EngineError::Refused`]); or the engine can't be used.
+    pub async fn log_in(
+        &self,
+        registry: &str,
+        credentials: &Credentials,
+    ) -> Result<Option<String>, EngineError> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct Body {
+            identity_token: Option<String>,
+        }
+        let request = Request::post("/auth").json(&json!({
+            "username": credentials.user,
+            "password": credentials.secret.expose(),
+            "serveraddress": registry,
+        }));
+        let address = &self.endpoint().address;
+        let answer = send(&self.connector, request, self.deadlines.call).await?;
+        let text = answer.accepted(address).await?.whole(address).await?;
+        let body: Option<Body> = serde_json::from_slice(&text).ok();
+        let token = body.and_then(|body| body.identity_token);
+        Ok(token.filter(|token| !token.is_empty()))
+    }
+
+    /// The registries that may be without TLS, or with anybody's certificate: hosts and networks.
+    ///
+    /// # Errors
+    ///
+    /// The engine can't be used.
+    pub async fn insecure_registries(&self) -> Result<Vec<String>, EngineError> {
+        let info = self.call(self.docker.info()).await?;
+        let Some(config) = info.registry_config else {
+            return Ok(Vec::new());
+        };
+        let mut insecure = config.insecure_registry_cidrs.unwrap_or_default();
+        let indexes = config.index_configs.unwrap_or_default();
+        let indexes = indexes.into_iter();
+        insecure.extend(
+            indexes.filter_map(|(host, index)| (index.secure == Some(false)).then_some(host)),
+        );
+        Ok(insecure)
+    }
+}
+
+/// Credentials as the engine's API has them: JSON in base64's alphabet for URLs. An engine that can't
+/// read them takes them for none, and says nothing.
+fn header(image: &ImageRef, credentials: Option<&Credentials>) -> String {
+    let server = image.canonical().domain().map(str::to_owned);
+    let fields = match credentials {
+        None => json!({}),
+        Some(Credentials {
+            user: None, secret, ..
+        }) => json!({ "identitytoken": secret.expose(), "serveraddress": server }),
+        Some(Credentials { user, secret, .. }) => json!({
+            "username": user,
+            "password": secret.expose(),
+            "serveraddress": server,
+        }),
+    };
+    URL_SAFE.encode(fields.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Secret;
+
+    #[test]
+    fn credentials_are_written_in_the_alphabet_for_urls() {
+        let credentials = Credentials {
+            user: Some("me".to_owned()),
+            secret: Secret::new("s3cret?~>pw ÿ"),
+            origin: String::new(),
+        };
+        let image = "reg.example:5000/a:1".parse().unwrap();
+        let header = header(&image, Some(&credentials));
+        assert!(!header.contains(['+', '/']), "{header}");
+        let read: serde_json::Value =
+            serde_json::from_slice(&URL_SAFE.decode(header).unwrap()).unwrap();
+        assert_eq!(
+            read,
+            json!({
+                "username": "me",
+                "password": "s3cret?~>pw ÿ",
+                "serveraddress": "reg.example:5000",
+            })
+        );
+    }
+
+    #[test]
+    fn layers_add_up() {
+        let mut layers = Layers::default();
+        let mut note = |line: &str| layers.note(&serde_json::from_str(line).unwrap());
+        assert_eq!(
+            note(r#"{"status":"Preparing","progressDetail":{},"id":"a"}"#),
+            None
+        );
+        let pushing = r#"{"status":"Pushing","progressDetail":{"current":5,"total":10},"id":"a"}"#;
+        assert_eq!(note(pushing), Some((5, 10)));
+        let other = r#"{"status":"Pushing","progressDetail":{"current":7,"total":6},"id":"b"}"#;
+        assert_eq!(note(other), Some((12, 17)));
+        assert_eq!(
+            note(r#"{"status":"Pushed","progressDetail":{},"id":"a"}"#),
+            Some((17, 17))
+        );
+        assert_eq!(note(r#"{"status":"Layer already exists","id":"c"}"#), None);
+    }
+}

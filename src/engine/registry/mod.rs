@@ -1,0 +1,443 @@
+//! A registry, asked directly (OCI distribution specification 1.1): whether it takes what is pushed, and
+//! what it has.
+//!
+//! Layers are pushed by the engine. But an engine asks for minutes before it says that it may not push,
+//! and never says what stands in a registry already.
+
+mod challenge;
+mod http;
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
+use hyper::{Method, StatusCode};
+use serde::Deserialize;
+
+use self::challenge::Challenge;
+use self::http::{Answer, Ask, Site};
+use crate::model::{Digest, ImageRef, Secret};
+
+/// The kinds of manifests: of one image, and of one for several platforms.
+const MANIFESTS: &str = "application/vnd.oci.image.manifest.v1+json, \
+                         application/vnd.oci.image.index.v1+json, \
+                         application/vnd.docker.distribution.manifest.v2+json, \
+                         application/vnd.docker.distribution.manifest.list.v2+json";
+/// The largest manifest that registries take.
+const MOST_BYTES: usize = 4 << 20;
+/// The longest time that a registry may ask for before the next try.
+const LONGEST_WAIT: Duration = Duration::from_secs(120);
+
+/// Who one is for a registry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// The user; nothing for an identity token.
+    pub user: Option<String>,
+    /// The password, or the identity token.
+    pub secret: Secret,
+    /// Where they come from, in words: `auths of /root/.docker/config.json`.
+    pub origin: String,
+}
+
+/// What goes wrong with a registry, by what can be done about it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RegistryError {
+    /// It can't be reached from here.
+    #[error("the registry {registry} can't be reached: {reason}")]
+    Unreachable {
+        /// The registry.
+        registry: String,
+        /// Why.
+        reason: String,
+    },
+    /// It does not know who asks.
+    #[error("the registry {registry} does not let {} in", of(user.as_ref()))]
+    Unauthorized {
+        /// The registry.
+        registry: String,
+        /// The user that was tried, and where the credentials come from.
+        user: Option<String>,
+    },
+    /// It knows who asks, and does not let them.
+    #[error("{} has no right to push to {repository}", of(user.as_ref()))]
+    Denied {
+        /// The repository.
+        repository: String,
+        /// The user that was tried, and where the credentials come from.
+        user: Option<String>,
+    },
+    /// It can't just now.
+    #[error("the registry {registry} can't just now ({status})")]
+    Busy {
+        /// The registry.
+        registry: String,
+        /// The HTTP status.
+        status: u16,
+        /// How long it wants to be left alone.
+        wait: Option<Duration>,
+    },
+    /// It refuses.
+    #[error("the registry {registry} refuses ({status}): {message}")]
+    Refused {
+        /// The registry.
+        registry: String,
+        /// The HTTP status.
+        status: u16,
+        /// Its words.
+        message: String,
+    },
+}
+
+fn of(user: Option<&String>) -> String {
+    match user {
+        Some(user) => user.clone(),
+        None => "anybody without credentials".to_owned(),
+    }
+}
+
+/// What stands under a tag.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Manifest {
+    /// Its digest.
+    pub digest: Digest,
+    /// The digest of the image's configuration, which is the image's id on engines with the classic
+    /// store; nothing for one for several platforms.
+    pub config: Option<Digest>,
+}
+
+impl Manifest {
+    /// Whether it is an image that an engine has under this id.
+    #[must_use]
+    pub fn is(&self, image: &Digest) -> bool {
+        self.digest == *image || self.config.as_ref() == Some(image)
+    }
+}
+
+/// A registry.
+#[derive(Debug)]
+pub struct Registry {
+    name: String,
+    /// The ways to it, in the order in which they are tried; the one that has answered is kept to.
+    sites: Vec<Site>,
+    answers: OnceLock<usize>,
+    credentials: Option<Credentials>,
+    /// What stands in the header of requests, once the registry has asked for it; by scope.
+    authorization: Mutex<Vec<(String, Secret)>>,
+}
+
+/// What is to be known of a registry before it is asked.
+#[derive(Debug, Clone, Default)]
+pub struct Trust {
+    /// Whether it may be without TLS, or with a certificate of anybody's.
+    pub is_insecure: bool,
+    /// A file of authorities that its certificate may come from, instead of the system's.
+    pub authorities: Option<PathBuf>,
+}
+
+impl Trust {
+    /// What an engine trusts a registry with: those that it names as insecure, by host or by network, and
+    /// the authorities in a folder of its name, such as `/etc/docker/certs.d`.
+    #[must_use]
+    pub fn of_engine(domain: &str, insecure: &[String], folder: &Path) -> Self {
+        let files = std::fs::read_dir(folder.join(domain)).into_iter().flatten();
+        let files = files.filter_map(|entry| Some(entry.ok()?.path()));
+        let mut authorities: Vec<_> = files
+            .filter(|path| path.extension().is_some_and(|end| end == "crt"))
+            .collect();
+        authorities.sort();
+        Self {
+            is_insecure: insecure.iter().any(|entry| is_meant(entry, domain)),
+            authorities: authorities.into_iter().next(),
+        }
+    }
+}
+
+/// Whether an entry of an engine's list, a host or a network, means a registry.
+fn is_meant(entry: &str, domain: &str) -> bool {
+    let (host, _) = http::split(domain);
+    let Some((network, bits)) = entry.split_once('/') else {
+        return entry == domain;
+    };
+    let address = match host.as_str() {
+        "localhost" => Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+        host => host.parse().ok(),
+    };
+    let (Some(address), Ok(network), Ok(bits)) = (address, network.parse(), bits.parse::<u32>())
+    else {
+        return false;
+    };
+    // The first bits of both, as far as the network goes.
+    match (address, network) {
+        (IpAddr::V4(address), IpAddr::V4(network)) => {
+            let differing = u32::from(address) ^ u32::from(network);
+            differing.leading_zeros() >= bits
+        }
+        (IpAddr::V6(address), IpAddr::V6(network)) => {
+            let differing = u128::from(address) ^ u128::from(network);
+            differing.leading_zeros() >= bits
+        }
+        _ => false,
+    }
+}
+
+impl Registry {
+    /// The registry of an image.
+    #[must_use]
+    pub fn of(image: &ImageRef, trust: &Trust, credentials: Option<Credentials>) -> Self {
+        let canonical = image.canonical();
+        let domain = canonical.domain().unwrap_or("docker.io").to_owned();
+        let address = match domain.as_str() {
+            // Docker Hub's images are named otherwise than its registry.
+            "docker.io" => "registry-1.docker.io",
+            other => other,
+        };
+        Self {
+            sites: Site::of(address, trust),
+            answers: OnceLock::new(),
+            name: domain,
+            credentials,
+            authorization: Mutex::default(),
+        }
+    }
+
+    /// What stands under the image's tag; nothing where there is none.
+    ///
+    /// # Errors
+    ///
+    /// The registry can't be reached, or does not answer the question.
+    pub async fn manifest(&self, image: &ImageRef) -> Result<Option<Manifest>, RegistryError> {
+        let repository = path(image);
+        let tag = image.tag().map_or("latest", |tag| tag.as_str());
+        let ask = Ask::new(Method::GET, format!("/v2/{repository}/manifests/{tag}"))
+            .header(ACCEPT, MANIFESTS);
+        let scope = format!("repository:{repository}:pull");
+        let answer = self.ask(ask, &scope, image).await?;
+        if answer.status == StatusCode::NOT_FOUND {
+            return Ok(None);
+        }
+        let answer = self.accepted(answer, image)?;
+        let body: serde_json::Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+        let config = body["config"]["digest"].as_str();
+        Ok(Some(Manifest {
+            digest: sha256(&answer.body),
+            config: config.and_then(|digest| digest.parse().ok()),
+        }))
+    }
+
+    /// Whether the registry takes layers for the image's repository: begins an upload, and gives it up.
+    ///
+    /// # Errors
+    ///
+    /// It does not; why.
+    pub async fn check_push(&self, image: &ImageRef) -> Result<(), RegistryError> {
+        let repository = path(image);
+        let ask = Ask::new(Method::POST, format!("/v2/{repository}/blobs/uploads/"));
+        let scope = format!("repository:{repository}:pull,push");
+        let answer = self.ask(ask, &scope, image).await?;
+        let answer = self.accepted(answer, image)?;
+        if let Some(place) = answer.header(&LOCATION) {
+            let place = http::path_and_query(place);
+            let ask = Ask::new(Method::DELETE, place);
+            // One that is not given up is swept by the registry.
+            let _ = self.ask(ask, &scope, image).await;
+        }
+        Ok(())
+    }
+
+    /// Asks, with what the registry wants to see first.
+    async fn ask(&self, ask: Ask, scope: &str, image: &ImageRef) -> Result<Answer, RegistryError> {
+        let shown = self.shown(scope);
+        let had_shown = shown.is_some();
+        let first = self.send(ask.clone(), shown).await?;
+        if first.status != StatusCode::UNAUTHORIZED {
+            return Ok(first);
+        }
+        let challenges = first.headers.get_all(WWW_AUTHENTICATE).iter();
+        let mut texts = challenges.filter_map(|value| value.to_str().ok());
+        let challenge = texts.find_map(Challenge::parse);
+        let shown = match (challenge, &self.credentials) {
+            (Some(Challenge::Basic), Some(credentials)) if !had_shown => {
+                challenge::basic(credentials)
+            }
+            (Some(Challenge::Bearer { realm, service }), credentials) => {
+                self.token(
+                    &realm,
+                    service.as_deref(),
+                    scope,
+                    credentials.as_ref(),
+                    image,
+                )
+                .await?
+            }
+            _ => return Ok(first),
+        };
+        self.authorization
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push((scope.to_owned(), shown.clone()));
+        self.send(ask, Some(shown)).await
+    }
+
+    fn shown(&self, scope: &str) -> Option<Secret> {
+        let known = self
+            .authorization
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let newest = known.iter().rev().find(|(known, _)| known == scope);
+        newest.map(|(_, shown)| shown.clone())
+    }
+
+    async fn send(&self, ask: Ask, shown: Option<Secret>) -> Result<Answer, RegistryError> {
+        let ask = match shown {
+            Some(shown) => ask.secret_header(AUTHORIZATION, shown),
+            None => ask,
+        };
+        let mut reason = String::new();
+        for (at, site) in self.sites.iter().enumerate() {
+            if self.answers.get().is_some_and(|answers| *answers != at) {
+                continue;
+            }
+            match site.send(ask.clone(), MOST_BYTES).await {
+                Ok(answer) => {
+                    let _ = self.answers.set(at);
+                    return Ok(answer);
+                }
+                Err(error) => reason = error,
+            }
+        }
+        Err(RegistryError::Unreachable {
+            registry: self.name.clone(),
+            reason,
+        })
+    }
+
+    /// A token for a scope (distribution's token authentication specification).
+    async fn token(
+        &self,
+        realm: &str,
+        service: Option<&str>,
+        scope: &str,
+        credentials: Option<&Credentials>,
+        image: &ImageRef,
+    ) -> Result<Secret, RegistryError> {
+        #[derive(Deserialize)]
+        struct Body {
+            token: Option<Secret>,
+            access_token: Option<Secret>,
+        }
+        let unreachable = |reason: String| RegistryError::Unreachable {
+            registry: realm.to_owned(),
+            reason,
+        };
+        let (site, path) = Site::of_url(realm, &self.sites).map_err(unreachable)?;
+        let ask = challenge::token_request(&path, service, scope, credentials);
+        let answer = site.send(ask, MOST_BYTES).await.map_err(unreachable)?;
+        let answer = self.accepted(answer, image)?;
+        let body: Body = serde_json::from_slice(&answer.body)
+            .map_err(|_| unreachable("its answer has no token".to_owned()))?;
+        let token = body
+            .token
+            .or(body.access_token)
+            .ok_or_else(|| unreachable("its answer has no token".to_owned()))?;
+        Ok(Secret::new(format!("Bearer {}", token.expose())))
+    }
+
+    /// The answer, unless it says no.
+    fn accepted(&self, answer: Answer, image: &ImageRef) -> Result<Answer, RegistryError> {
+        if answer.status.is_success() {
+            return Ok(answer);
+        }
+        let registry = self.name.clone();
+        let user = self.credentials.as_ref().map(|credentials| {
+            let user = credentials.user.as_deref().unwrap_or("an identity token");
+            format!("`{user}` ({})", credentials.origin)
+        });
+        let status = answer.status.as_u16();
+        Err(match status {
+            401 => RegistryError::Unauthorized { registry, user },
+            403 => RegistryError::Denied {
+                repository: image.repository(),
+                user,
+            },
+            429 | 500..=599 => RegistryError::Busy {
+                registry,
+                status,
+                wait: answer.header(&RETRY_AFTER).and_then(wait),
+            },
+            _ => RegistryError::Refused {
+                registry,
+                status,
+                message: message(&answer),
+            },
+        })
+    }
+}
+
+/// How long to wait, in seconds. A date is seldom sent, and not needed.
+fn wait(text: &str) -> Option<Duration> {
+    let seconds = text.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds).min(LONGEST_WAIT))
+}
+
+/// The repository's path in its registry.
+fn path(image: &ImageRef) -> String {
+    image.canonical().path().to_owned()
+}
+
+fn sha256(bytes: &[u8]) -> Digest {
+    use sha2::{Digest as _, Sha256};
+
+    Digest::from(<[u8; 32]>::from(Sha256::digest(bytes)))
+}
+
+/// What a registry says of an error.
+fn message(answer: &Answer) -> String {
+    #[derive(Deserialize)]
+    struct Body {
+        errors: Vec<Entry>,
+    }
+    #[derive(Deserialize)]
+    struct Entry {
+        message: Option<String>,
+        code: String,
+    }
+    let is_json = answer
+        .header(&CONTENT_TYPE)
+        .is_some_and(|kind| kind.contains("json"));
+    let body: Option<Body> = serde_json::from_slice(&answer.body).ok();
+    match body {
+        Some(body) if is_json => {
+            let said = body.errors.into_iter();
+            let said = said.map(|entry| entry.message.unwrap_or(entry.code));
+            said.collect::<Vec<_>>().join("; ")
+        }
+        _ => answer
+            .status
+            .canonical_reason()
+            .unwrap_or("no reason is given")
+            .to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_engines_list_of_insecure_registries_has_hosts_and_networks() {
+        for (entry, domain, expected) in [
+            ("127.0.0.0/8", "127.0.0.1:5000", true),
+            ("127.0.0.0/8", "localhost:5000", true),
+            ("127.0.0.0/8", "128.0.0.1:5000", false),
+            ("::1/128", "[::1]:5000", true),
+            ("10.0.0.0/8", "registry.example:5000", false),
+            ("registry.example:5000", "registry.example:5000", true),
+            ("registry.example:5000", "registry.example", false),
+            ("0.0.0.0/0", "8.8.8.8", true),
+        ] {
+            assert_eq!(is_meant(entry, domain), expected, "{entry} {domain}");
+        }
+    }
+}

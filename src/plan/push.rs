@@ -1,0 +1,213 @@
+//! Which names are pushed, in which order, and what may be replaced.
+
+use std::time::Duration;
+
+use crate::engine::docker::EngineError;
+use crate::model::{Digest, ImageRef, Version};
+use crate::plan::build::PlanError;
+
+/// How long is waited before a second try, at most, and the longest of all tries.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+
+/// A name of an image, and the image that it is to stand for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// The name; with a tag.
+    pub name: ImageRef,
+    /// The image's id on the engine.
+    pub id: Digest,
+}
+
+/// The names in the order in which they are pushed: what others look for last comes last, so that it never
+/// stands for what is not all there. That is `latest`.
+///
+/// # Errors
+///
+/// A name has no registry: nobody may push to Docker Hub's own images.
+pub fn order(mut wanted: Vec<Wanted>) -> Result<Vec<Wanted>, PlanError> {
+    for Wanted { name, .. } in &wanted {
+        let canonical = name.canonical();
+        let is_hubs_own =
+            canonical.domain() == Some("docker.io") && canonical.path().starts_with("library/");
+        if is_hubs_own {
+            return Err(PlanError::new(
+                format!("`{name}` names no registry"),
+                "give the registry, and your folder in it: `--image-prefix registry.example.com/team/`, \
+                 or `image: { prefix: … }` in jobs.yaml",
+            ));
+        }
+    }
+    wanted.sort_by_key(|wanted| is_latest(&wanted.name));
+    wanted.dedup();
+    Ok(wanted)
+}
+
+/// Whether the name moves with every release.
+#[must_use]
+pub fn is_latest(name: &ImageRef) -> bool {
+    name.tag().is_none_or(|tag| tag.as_str() == "latest")
+}
+
+/// Whether a name is that of a release, which stands for the same image for ever.
+#[must_use]
+pub fn is_release(name: &ImageRef) -> bool {
+    let version = name.tag().and_then(|tag| {
+        let text = tag.as_str().replacen('_', "+", 1);
+        text.parse::<Version>().ok()
+    });
+    version.is_some_and(|version| !version.is_prerelease())
+}
+
+/// What is to be done when an engine could not push.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Remedy {
+    /// Nobody is let in with these credentials, or without any.
+    LogIn,
+    /// The user may not push there.
+    AskForRights,
+    /// It goes better the next time.
+    TryAgain,
+    /// It never will.
+    GiveUp,
+}
+
+/// What an engine's words say can be done. It tells what a registry answered as text alone.
+#[must_use]
+pub fn remedy(error: &EngineError) -> Remedy {
+    let (EngineError::Failed { message } | EngineError::Refused { message, .. }) = error else {
+        // What is wrong with the engine itself is the user's to mend.
+        return Remedy::GiveUp;
+    };
+    let message = message.to_ascii_lowercase();
+    let says = |words: &[&str]| words.iter().any(|word| message.contains(word));
+    if says(&[
+        "unauthorized",
+        "no basic auth credentials",
+        "authentication required",
+    ]) {
+        Remedy::LogIn
+    } else if says(&["denied", "forbidden", "403"]) {
+        Remedy::AskForRights
+    } else if says(&[
+        "received unexpected http status: 5",
+        "500 internal",
+        "502 bad",
+        "503 service",
+        "504 gateway",
+        "429",
+        "too many requests",
+        "toomanyrequests",
+        "connection refused",
+        "connection reset",
+        "broken pipe",
+        "eof",
+        "timeout",
+        "deadline exceeded",
+        "blob upload unknown",
+        "blob upload invalid",
+        "no route to host",
+        "server misbehaving",
+    ]) {
+        Remedy::TryAgain
+    } else {
+        Remedy::GiveUp
+    }
+}
+
+/// How long is waited after so many tries, if the registry does not say.
+#[must_use]
+pub fn pause(tries: u32) -> Duration {
+    let doubled = 2_u32.saturating_pow(tries.saturating_sub(1));
+    FIRST_WAIT.saturating_mul(doubled).min(LONGEST_WAIT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wanted(names: &[&str]) -> Vec<Wanted> {
+        let id = Digest::from([0; 32]);
+        let wanted = names.iter().map(|name| Wanted {
+            name: name.parse().unwrap(),
+            id: id.clone(),
+        });
+        wanted.collect()
+    }
+
+    #[test]
+    fn latest_comes_last_and_names_have_a_registry() {
+        let ordered = order(wanted(&["r/a:latest", "r/a:1.2.3", "r/a:1", "r/a:1.2.3"]));
+        let names = ordered.unwrap();
+        let names: Vec<_> = names.iter().map(|one| one.name.to_string()).collect();
+        assert_eq!(names, ["r/a:1.2.3", "r/a:1", "r/a:1.2.3", "r/a:latest"]);
+        let error = order(wanted(&["app:1.2.3"])).unwrap_err();
+        assert_eq!(error.message, "`app:1.2.3` names no registry");
+        assert!(order(wanted(&["me/app:1", "reg:5000/app:1"])).is_ok());
+    }
+
+    #[test]
+    fn releases_are_told_from_names_that_move() {
+        for (name, expected) in [
+            ("r/a:1.2.3", true),
+            ("r/a:1.2.3_build", true),
+            ("r/a:1.2.3-rc.1", false),
+            ("r/a:1.2.3-SNAPSHOT", false),
+            ("r/a:1.2", false),
+            ("r/a:1", false),
+            ("r/a:latest", false),
+            ("r/a:ctx-0123456789ab", false),
+            ("r/a", false),
+        ] {
+            assert_eq!(is_release(&name.parse().unwrap()), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn an_engines_words_say_what_can_be_done() {
+        for (message, expected) in [
+            ("no basic auth credentials", Remedy::LogIn),
+            ("unauthorized: authentication required", Remedy::LogIn),
+            (
+                "denied: requested access to the resource is denied",
+                Remedy::AskForRights,
+            ),
+            (
+                "received unexpected HTTP status: 503 Service Unavailable",
+                Remedy::TryAgain,
+            ),
+            (
+                "dial tcp 127.0.0.1:5000: connect: connection refused",
+                Remedy::TryAgain,
+            ),
+            ("unexpected EOF", Remedy::TryAgain),
+            ("toomanyrequests: slow down", Remedy::TryAgain),
+            ("manifest invalid: manifest invalid", Remedy::GiveUp),
+            (
+                "x509: certificate signed by unknown authority",
+                Remedy::GiveUp,
+            ),
+            ("tag does not exist: r/a:1", Remedy::GiveUp),
+        ] {
+            let message = message.to_owned();
+            assert_eq!(
+                remedy(&EngineError::Failed {
+                    message: message.clone()
+                }),
+                expected,
+                "{message}"
+            );
+        }
+        let gone = EngineError::Hung {
+            address: String::new(),
+            waited: Duration::ZERO,
+        };
+        assert_eq!(remedy(&gone), Remedy::GiveUp);
+    }
+
+    #[test]
+    fn pauses_grow_and_end() {
+        let seconds: Vec<_> = (1..=7).map(|tries| pause(tries).as_secs()).collect();
+        assert_eq!(seconds, [1, 2, 4, 8, 16, 30, 30]);
+    }
+}

@@ -1,0 +1,230 @@
+//! Registries that fail.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use super::Pusher;
+use crate::support::registry::{Deed, PASSWORD, Proxy, Registry};
+use crate::support::{Ended, run};
+
+/// What a registry answers to one that may not push.
+const DENIED: &str = r#"{"errors":[{"code":"DENIED","message":"requested access is denied"}]}"#;
+const BUSY: &str = r#"{"errors":[{"code":"TOOMANYREQUESTS","message":"slow down"}]}"#;
+
+/// A registry behind a proxy, and an image that is there to be pushed.
+fn pusher(
+    registry: &Registry,
+    decide: impl Fn(&str, &str, usize) -> Deed + Send + Sync + 'static,
+) -> (Pusher, Proxy) {
+    let proxy = Proxy::start(registry.address(), decide);
+    let pusher = Pusher::new(proxy.address);
+    pusher.build("1.0.0");
+    (pusher, proxy)
+}
+
+/// The lines that tell of another try.
+fn tries(ended: &Ended) -> usize {
+    let lines = ended.stderr.lines();
+    lines.filter(|line| line.contains("; try ")).count()
+}
+
+#[test]
+fn who_may_not_push_is_told_at_once() {
+    let registry = Registry::new();
+    let (pusher, proxy) = pusher(&registry, |method, path, _| match method {
+        "POST" if path.contains("/blobs/uploads/") => Deed::Answer(403, "", DENIED),
+        _ => Deed::Pass,
+    });
+    let start = Instant::now();
+    let ended = pusher.push("1.0.0", &[]);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    // An engine alone tries for most of a minute.
+    assert!(start.elapsed() < Duration::from_secs(20));
+    let repository = format!("{}/{}", pusher.registry, pusher.image.as_str());
+    let said = format!("anybody without credentials has no right to push to {repository}\n");
+    assert!(ended.stderr.contains(&said), "{}", ended.stderr);
+    assert_eq!(proxy.count("POST", "/blobs/uploads/"), 1);
+}
+
+#[test]
+fn a_wrong_password_is_told_at_once_with_its_origin() {
+    let registry = Registry::with_password();
+    let (pusher, proxy) = pusher(&registry, |_, _, _| Deed::Pass);
+    // `me:wrong`
+    let auth =
+        serde_json::json!({ "auths": { pusher.registry.to_string(): { "auth": "bWU6d3Jvbmc=" } } });
+    pusher
+        .bench
+        .write("home/.docker/config.json", &auth.to_string());
+    let ended = pusher.push("1.0.0", &[]);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(
+        ended.stderr.contains("does not let `me` (auths of "),
+        "{}",
+        ended.stderr
+    );
+    assert!(
+        ended.stderr.contains("= help: `jobctl login "),
+        "{}",
+        ended.stderr
+    );
+    assert!(!ended.stderr.contains("wrong"), "{}", ended.stderr);
+    assert_eq!(tries(&ended), 0);
+    assert!(proxy.count("GET", "/manifests/") <= 2);
+}
+
+#[test]
+fn what_fails_twice_is_tried_again_when_the_registry_says() {
+    let registry = Registry::new();
+    for (status, headers, body) in [
+        (429, "Retry-After: 1\r\n", BUSY),
+        (503, "", ""),
+        (502, "", ""),
+    ] {
+        let (pusher, proxy) = pusher(&registry, move |method, path, before| {
+            let is_check = method == "POST" && path.ends_with("/blobs/uploads/");
+            if is_check && before < 2 {
+                Deed::Answer(status, headers, body)
+            } else {
+                Deed::Pass
+            }
+        });
+        let ended = pusher.push("1.0.0", &[]);
+        assert_eq!(ended.code, Some(0), "{status}: {ended:?}");
+        assert_eq!(tries(&ended), 2, "{}", ended.stderr);
+        if status == 429 {
+            assert!(
+                ended.stderr.contains("(429); try 2 of 5 in 1 s"),
+                "{}",
+                ended.stderr
+            );
+            assert!(
+                ended.stderr.contains("(429); try 3 of 5 in 1 s"),
+                "{}",
+                ended.stderr
+            );
+        }
+        assert!(proxy.count("POST", "/blobs/uploads/") >= 3);
+        assert_eq!(registry.tags(pusher.image.as_str()), ["1.0.0"]);
+    }
+}
+
+#[test]
+fn what_fails_always_is_given_up() {
+    let registry = Registry::new();
+    let (pusher, proxy) = pusher(&registry, |method, path, _| {
+        if method == "POST" && path.contains("/blobs/uploads/") {
+            Deed::Answer(500, "Retry-After: 0\r\n", "")
+        } else {
+            Deed::Pass
+        }
+    });
+    let ended = pusher.push("1.0.0", &[]);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert_eq!(tries(&ended), 4, "{}", ended.stderr);
+    assert_eq!(proxy.count("POST", "/blobs/uploads/"), 5);
+    assert!(
+        ended.stderr.contains("can't just now (500)"),
+        "{}",
+        ended.stderr
+    );
+    assert!(
+        ended
+            .stderr
+            .contains("layers that are there are not sent again")
+    );
+    assert!(registry.tags(pusher.image.as_str()).is_empty());
+}
+
+#[test]
+fn a_manifest_that_is_refused_leaves_latest_where_it_was() {
+    let registry = Registry::new();
+    let refused = r#"{"errors":[{"code":"TAG_INVALID","message":"tag is immutable"}]}"#;
+    let proxy = Proxy::start(registry.address(), move |method, path, _| {
+        if method == "PUT" && path.ends_with("/manifests/1.0") {
+            Deed::Answer(409, "", refused)
+        } else {
+            Deed::Pass
+        }
+    });
+    let pusher = Pusher::new(proxy.address);
+    let ended = pusher.deploy("1.0.0");
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.stderr.contains("immutable"), "{}", ended.stderr);
+    let tags = registry.tags(pusher.image.as_str());
+    assert!(!tags.contains(&"latest".to_owned()), "{tags:?}");
+    assert_eq!(
+        proxy.count("PUT", "/manifests/1.0"),
+        2,
+        "1.0.0, and 1.0 once"
+    );
+}
+
+#[test]
+fn a_link_that_breaks_in_a_layer_is_mended() {
+    let registry = Registry::new();
+    let broken = AtomicUsize::new(0);
+    let proxy = Proxy::start(registry.address(), move |method, path, _| {
+        let is_layer = method == "PATCH" && path.contains("/blobs/uploads/");
+        // Each upload has a path of its own.
+        if is_layer && broken.fetch_add(1, Ordering::Relaxed) < 2 {
+            Deed::Break(300_000)
+        } else {
+            Deed::Pass
+        }
+    });
+    let pusher = Pusher::new(proxy.address);
+    pusher.fill(1_600_000);
+    pusher.build("1.0.0");
+    let ended = pusher.push("1.0.0", &[]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_eq!(registry.tags(pusher.image.as_str()), ["1.0.0"]);
+}
+
+#[test]
+fn a_registry_that_is_started_again_goes_on() {
+    let mut registry = Registry::new();
+    let (pusher, proxy) = pusher(&registry, |_, _, _| Deed::Pass);
+    registry.stop();
+    // Behind a proxy that answers nothing.
+    let child = {
+        let mut command = pusher.command("1.0.0", &[]);
+        command
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped());
+        command.spawn().unwrap()
+    };
+    crate::support::wait_for(|| proxy.count("GET", "/") > 0);
+    registry.restart();
+    let ended: Ended = child.wait_with_output().unwrap().into();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_eq!(registry.tags(pusher.image.as_str()), ["1.0.0"]);
+}
+
+#[test]
+fn what_the_registry_has_at_the_end_is_looked_at() {
+    let registry = Registry::with_password();
+    let manifest = r#"{"schemaVersion":2,"config":{"digest":"sha256:0000000000000000000000000000000000000000000000000000000000000000"}}"#;
+    let (pusher, _proxy) = pusher(&registry, move |method, path, before| {
+        // Behind the first look, somebody else's manifest stands there.
+        if method == "GET" && path.contains("/manifests/") && before >= 2 {
+            Deed::Answer(200, "", manifest)
+        } else {
+            Deed::Pass
+        }
+    });
+    assert_eq!(pusher.log_in(PASSWORD).code, Some(0));
+    let ended = run(&mut pusher.command("1.0.0", &[]));
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(
+        ended.stderr.contains("was pushed as sha256:"),
+        "{}",
+        ended.stderr
+    );
+    assert!(
+        ended.stderr.contains("and the registry has sha256:"),
+        "{}",
+        ended.stderr
+    );
+    assert_eq!(ended.stdout, "");
+}

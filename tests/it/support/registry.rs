@@ -1,0 +1,243 @@
+//! A real registry (Debian's `docker-registry`), and a proxy in front of it for what it can't be made to
+//! do.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+
+use super::wait_for;
+
+/// A user that a registry with passwords knows, and the password: one whose base64 differs from that for
+/// URLs.
+pub(crate) const USER: &str = "me";
+pub(crate) const PASSWORD: &str = "s3cret?~>pw";
+
+/// What a connection with TLS begins with (RFC 8446, 5.1).
+const TLS_HANDSHAKE: u8 = 22;
+
+/// A registry that ends with its value.
+pub(crate) struct Registry {
+    folder: tempfile::TempDir,
+    address: SocketAddr,
+    child: Option<Child>,
+}
+
+impl Registry {
+    /// One that lets everybody in.
+    pub(crate) fn new() -> Self {
+        Self::start(false)
+    }
+
+    /// One that knows a user.
+    pub(crate) fn with_password() -> Self {
+        Self::start(true)
+    }
+
+    fn start(has_password: bool) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap();
+        drop(taken);
+        let path = folder.path().display();
+        let mut config = format!(
+            "version: 0.1\nlog: {{ level: error, accesslog: {{ disabled: true }} }}\n\
+             storage: {{ filesystem: {{ rootdirectory: {path}/data }} }}\n\
+             http: {{ addr: \"{address}\" }}\n"
+        );
+        if has_password {
+            let made = Command::new("htpasswd")
+                .args(["-Bbn", USER, PASSWORD])
+                .output()
+                .unwrap();
+            std::fs::write(folder.path().join("htpasswd"), made.stdout).unwrap();
+            config = [
+                config.as_str(),
+                "auth: { htpasswd: { realm: test, path: ",
+                &format!("{path}/htpasswd }} }}\n"),
+            ]
+            .concat();
+        }
+        std::fs::write(folder.path().join("config.yml"), config).unwrap();
+        let mut registry = Self {
+            folder,
+            address,
+            child: None,
+        };
+        registry.restart();
+        registry
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Starts it, if it does not run, and waits until it answers.
+    pub(crate) fn restart(&mut self) {
+        self.stop();
+        let child = Command::new("docker-registry")
+            .arg("serve")
+            .arg(self.folder.path().join("config.yml"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        self.child = Some(child);
+        let address = self.address;
+        wait_for(|| TcpStream::connect(address).is_ok());
+    }
+
+    pub(crate) fn stop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// The tags of a repository, sorted.
+    pub(crate) fn tags(&self, repository: &str) -> Vec<String> {
+        let folder = self.folder.path().join(format!(
+            "data/docker/registry/v2/repositories/{repository}/_manifests/tags"
+        ));
+        let Ok(entries) = std::fs::read_dir(folder) else {
+            return Vec::new();
+        };
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut tags: Vec<_> = names.collect();
+        tags.sort();
+        tags
+    }
+
+    /// The digest that a tag stands for.
+    pub(crate) fn digest(&self, repository: &str, tag: &str) -> String {
+        let path = self.folder.path().join(format!(
+            "data/docker/registry/v2/repositories/{repository}/_manifests/tags/{tag}/current/link"
+        ));
+        std::fs::read_to_string(path).unwrap()
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// What a proxy does with a request.
+pub(crate) enum Deed {
+    /// Passes it on.
+    Pass,
+    /// Answers itself: status, further headers, body.
+    Answer(u16, &'static str, &'static str),
+    /// Passes so many bytes on, and breaks the connection.
+    Break(usize),
+}
+
+/// A request that came: its method and its path.
+pub(crate) type Asked = (String, String);
+
+/// A proxy in front of a registry. Ends with the test's process.
+pub(crate) struct Proxy {
+    pub(crate) address: SocketAddr,
+    asked: Arc<Mutex<Vec<Asked>>>,
+}
+
+impl Proxy {
+    /// `decide` is given each request, with how many of the same method and path came before it.
+    pub(crate) fn start(
+        registry: SocketAddr,
+        decide: impl Fn(&str, &str, usize) -> Deed + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let asked: Arc<Mutex<Vec<Asked>>> = Arc::default();
+        let (known, decide) = (Arc::clone(&asked), Arc::new(decide));
+        std::thread::spawn(move || {
+            for client in listener.incoming().map_while(Result::ok) {
+                let (known, decide) = (Arc::clone(&known), Arc::clone(&decide));
+                std::thread::spawn(move || {
+                    // Whoever breaks the connection is told by its own end of it.
+                    let _ = serve(client, registry, &known, &*decide);
+                });
+            }
+        });
+        Self { address, asked }
+    }
+
+    /// The requests of a method whose path has these words.
+    pub(crate) fn count(&self, method: &str, words: &str) -> usize {
+        let asked = self.asked.lock().unwrap();
+        let alike = asked
+            .iter()
+            .filter(|(known, path)| known == method && path.contains(words));
+        alike.count()
+    }
+}
+
+/// Serves one request of a connection, and closes it.
+fn serve(
+    mut client: TcpStream,
+    registry: SocketAddr,
+    known: &Mutex<Vec<Asked>>,
+    decide: &(dyn Fn(&str, &str, usize) -> Deed + Send + Sync),
+) -> std::io::Result<()> {
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") {
+        if client.read(&mut byte)? == 0 {
+            return Ok(());
+        }
+        head.push(byte[0]);
+        // Whoever tries TLS first is told at once that there is none.
+        if head[0] == TLS_HANDSHAKE {
+            return Ok(());
+        }
+    }
+    let text = String::from_utf8_lossy(&head).into_owned();
+    let mut words = text.split(' ');
+    let asked = (
+        words.next().unwrap_or_default().to_owned(),
+        words.next().unwrap_or_default().to_owned(),
+    );
+    let before = {
+        let mut known = known.lock().unwrap();
+        let before = known.iter().filter(|other| **other == asked).count();
+        known.push(asked.clone());
+        before
+    };
+    let limit = match decide(&asked.0, &asked.1, before) {
+        Deed::Answer(status, headers, body) => {
+            let answer = format!(
+                "HTTP/1.1 {status} Fault\r\n{headers}Content-Type: application/json\r\n\
+                 Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
+                body.len()
+            );
+            client.write_all(answer.as_bytes())?;
+            client.shutdown(Shutdown::Write)?;
+            // Until the client has read it.
+            let _ = std::io::copy(&mut client, &mut std::io::sink());
+            return Ok(());
+        }
+        Deed::Break(bytes) => Some(bytes),
+        Deed::Pass => None,
+    };
+    let mut server = TcpStream::connect(registry)?;
+    let text = text.replacen("\r\n", "\r\nConnection: close\r\n", 1);
+    server.write_all(text.as_bytes())?;
+    let (mut from_client, mut to_server) = (client.try_clone()?, server.try_clone()?);
+    let sending = std::thread::spawn(move || match limit {
+        None => {
+            let _ = std::io::copy(&mut from_client, &mut to_server);
+        }
+        Some(bytes) => {
+            let mut part = (&from_client).take(bytes as u64);
+            let _ = std::io::copy(&mut part, &mut to_server);
+            let _ = to_server.shutdown(Shutdown::Both);
+            let _ = from_client.shutdown(Shutdown::Both);
+        }
+    });
+    let _ = std::io::copy(&mut server, &mut client);
+    let _ = client.shutdown(Shutdown::Both);
+    let _ = sending.join();
+    Ok(())
+}
