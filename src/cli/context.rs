@@ -144,7 +144,8 @@ impl Context {
         let config = DockerConfig::read(&self.environment).map_err(EndpointError::from)?;
         let endpoint = resolve(&self.endpoint(), &self.environment, &config)?;
         let ssh = self.environment.find_program("ssh");
-        DockerEngine::connect(endpoint, ssh, Deadlines::default()).await
+        let engine = DockerEngine::connect(endpoint, ssh, Deadlines::default()).await?;
+        Ok(engine.with_credentials(self.environment.clone()))
     }
 
     /// The command line as a record may keep it.

@@ -13,6 +13,7 @@ mod exec;
 mod export;
 mod get;
 mod globals;
+mod images;
 mod listen;
 mod logs;
 mod man;
@@ -22,6 +23,7 @@ mod panic;
 mod plot;
 mod promote;
 mod ps;
+mod pull;
 mod push;
 mod reach;
 mod rm;
@@ -63,6 +65,8 @@ struct Cli {
 enum Verb {
     Build(Box<build::BuildArgs>),
     Push(push::PushArgs),
+    Pull(pull::PullArgs),
+    Images(images::ImagesArgs),
     Tag(push::TagArgs),
     Login(push::LoginArgs),
     Logout(push::LogoutArgs),
@@ -153,6 +157,8 @@ fn exec(verb: Verb, context: &mut Context) -> Ending {
     match verb {
         Verb::Build(args) => build::exec(&args, context),
         Verb::Push(args) => push::exec(&args, context),
+        Verb::Pull(args) => pull::exec(&args, context),
+        Verb::Images(args) => images::exec(&args, context),
         Verb::Tag(args) => push::exec_tag(&args, context),
         Verb::Login(args) => push::exec_login(&args, context),
         Verb::Logout(args) => push::exec_logout(&args, context),

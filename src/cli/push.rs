@@ -16,12 +16,12 @@ use crate::exit::Exit;
 use crate::manifest;
 use crate::model::{Digest, ImageRef, Secret};
 use crate::ops::push::{PushFailure, Pushed, push};
-use crate::plan::build::{BuildFlags, Item, plan};
+use crate::plan::build::{BuildFlags, BuildSpec, Item, plan};
 use crate::plan::push::{Remedy, Wanted, order, remedy};
 use crate::report::{push_human, push_json, push_plan_human, push_plan_json};
 
 /// The label of an image's job.
-const JOB_LABEL: &str = "dev.jobctl.job";
+pub(super) const JOB_LABEL: &str = "dev.jobctl.job";
 
 /// Push images under all of their names
 ///
@@ -95,18 +95,14 @@ impl<E: Into<PushFailure>> From<E> for Unpushed {
     }
 }
 
-/// What is pushed: an image by its name, or a job's newest.
-enum Subject {
+/// What is pushed or pulled: an image by its name, or that of a job that is built.
+pub(super) enum Subject {
     Image(ImageRef),
-    Job {
-        name: String,
-        /// Its image's name, with the prefix.
-        repository: String,
-    },
+    Job(Box<BuildSpec>),
 }
 
 pub(super) fn exec(args: &PushArgs, context: &mut Context) -> Ending {
-    let subjects = match subjects(args, context) {
+    let subjects = match subjects(&args.what, args.image_prefix.as_ref(), context) {
         Ok(subjects) => subjects,
         Err(found) => {
             context.output.failure(&found)?;
@@ -199,41 +195,40 @@ fn fail(context: &Context, unpushed: Unpushed) -> Ending {
     context.output.failed(&why)
 }
 
-fn subjects(args: &PushArgs, context: &Context) -> Result<Vec<Subject>, Vec<Diagnostic>> {
+/// What these words mean: jobs first.
+pub(super) fn subjects(
+    words: &[String],
+    prefix: Option<&String>,
+    context: &Context,
+) -> Result<Vec<Subject>, Vec<Diagnostic>> {
     let manifest = match context.manifest() {
         Ok((path, shown)) => Some(manifest::load(&path, &shown, &context.environment)?),
         // Images have names of their own.
         Err(_) => None,
     };
     let flags = BuildFlags {
-        prefix: args.image_prefix.clone(),
+        prefix: prefix.cloned(),
         ..BuildFlags::default()
     };
     let mut subjects = Vec::new();
     let mut found: Vec<Diagnostic> = Vec::new();
-    for what in &args.what {
-        let jobs = manifest
+    for word in words {
+        let mut jobs = manifest
             .iter()
             .flat_map(|manifest| manifest.root.jobs.keys());
-        let is_job = jobs.into_iter().any(|name| name.as_str() == what);
-        if is_job {
-            let names = [what.clone()];
-            match plan(manifest.as_ref(), &names, &flags, &context.environment) {
-                Ok(items) => {
-                    if let Some(Item::Build(spec)) = items.last() {
-                        subjects.push(Subject::Job {
-                            name: spec.title.clone(),
-                            repository: format!("{}{}", spec.prefix, spec.name),
-                        });
-                    }
-                }
+        if jobs.any(|name| name.as_str() == word) {
+            let names = [word.clone()];
+            match plan(manifest.as_ref(), &names, &flags, &context.environment).map(last) {
+                Ok(Some(Item::Build(spec))) => subjects.push(Subject::Job(spec)),
+                Ok(Some(Item::Base(spec))) => subjects.push(Subject::Image(spec.image)),
+                Ok(None) => {}
                 Err(error) => found.push(error.into()),
             }
             continue;
         }
-        match what.parse::<ImageRef>() {
+        match word.parse::<ImageRef>() {
             Ok(image) => subjects.push(Subject::Image(image)),
-            Err(error) => found.push(Diagnostic::error("usage", format!("`{what}`: {error}"))),
+            Err(error) => found.push(Diagnostic::error("usage", format!("`{word}`: {error}"))),
         }
     }
     if found.is_empty() {
@@ -241,6 +236,11 @@ fn subjects(args: &PushArgs, context: &Context) -> Result<Vec<Subject>, Vec<Diag
     } else {
         Err(found)
     }
+}
+
+/// The job's own image: what it requires comes before it.
+fn last(mut items: Vec<Item>) -> Option<Item> {
+    items.pop()
 }
 
 /// The names that are pushed, in their order, and what they stand for on the engine.
@@ -255,21 +255,20 @@ async fn wanted(engine: &DockerEngine, subjects: &[Subject]) -> Result<Vec<Wante
                 let found = found.ok_or(PushFailure::NotThere { name: shown })?;
                 wanted.push(Wanted { name, id: found.id });
             }
-            Subject::Job { name, repository } => {
-                let images = engine.images_labelled(JOB_LABEL, name).await?;
+            Subject::Job(spec) => {
+                let repository = format!("{}{}", spec.prefix, spec.name);
+                let images = engine.images_labelled(JOB_LABEL, Some(&spec.title)).await?;
                 let names_of = |tags: &[String]| -> Vec<ImageRef> {
                     let names = tags.iter().filter_map(|tag| tag.parse().ok());
                     names
-                        .filter(|name: &ImageRef| name.repository() == *repository)
+                        .filter(|name: &ImageRef| name.repository() == repository)
                         .collect()
                 };
                 let newest = images.into_iter().find_map(|image| {
                     let names = names_of(&image.tags);
                     (!names.is_empty()).then_some((image.id, names))
                 });
-                let (id, names) = newest.ok_or_else(|| PushFailure::NotThere {
-                    name: repository.clone(),
-                })?;
+                let (id, names) = newest.ok_or(PushFailure::NotThere { name: repository })?;
                 let id = &id;
                 wanted.extend(names.into_iter().map(|name| Wanted {
                     name,
@@ -282,7 +281,7 @@ async fn wanted(engine: &DockerEngine, subjects: &[Subject]) -> Result<Vec<Wante
 }
 
 /// The image, with the tag that is meant when there is none.
-fn with_tag(image: &ImageRef) -> ImageRef {
+pub(super) fn with_tag(image: &ImageRef) -> ImageRef {
     match image.tag() {
         Some(_) => image.clone(),
         None => format!("{}:latest", image.repository())

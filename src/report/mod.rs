@@ -9,6 +9,7 @@ mod copied;
 mod diagnosis;
 pub mod diagnostics;
 mod export;
+mod images;
 mod json;
 mod metrics;
 mod plain;
@@ -42,6 +43,7 @@ pub use chart::{Chart, Curve, PngError, draw, png, svg};
 pub use copied::{copied_human, copied_json, get_failure};
 pub use diagnosis::{diagnosis_human, diagnosis_json};
 pub use export::compose_file;
+pub use images::{images_human, images_json, pull_human, pull_json};
 pub use json::Json;
 pub use metrics::{
     charts, history_csv, history_human, last_csv, last_human, metrics_failure, metrics_json,

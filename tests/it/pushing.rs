@@ -2,6 +2,7 @@
 
 mod credentials;
 mod faults;
+mod pulls;
 
 use std::io::Read as _;
 use std::net::SocketAddr;

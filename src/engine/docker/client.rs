@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bollard::{API_DEFAULT_VERSION, BollardRequest, ClientVersion, Docker};
@@ -17,7 +18,7 @@ use super::endpoint::{Address, Endpoint};
 use super::error::EngineError;
 use super::transport::Connector;
 use super::upgrade;
-use crate::facts::EngineFacts;
+use crate::facts::{EngineFacts, Environment};
 
 /// The oldest API that jobctl speaks: Docker Engine 20.10's.
 const MINIMUM_API: (usize, usize) = (1, 41);
@@ -124,6 +125,8 @@ pub struct DockerEngine {
     /// Whether it is Podman, as its first answer says.
     pub(super) is_podman: bool,
     server: Option<String>,
+    /// Where credentials for registries are found.
+    pub(super) environment: Option<Arc<Environment>>,
 }
 
 impl DockerEngine {
@@ -185,7 +188,15 @@ impl DockerEngine {
             deadlines,
             is_podman: greeting.is_podman,
             server: greeting.server,
+            environment: None,
         })
+    }
+
+    /// The same, with credentials for registries where docker's own client has them in this environment.
+    #[must_use]
+    pub fn with_credentials(mut self, environment: Environment) -> Self {
+        self.environment = Some(Arc::new(environment));
+        self
     }
 
     /// What it calls itself: `Docker/20.10.24 (linux)`; nothing where it does not say.

@@ -1,16 +1,16 @@
-//! The engine's images: which there are, naming, pulling, loading.
+//! The engine's images: which there are, naming, loading.
 
 use std::collections::{BTreeMap, HashMap};
 
 use bollard::query_parameters::{
-    CreateImageOptions, ImportImageOptions, ListImagesOptions, RemoveImageOptions, TagImageOptions,
+    ImportImageOptions, ListImagesOptions, RemoveImageOptions, TagImageOptions,
 };
 use futures_util::{Stream, StreamExt as _};
 use hyper::body::Bytes;
+use jiff::Timestamp;
 
 use super::client::DockerEngine;
 use super::error::EngineError;
-use crate::event::{Step, Unit};
 use crate::model::{Digest, ImageRef, Tag};
 
 /// An image that the engine has.
@@ -24,6 +24,10 @@ pub struct LocalImage {
     pub repo_digests: Vec<String>,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
+    /// When it was made, as it says itself.
+    pub created: Option<Timestamp>,
+    /// How large it is unpacked, in bytes.
+    pub size: u64,
 }
 
 impl LocalImage {
@@ -38,6 +42,12 @@ impl LocalImage {
                 .flatten()
         })
     }
+}
+
+/// Old engines list an image without a name under one.
+fn named(mut tags: Vec<String>) -> Vec<String> {
+    tags.retain(|tag| tag != "<none>:<none>");
+    tags
 }
 
 impl DockerEngine {
@@ -58,13 +68,18 @@ impl DockerEngine {
         };
         Ok(Some(LocalImage {
             id,
-            tags: found.repo_tags.unwrap_or_default(),
+            tags: named(found.repo_tags.unwrap_or_default()),
             repo_digests: found.repo_digests.unwrap_or_default(),
             labels: labels.unwrap_or_default().into_iter().collect(),
+            created: found.created.and_then(|time| time.to_string().parse().ok()),
+            size: found
+                .size
+                .and_then(|size| size.try_into().ok())
+                .unwrap_or(0),
         }))
     }
 
-    /// The images that have a label of this value, the newest first.
+    /// The images that have a label, of this value if one is given, the newest first.
     ///
     /// # Errors
     ///
@@ -72,9 +87,12 @@ impl DockerEngine {
     pub async fn images_labelled(
         &self,
         label: &str,
-        value: &str,
+        value: Option<&str>,
     ) -> Result<Vec<LocalImage>, EngineError> {
-        let filter = vec![format!("{label}={value}")];
+        let filter = vec![match value {
+            Some(value) => format!("{label}={value}"),
+            None => label.to_owned(),
+        }];
         let options = ListImagesOptions {
             filters: Some(HashMap::from([("label".to_owned(), filter)])),
             ..ListImagesOptions::default()
@@ -86,9 +104,11 @@ impl DockerEngine {
             .filter_map(|image| {
                 Some(LocalImage {
                     id: image.id.parse().ok()?,
-                    tags: image.repo_tags,
+                    tags: named(image.repo_tags),
                     repo_digests: image.repo_digests,
                     labels: image.labels.into_iter().collect(),
+                    created: Timestamp::from_second(image.created).ok(),
+                    size: image.size.try_into().unwrap_or(0),
                 })
             })
             .collect())
@@ -106,52 +126,6 @@ impl DockerEngine {
         };
         self.call(self.docker.tag_image(image.as_str(), Some(options)))
             .await
-    }
-
-    /// Pulls an image, without credentials. `step` is told how far it is; whoever began it ends it.
-    ///
-    /// # Errors
-    ///
-    /// The registry does not have it or can't be reached, or the engine stopped answering.
-    pub async fn pull(
-        &self,
-        name: &ImageRef,
-        platform: Option<&str>,
-        step: &Step,
-    ) -> Result<(), EngineError> {
-        let tag = match (name.digest(), name.tag()) {
-            (Some(digest), _) => digest.to_string(),
-            (None, Some(tag)) => tag.to_string(),
-            (None, None) => "latest".to_owned(),
-        };
-        let options = CreateImageOptions {
-            from_image: Some(name.repository()),
-            tag: Some(tag),
-            platform: platform.unwrap_or_default().to_owned(),
-            ..CreateImageOptions::default()
-        };
-        let mut told = Box::pin(self.docker.create_image(Some(options), None, None));
-        // By layer: how much there is of it, and of how much.
-        let mut layers: BTreeMap<String, (u64, u64)> = BTreeMap::new();
-        while let Some(told) = told.next().await {
-            let told =
-                told.map_err(|error| EngineError::of_bollard(&error, &self.endpoint().address))?;
-            let is_download = told.status.as_deref() == Some("Downloading");
-            if let (true, Some(id), Some(detail)) = (is_download, told.id, told.progress_detail) {
-                let part = |value: Option<i64>| value.and_then(|value| value.try_into().ok());
-                layers.insert(
-                    id,
-                    (
-                        part(detail.current).unwrap_or(0),
-                        part(detail.total).unwrap_or(0),
-                    ),
-                );
-                let current = layers.values().map(|(current, _)| current).sum();
-                let total = layers.values().map(|(_, total)| total).sum();
-                step.progress(current, Some(total), Unit::Bytes);
-            }
-        }
-        Ok(())
     }
 
     /// Takes images from an archive such as `docker save` writes.

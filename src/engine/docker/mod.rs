@@ -12,9 +12,9 @@ pub mod credentials;
 pub mod endpoint;
 mod error;
 mod images;
-mod push;
 mod request;
 pub mod run;
+mod transfer;
 pub(in crate::engine) mod transport;
 mod upgrade;
 

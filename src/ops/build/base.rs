@@ -69,7 +69,7 @@ impl BaseError {
     pub fn help(&self) -> Option<String> {
         match self {
             Self::Pull { image, .. } => Some(format!(
-                "check the name, `docker login`, and the network; or make it here: \
+                "check the name, `jobctl login`, and the network; or make it here: \
                  `images: {{ NAME: {{ pull: \"{image}\", bootstrap: PROGRAM }} }}`"
             )),
             Self::NotRun { program, .. } => Some(format!(

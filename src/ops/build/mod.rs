@@ -224,7 +224,7 @@ fn placed(mut error: BuildError, dockerfile: &[u8]) -> BuildError {
 /// Looks for an image that was built from the same, and gives it the names that it lacks.
 async fn find(engine: &DockerEngine, prepared: &Prepared) -> Result<Option<Digest>, Reason> {
     let digest = prepared.plan.digest.as_str();
-    let found = engine.images_labelled(PLAN_LABEL, digest).await?;
+    let found = engine.images_labelled(PLAN_LABEL, Some(digest)).await?;
     let Some(found) = found.into_iter().next() else {
         return Ok(None);
     };

@@ -144,7 +144,7 @@ impl RunFailure {
             Self::Run(error) => error.help(),
             Self::Build(failure) => failure.reason.help(),
             Self::Pull { .. } => Some(
-                "check the image's name, `docker login`, and the network; `--pull never` takes what \
+                "check the image's name, `jobctl login`, and the network; `--pull never` takes what \
                  is there"
                     .to_owned(),
             ),

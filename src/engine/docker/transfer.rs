@@ -1,4 +1,4 @@
-//! Pushing images.
+//! Pushing and pulling images, with the credentials that a registry wants.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::client::DockerEngine;
+use super::credentials::{CredentialsError, Keyring};
 use super::error::EngineError;
 use super::request::{Request, escaped, send};
 use crate::engine::registry::Credentials;
@@ -17,6 +18,8 @@ use crate::model::{Digest, ImageRef};
 
 /// How long an engine may say nothing of a push: a link is stuck then.
 const SILENCE: Duration = Duration::from_secs(60);
+/// How long an engine may try to reach a registry before it says anything.
+const REACH: Duration = Duration::from_mins(5);
 /// The most bytes of a line that an engine tells progress with.
 const LONGEST_LINE: usize = 1 << 20;
 
@@ -44,27 +47,40 @@ struct Aux {
     digest: Option<String>,
 }
 
-/// How much of each layer has been sent.
-#[derive(Debug, Default)]
-struct Layers(BTreeMap<String, (u64, u64)>);
+/// What an engine calls what it does with a layer: while it travels, and when it is there.
+const PUSHING: (&str, &str) = ("Pushing", "Pushed");
+const PULLING: (&str, &str) = ("Downloading", "Download complete");
+
+/// How much of each layer has travelled.
+#[derive(Debug)]
+struct Layers {
+    words: (&'static str, &'static str),
+    known: BTreeMap<String, (u64, u64)>,
+}
 
 impl Layers {
-    /// Notes what an engine tells; how much is sent, of how much.
+    fn new(words: (&'static str, &'static str)) -> Self {
+        Self {
+            words,
+            known: BTreeMap::new(),
+        }
+    }
+
+    /// Notes what an engine tells; how much has travelled, of how much.
     fn note(&mut self, told: &Told) -> Option<(u64, u64)> {
-        let (current, total) = match told.status.as_str() {
-            "Pushing" => {
-                let current = told.progress_detail.current?;
-                // An engine does not know beforehand how small a layer gets.
-                (current, told.progress_detail.total?.max(current))
-            }
-            "Pushed" => {
-                let total = self.0.get(&told.id)?.1;
-                (total, total)
-            }
-            _ => return None,
+        let (travels, is_there) = self.words;
+        let (current, total) = if told.status == travels {
+            let current = told.progress_detail.current?;
+            // An engine does not know beforehand how small a layer gets.
+            (current, told.progress_detail.total?.max(current))
+        } else if told.status == is_there {
+            let total = self.known.get(&told.id)?.1;
+            (total, total)
+        } else {
+            return None;
         };
-        self.0.insert(told.id.clone(), (current, total));
-        let sums = self.0.values().fold((0, 0), |(current, total), layer| {
+        self.known.insert(told.id.clone(), (current, total));
+        let sums = self.known.values().fold((0, 0), |(current, total), layer| {
             (current + layer.0, total + layer.1)
         });
         Some(sums)
@@ -93,20 +109,88 @@ impl DockerEngine {
         let request = Request::post(format!("/images/{}/push", escaped(&name)))
             .query("tag", tag)
             .header("X-Registry-Auth", &header(image, credentials));
+        self.transfer(request, Layers::new(PUSHING), Some(SILENCE), step)
+            .await
+    }
+
+    /// Pulls an image. `step` is told how far it is; whoever began it ends it.
+    ///
+    /// Where credentials are known for the registry, they are shown to it; where they can't be had, it
+    /// is tried without them.
+    ///
+    /// # Errors
+    ///
+    /// The registry does not have it, does not let one in, or can't be reached, in the engine's words
+    /// ([`EngineError::Failed`], [`EngineError::Refused`]); or the engine can't be used.
+    pub async fn pull(
+        &self,
+        image: &ImageRef,
+        platform: Option<&str>,
+        step: &Step,
+    ) -> Result<(), EngineError> {
+        let tag = match (image.digest(), image.tag()) {
+            (Some(digest), _) => digest.as_str(),
+            (None, Some(tag)) => tag.as_str(),
+            (None, None) => "latest",
+        };
+        let (credentials, missing) = match self.credentials(image).await {
+            Ok(credentials) => (credentials, None),
+            Err(error) => (None, Some(error)),
+        };
+        let request = Request::post("/images/create")
+            .query("fromImage", &image.repository())
+            .query("tag", tag)
+            .query("platform", platform.unwrap_or_default())
+            .header("X-Registry-Auth", &header(image, credentials.as_ref()));
+        let pulled = self.transfer(request, Layers::new(PULLING), None, step);
+        match (pulled.await, missing) {
+            (Ok(_), _) => Ok(()),
+            (Err(EngineError::Failed { message }), Some(missing)) => Err(EngineError::Failed {
+                message: format!("{message}; {missing}"),
+            }),
+            (Err(EngineError::Refused { status, message }), Some(missing)) => {
+                let message = format!("{message}; {missing}");
+                Err(EngineError::Refused { status, message })
+            }
+            (Err(error), _) => Err(error),
+        }
+    }
+
+    /// What is known for the registry of an image.
+    async fn credentials(&self, image: &ImageRef) -> Result<Option<Credentials>, CredentialsError> {
+        let Some(environment) = self.environment.as_deref() else {
+            return Ok(None);
+        };
+        let canonical = image.canonical();
+        let domain = canonical.domain().unwrap_or("docker.io");
+        Keyring::open(environment)?.find(domain).await
+    }
+
+    /// Has the engine send or fetch layers, and reads what it tells. The digest that it names at the end.
+    async fn transfer(
+        &self,
+        request: Request,
+        mut layers: Layers,
+        silence: Option<Duration>,
+        step: &Step,
+    ) -> Result<Option<Digest>, EngineError> {
         let address = &self.endpoint().address;
-        let answer = send(&self.connector, request, self.deadlines.call).await?;
+        let answer = send(&self.connector, request, REACH).await?;
         let mut answer = answer.accepted(address).await?;
-        let mut layers = Layers::default();
         let mut digest = None;
         let mut line = Vec::new();
         loop {
-            let part = match tokio::time::timeout(SILENCE, answer.part(address)).await {
-                Ok(part) => part?,
-                Err(_) => {
-                    let seconds = SILENCE.as_secs();
-                    let message = format!("i/o timeout: nothing was sent for {seconds} s");
-                    return Err(EngineError::Failed { message });
-                }
+            let part = answer.part(address);
+            let part = match silence {
+                None => part.await?,
+                Some(silence) => match tokio::time::timeout(silence, part).await {
+                    Ok(part) => part?,
+                    Err(_) => {
+                        let seconds = silence.as_secs();
+                        let message = format!("i/o timeout: nothing was sent for {seconds} s");
+                        return Err(EngineError::Failed { message });
+                    }
+                },
             };
             let Some(part) = part else {
                 return Ok(digest);
@@ -227,7 +311,7 @@ mod tests {
 
     #[test]
     fn layers_add_up() {
-        let mut layers = Layers::default();
+        let mut layers = Layers::new(PUSHING);
         let mut note = |line: &str| layers.note(&serde_json::from_str(line).unwrap());
         assert_eq!(
             note(r#"{"status":"Preparing","progressDetail":{},"id":"a"}"#),

@@ -1,0 +1,36 @@
+//! `jobctl images`
+
+use clap::Args;
+
+use super::Ending;
+use super::context::Context;
+use super::push::JOB_LABEL;
+use crate::exit::Exit;
+use crate::report::{images_human, images_json};
+
+/// List the images that jobctl has built, the newest first
+///
+/// Those of all projects that the engine has, by the labels that jobctl gives them.
+#[derive(Debug, Args)]
+pub(super) struct ImagesArgs {
+    /// Only those of this job
+    #[arg(value_name = "JOB")]
+    job: Option<String>,
+}
+
+pub(super) fn exec(args: &ImagesArgs, context: &mut Context) -> Ending {
+    let outcome = context.watch(async |_events| {
+        let engine = context.connect().await?;
+        engine.images_labelled(JOB_LABEL, args.job.as_deref()).await
+    })?;
+    match outcome {
+        Ok(images) => {
+            context.output.result(
+                || images_human(&images, crate::facts::host::now()),
+                || images_json(&images),
+            )?;
+            Ok(Exit::Success)
+        }
+        Err(error) => Ok(context.output.engine(&error)),
+    }
+}

@@ -1,0 +1,128 @@
+//! `jobctl pull`
+
+use clap::Args;
+
+use super::Ending;
+use super::build::interrupted;
+use super::context::Context;
+use super::push::{Subject, subjects, with_tag};
+use crate::diagnostic::Diagnostic;
+use crate::engine::docker::{DockerEngine, EngineError, LocalImage};
+use crate::event::{Events, Outcome};
+use crate::exit::Exit;
+use crate::model::{ImageRef, ValueError};
+use crate::plan::build::{BuildSpec, VersionChoice};
+use crate::report::{pull_human, pull_json};
+
+/// Pull images from registries
+///
+/// Of a job that is built, the image that a registry has under its prefix, and its version or
+/// `latest`; `jobctl run --no-build` takes it then. Credentials are those that `jobctl login` keeps.
+#[derive(Debug, Args)]
+pub(super) struct PullArgs {
+    /// Jobs of jobs.yaml, or images by their names
+    #[arg(required = true, value_name = "JOB|IMAGE")]
+    what: Vec<String>,
+    /// Put before the names of jobs' images, as it is: `registry:5000/team-`
+    #[arg(long, alias = "image_prefix", value_name = "PREFIX")]
+    image_prefix: Option<String>,
+    /// For this platform: `linux/arm64`
+    #[arg(long, value_name = "PLATFORM")]
+    platform: Option<String>,
+}
+
+pub(super) fn exec(args: &PullArgs, context: &mut Context) -> Ending {
+    let names = match names(args, context) {
+        Ok(names) => names,
+        Err(found) => {
+            context.output.failure(&found)?;
+            return Ok(Exit::Usage);
+        }
+    };
+    let outcome = context.watch(async |events| {
+        let engine = context.connect().await?;
+        tokio::select! {
+            pulled = pull(&engine, &names, args.platform.as_deref(), events) => pulled.map(Some),
+            () = interrupted() => Ok(None),
+        }
+    })?;
+    match outcome {
+        Ok(Some(Ok(pulled))) => {
+            context
+                .output
+                .result(|| pull_human(&pulled), || pull_json(&pulled))?;
+            Ok(Exit::Success)
+        }
+        Ok(Some(Err((name, reason)))) => {
+            let mut why = Diagnostic::error(
+                "pull",
+                format!("can't pull `{}`: {reason}", name.familiar()),
+            );
+            let canonical = name.canonical();
+            let registry = canonical.domain().unwrap_or("docker.io");
+            why.help.push(format!(
+                "check the name and the network, or log in: `jobctl login {registry}`"
+            ));
+            context.output.failed(&why)
+        }
+        Ok(None) => Ok(context.output.interrupted("the pull was cancelled")),
+        Err(error) => Ok(context.output.engine(&error)),
+    }
+}
+
+/// Pulls images in turn, up to the first that can't be.
+async fn pull(
+    engine: &DockerEngine,
+    names: &[ImageRef],
+    platform: Option<&str>,
+    events: &Events,
+) -> Result<Result<Vec<(ImageRef, LocalImage)>, (ImageRef, EngineError)>, EngineError> {
+    let mut all = Vec::new();
+    for name in names {
+        let shown = name.familiar().to_string();
+        let step = events.step(None, format!("pull {shown}"));
+        let pulled = engine.pull(name, platform, &step).await;
+        step.finish(match &pulled {
+            Ok(()) => Outcome::Done,
+            Err(_) => Outcome::Failed(String::new()),
+        });
+        match pulled {
+            Ok(()) => {}
+            Err(error @ (EngineError::Failed { .. } | EngineError::Refused { .. })) => {
+                return Ok(Err((name.clone(), error)));
+            }
+            Err(error) => return Err(error),
+        }
+        let image = engine.image(&shown).await?;
+        let image = image.ok_or_else(|| EngineError::Failed {
+            message: format!("`{shown}` is not there after all"),
+        })?;
+        all.push((name.clone(), image));
+    }
+    Ok(Ok(all))
+}
+
+/// What registries call these.
+fn names(args: &PullArgs, context: &Context) -> Result<Vec<ImageRef>, Vec<Diagnostic>> {
+    let subjects = subjects(&args.what, args.image_prefix.as_ref(), context)?;
+    let names = subjects.iter().map(|subject| match subject {
+        Subject::Image(image) if image.digest().is_some() => Ok(image.clone()),
+        Subject::Image(image) => Ok(with_tag(image)),
+        Subject::Job(spec) => {
+            let name = of_job(spec);
+            name.map_err(|error| vec![Diagnostic::error("usage", error.to_string())])
+        }
+    });
+    names.collect()
+}
+
+/// What a registry calls the image of a job: by its version, or `latest`.
+fn of_job(spec: &BuildSpec) -> Result<ImageRef, ValueError> {
+    let tag = match &spec.version {
+        VersionChoice::Exact(version) | VersionChoice::Declared(version) => {
+            version.image_tag()?.to_string()
+        }
+        VersionChoice::None | VersionChoice::Git => "latest".to_owned(),
+    };
+    format!("{}{}:{tag}", spec.prefix, spec.name).parse()
+}

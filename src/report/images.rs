@@ -1,0 +1,88 @@
+//! Images: which there are, and what was pulled.
+
+use std::fmt::Write as _;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::printable;
+use super::table::columns;
+use super::words::{ago, bytes};
+use crate::engine::docker::LocalImage;
+use crate::model::ImageRef;
+
+/// The labels that say what an image is of.
+const JOB: &str = "dev.jobctl.job";
+const VERSION: &str = "org.opencontainers.image.version";
+const REVISION: &str = "org.opencontainers.image.revision";
+/// How many digits tell an image from others.
+const SHORT: usize = 12;
+
+/// A table: id, job, version, age, size, and names. Sizes are those of unpacked layers.
+#[must_use]
+pub fn images_human(images: &[LocalImage], now: Timestamp) -> String {
+    let heads = ["IMAGE", "JOB", "VERSION", "CREATED", "SIZE", "NAMES"];
+    let mut rows = vec![heads.map(str::to_owned).to_vec()];
+    for image in images {
+        let label = |name: &str| image.labels.get(name).cloned();
+        let age = image.created.map(|then| now.duration_since(then));
+        let id = image.id.as_str();
+        let (_, digits) = id.split_once(':').unwrap_or(("", id));
+        let row = [
+            digits.chars().take(SHORT).collect(),
+            label(JOB).unwrap_or_default(),
+            label(VERSION).unwrap_or_else(|| "-".to_owned()),
+            age.map_or_else(|| "-".to_owned(), |age| ago(age.unsigned_abs())),
+            bytes(image.size),
+            image.tags.join(" "),
+        ];
+        rows.push(row.map(|cell| printable::line(&cell)).to_vec());
+    }
+    columns(&rows)
+}
+
+/// `{"schema":"jobctl.images/1","images":[…]}`.
+#[must_use]
+pub fn images_json(images: &[LocalImage]) -> Value {
+    let images = images.iter().map(image);
+    json!({ "schema": "jobctl.images/1", "images": images.collect::<Vec<_>>() })
+}
+
+fn image(image: &LocalImage) -> Value {
+    json!({
+        "id": image.id.as_str(),
+        "job": image.labels.get(JOB),
+        "version": image.labels.get(VERSION),
+        "revision": image.labels.get(REVISION),
+        "created": image.created,
+        "bytes": image.size,
+        "names": image.tags,
+        "digests": image.repo_digests,
+    })
+}
+
+/// A line for each image that was pulled: its name, and the digest that the registry has it under.
+#[must_use]
+pub fn pull_human(pulled: &[(ImageRef, LocalImage)]) -> String {
+    let mut text = String::new();
+    for (name, image) in pulled {
+        let digest = image.digest_in(name).unwrap_or_else(|| image.id.clone());
+        let _ = writeln!(text, "{} {digest}", name.familiar());
+    }
+    text
+}
+
+/// `{"schema":"jobctl.pull/1","images":[…]}`.
+#[must_use]
+pub fn pull_json(pulled: &[(ImageRef, LocalImage)]) -> Value {
+    let images = pulled.iter().map(|(name, local)| {
+        let mut told = image(local);
+        told["name"] = name.familiar().to_string().into();
+        told["digest"] = local
+            .digest_in(name)
+            .map(|digest| digest.to_string())
+            .into();
+        told
+    });
+    json!({ "schema": "jobctl.pull/1", "images": images.collect::<Vec<_>>() })
+}
