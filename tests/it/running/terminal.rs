@@ -28,9 +28,11 @@ impl Terminal {
              if cmp before after; then echo same; else echo other; fi",
             words.join(" ")
         );
-        let mut script_command = project.bench.command("script");
+        // Whoever calls the tests may do so with `nohup`; nobody sits at such a terminal.
+        let mut script_command = project.bench.command("env");
         let mut child = script_command
-            .args(["-qefc", &script, "/dev/null"])
+            .args(["--default-signal=HUP", "script", "-qefc", &script])
+            .arg("/dev/null")
             .env("TERM", "xterm")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
