@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use self::args::flags;
 use super::Ending;
+use super::ci::Made;
 use super::context::Context;
 use crate::engine::build::BuildError;
 use crate::engine::docker::EngineError;
@@ -16,7 +17,9 @@ use crate::manifest::{self, Manifest, RaiseError, Raised};
 use crate::model::{Digest, ImageRef};
 use crate::ops::build::{Failure, Image, Reason, build};
 use crate::plan::build::{BuildFlags, Item, VersionChoice, plan};
-use crate::report::{build_failure, build_human, build_json, build_plan_human, build_plan_json};
+use crate::report::{
+    build_failure, build_human, build_json, build_plan_human, build_plan_json, build_summary,
+};
 
 pub(super) use self::args::BuildArgs;
 
@@ -78,9 +81,19 @@ pub(super) fn exec(args: &BuildArgs, context: &mut Context) -> Ending {
         write(context, path, &format!("{:#}\n", build_json(&images)))?;
     }
     if args.deploy {
+        // What is told of it is what the registry has.
         context.output.note(&build_human(&images));
         return super::push::push_built(context, &deployed(&items, &images));
     }
+    if let Some(last) = images.iter().rfind(|image| image.context.is_some()) {
+        context.ci.made(&Made {
+            image: last.tags.first().map(ToString::to_string),
+            digest: Some(&last.id),
+            version: last.version.as_ref(),
+            ..Made::default()
+        })?;
+    }
+    context.ci.summary(|| build_summary(&images))?;
     context
         .output
         .result(|| build_human(&images), || build_json(&images))?;

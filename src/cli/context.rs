@@ -6,6 +6,7 @@ use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 
 use super::built_command;
+use super::ci::Ci;
 use super::globals::{Globals, ProgressStyle};
 use super::output::Output;
 use super::run::argv::recorded;
@@ -25,6 +26,7 @@ pub(super) struct Context {
     pub(super) environment: Environment,
     pub(super) globals: Globals,
     pub(super) output: Output,
+    pub(super) ci: Ci,
     /// The command line.
     words: Vec<OsString>,
 }
@@ -49,11 +51,14 @@ impl Context {
             ));
         }
         let is_quiet = globals.quiet || globals.progress == ProgressStyle::Quiet;
-        let output = Output::new(globals.format, globals.color.into(), is_quiet);
+        let environment = Environment::new(std::env::vars_os(), folder);
+        let ci = Ci::of(&environment);
+        let output = Output::new(globals.format, globals.color.into(), is_quiet, ci.clone());
         Ok(Self {
-            environment: Environment::new(std::env::vars_os(), folder),
+            environment,
             globals,
             output,
+            ci,
             words,
         })
     }
@@ -178,7 +183,12 @@ impl Context {
 
     /// Runs what waits for engines and disks, and shows on stderr what it tells meanwhile.
     pub(super) fn watch<T>(&self, work: impl AsyncFnOnce(&Events) -> T) -> io::Result<T> {
-        let reporter = report::reporter(self.progress(), Box::new(io::stderr()));
+        let reporter = report::reporter(
+            self.progress(),
+            self.ci.marks,
+            crate::facts::host::now(),
+            Box::new(io::stderr()),
+        );
         let (events, received) = Events::channel();
         block_on(async {
             let drawn = report::spawn(reporter, received);

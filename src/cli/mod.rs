@@ -5,6 +5,7 @@
 
 mod attach;
 mod build;
+mod ci;
 mod completions;
 mod context;
 mod doctor;
@@ -14,6 +15,7 @@ mod export;
 mod get;
 mod globals;
 mod images;
+mod init;
 mod listen;
 mod logs;
 mod man;
@@ -63,6 +65,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    Init(init::InitArgs),
     Build(Box<build::BuildArgs>),
     Push(push::PushArgs),
     Pull(pull::PullArgs),
@@ -156,6 +159,7 @@ pub fn main() -> ExitCode {
 fn exec(verb: Verb, context: &mut Context) -> Ending {
     match verb {
         Verb::Build(args) => build::exec(&args, context),
+        Verb::Init(args) => init::exec(&args, context),
         Verb::Push(args) => push::exec(&args, context),
         Verb::Pull(args) => pull::exec(&args, context),
         Verb::Images(args) => images::exec(&args, context),

@@ -1,10 +1,12 @@
 //! stdout and stderr. Results go to stdout, everything else to stderr.
 
 use std::io::{self, Write};
+use std::path::Path;
 
 use anstream::{AutoStream, ColorChoice};
 use serde_json::{Value, json};
 
+use super::ci::Ci;
 use super::globals::Format;
 use crate::diagnostic::Diagnostic;
 use crate::engine::docker::EngineError;
@@ -16,14 +18,16 @@ pub(super) struct Output {
     format: Format,
     color: ColorChoice,
     is_quiet: bool,
+    ci: Ci,
 }
 
 impl Output {
-    pub(super) fn new(format: Format, color: ColorChoice, is_quiet: bool) -> Self {
+    pub(super) fn new(format: Format, color: ColorChoice, is_quiet: bool, ci: Ci) -> Self {
         Self {
             format,
             color,
             is_quiet,
+            ci,
         }
     }
 
@@ -52,11 +56,13 @@ impl Output {
         if self.format == Format::Human {
             self.message(&diagnostics::human(found));
         }
+        self.annotate(found);
     }
 
     /// Says that jobctl itself failed.
     pub(super) fn error(&self, message: &str) -> Exit {
         self.message(&format!("error: {message}\n"));
+        self.annotate(&[Diagnostic::error("failed", message)]);
         Exit::Failed
     }
 
@@ -72,7 +78,21 @@ impl Output {
                     "schema": "jobctl.error/1",
                     "diagnostics": diagnostics::json(found),
                 });
+                self.annotate(found);
                 self.text(&format!("{document:#}"))
+            }
+        }
+    }
+
+    /// Has a CI system show messages where people look.
+    fn annotate(&self, found: &[Diagnostic]) {
+        let Some(marks) = self.ci.marks else {
+            return;
+        };
+        let place = |path: &Path| self.ci.place(path);
+        for diagnostic in found {
+            if let Some(line) = marks.annotation(diagnostic, place) {
+                self.message(&format!("{line}\n"));
             }
         }
     }
@@ -104,6 +124,7 @@ impl Output {
     /// Says what is likely wrong but stopped nothing.
     pub(super) fn warning(&self, text: &str) {
         self.message(&format!("warning: {text}\n"));
+        self.annotate(&[Diagnostic::warning("warning", text)]);
     }
 
     /// Says what is of interest to people.
@@ -120,15 +141,16 @@ impl Output {
     }
 
     fn wrong(&self, rule: &'static str, message: &str, help: Option<&str>) {
+        let mut diagnostic = Diagnostic::error(rule, message);
+        diagnostic.help.extend(help.map(str::to_owned));
         if self.format == Format::Json {
-            let mut diagnostic = Diagnostic::error(rule, message);
-            diagnostic.help.extend(help.map(str::to_owned));
             // Whoever closed stdout does not want it.
             let _ = self.failure(&[diagnostic]);
             return;
         }
         let help = help.map_or_else(String::new, |help| format!("help: {help}\n"));
         self.message(&format!("error: {message}\n{help}"));
+        self.annotate(&[diagnostic]);
     }
 
     /// Writes to stderr. Nobody can be told if that fails.

@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::Ending;
 use super::build::interrupted;
+use super::ci::Made;
 use super::context::Context;
 use crate::diagnostic::Diagnostic;
 use crate::engine::docker::credentials::{CredentialsError, Keyring};
@@ -17,8 +18,8 @@ use crate::manifest;
 use crate::model::{Digest, ImageRef, Secret};
 use crate::ops::push::{PushFailure, Pushed, push};
 use crate::plan::build::{BuildFlags, BuildSpec, Item, plan};
-use crate::plan::push::{Remedy, Wanted, order, remedy};
-use crate::report::{push_human, push_json, push_plan_human, push_plan_json};
+use crate::plan::push::{Remedy, Wanted, order, remedy, version};
+use crate::report::{push_human, push_json, push_plan_human, push_plan_json, push_summary};
 
 /// The label of an image's job.
 pub(super) const JOB_LABEL: &str = "dev.jobctl.job";
@@ -167,6 +168,18 @@ fn say(context: &Context, pushed: &[Pushed], digest_file: Option<&Path>) -> Endi
             return Ok(context.output.error(&message));
         }
     }
+    if let Some(last) = pushed.last() {
+        // The most telling of its names.
+        let first = pushed.iter().find(|one| one.digest == last.digest);
+        let name = &first.unwrap_or(last).name;
+        context.ci.made(&Made {
+            image: Some(name.to_string()),
+            digest: Some(&last.digest),
+            version: version(name).as_ref(),
+            ..Made::default()
+        })?;
+    }
+    context.ci.summary(|| push_summary(pushed))?;
     context
         .output
         .result(|| push_human(pushed), || push_json(pushed))?;

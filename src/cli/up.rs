@@ -92,6 +92,8 @@ pub(super) fn exec(args: &UpArgs, context: &mut Context) -> Ending {
     })?;
     match outcome {
         Ok(done) => {
+            let records: Vec<_> = done.iter().map(|step| &step.record).collect();
+            ending::tell_ci(context, &records)?;
             context
                 .output
                 .result(|| up_human(&done), || up_json(&done))?;
@@ -205,6 +207,7 @@ pub(super) fn in_pipeline(
 pub(super) fn fail(context: &Context, failure: &UpFailure) -> Ending {
     let output = &context.output;
     let message = printable_text(&failure.to_string());
+    context.ci.summary(|| format!("**Not done**: {message}"))?;
     let exit = match failure {
         UpFailure::Run(failure) => return Ok(ending::fail(context, failure)),
         UpFailure::Step { record, .. } => return Ok(ending::say_failed(context, record)),

@@ -52,11 +52,14 @@ pub fn is_latest(name: &ImageRef) -> bool {
 /// Whether a name is that of a release, which stands for the same image for ever.
 #[must_use]
 pub fn is_release(name: &ImageRef) -> bool {
-    let version = name.tag().and_then(|tag| {
-        let text = tag.as_str().replacen('_', "+", 1);
-        text.parse::<Version>().ok()
-    });
-    version.is_some_and(|version| !version.is_prerelease())
+    version(name).is_some_and(|version| !version.is_prerelease())
+}
+
+/// The version that a name's tag says.
+#[must_use]
+pub fn version(name: &ImageRef) -> Option<Version> {
+    let text = name.tag()?.as_str().replacen('_', "+", 1);
+    text.parse().ok()
 }
 
 /// What is to be done when an engine could not push.

@@ -5,6 +5,7 @@
 
 mod build;
 mod chart;
+mod ci;
 mod copied;
 mod diagnosis;
 pub mod diagnostics;
@@ -33,6 +34,7 @@ mod yaml;
 use std::io::{self, Write};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinHandle;
 
@@ -40,6 +42,7 @@ use crate::event::Event;
 
 pub use build::{build_failure, build_human, build_json, build_plan_human, build_plan_json};
 pub use chart::{Chart, Curve, PngError, draw, png, svg};
+pub use ci::{Marks, build_summary, push_summary, runs_summary};
 pub use copied::{copied_human, copied_json, get_failure};
 pub use diagnosis::{diagnosis_human, diagnosis_json};
 pub use export::compose_file;
@@ -113,12 +116,17 @@ pub trait Reporter: Send {
 /// How often a reporter is called when nothing happens.
 pub const TICK: Duration = Duration::from_millis(100);
 
-/// The reporter for a way of showing progress.
+/// The reporter for a way of showing progress. In a log that folds, each step folds.
 #[must_use]
-pub fn reporter(progress: Progress, stderr: Box<dyn Write + Send>) -> Box<dyn Reporter> {
+pub fn reporter(
+    progress: Progress,
+    marks: Option<Marks>,
+    now: Timestamp,
+    stderr: Box<dyn Write + Send>,
+) -> Box<dyn Reporter> {
     match progress {
         Progress::Terminal => Box::new(Terminal::stderr()),
-        Progress::Plain => Box::new(Plain::new(stderr)),
+        Progress::Plain => Box::new(Plain::marked(marks, now, stderr)),
         Progress::Quiet => Box::new(Plain::quiet(stderr)),
         Progress::Json => Box::new(Json::new(stderr)),
     }

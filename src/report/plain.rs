@@ -3,10 +3,12 @@
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
-use super::Reporter;
 use super::printable;
 use super::steps::{Steps, outcome_words};
 use super::words::elapsed;
+use jiff::Timestamp;
+
+use super::{Marks, Reporter};
 use crate::event::{Event, Outcome, StepId};
 
 /// The longest silence: CI systems give a job up that says nothing for minutes.
@@ -20,6 +22,11 @@ pub struct Plain {
     is_quiet: bool,
     /// The step whose lines were written last, so that its name need not be said again.
     speaking: Option<StepId>,
+    /// How the log is told what folds, and the step that is folded now.
+    marks: Option<Marks>,
+    /// When that was known, by two clocks.
+    since: (Timestamp, Instant),
+    folded: Option<StepId>,
 }
 
 impl Plain {
@@ -32,6 +39,19 @@ impl Plain {
             last: Instant::now(),
             is_quiet: false,
             speaking: None,
+            marks: None,
+            since: (Timestamp::UNIX_EPOCH, Instant::now()),
+            folded: None,
+        }
+    }
+
+    /// The same in a log that folds what belongs to a step. Of steps that go on at once, the first does.
+    #[must_use]
+    pub fn marked(marks: Option<Marks>, now: Timestamp, out: Box<dyn Write + Send>) -> Self {
+        Self {
+            marks,
+            since: (now, Instant::now()),
+            ..Self::new(out)
         }
     }
 
@@ -42,6 +62,12 @@ impl Plain {
             is_quiet: true,
             ..Self::new(out)
         }
+    }
+
+    fn seconds(&self) -> i64 {
+        let (then, instant) = self.since;
+        then.as_second()
+            .saturating_add_unsigned(instant.elapsed().as_secs())
     }
 
     fn line(&mut self, line: &str) -> io::Result<()> {
@@ -56,7 +82,13 @@ impl Reporter for Plain {
         match event {
             Event::StepStarted { step, parent, name } => {
                 self.steps.start(*step, *parent, name);
-                Ok(())
+                match self.marks {
+                    Some(marks) if parent.is_none() && self.folded.is_none() => {
+                        self.folded = Some(*step);
+                        self.line(&marks.begin(step.0, name, self.seconds()))
+                    }
+                    _ => Ok(()),
+                }
             }
             Event::StepLog { step, line, .. } if !self.is_quiet => {
                 let indent = "  ".repeat(self.steps.depth(*step));
@@ -72,7 +104,8 @@ impl Reporter for Plain {
                 outcome,
                 elapsed: time,
             } => {
-                let Some(step) = self.steps.finish(*step) else {
+                let id = *step;
+                let Some(step) = self.steps.finish(id) else {
                     return Ok(());
                 };
                 let is_bad = matches!(outcome, Outcome::Failed(_) | Outcome::Warned(_));
@@ -89,11 +122,26 @@ impl Reporter for Plain {
                     "{indent}{} {word} ({}){why}",
                     step.name,
                     elapsed(*time)
-                ))
+                ))?;
+                match self.marks {
+                    Some(marks) if self.folded == Some(id) => {
+                        self.folded = None;
+                        self.line(&marks.end(id.0, self.seconds()))
+                    }
+                    _ => Ok(()),
+                }
             }
             Event::Note(text) if !self.is_quiet => self.line(&printable::text(text)),
             Event::Warning(text) => self.line(&format!("warning: {}", printable::text(text))),
             Event::StepProgress { .. } | Event::StepLog { .. } | Event::Note(_) => Ok(()),
+        }
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        // What was given up in the middle does not fold what comes behind it.
+        match (self.marks, self.folded.take()) {
+            (Some(marks), Some(folded)) => self.line(&marks.end(folded.0, self.seconds())),
+            _ => Ok(()),
         }
     }
 

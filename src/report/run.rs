@@ -32,7 +32,8 @@ pub fn outputs(record: &Record) -> String {
     format!("outputs: {}", outputs.join(", "))
 }
 
-fn ending(record: &Record) -> String {
+/// The same, without its name and its time.
+pub(super) fn ending(record: &Record) -> String {
     let last = record.attempts.last();
     let message = last
         .and_then(|attempt| attempt.message.as_ref())

@@ -8,6 +8,7 @@
 mod build_verify;
 mod building;
 mod building_faults;
+mod ci;
 mod differential;
 mod doctor;
 mod documentation;

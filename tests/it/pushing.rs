@@ -13,14 +13,14 @@ use crate::support::registry::{PASSWORD, Registry, USER};
 use crate::support::{Bench, Ended, run};
 
 /// An image of a test's own, and where it is pushed to.
-struct Pusher {
-    bench: Bench,
-    image: ImageName,
+pub(crate) struct Pusher {
+    pub(crate) bench: Bench,
+    pub(crate) image: ImageName,
     registry: SocketAddr,
 }
 
 impl Pusher {
-    fn new(registry: SocketAddr) -> Self {
+    pub(crate) fn new(registry: SocketAddr) -> Self {
         let bench = Bench::new();
         bench.write("Dockerfile", "FROM scratch\nCOPY a /a\n");
         // The home folder stands there too.

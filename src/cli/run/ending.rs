@@ -1,11 +1,15 @@
 //! What is said of a run that is over.
 
+use std::io;
+
+use crate::cli::ci::Made;
 use crate::cli::context::Context;
 use crate::engine::run::RunError;
 use crate::exit::Exit;
+use crate::ops::metrics::metrics;
 use crate::ops::run::RunFailure;
 use crate::records::{Ending, Record};
-use crate::report::{build_failure, outputs, printable_text, run_ended};
+use crate::report::{build_failure, charts, outputs, printable_text, run_ended, runs_summary};
 
 /// Says how a run ended, and ends with its exit code.
 pub(in crate::cli) fn say(context: &Context, record: &Record) -> Exit {
@@ -27,7 +31,32 @@ pub(in crate::cli) fn say(context: &Context, record: &Record) -> Exit {
     if !record.outputs.is_empty() && context.tells_of_runs() {
         context.output.note(&outputs(record));
     }
+    if let Err(error) = tell_ci(context, &[record]) {
+        context.output.warning(&format!("can't write: {error}"));
+    }
     exit(record)
+}
+
+/// Tells a CI system of runs that are over: the last is the one that the next steps know.
+pub(in crate::cli) fn tell_ci(context: &Context, records: &[&Record]) -> io::Result<()> {
+    if let Some(last) = records.last() {
+        let digest = last.image.id.as_ref().and_then(|id| id.parse().ok());
+        context.ci.made(&Made {
+            image: Some(last.image.name.clone()),
+            digest: digest.as_ref(),
+            run: Some(last.id.to_string()),
+            ..Made::default()
+        })?;
+    }
+    context.ci.summary(|| {
+        let runs = records.iter().map(|record| {
+            let run = (context.store().run(record.id), (*record).clone());
+            // A run without metrics has no curves.
+            let charts = metrics(&[run], &[]).map(|runs| charts(&runs));
+            (*record, charts.unwrap_or_default())
+        });
+        runs_summary(&runs.collect::<Vec<_>>())
+    })
 }
 
 /// Says how a run failed that nobody watched by itself.
