@@ -117,6 +117,14 @@ impl PushFailure {
                 "try again later: layers that are there are not sent again, and `latest` was not moved"
                     .to_owned(),
             ),
+            Self::Refused { name, message } if message.contains("x509: ") => {
+                let canonical = name.canonical();
+                let registry = canonical.domain().unwrap_or_default();
+                Some(format!(
+                    "put the certificate of its authority, where the engine runs, at \
+                     `{AUTHORITIES}/{registry}/ca.crt`"
+                ))
+            }
             Self::Registry(_) | Self::Refused { .. } => None,
             Self::NotThere { .. } => Some("build it first: `jobctl build`".to_owned()),
             Self::Released { .. } => Some(

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
+use crate::support::certificates::make_certificates;
 use crate::support::engine::PrivateEngine;
 use crate::support::ssh::{self, SshServer};
 use crate::support::{Bench, SOCKET, doctor, is_root, jobctl, run};
@@ -81,38 +82,14 @@ fn a_port_in_clear_is_reached() {
     assert_eq!(engine(&mut command).0, "ok");
 }
 
-/// Makes an authority, and certificates of it for an engine at 127.0.0.1 and for a client.
-fn make_certificates(bench: &Bench, folder: &str) {
-    let script = r#"
-        set -e
-        mkdir "$1" && cd "$1"
-        openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 \
-            -subj /CN=authority -keyout ca-key.pem -out ca.pem
-        for name in server client; do
-            openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=$name \
-                -keyout $name-key.pem -out $name.csr
-        done
-        printf 'subjectAltName=IP:127.0.0.1\nextendedKeyUsage=serverAuth\n' > server.ext
-        printf 'extendedKeyUsage=clientAuth\n' > client.ext
-        for name in server client; do
-            openssl x509 -req -in $name.csr -CA ca.pem -CAkey ca-key.pem -CAcreateserial \
-                -days 2 -extfile $name.ext -out $name.pem
-        done
-        cp client.pem cert.pem
-        cp client-key.pem key.pem
-    "#;
-    let made = run(bench.command("sh").args(["-c", script, "sh", folder]));
-    assert_eq!(made.code, Some(0), "{made:?}");
-}
-
 #[test]
 fn tls_is_checked_on_both_sides() {
     if !is_root("tls_is_checked_on_both_sides") {
         return;
     }
     let bench = Bench::new();
-    make_certificates(&bench, "right");
-    make_certificates(&bench, "other");
+    make_certificates(&bench, "right", "127.0.0.1");
+    make_certificates(&bench, "other", "127.0.0.1");
     let right = bench.path().join("right");
     let file = |name: &str| right.join(name).display().to_string();
     let private = PrivateEngine::start(

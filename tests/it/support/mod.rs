@@ -1,5 +1,6 @@
 //! What tests need of the world: jobctl itself, engines of their own, a way to see what is left.
 
+pub(crate) mod certificates;
 pub(crate) mod container;
 pub(crate) mod docker;
 pub(crate) mod engine;

@@ -2,7 +2,8 @@
 //! do.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
@@ -21,48 +22,60 @@ pub(crate) struct Registry {
     folder: tempfile::TempDir,
     address: SocketAddr,
     child: Option<Child>,
+    passwords: Option<tempfile::NamedTempFile>,
 }
 
 impl Registry {
     /// One that lets everybody in.
     pub(crate) fn new() -> Self {
-        Self::start(false)
+        Self::start(Ipv4Addr::LOCALHOST, ("", ""))
     }
 
     /// One that knows a user.
     pub(crate) fn with_password() -> Self {
-        Self::start(true)
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let made = Command::new("htpasswd")
+            .args(["-Bbn", USER, PASSWORD])
+            .output()
+            .unwrap();
+        std::fs::write(file.path(), made.stdout).unwrap();
+        let path = file.path().display();
+        let auth = format!("auth: {{ htpasswd: {{ realm: test, path: {path} }} }}");
+        let mut registry = Self::start(Ipv4Addr::LOCALHOST, ("", &auth));
+        registry.passwords = Some(file);
+        registry
     }
 
-    fn start(has_password: bool) -> Self {
+    /// One at another address of this machine's, with a certificate: `server.pem` and `server-key.pem` of
+    /// a folder.
+    pub(crate) fn with_certificate(host: Ipv4Addr, folder: &Path) -> Self {
+        let file = |name: &str| folder.join(name).display().to_string();
+        let tls = format!(
+            ", tls: {{ certificate: {}, key: {} }}",
+            file("server.pem"),
+            file("server-key.pem")
+        );
+        Self::start(host, (&tls, ""))
+    }
+
+    /// With something behind the address, and something at the end of the configuration.
+    fn start(host: Ipv4Addr, (http, all): (&str, &str)) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let taken = TcpListener::bind((host, 0)).unwrap();
         let address = taken.local_addr().unwrap();
         drop(taken);
         let path = folder.path().display();
-        let mut config = format!(
+        let config = format!(
             "version: 0.1\nlog: {{ level: error, accesslog: {{ disabled: true }} }}\n\
              storage: {{ filesystem: {{ rootdirectory: {path}/data }} }}\n\
-             http: {{ addr: \"{address}\" }}\n"
+             http: {{ addr: \"{address}\"{http} }}\n{all}\n"
         );
-        if has_password {
-            let made = Command::new("htpasswd")
-                .args(["-Bbn", USER, PASSWORD])
-                .output()
-                .unwrap();
-            std::fs::write(folder.path().join("htpasswd"), made.stdout).unwrap();
-            config = [
-                config.as_str(),
-                "auth: { htpasswd: { realm: test, path: ",
-                &format!("{path}/htpasswd }} }}\n"),
-            ]
-            .concat();
-        }
         std::fs::write(folder.path().join("config.yml"), config).unwrap();
         let mut registry = Self {
             folder,
             address,
             child: None,
+            passwords: None,
         };
         registry.restart();
         registry

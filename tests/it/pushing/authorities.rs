@@ -1,0 +1,55 @@
+//! Registries with the certificates of a company's own authority.
+
+use std::fs;
+use std::path::PathBuf;
+
+use super::Pusher;
+use crate::support::certificates::make_certificates;
+use crate::support::image::docker;
+use crate::support::registry::Registry;
+use crate::support::{Bench, is_root};
+
+/// The folder in which the engine is told of a registry's authority; it goes with its value.
+struct Told(PathBuf);
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+#[test]
+fn a_registry_is_trusted_by_the_authority_that_the_engine_knows() {
+    if !is_root("a_registry_is_trusted_by_the_authority_that_the_engine_knows") {
+        return;
+    }
+    // The engine trusts whatever is at 127.0.0.0/8.
+    let format = "{{(index .IPAM.Config 0).Gateway}}";
+    let gateway = docker(&["network", "inspect", "bridge", "--format", format]);
+    let host = gateway.trim().parse().unwrap();
+    let certificates = Bench::new();
+    make_certificates(&certificates, "right", gateway.trim());
+    let folder = certificates.path().join("right");
+    let registry = Registry::with_certificate(host, &folder);
+    let pusher = Pusher::new(registry.address());
+    pusher.build("1.0.0");
+
+    let ended = pusher.push("1.0.0", &[]);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let place = format!("/etc/docker/certs.d/{}", registry.address());
+    let help = format!("`{place}/ca.crt`");
+    assert!(ended.stderr.contains("x509: "), "{}", ended.stderr);
+    assert!(ended.stderr.contains(&help), "{}", ended.stderr);
+    assert!(registry.tags(pusher.image.as_str()).is_empty());
+
+    let told = Told(PathBuf::from(place));
+    fs::create_dir_all(&told.0).unwrap();
+    fs::copy(folder.join("ca.pem"), told.0.join("ca.crt")).unwrap();
+    let ended = pusher.push("1.0.0", &["-vv"]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_eq!(registry.tags(pusher.image.as_str()), ["1.0.0"]);
+    // It was asked directly, too.
+    assert!(!ended.stderr.contains("is not asked"), "{}", ended.stderr);
+    let again = pusher.push("1.0.0", &[]);
+    assert!(again.stdout.contains(" was there\n"), "{again:?}");
+}
