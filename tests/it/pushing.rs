@@ -229,6 +229,53 @@ fn a_jobs_newest_image_is_pushed_by_the_jobs_name() {
 }
 
 #[test]
+fn a_release_of_build_py_is_pushed_under_its_names() {
+    let registry = Registry::new();
+    let pusher = Pusher::new(registry.address());
+    let name = pusher.image.as_str();
+    let repository = format!("team-{name}");
+    let prefix = format!("{}team-", pusher.prefix());
+    let release = |version: &str| {
+        let flags = [
+            "--version",
+            version,
+            "--proxy",
+            "http://user:canary@proxy.example:3128",
+            "--image_prefix",
+            &prefix,
+            "--deploy",
+        ];
+        run(&mut pusher.image.build(&pusher.bench, &flags))
+    };
+    // A prefix is put before the name as it is; what comes before a release leaves `latest` alone.
+    for (version, theirs, ours) in [
+        ("0.1.0-SNAPSHOT", vec!["0.1.0-SNAPSHOT"], vec![]),
+        ("0.1.0", vec!["0.1.0", "latest"], vec!["0", "0.1"]),
+    ] {
+        let before = registry.tags(&repository);
+        let ended = release(version);
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        assert!(!format!("{ended:?}").contains("canary"), "{ended:?}");
+        let tags = registry.tags(&repository).into_iter();
+        let mut new: Vec<_> = tags
+            .filter(|tag| !tag.starts_with("ctx-") && !before.contains(tag))
+            .collect();
+        new.sort();
+        let mut expected = [theirs, ours].concat();
+        expected.sort_unstable();
+        assert_eq!(new, expected);
+    }
+    // It ended with 0 when a build failed, and pushed what was there.
+    let before = registry.tags(&repository);
+    pusher
+        .bench
+        .write("Dockerfile", "FROM scratch\nCOPY missing /a\n");
+    let ended = release("0.2.0");
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert_eq!(registry.tags(&repository), before);
+}
+
+#[test]
 fn names_without_a_registry_are_not_pushed() {
     let pusher = Pusher::new(([127, 0, 0, 1], 1).into());
     pusher.build("1.0.0");
