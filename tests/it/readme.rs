@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::support::image::ensure_debian;
+use crate::support::image::{docker, ensure_debian};
+use crate::support::registry::Registry;
 use crate::support::{jobctl, run};
 
 /// The commands of a page that are shown behind a `$`, in their order.
@@ -39,6 +40,7 @@ fn every_command_of_the_readme_succeeds() {
     assert!(all.contains(&"jobctl run first-job"), "{all:?}");
     ensure_debian();
     let folder = tempfile::tempdir().unwrap();
+    let registry = Registry::new();
     let mut script = String::from("set -eu\n");
     for command in all {
         // The one builds what is tested here, and the other is what runs this test. What is broken in
@@ -47,11 +49,13 @@ fn every_command_of_the_readme_succeeds() {
         if is_other || (!is_full && is_long(command)) {
             continue;
         }
-        // The program that is tested, files of its own, and a port that is free on most machines.
+        // The program that is tested, files of its own, a port that is free on most machines, and a
+        // registry that is there.
         let command = command
             .replace("$PWD/target/release", "$PROGRAM")
             .replace("train:model trained", "train:model \"$FOLDER/trained\"")
-            .replace(":8000", ":18765");
+            .replace(":8000", ":18765")
+            .replace("registry.example.com", &registry.address().to_string());
         let shown = shell_words::quote(&command);
         script.push_str(&["echo + ", &shown, "\n", &command, "\n"].concat());
     }
@@ -64,4 +68,11 @@ fn every_command_of_the_readme_succeeds() {
         .env("JOBCTL_STATE_DIR", folder.path().join("state"))
         .env("SERVE_PORT", "18765"));
     assert_eq!(ended.code, Some(0), "{}\n{}", ended.stdout, ended.stderr);
+    let repository = "team/jobctl-first-job";
+    assert!(registry.tags(repository).contains(&"1.2.3".to_owned()));
+    let pushed = format!("{}/{repository}", registry.address());
+    let names = docker(&["images", &pushed, "--format", "{{.Repository}}:{{.Tag}}"]);
+    for name in names.lines() {
+        docker(&["rmi", name]);
+    }
 }
