@@ -4,8 +4,8 @@ use clap::Args;
 
 use super::Ending;
 use super::context::Context;
-use super::push::JOB_LABEL;
 use crate::exit::Exit;
+use crate::plan::run::JOB_LABEL;
 use crate::report::{images_human, images_json};
 
 /// List the images that jobctl has built, the newest first

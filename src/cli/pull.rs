@@ -8,9 +8,10 @@ use super::context::Context;
 use super::push::{Subject, subjects, with_tag};
 use crate::diagnostic::Diagnostic;
 use crate::engine::docker::{DockerEngine, EngineError, LocalImage};
-use crate::event::{Events, Outcome};
+use crate::event::Events;
 use crate::exit::Exit;
 use crate::model::{ImageRef, ValueError};
+use crate::ops::pull::pull;
 use crate::plan::build::{BuildSpec, VersionChoice};
 use crate::report::{pull_human, pull_json};
 
@@ -42,7 +43,7 @@ pub(super) fn exec(args: &PullArgs, context: &mut Context) -> Ending {
     let outcome = context.watch(async |events| {
         let engine = context.connect().await?;
         tokio::select! {
-            pulled = pull(&engine, &names, args.platform.as_deref(), events) => pulled.map(Some),
+            pulled = pull_all(&engine, &names, args.platform.as_deref(), events) => pulled.map(Some),
             () = interrupted() => Ok(None),
         }
     })?;
@@ -71,7 +72,7 @@ pub(super) fn exec(args: &PullArgs, context: &mut Context) -> Ending {
 }
 
 /// Pulls images in turn, up to the first that can't be.
-async fn pull(
+async fn pull_all(
     engine: &DockerEngine,
     names: &[ImageRef],
     platform: Option<&str>,
@@ -80,13 +81,7 @@ async fn pull(
     let mut all = Vec::new();
     for name in names {
         let shown = name.familiar().to_string();
-        let step = events.step(None, format!("pull {shown}"));
-        let pulled = engine.pull(name, platform, &step).await;
-        step.finish(match &pulled {
-            Ok(()) => Outcome::Done,
-            Err(_) => Outcome::Failed(String::new()),
-        });
-        match pulled {
+        match pull(engine, name, platform, events).await {
             Ok(()) => {}
             Err(error @ (EngineError::Failed { .. } | EngineError::Refused { .. })) => {
                 return Ok(Err((name.clone(), error)));

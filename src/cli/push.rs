@@ -13,16 +13,15 @@ use crate::diagnostic::Diagnostic;
 use crate::engine::docker::credentials::{CredentialsError, Keyring};
 use crate::engine::docker::{DockerEngine, EngineError};
 use crate::engine::registry::{Credentials, RegistryError};
+use crate::event::Events;
 use crate::exit::Exit;
 use crate::manifest;
 use crate::model::{Digest, ImageRef, Secret};
 use crate::ops::push::{PushFailure, Pushed, push};
 use crate::plan::build::{BuildFlags, BuildSpec, Item, plan};
 use crate::plan::push::{Remedy, Wanted, order, remedy, version};
+use crate::plan::run::JOB_LABEL;
 use crate::report::{push_human, push_json, push_plan_human, push_plan_json, push_summary};
-
-/// The label of an image's job.
-pub(super) const JOB_LABEL: &str = "dev.jobctl.job";
 
 /// Push images under all of their names
 ///
@@ -116,11 +115,7 @@ pub(super) fn exec(args: &PushArgs, context: &mut Context) -> Ending {
         if args.dry_run {
             return Ok((wanted, Vec::new()));
         }
-        let keyring = Keyring::open(&context.environment)?;
-        let pushed = tokio::select! {
-            pushed = Box::pin(push(&engine, &keyring, &wanted, args.force, events)) => pushed?,
-            () = interrupted() => return Err(Unpushed::Interrupted),
-        };
+        let pushed = push_all(&engine, &wanted, args.force, context, events).await?;
         Ok((wanted, pushed))
     })?;
     match outcome {
@@ -148,15 +143,26 @@ pub(super) fn push_built(context: &Context, images: &[(Digest, Vec<ImageRef>)]) 
     let outcome = context.watch(async |events| {
         let wanted = order(wanted).map_err(|error| Unpushed::Usage(Box::new(error.into())))?;
         let engine = context.connect().await?;
-        let keyring = Keyring::open(&context.environment)?;
-        tokio::select! {
-            pushed = Box::pin(push(&engine, &keyring, &wanted, false, events)) => Ok(pushed?),
-            () = interrupted() => Err(Unpushed::Interrupted),
-        }
+        push_all(&engine, &wanted, false, context, events).await
     })?;
     match outcome {
         Ok(pushed) => say(context, &pushed, None),
         Err(unpushed) => fail(context, unpushed),
+    }
+}
+
+/// Pushes with the credentials of this environment, unless the user does not want it any more.
+async fn push_all(
+    engine: &DockerEngine,
+    wanted: &[Wanted],
+    is_forced: bool,
+    context: &Context,
+    events: &Events,
+) -> Result<Vec<Pushed>, Unpushed> {
+    let keyring = Keyring::open(&context.environment)?;
+    tokio::select! {
+        pushed = Box::pin(push(engine, &keyring, wanted, is_forced, events)) => Ok(pushed?),
+        () = interrupted() => Err(Unpushed::Interrupted),
     }
 }
 

@@ -8,6 +8,7 @@ pub mod get;
 pub mod metrics;
 mod pipe;
 pub mod ps;
+pub mod pull;
 pub mod push;
 pub mod run;
 pub mod runs;

@@ -299,7 +299,7 @@ impl BuildSpec {
             oci("base.name", Some(name.to_string()));
             oci("base.digest", digest.as_ref().map(ToString::to_string));
         }
-        labels.insert("dev.jobctl.job".to_owned(), self.title.clone());
+        labels.insert(crate::plan::run::JOB_LABEL.to_owned(), self.title.clone());
         labels.insert(CONTEXT_LABEL.to_owned(), facts.context.to_string());
         labels
     }

@@ -10,9 +10,9 @@ use super::table::columns;
 use super::words::{ago, bytes};
 use crate::engine::docker::LocalImage;
 use crate::model::ImageRef;
+use crate::plan::run::JOB_LABEL;
 
-/// The labels that say what an image is of.
-const JOB: &str = "dev.jobctl.job";
+/// The labels that say what an image is of, besides [`JOB_LABEL`].
 const VERSION: &str = "org.opencontainers.image.version";
 const REVISION: &str = "org.opencontainers.image.revision";
 /// How many digits tell an image from others.
@@ -30,7 +30,7 @@ pub fn images_human(images: &[LocalImage], now: Timestamp) -> String {
         let (_, digits) = id.split_once(':').unwrap_or(("", id));
         let row = [
             digits.chars().take(SHORT).collect(),
-            label(JOB).unwrap_or_default(),
+            label(JOB_LABEL).unwrap_or_default(),
             label(VERSION).unwrap_or_else(|| "-".to_owned()),
             age.map_or_else(|| "-".to_owned(), |age| ago(age.unsigned_abs())),
             bytes(image.size),
@@ -51,7 +51,7 @@ pub fn images_json(images: &[LocalImage]) -> Value {
 fn image(image: &LocalImage) -> Value {
     json!({
         "id": image.id.as_str(),
-        "job": image.labels.get(JOB),
+        "job": image.labels.get(JOB_LABEL),
         "version": image.labels.get(VERSION),
         "revision": image.labels.get(REVISION),
         "created": image.created,

@@ -16,6 +16,7 @@ use crate::engine::run::{AttachRequest, LogRequest, RunError, RunSpec, Until};
 use crate::event::{Event, Events};
 use crate::facts::host::now;
 use crate::model::ImageRef;
+use crate::ops::pull::pull;
 use crate::plan::run::Pull;
 use crate::records::{Attempt, Record, RunFolder, State};
 
@@ -177,16 +178,9 @@ impl Work<'_> {
             }
             .into());
         };
-        let step = self.events.step(None, format!("pull {image}"));
-        let pulled = self
-            .engine
-            .pull(&image, spec.platform.as_deref(), &step)
-            .await;
-        step.finish(match &pulled {
-            Ok(()) => crate::event::Outcome::Done,
-            Err(_) => crate::event::Outcome::Failed(String::new()),
-        });
-        pulled.map_err(|reason| RunFailure::Pull {
+        let platform = spec.platform.as_deref();
+        let pulling = pull(self.engine, &image, platform, self.events);
+        pulling.await.map_err(|reason| RunFailure::Pull {
             image: image.to_string(),
             reason,
         })

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use crate::engine::docker::DockerEngine;
-use crate::event::{Events, Outcome};
+use crate::event::Events;
 use crate::model::{ImageRef, Name};
 use crate::ops::build;
+use crate::ops::pull::pull;
 use crate::ops::run::{RunFailure, built_image};
 use crate::plan::build::Item;
 use crate::plan::run::ImageChoice;
@@ -63,13 +64,8 @@ async fn named(
     let name = image.familiar().to_string();
     let mut found = engine.image_details(&name).await?;
     if found.is_none() {
-        let step = events.step(None, format!("pull {name}"));
-        let pulled = engine.pull(image, platform, &step).await;
-        step.finish(match &pulled {
-            Ok(()) => Outcome::Done,
-            Err(_) => Outcome::Failed(String::new()),
-        });
-        pulled.map_err(|reason| RunFailure::Pull {
+        let pulling = pull(engine, image, platform, events);
+        pulling.await.map_err(|reason| RunFailure::Pull {
             image: name.clone(),
             reason,
         })?;
