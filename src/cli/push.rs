@@ -17,7 +17,7 @@ use crate::event::Events;
 use crate::exit::Exit;
 use crate::manifest;
 use crate::model::{Digest, ImageRef, Secret};
-use crate::ops::push::{PushFailure, Pushed, push};
+use crate::ops::push::{PushFailure, Pushed, forget_relays, push};
 use crate::plan::build::{BuildFlags, BuildSpec, Item, plan};
 use crate::plan::push::{Remedy, Wanted, order, remedy, version};
 use crate::plan::run::JOB_LABEL;
@@ -162,7 +162,10 @@ async fn push_all(
     let keyring = Keyring::open(&context.environment)?;
     tokio::select! {
         pushed = Box::pin(push(engine, &keyring, wanted, is_forced, events)) => Ok(pushed?),
-        () = interrupted() => Err(Unpushed::Interrupted),
+        () = interrupted() => {
+            forget_relays(engine).await?;
+            Err(Unpushed::Interrupted)
+        }
     }
 }
 

@@ -1,17 +1,20 @@
 //! Pushes images: what is there already is not sent again, what was released is not replaced, and what
 //! fails for a while is tried again.
 
+mod relay;
+
 use std::path::Path;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
 use crate::engine::docker::credentials::{CredentialsError, Keyring};
-use crate::engine::docker::{DockerEngine, EngineError};
+use crate::engine::docker::{DockerEngine, EngineError, PUSH_SILENCE};
 use crate::engine::registry::{Credentials, Manifest, Registry, RegistryError, Trust};
-use crate::event::{Event, Events, Outcome};
+use crate::event::{Event, Events, Outcome, Step};
 use crate::model::{Digest, ImageRef};
 use crate::plan::push::{Remedy, Wanted, is_release, pause, remedy};
+pub use relay::forget_relays;
 
 /// How often is tried what fails for a while, and how long.
 const TRIES: u32 = 5;
@@ -183,7 +186,7 @@ pub async fn push(
             places[*at].check(&wanted.name, events).await?;
         }
     }
-    let mut pushed = Vec::new();
+    let mut pushed: Vec<Pushed> = Vec::new();
     for (wanted, at, found) in looked {
         let name = wanted.name.clone();
         let step = events.step(None, format!("push {name}"));
@@ -197,7 +200,12 @@ pub async fn push(
             });
             continue;
         }
-        let digest = places[at].push(engine, &name, &step, events).await;
+        let place = &mut places[at];
+        let digest = async {
+            place.send_layers(engine, wanted, &step, events).await?;
+            place.push(engine, &name, &step, events).await
+        };
+        let digest = digest.await;
         step.finish(match &digest {
             Ok(_) => Outcome::Done,
             Err(_) => Outcome::Failed(String::new()),
@@ -221,6 +229,8 @@ struct Place {
     registry: Registry,
     credentials: Option<Credentials>,
     reach: Reach,
+    /// The images whose layers are there.
+    sent: Vec<Digest>,
 }
 
 /// Whether a registry can be asked from here.
@@ -254,6 +264,7 @@ impl Place {
             } else {
                 Reach::None
             },
+            sent: Vec::new(),
         })
     }
 
@@ -304,18 +315,35 @@ impl Place {
         Ok(())
     }
 
+    /// Sends an image's layers, where the registry can be reached from here.
+    async fn send_layers(
+        &mut self,
+        engine: &DockerEngine,
+        wanted: &Wanted,
+        step: &Step,
+        events: &Events,
+    ) -> Result<(), PushFailure> {
+        if self.reach == Reach::Known && !self.sent.contains(&wanted.id) {
+            relay::send_layers(engine, self, wanted, step, events).await?;
+            self.sent.push(wanted.id.clone());
+        }
+        Ok(())
+    }
+
     /// Has the engine push, again and again if need be, and reads back what stands there then.
     async fn push(
         &self,
         engine: &DockerEngine,
         name: &ImageRef,
-        step: &crate::event::Step,
+        step: &Step,
         events: &Events,
     ) -> Result<Digest, PushFailure> {
         let start = Instant::now();
         let mut tries = 1;
         let pushed = loop {
-            let error = match engine.push(name, self.credentials.as_ref(), step).await {
+            let credentials = self.credentials.as_ref();
+            let pushing = engine.push(name, credentials, Some(PUSH_SILENCE), step);
+            let error = match pushing.await {
                 Ok(pushed) => break pushed,
                 Err(error) => error,
             };
@@ -377,7 +405,7 @@ impl Place {
         &self,
         name: &ImageRef,
         events: &Events,
-        ask: impl AsyncFn() -> Result<T, RegistryError>,
+        mut ask: impl AsyncFnMut() -> Result<T, RegistryError>,
     ) -> Result<T, RegistryError> {
         let start = Instant::now();
         let mut tries = 1;

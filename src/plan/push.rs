@@ -9,6 +9,10 @@ use crate::plan::build::PlanError;
 /// How long is waited before a second try, at most, and the longest of all tries.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// How large a chunk of a layer is, in bytes: at first, at last, and if a registry wants it larger.
+const FIRST_CHUNK: u64 = 1 << 20;
+const LARGEST_CHUNK: u64 = 8 << 20;
+const LARGEST_WANTED: u64 = 64 << 20;
 
 /// A name of an image, and the image that it is to stand for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -125,6 +129,15 @@ pub fn pause(tries: u32) -> Duration {
     FIRST_WAIT.saturating_mul(doubled).min(LONGEST_WAIT)
 }
 
+/// How large the next chunk of a layer is, in bytes, once so much of it was accepted: a link that breaks
+/// costs a small part of what was sent. A registry may want so many at least.
+#[must_use]
+pub fn chunk(accepted: u64, least: u64) -> usize {
+    let length = (accepted / 64).clamp(FIRST_CHUNK, LARGEST_CHUNK);
+    let length = length.max(least.min(LARGEST_WANTED));
+    usize::try_from(length).unwrap_or(usize::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -212,5 +225,16 @@ mod tests {
     fn pauses_grow_and_end() {
         let seconds: Vec<_> = (1..=7).map(|tries| pause(tries).as_secs()).collect();
         assert_eq!(seconds, [1, 2, 4, 8, 16, 30, 30]);
+    }
+    #[test]
+    fn a_link_that_breaks_five_times_costs_less_than_a_tenth_of_a_large_layer() {
+        for size in [100_000_000, 1_000_000_000, 100_000_000_000] {
+            let lost = 5 * chunk(size, 0) as u64;
+            assert!(lost * 10 <= size, "{lost} of {size}");
+        }
+        assert_eq!(chunk(0, 0), 1 << 20);
+        assert_eq!(chunk(u64::MAX, 0), 8 << 20);
+        assert_eq!(chunk(0, 5_242_880), 5_242_880);
+        assert_eq!(chunk(0, u64::MAX), 64 << 20);
     }
 }

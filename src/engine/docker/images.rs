@@ -93,8 +93,27 @@ impl DockerEngine {
             Some(value) => format!("{label}={value}"),
             None => label.to_owned(),
         }];
+        self.images(HashMap::from([("label".to_owned(), filter)]))
+            .await
+    }
+
+    /// The images with a name that is like this pattern, in which `*` is any part between slashes.
+    ///
+    /// # Errors
+    ///
+    /// The engine stopped answering.
+    pub(crate) async fn images_named(&self, pattern: &str) -> Result<Vec<LocalImage>, EngineError> {
+        let filter = vec![pattern.to_owned()];
+        self.images(HashMap::from([("reference".to_owned(), filter)]))
+            .await
+    }
+
+    async fn images(
+        &self,
+        filters: HashMap<String, Vec<String>>,
+    ) -> Result<Vec<LocalImage>, EngineError> {
         let options = ListImagesOptions {
-            filters: Some(HashMap::from([("label".to_owned(), filter)])),
+            filters: Some(filters),
             ..ListImagesOptions::default()
         };
         let mut found = self.call(self.docker.list_images(Some(options))).await?;

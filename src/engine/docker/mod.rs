@@ -23,3 +23,4 @@ pub use config::DockerConfig;
 pub use endpoint::{Address, Endpoint, EndpointFlags, Origin};
 pub use error::EngineError;
 pub use images::LocalImage;
+pub(crate) use transfer::PUSH_SILENCE;

@@ -16,8 +16,8 @@ use crate::engine::registry::Credentials;
 use crate::event::{Step, Unit};
 use crate::model::{Digest, ImageRef};
 
-/// How long an engine may say nothing of a push: a link is stuck then.
-const SILENCE: Duration = Duration::from_secs(60);
+/// How long an engine may say nothing of a push to a registry: a link is stuck then.
+pub(crate) const PUSH_SILENCE: Duration = Duration::from_secs(60);
 /// How long an engine may try to reach a registry before it says anything.
 const REACH: Duration = Duration::from_mins(5);
 /// The most bytes of a line that an engine tells progress with.
@@ -91,7 +91,7 @@ impl DockerEngine {
     /// Pushes an image under its name. The digest that the engine says it has there; `step` is told how
     /// far it is.
     ///
-    /// The engine tries layers again that a registry does not take. When it is told to stop, by dropping
+    /// It may say nothing for `silence`. It tries layers again that a registry does not take. When it is told to stop, by dropping
     /// the future, it stops.
     ///
     /// # Errors
@@ -102,6 +102,7 @@ impl DockerEngine {
         &self,
         image: &ImageRef,
         credentials: Option<&Credentials>,
+        silence: Option<Duration>,
         step: &Step,
     ) -> Result<Option<Digest>, EngineError> {
         let tag = image.tag().map_or("latest", |tag| tag.as_str());
@@ -109,7 +110,7 @@ impl DockerEngine {
         let request = Request::post(format!("/images/{}/push", escaped(&name)))
             .query("tag", tag)
             .header("X-Registry-Auth", &header(image, credentials));
-        self.transfer(request, Layers::new(PUSHING), Some(SILENCE), step)
+        self.transfer(request, Layers::new(PUSHING), silence, step)
             .await
     }
 

@@ -1,14 +1,11 @@
 //! What a registry wants to see before it answers.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use hyper::Method;
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::Credentials;
 use super::http::Ask;
-use crate::model::Secret;
 
 /// What stands in `WWW-Authenticate` (RFC 9110, 11.6.1).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,13 +55,6 @@ fn parameters(mut text: &str) -> Vec<(String, String)> {
     parameters
 }
 
-/// User and password as a header has them.
-pub(super) fn basic(credentials: &Credentials) -> Secret {
-    let user = credentials.user.as_deref().unwrap_or_default();
-    let pair = format!("{user}:{}", credentials.secret.expose());
-    Secret::new(format!("Basic {}", STANDARD.encode(pair)))
-}
-
 /// The request for a token: an identity token is exchanged for it.
 pub(super) fn token_request(
     path: &str,
@@ -73,22 +63,28 @@ pub(super) fn token_request(
     credentials: Option<&Credentials>,
 ) -> Ask {
     let escaped = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
-    let mut fields = vec![("scope", escaped(scope))];
-    fields.extend(service.map(|service| ("service", escaped(service))));
+    let service = service.map(|service| ("service", escaped(service)));
     let is_identity = credentials.is_some_and(|credentials| credentials.user.is_none());
     let Some(credentials) = credentials.filter(|_| is_identity) else {
+        let scopes = scope.split(' ').map(|scope| ("scope", escaped(scope)));
+        let fields: Vec<_> = scopes.chain(service).collect();
         let mark = if path.contains('?') { '&' } else { '?' };
         let ask = Ask::new(Method::GET, format!("{path}{mark}{}", joined(&fields)));
         return match credentials {
-            Some(credentials) => ask.secret_header(AUTHORIZATION, basic(credentials)),
+            Some(credentials) => ask.secret_header(AUTHORIZATION, credentials.basic()),
             None => ask,
         };
     };
+    let mut fields = vec![("scope", escaped(scope))];
+    fields.extend(service);
     fields.push(("grant_type", "refresh_token".to_owned()));
     fields.push(("client_id", "jobctl".to_owned()));
     fields.push(("refresh_token", escaped(credentials.secret.expose())));
     Ask::new(Method::POST, path.to_owned())
-        .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+        .header(
+            CONTENT_TYPE,
+            HeaderValue::from_static("application/x-www-form-urlencoded"),
+        )
         .body(joined(&fields))
 }
 

@@ -1,11 +1,19 @@
-//! Single requests to a registry, each with a connection of its own.
+//! Requests to a registry.
 
+use std::convert::Infallible;
+use std::error::Error;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::body::Bytes;
-use hyper::header::{HOST, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
+use http_body_util::{BodyExt as _, Limited};
+use hyper::body::{Body, Bytes, Frame, SizeHint};
+use hyper::header::{HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use hyper::{Method, StatusCode, Uri};
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
 
 use super::Trust;
 use crate::engine::docker::endpoint::{Address, Tls};
@@ -14,8 +22,10 @@ use crate::model::Secret;
 
 /// How long a connection may take to come about.
 const CONNECT: Duration = Duration::from_secs(5);
-/// How long an answer may take.
+/// How long an answer may take, once all is sent.
 const ANSWER: Duration = Duration::from_secs(20);
+/// In what pieces a body is handed to its connection, in bytes.
+const PIECE: usize = 64 << 10;
 
 /// A question.
 #[derive(Debug, Clone)]
@@ -24,6 +34,7 @@ pub(super) struct Ask {
     path: String,
     headers: HeaderMap,
     body: Bytes,
+    patience: Duration,
 }
 
 impl Ask {
@@ -33,11 +44,18 @@ impl Ask {
             path,
             headers: HeaderMap::new(),
             body: Bytes::new(),
+            patience: ANSWER,
         }
     }
 
-    pub(super) fn header(mut self, name: HeaderName, value: &'static str) -> Self {
-        self.headers.insert(name, HeaderValue::from_static(value));
+    /// How long nothing may be sent, and how long the answer may take then.
+    pub(super) fn patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    pub(super) fn header(mut self, name: HeaderName, value: impl Into<HeaderValue>) -> Self {
+        self.headers.insert(name, value.into());
         self
     }
 
@@ -51,7 +69,7 @@ impl Ask {
         self
     }
 
-    pub(super) fn body(mut self, body: String) -> Self {
+    pub(super) fn body(mut self, body: impl Into<Bytes>) -> Self {
         self.body = body.into();
         self
     }
@@ -71,31 +89,79 @@ impl Answer {
     }
 }
 
-/// Where requests go: a host and port, and how.
+/// What is sent, in pieces: so one sees whether it moves.
+struct Pieces {
+    rest: Bytes,
+    moved: watch::Sender<Instant>,
+}
+
+impl Body for Pieces {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if self.rest.is_empty() {
+            return Poll::Ready(None);
+        }
+        self.moved.send_replace(Instant::now());
+        let length = self.rest.len().min(PIECE);
+        let piece = self.rest.split_to(length);
+        Poll::Ready(Some(Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.rest.len() as u64)
+    }
+}
+
+/// Where requests go: a host and port, and how. Its connections are kept for the next request.
 #[derive(Debug, Clone)]
 pub(super) struct Site {
-    host: String,
-    port: u16,
+    /// `https://host:port`
+    origin: String,
     tls: Option<Tls>,
+    client: Client<Connector, Pieces>,
 }
 
 impl Site {
+    fn new(host: &str, port: u16, tls: Option<Tls>) -> Self {
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let shown = if host.contains(':') {
+            format!("[{host}]")
+        } else {
+            host.to_owned()
+        };
+        let address = Address::Tcp {
+            host: host.to_owned(),
+            port,
+            tls: tls.clone(),
+        };
+        let connector = Connector::new(address, CONNECT, None);
+        Self {
+            origin: format!("{scheme}://{shown}:{port}"),
+            tls,
+            client: Client::builder(TokioExecutor::new()).build(connector),
+        }
+    }
+
     /// The ways to a registry, in the order in which docker tries them.
     pub(super) fn of(domain: &str, trust: &Trust) -> Vec<Self> {
         let (host, port) = split(domain);
-        let site = |port: Option<u16>, usual, tls| Self {
-            host: host.clone(),
-            port: port.unwrap_or(usual),
-            tls,
-        };
         let tls = Tls {
             authority: trust.authorities.clone(),
             identity: None,
             is_verified: !trust.is_insecure,
         };
-        let mut sites = vec![site(port, 443, Some(tls))];
+        let mut sites = vec![Self::new(&host, port.unwrap_or(443), Some(tls))];
         if trust.is_insecure {
-            sites.push(site(port, 80, None));
+            sites.push(Self::new(&host, port.unwrap_or(80), None));
         }
         sites
     }
@@ -103,79 +169,59 @@ impl Site {
     /// The place and path of a URL; trusted as the registry is that names it.
     pub(super) fn of_url(url: &str, registry: &[Self]) -> Result<(Self, String), String> {
         let uri: Uri = url.parse().map_err(|_| "it is no URL".to_owned())?;
-        let host = uri.host().ok_or("it is no URL")?.to_owned();
-        let host = host.trim_matches(['[', ']']).to_owned();
+        let host = uri.host().ok_or("it is no URL")?;
+        let host = host.trim_matches(['[', ']']);
         let is_plain = uri.scheme_str() == Some("http");
         let tls = registry.iter().find_map(|site| site.tls.clone());
         let port = uri.port_u16().unwrap_or(if is_plain { 80 } else { 443 });
-        let site = Self {
-            host,
-            port,
-            tls: tls.filter(|_| !is_plain),
-        };
+        let site = Self::new(host, port, tls.filter(|_| !is_plain));
         Ok((site, path_and_query(url)))
     }
 
     /// Asks; what is wrong with the way there, in words.
     pub(super) async fn send(&self, ask: Ask, most_bytes: usize) -> Result<Answer, String> {
-        let address = Address::Tcp {
-            host: self.host.clone(),
-            port: self.port,
-            tls: self.tls.clone(),
-        };
-        let connector = Connector::new(address, CONNECT, None);
+        let (moved, movement) = watch::channel(Instant::now());
+        let mut request = hyper::Request::builder()
+            .method(ask.method)
+            .uri(format!("{}{}", self.origin, ask.path))
+            .body(Pieces {
+                rest: ask.body,
+                moved,
+            })
+            .map_err(|error| error.to_string())?;
+        *request.headers_mut() = ask.headers;
+        let agent = HeaderValue::from_static(concat!("jobctl/", env!("CARGO_PKG_VERSION")));
+        request.headers_mut().insert(USER_AGENT, agent);
         let asking = async {
-            let pipe = connector
-                .connect()
-                .await
-                .map_err(|error| error.to_string())?;
-            let said = |error: hyper::Error| error.to_string();
-            let (mut sender, connection) = hyper::client::conn::http1::handshake(pipe)
-                .await
-                .map_err(said)?;
-            let serving = tokio::spawn(connection);
-            let mut request = hyper::Request::builder()
-                .method(ask.method)
-                .uri(ask.path)
-                .body(Full::new(ask.body))
-                .map_err(|error| error.to_string())?;
-            *request.headers_mut() = ask.headers;
-            let host = HeaderValue::from_str(&self.shown()).map_err(|error| error.to_string())?;
-            let headers = request.headers_mut();
-            headers.insert(HOST, host);
-            let agent = concat!("jobctl/", env!("CARGO_PKG_VERSION"));
-            headers.insert(USER_AGENT, HeaderValue::from_static(agent));
-            let response = sender.send_request(request).await.map_err(said)?;
-            let (head, body) = response.into_parts();
+            let response = self.client.request(request).await;
+            let (head, body) = response.map_err(|error| innermost(&error))?.into_parts();
             let body = Limited::new(body, most_bytes).collect().await;
-            let body = body.map_err(|error| error.to_string())?.to_bytes();
-            serving.abort();
+            let body = body.map_err(|error| innermost(&*error))?.to_bytes();
             Ok(Answer {
                 status: head.status,
                 headers: head.headers,
                 body,
             })
         };
-        match tokio::time::timeout(ANSWER, asking).await {
-            Ok(answer) => answer,
-            Err(_) => Err(format!("no answer within {} s", ANSWER.as_secs())),
+        tokio::pin!(asking);
+        loop {
+            let moved = *movement.borrow();
+            match timeout_at(moved + ask.patience, &mut asking).await {
+                Ok(answer) => return answer,
+                Err(_) if *movement.borrow() > moved => {}
+                Err(_) => return Err(format!("no answer within {} s", ask.patience.as_secs())),
+            }
         }
     }
+}
 
-    /// The host as requests name it.
-    fn shown(&self) -> String {
-        let host = if self.host.contains(':') {
-            format!("[{}]", self.host)
-        } else {
-            self.host.clone()
-        };
-        let usual = if self.tls.is_some() { 443 } else { 80 };
-        if self.port == usual {
-            host
-        } else {
-            format!("{host}:{}", self.port)
-        }
+/// What was wrong at first: those around it say little.
+fn innermost(error: &(dyn Error + 'static)) -> String {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
     }
+    innermost.to_string()
 }
 
 /// `host:port`, `[::1]:port`, or a host alone.
@@ -221,13 +267,15 @@ mod tests {
         };
         let ways = |is_insecure| {
             let sites = Site::of("example.com", &trust(is_insecure));
-            let ways = sites.iter().map(|site| {
-                let is_verified = site.tls.as_ref().map(|tls| tls.is_verified);
-                (site.port, is_verified)
+            let ways = sites.into_iter().map(|site| {
+                let is_verified = site.tls.map(|tls| tls.is_verified);
+                (site.origin, is_verified)
             });
             ways.collect::<Vec<_>>()
         };
-        assert_eq!(ways(false), [(443, Some(true))]);
-        assert_eq!(ways(true), [(443, Some(false)), (80, None)]);
+        let tls = || "https://example.com:443".to_owned();
+        let plain = "http://example.com:80".to_owned();
+        assert_eq!(ways(false), [(tls(), Some(true))]);
+        assert_eq!(ways(true), [(tls(), Some(false)), (plain, None)]);
     }
 }

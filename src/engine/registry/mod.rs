@@ -1,23 +1,29 @@
 //! A registry, asked directly (OCI distribution specification 1.1): whether it takes what is pushed, and
 //! what it has.
 //!
-//! Layers are pushed by the engine. But an engine asks for minutes before it says that it may not push,
-//! and never says what stands in a registry already.
+//! Images are pushed by the engine. But an engine asks for minutes before it says that it may not push,
+//! never says what stands in a registry already, and sends a whole layer again when the link breaks.
 
 mod challenge;
 mod http;
+mod upload;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hyper::header::{
+    ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
+};
 use hyper::{Method, StatusCode};
 use serde::Deserialize;
 
 use self::challenge::Challenge;
 use self::http::{Answer, Ask, Site};
+pub(crate) use self::upload::Upload;
 use crate::model::{Digest, ImageRef, Secret};
 
 /// The kinds of manifests: of one image, and of one for several platforms.
@@ -39,6 +45,16 @@ pub struct Credentials {
     pub secret: Secret,
     /// Where they come from, in words: `auths of /root/.docker/config.json`.
     pub origin: String,
+}
+
+impl Credentials {
+    /// User and password as a header has them (RFC 7617).
+    #[must_use]
+    pub fn basic(&self) -> Secret {
+        let user = self.user.as_deref().unwrap_or_default();
+        let pair = format!("{user}:{}", self.secret.expose());
+        Secret::new(format!("Basic {}", STANDARD.encode(pair)))
+    }
 }
 
 /// What goes wrong with a registry, by what can be done about it.
@@ -211,7 +227,7 @@ impl Registry {
         let repository = path(image);
         let tag = image.tag().map_or("latest", |tag| tag.as_str());
         let ask = Ask::new(Method::GET, format!("/v2/{repository}/manifests/{tag}"))
-            .header(ACCEPT, MANIFESTS);
+            .header(ACCEPT, HeaderValue::from_static(MANIFESTS));
         let scope = format!("repository:{repository}:pull");
         let answer = self.ask(ask, &scope, image).await?;
         if answer.status == StatusCode::NOT_FOUND {
@@ -232,17 +248,8 @@ impl Registry {
     ///
     /// It does not; why.
     pub async fn check_push(&self, image: &ImageRef) -> Result<(), RegistryError> {
-        let repository = path(image);
-        let ask = Ask::new(Method::POST, format!("/v2/{repository}/blobs/uploads/"));
-        let scope = format!("repository:{repository}:pull,push");
-        let answer = self.ask(ask, &scope, image).await?;
-        let answer = self.accepted(answer, image)?;
-        if let Some(place) = answer.header(&LOCATION) {
-            let place = http::path_and_query(place);
-            let ask = Ask::new(Method::DELETE, place);
-            // One that is not given up is swept by the registry.
-            let _ = self.ask(ask, &scope, image).await;
-        }
+        let upload = self.begin(image).await?;
+        self.abandon(image, &upload).await;
         Ok(())
     }
 
@@ -258,9 +265,7 @@ impl Registry {
         let mut texts = challenges.filter_map(|value| value.to_str().ok());
         let challenge = texts.find_map(Challenge::parse);
         let shown = match (challenge, &self.credentials) {
-            (Some(Challenge::Basic), Some(credentials)) if !had_shown => {
-                challenge::basic(credentials)
-            }
+            (Some(Challenge::Basic), Some(credentials)) if !had_shown => credentials.basic(),
             (Some(Challenge::Bearer { realm, service }), credentials) => {
                 self.token(
                     &realm,
@@ -386,7 +391,7 @@ fn path(image: &ImageRef) -> String {
     image.canonical().path().to_owned()
 }
 
-fn sha256(bytes: &[u8]) -> Digest {
+pub(crate) fn sha256(bytes: &[u8]) -> Digest {
     use sha2::{Digest as _, Sha256};
 
     Digest::from(<[u8; 32]>::from(Sha256::digest(bytes)))

@@ -4,9 +4,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use super::Pusher;
+use crate::support::image::docker;
 use crate::support::registry::{Deed, PASSWORD, Proxy, Registry};
 use crate::support::{Ended, run};
 
+/// The bytes of a large layer.
+const LARGE: u64 = 100_000_000;
 /// What a registry answers to one that may not push.
 const DENIED: &str = r#"{"errors":[{"code":"DENIED","message":"requested access is denied"}]}"#;
 const BUSY: &str = r#"{"errors":[{"code":"TOOMANYREQUESTS","message":"slow down"}]}"#;
@@ -179,6 +182,57 @@ fn a_link_that_breaks_in_a_layer_is_mended() {
     let ended = pusher.push("1.0.0", &[]);
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert_eq!(registry.tags(pusher.image.as_str()), ["1.0.0"]);
+}
+
+/// Pushes a layer of 100 MB through a link that breaks five times; how many bytes travelled.
+fn pushed_through_breaks(deed: impl Fn(usize) -> Deed + Send + Sync + 'static) -> u64 {
+    let registry = Registry::new();
+    let parts = AtomicUsize::new(0);
+    let proxy = Proxy::start(registry.address(), move |method, path, _| {
+        if method != "PATCH" || !path.contains("/blobs/uploads/") {
+            return Deed::Pass;
+        }
+        match parts.fetch_add(1, Ordering::Relaxed) {
+            part @ (5 | 20 | 40 | 60 | 70) => deed(part),
+            _ => Deed::Pass,
+        }
+    });
+    let pusher = Pusher::new(proxy.address);
+    pusher.fill(LARGE);
+    pusher.build("1.0.0");
+    let ended = pusher.push("1.0.0", &[]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_eq!(tries(&ended), 5, "{}", ended.stderr);
+    assert!(proxy.count("PATCH", "/blobs/uploads/") > 70);
+    // No name of what helped is left.
+    let tags = pusher.image.tags();
+    let ours = |tag: &String| tag.contains(pusher.image.as_str());
+    assert!(tags.iter().all(ours), "{tags:?}");
+    // The engine, which has nothing of it any more, gets the same by itself.
+    let repository = pusher.image.as_str();
+    let (name, digest) = (pusher.name("1.0.0"), registry.digest(repository, "1.0.0"));
+    let id = || docker(&["image", "inspect", "--format", "{{.Id}}", &name]);
+    let before = id();
+    docker(&["rmi", "-f", before.trim()]);
+    let pulled = docker(&["pull", &name]);
+    assert!(pulled.contains(&digest), "{pulled}");
+    assert_eq!(id(), before);
+    proxy.sent()
+}
+
+#[test]
+fn a_layer_goes_on_where_the_link_broke() {
+    // What is lost: half a chunk and more each time.
+    let sent = pushed_through_breaks(|_| Deed::Lose(900_000));
+    assert!(sent > LARGE + 4_000_000, "{sent}");
+    assert!(sent * 10 <= LARGE * 11, "{sent}");
+}
+
+#[test]
+fn what_a_registry_keeps_of_a_chunk_is_not_sent_again() {
+    let sent = pushed_through_breaks(|_| Deed::Keep(900_000));
+    assert!(sent >= LARGE, "{sent}");
+    assert!(sent <= LARGE + 1_000_000, "{sent}");
 }
 
 #[test]

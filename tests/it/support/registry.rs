@@ -1,10 +1,12 @@
 //! A real registry (Debian's `docker-registry`), and a proxy in front of it for what it can't be made to
 //! do.
 
+use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::wait_for;
@@ -142,8 +144,14 @@ pub(crate) enum Deed {
     Pass,
     /// Answers itself: status, further headers, body.
     Answer(u16, &'static str, &'static str),
-    /// Passes so many bytes on, and breaks the connection.
+    /// Passes so many bytes of the body on, and breaks the connection.
     Break(usize),
+    /// Takes so many bytes of the body, and breaks the connection before anything is passed on: as a
+    /// reverse proxy does that waits for the whole request, which is what nginx does unless told otherwise.
+    Lose(usize),
+    /// Has the registry accept so many bytes of the body, and breaks the connection: as registries do that
+    /// keep what came.
+    Keep(usize),
 }
 
 /// A request that came: its method and its path.
@@ -153,6 +161,7 @@ pub(crate) type Asked = (String, String);
 pub(crate) struct Proxy {
     pub(crate) address: SocketAddr,
     asked: Arc<Mutex<Vec<Asked>>>,
+    sent: Arc<AtomicU64>,
 }
 
 impl Proxy {
@@ -164,17 +173,33 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let asked: Arc<Mutex<Vec<Asked>>> = Arc::default();
-        let (known, decide) = (Arc::clone(&asked), Arc::new(decide));
+        let sent: Arc<AtomicU64> = Arc::default();
+        let world = Arc::new(World {
+            registry,
+            decide: Box::new(decide),
+            asked: Arc::clone(&asked),
+            sent: Arc::clone(&sent),
+            places: Mutex::default(),
+        });
         std::thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
-                let (known, decide) = (Arc::clone(&known), Arc::clone(&decide));
+                let world = Arc::clone(&world);
                 std::thread::spawn(move || {
                     // Whoever breaks the connection is told by its own end of it.
-                    let _ = serve(client, registry, &known, &*decide);
+                    let _ = serve(client, &world);
                 });
             }
         });
-        Self { address, asked }
+        Self {
+            address,
+            asked,
+            sent,
+        }
+    }
+
+    /// How many bytes of bodies were sent, whatever became of them.
+    pub(crate) fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
     }
 
     /// The requests of a method whose path has these words.
@@ -187,13 +212,29 @@ impl Proxy {
     }
 }
 
-/// Serves one request of a connection, and closes it.
-fn serve(
-    mut client: TcpStream,
+/// What the connections of a proxy have in common.
+struct World {
     registry: SocketAddr,
-    known: &Mutex<Vec<Asked>>,
-    decide: &(dyn Fn(&str, &str, usize) -> Deed + Send + Sync),
-) -> std::io::Result<()> {
+    decide: Box<dyn Fn(&str, &str, usize) -> Deed + Send + Sync>,
+    asked: Arc<Mutex<Vec<Asked>>>,
+    sent: Arc<AtomicU64>,
+    /// Where uploads go on that a client was not told of, by their paths.
+    places: Mutex<HashMap<String, String>>,
+}
+
+/// Counts what is read.
+struct Counted<'a, R>(R, &'a AtomicU64);
+
+impl<R: Read> Read for Counted<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.0.read(buffer)?;
+        self.1.fetch_add(read as u64, Ordering::Relaxed);
+        Ok(read)
+    }
+}
+
+/// Serves one request of a connection, and closes it.
+fn serve(mut client: TcpStream, world: &Arc<World>) -> std::io::Result<()> {
     let mut head = Vec::new();
     let mut byte = [0];
     while !head.ends_with(b"\r\n\r\n") {
@@ -206,19 +247,25 @@ fn serve(
             return Ok(());
         }
     }
-    let text = String::from_utf8_lossy(&head).into_owned();
+    let mut text = String::from_utf8_lossy(&head).into_owned();
     let mut words = text.split(' ');
     let asked = (
         words.next().unwrap_or_default().to_owned(),
         words.next().unwrap_or_default().to_owned(),
     );
     let before = {
-        let mut known = known.lock().unwrap();
+        let mut known = world.asked.lock().unwrap();
         let before = known.iter().filter(|other| **other == asked).count();
         known.push(asked.clone());
         before
     };
-    let limit = match decide(&asked.0, &asked.1, before) {
+    let (method, place) = &asked;
+    if method == "GET"
+        && let Some(newer) = world.places.lock().unwrap().remove(path(place))
+    {
+        text = text.replacen(place.as_str(), &newer, 1);
+    }
+    let limit = match (world.decide)(method, place, before) {
         Deed::Answer(status, headers, body) => {
             let answer = format!(
                 "HTTP/1.1 {status} Fault\r\n{headers}Content-Type: application/json\r\n\
@@ -231,19 +278,31 @@ fn serve(
             let _ = std::io::copy(&mut client, &mut std::io::sink());
             return Ok(());
         }
+        Deed::Lose(bytes) => {
+            take(&client, bytes, world)?;
+            return client.shutdown(Shutdown::Both);
+        }
+        Deed::Keep(bytes) => {
+            let part = take(&client, bytes, world)?;
+            let newer = upload(world.registry, place, &part)?;
+            let mut places = world.places.lock().unwrap();
+            places.insert(path(place).to_owned(), newer);
+            return client.shutdown(Shutdown::Both);
+        }
         Deed::Break(bytes) => Some(bytes),
         Deed::Pass => None,
     };
-    let mut server = TcpStream::connect(registry)?;
+    let mut server = TcpStream::connect(world.registry)?;
     let text = text.replacen("\r\n", "\r\nConnection: close\r\n", 1);
     server.write_all(text.as_bytes())?;
     let (mut from_client, mut to_server) = (client.try_clone()?, server.try_clone()?);
+    let world = Arc::clone(world);
     let sending = std::thread::spawn(move || match limit {
         None => {
-            let _ = std::io::copy(&mut from_client, &mut to_server);
+            let _ = std::io::copy(&mut Counted(&from_client, &world.sent), &mut to_server);
         }
         Some(bytes) => {
-            let mut part = (&from_client).take(bytes as u64);
+            let mut part = Counted(&mut from_client, &world.sent).take(bytes as u64);
             let _ = std::io::copy(&mut part, &mut to_server);
             let _ = to_server.shutdown(Shutdown::Both);
             let _ = from_client.shutdown(Shutdown::Both);
@@ -253,4 +312,35 @@ fn serve(
     let _ = client.shutdown(Shutdown::Both);
     let _ = sending.join();
     Ok(())
+}
+
+/// The first bytes of a body.
+fn take(client: &TcpStream, bytes: usize, world: &World) -> std::io::Result<Vec<u8>> {
+    let mut part = vec![0; bytes];
+    Counted(client, &world.sent).read_exact(&mut part)?;
+    Ok(part)
+}
+
+/// Sends a registry a part of a layer; where it goes on.
+fn upload(registry: SocketAddr, place: &str, part: &[u8]) -> std::io::Result<String> {
+    let mut server = TcpStream::connect(registry)?;
+    write!(
+        server,
+        "PATCH {place} HTTP/1.1\r\nHost: {registry}\r\nConnection: close\r\n\
+         Content-Type: application/octet-stream\r\nContent-Length: {}\r\n\r\n",
+        part.len()
+    )?;
+    server.write_all(part)?;
+    let mut answer = String::new();
+    server.read_to_string(&mut answer)?;
+    let location = answer
+        .lines()
+        .find_map(|line| line.strip_prefix("Location: "));
+    let location = location.unwrap_or_else(|| panic!("{answer}"));
+    let at = location.find("/v2/").unwrap();
+    Ok(location[at..].to_owned())
+}
+
+fn path(place: &str) -> &str {
+    place.split('?').next().unwrap_or(place)
 }
