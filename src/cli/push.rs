@@ -163,7 +163,9 @@ async fn push_all(
     tokio::select! {
         pushed = Box::pin(push(engine, &keyring, wanted, is_forced, events)) => Ok(pushed?),
         () = interrupted() => {
-            forget_relays(engine).await?;
+            if let Err(error) = forget_relays(engine).await {
+                tracing::warn!("the next push clears away what is left of this one: {error}");
+            }
             Err(Unpushed::Interrupted)
         }
     }

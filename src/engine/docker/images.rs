@@ -93,7 +93,7 @@ impl DockerEngine {
             Some(value) => format!("{label}={value}"),
             None => label.to_owned(),
         }];
-        self.images(HashMap::from([("label".to_owned(), filter)]))
+        self.listed(HashMap::from([("label".to_owned(), filter)]))
             .await
     }
 
@@ -104,11 +104,20 @@ impl DockerEngine {
     /// The engine stopped answering.
     pub(crate) async fn images_named(&self, pattern: &str) -> Result<Vec<LocalImage>, EngineError> {
         let filter = vec![pattern.to_owned()];
-        self.images(HashMap::from([("reference".to_owned(), filter)]))
+        self.listed(HashMap::from([("reference".to_owned(), filter)]))
             .await
     }
 
-    async fn images(
+    /// All images.
+    ///
+    /// # Errors
+    ///
+    /// The engine stopped answering.
+    pub(crate) async fn images(&self) -> Result<Vec<LocalImage>, EngineError> {
+        self.listed(HashMap::new()).await
+    }
+
+    async fn listed(
         &self,
         filters: HashMap<String, Vec<String>>,
     ) -> Result<Vec<LocalImage>, EngineError> {

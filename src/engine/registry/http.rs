@@ -278,4 +278,34 @@ mod tests {
         assert_eq!(ways(false), [(tls(), Some(true))]);
         assert_eq!(ways(true), [(tls(), Some(false)), (plain, None)]);
     }
+
+    #[tokio::test]
+    async fn a_slow_link_is_waited_for_and_a_stuck_one_is_not() {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let (site, path) = Site::of_url(&url, &[]).unwrap();
+        let length = 40 << 20;
+        let ask = Ask::new(Method::PATCH, path)
+            .body(vec![0; length])
+            .patience(Duration::from_secs(1));
+        let slow = async {
+            let (mut link, _) = listener.accept().await.unwrap();
+            let (mut part, mut read) = (vec![0; 1 << 20], 0);
+            while read < length {
+                read += link.read(&mut part).await.unwrap();
+                tokio::time::sleep(Duration::from_millis(30)).await;
+            }
+            let answer = b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n";
+            link.write_all(answer).await.unwrap();
+            link
+        };
+        let (answer, link) = tokio::join!(site.send(ask.clone(), 0), slow);
+        assert_eq!(answer.unwrap().status, StatusCode::ACCEPTED);
+        // The same link, which nobody reads from any more.
+        let answer = site.send(ask, 0).await;
+        assert_eq!(answer.unwrap_err(), "no answer within 1 s");
+        drop(link);
+    }
 }

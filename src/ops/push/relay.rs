@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
+use std::io::ErrorKind;
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -80,10 +81,8 @@ pub async fn forget_relays(engine: &DockerEngine) -> Result<(), EngineError> {
                 .and_then(|rest| rest.split_once(&format!("/{REPOSITORY}:")))
                 .and_then(|(port, _)| port.parse::<u16>().ok());
             let Some(port) = port else { continue };
-            if TcpStream::connect((Ipv4Addr::LOCALHOST, port))
-                .await
-                .is_err()
-            {
+            let connected = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await;
+            if connected.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused) {
                 engine.remove_image(&name).await?;
             }
         }
@@ -160,7 +159,7 @@ async fn relayed(
 async fn siblings(engine: &DockerEngine, image: &ImageRef) -> Result<Vec<ImageRef>, EngineError> {
     let canonical = image.canonical();
     let mut siblings: Vec<ImageRef> = Vec::new();
-    let known = engine.images_named("*").await?;
+    let known = engine.images().await?;
     for text in known.iter().flat_map(|image| &image.repo_digests) {
         let Ok(known) = text.parse::<ImageRef>() else {
             continue;

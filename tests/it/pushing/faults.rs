@@ -1,12 +1,16 @@
 //! Registries that fail.
 
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
 use super::Pusher;
 use crate::support::image::docker;
-use crate::support::registry::{Deed, PASSWORD, Proxy, Registry};
-use crate::support::{Ended, run};
+use crate::support::registry::{Deed, PASSWORD, Proxy, Registry, USER};
+use crate::support::{Ended, run, wait_for};
 
 /// The bytes of a large layer.
 const LARGE: u64 = 100_000_000;
@@ -236,6 +240,118 @@ fn what_a_registry_keeps_of_a_chunk_is_not_sent_again() {
 }
 
 #[test]
+fn a_link_that_is_stuck_is_given_another_try() {
+    if std::env::var_os("JOBCTL_TEST_FULL").is_none() {
+        return;
+    }
+    let registry = Registry::new();
+    let parts = AtomicUsize::new(0);
+    let proxy = Proxy::start(registry.address(), move |method, _, _| {
+        if method == "PATCH" && parts.fetch_add(1, Ordering::Relaxed) == 1 {
+            Deed::Hang
+        } else {
+            Deed::Pass
+        }
+    });
+    let pusher = Pusher::new(proxy.address);
+    pusher.fill(3_000_000);
+    pusher.build("1.0.0");
+    let ended = pusher.push("1.0.0", &[]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_eq!(tries(&ended), 1, "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("no answer within 60 s; try 2 of 5"),
+        "{}",
+        ended.stderr
+    );
+}
+
+#[test]
+fn a_token_that_expires_while_layers_travel_is_got_anew() {
+    let registry = Registry::new();
+    let proxy = Proxy::with_tokens(registry.address(), 10);
+    let pusher = Pusher::new(proxy.address);
+    pusher.fill(20_000_000);
+    pusher.build("1.0.0");
+    let ended = pusher.push("1.0.0", &[]);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(
+        ended
+            .stderr
+            .contains("does not let anybody without credentials in"),
+        "{}",
+        ended.stderr
+    );
+    let before = proxy.count("GET", "/token");
+    // An engine does not log in with a user where a token would do.
+    let auth = STANDARD.encode(format!("{USER}:{PASSWORD}"));
+    let auths = serde_json::json!({ "auths": { pusher.registry.to_string(): { "auth": auth } } });
+    pusher
+        .bench
+        .write("home/.docker/config.json", &auths.to_string());
+    let ended = pusher.push("1.0.0", &["-vv"]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_eq!(tries(&ended), 0, "{}", ended.stderr);
+    assert!(proxy.count("PATCH", "/blobs/uploads/") >= 20);
+    // Twenty chunks need two at least.
+    let given = proxy.count("GET", "/token") - before;
+    assert!(given >= 4, "{given}");
+    for secret in [PASSWORD, &auth, "token-"] {
+        assert!(!ended.stderr.contains(secret), "{}", ended.stderr);
+    }
+}
+
+#[test]
+fn what_another_repository_of_the_registry_has_is_not_sent() {
+    let registry = Registry::new();
+    let (pusher, proxy) = pusher(&registry, |_, _, _| Deed::Pass);
+    assert_eq!(pusher.push("1.0.0", &[]).code, Some(0));
+    let sent = proxy.count("PATCH", "/blobs/uploads/");
+    let other = format!("{}/other-{}:1.0.0", pusher.registry, pusher.image.as_str());
+    docker(&["tag", &pusher.name("1.0.0"), &other]);
+    let ended = run(pusher.bench.jobctl().args(["push", &other]));
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_eq!(proxy.count("PATCH", "/blobs/uploads/"), sent);
+    assert_eq!(
+        proxy.count("POST", "mount="),
+        2,
+        "the layer and the configuration"
+    );
+}
+
+#[test]
+fn a_push_that_is_stopped_leaves_no_name() {
+    let registry = Registry::new();
+    let (pusher, proxy) = pusher(&registry, |method, _, _| match method {
+        "PATCH" => Deed::Hang,
+        _ => Deed::Pass,
+    });
+    let helpers = || {
+        let tags = pusher.image.tags().into_iter();
+        tags.filter(|tag| tag.contains("/jobctl-push:")).count()
+    };
+    for signal in ["INT", "KILL"] {
+        let before = proxy.count("PATCH", "/blobs/uploads/");
+        let mut command = pusher.command("1.0.0", &[]);
+        let mut child = command.stderr(Stdio::null()).spawn().unwrap();
+        wait_for(|| proxy.count("PATCH", "/blobs/uploads/") > before);
+        assert_eq!(helpers(), 1);
+        let id = child.id().to_string();
+        let killed = run(Command::new("kill").args(["-s", signal, &id]));
+        assert_eq!(killed.code, Some(0), "{killed:?}");
+        let status = child.wait().unwrap();
+        assert!(!status.success());
+        if signal == "INT" {
+            assert_eq!(helpers(), 0);
+        }
+    }
+    // The next push, of anything, clears away what is left of one that was killed.
+    let other = Pusher::new(registry.address());
+    assert_eq!(other.deploy("1.0.0").code, Some(0));
+    assert_eq!(helpers(), 0);
+}
+
+#[test]
 fn a_registry_that_is_started_again_goes_on() {
     let mut registry = Registry::new();
     let (pusher, proxy) = pusher(&registry, |_, _, _| Deed::Pass);
@@ -243,12 +359,10 @@ fn a_registry_that_is_started_again_goes_on() {
     // Behind a proxy that answers nothing.
     let child = {
         let mut command = pusher.command("1.0.0", &[]);
-        command
-            .stdout(std::process::Stdio::piped())
-            .stderr(std::process::Stdio::piped());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
         command.spawn().unwrap()
     };
-    crate::support::wait_for(|| proxy.count("GET", "/") > 0);
+    wait_for(|| proxy.count("GET", "/") > 0);
     registry.restart();
     let ended: Ended = child.wait_with_output().unwrap().into();
     assert_eq!(ended.code, Some(0), "{ended:?}");

@@ -9,6 +9,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
 use super::wait_for;
 
 /// A user that a registry with passwords knows, and the password: one whose base64 differs from that for
@@ -152,6 +155,8 @@ pub(crate) enum Deed {
     /// Has the registry accept so many bytes of the body, and breaks the connection: as registries do that
     /// keep what came.
     Keep(usize),
+    /// Takes what comes, and never answers.
+    Hang,
 }
 
 /// A request that came: its method and its path.
@@ -170,13 +175,27 @@ impl Proxy {
         registry: SocketAddr,
         decide: impl Fn(&str, &str, usize) -> Deed + Send + Sync + 'static,
     ) -> Self {
+        Self::begin(registry, Box::new(decide), None)
+    }
+
+    /// One that lets those through who have a token. Each is good for so many requests.
+    pub(crate) fn with_tokens(registry: SocketAddr, uses: usize) -> Self {
+        let tokens = Tokens {
+            uses,
+            used: Mutex::default(),
+        };
+        Self::begin(registry, Box::new(|_, _, _| Deed::Pass), Some(tokens))
+    }
+
+    fn begin(registry: SocketAddr, decide: Box<Decide>, tokens: Option<Tokens>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let asked: Arc<Mutex<Vec<Asked>>> = Arc::default();
         let sent: Arc<AtomicU64> = Arc::default();
         let world = Arc::new(World {
             registry,
-            decide: Box::new(decide),
+            decide,
+            tokens,
             asked: Arc::clone(&asked),
             sent: Arc::clone(&sent),
             places: Mutex::default(),
@@ -212,10 +231,59 @@ impl Proxy {
     }
 }
 
+/// What a proxy does with a request of a method and path, which so many alike came before.
+type Decide = dyn Fn(&str, &str, usize) -> Deed + Send + Sync;
+
+/// A service that gives tokens to those who know the password (distribution's token authentication
+/// specification).
+#[derive(Default)]
+struct Tokens {
+    /// How many requests a token is good for.
+    uses: usize,
+    /// How often each token, by its number, was used.
+    used: Mutex<Vec<usize>>,
+}
+
+impl Tokens {
+    /// What is answered to whoever has no right to get through: status, headers, body.
+    fn guard(&self, head: &str) -> Option<(u16, String, String)> {
+        let header = |name: &str| {
+            let line = head
+                .lines()
+                .find_map(|line| line.to_ascii_lowercase().strip_prefix(name).map(|_| line))?;
+            Some(line[name.len()..].trim())
+        };
+        let shown = header("authorization:").unwrap_or_default();
+        let mut used = self.used.lock().unwrap();
+        if head.starts_with("GET /token") {
+            let basic = format!("Basic {}", STANDARD.encode(format!("{USER}:{PASSWORD}")));
+            if shown != basic {
+                return Some((401, String::new(), String::new()));
+            }
+            used.push(0);
+            let body = format!("{{\"token\":\"token-{}\"}}", used.len() - 1);
+            return Some((200, String::new(), body));
+        }
+        let number = shown.strip_prefix("Bearer token-");
+        let number = number.and_then(|number| number.parse::<usize>().ok());
+        if let Some(count) = number.and_then(|number| used.get_mut(number))
+            && *count < self.uses
+        {
+            *count += 1;
+            return None;
+        }
+        let host = header("host:").unwrap_or_default();
+        let challenge =
+            format!("Www-Authenticate: Bearer realm=\"http://{host}/token\",service=\"test\"\r\n");
+        Some((401, challenge, String::new()))
+    }
+}
+
 /// What the connections of a proxy have in common.
 struct World {
     registry: SocketAddr,
-    decide: Box<dyn Fn(&str, &str, usize) -> Deed + Send + Sync>,
+    decide: Box<Decide>,
+    tokens: Option<Tokens>,
     asked: Arc<Mutex<Vec<Asked>>>,
     sent: Arc<AtomicU64>,
     /// Where uploads go on that a client was not told of, by their paths.
@@ -265,17 +333,14 @@ fn serve(mut client: TcpStream, world: &Arc<World>) -> std::io::Result<()> {
     {
         text = text.replacen(place.as_str(), &newer, 1);
     }
+    let guard = world.tokens.as_ref();
+    if let Some((status, headers, body)) = guard.and_then(|tokens| tokens.guard(&text)) {
+        return answer(client, status, &headers, &body);
+    }
     let limit = match (world.decide)(method, place, before) {
-        Deed::Answer(status, headers, body) => {
-            let answer = format!(
-                "HTTP/1.1 {status} Fault\r\n{headers}Content-Type: application/json\r\n\
-                 Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
-                body.len()
-            );
-            client.write_all(answer.as_bytes())?;
-            client.shutdown(Shutdown::Write)?;
-            // Until the client has read it.
-            let _ = std::io::copy(&mut client, &mut std::io::sink());
+        Deed::Answer(status, headers, body) => return answer(client, status, headers, body),
+        Deed::Hang => {
+            std::io::copy(&mut client, &mut std::io::sink())?;
             return Ok(());
         }
         Deed::Lose(bytes) => {
@@ -311,6 +376,20 @@ fn serve(mut client: TcpStream, world: &Arc<World>) -> std::io::Result<()> {
     let _ = std::io::copy(&mut server, &mut client);
     let _ = client.shutdown(Shutdown::Both);
     let _ = sending.join();
+    Ok(())
+}
+
+/// Answers in the registry's stead.
+fn answer(mut client: TcpStream, status: u16, headers: &str, body: &str) -> std::io::Result<()> {
+    let answer = format!(
+        "HTTP/1.1 {status} Fault\r\n{headers}Content-Type: application/json\r\n\
+         Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    );
+    client.write_all(answer.as_bytes())?;
+    client.shutdown(Shutdown::Write)?;
+    // Until the client has read it.
+    let _ = std::io::copy(&mut client, &mut std::io::sink());
     Ok(())
 }
 
