@@ -53,15 +53,24 @@ pub enum Address {
     Ssh(SshTarget),
 }
 
-/// Files for TLS. Certificate and key are for engines that want to know their clients.
+/// Files for TLS. Certificate and key are for engines and registries that want to know their clients.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tls {
-    /// The authority that the engine's certificate must come from; the system's if not given.
-    pub authority: Option<PathBuf>,
+    /// Whom the other side's certificate may come from.
+    pub authorities: Authorities,
     /// The client's certificate and key.
     pub identity: Option<(PathBuf, PathBuf)>,
-    /// Whether the engine's certificate is checked at all.
+    /// Whether the other side's certificate is checked at all.
     pub is_verified: bool,
+}
+
+/// Files of authorities that certificates may come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Authorities {
+    /// This one alone, not the system's.
+    Only(PathBuf),
+    /// The system's, and these.
+    SystemAnd(Vec<PathBuf>),
 }
 
 /// A machine as OpenSSH names it.
@@ -324,7 +333,8 @@ impl Tls {
     fn in_folder(folder: &Path, is_verified: bool) -> Self {
         let file = |name: &str| Some(folder.join(name)).filter(|path| path.exists());
         Self {
-            authority: file("ca.pem"),
+            authorities: file("ca.pem")
+                .map_or(Authorities::SystemAnd(Vec::new()), Authorities::Only),
             identity: file("cert.pem").zip(file("key.pem")),
             is_verified,
         }

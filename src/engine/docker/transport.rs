@@ -23,7 +23,7 @@ use tokio::process::{Child, Command};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
-use super::endpoint::{Address, SshTarget, Tls};
+use super::endpoint::{Address, Authorities, SshTarget, Tls};
 
 /// Why no connection came about.
 #[derive(Debug, thiserror::Error)]
@@ -133,13 +133,18 @@ fn client_config(tls: &Tls) -> Result<ClientConfig, ConnectError> {
             .map_err(|error| unreadable(path, error))
     };
     let mut authorities = RootCertStore::empty();
-    let system = Path::new("/etc/ssl/certs/ca-certificates.crt");
-    let authority = tls.authority.as_deref().unwrap_or(system);
     if tls.is_verified {
-        authorities.add_parsable_certificates(certificates(authority)?);
-        if authorities.is_empty() {
-            let message = format!("`{}` has no certificate in it", authority.display());
-            return Err(ConnectError::Tls(message));
+        let system = PathBuf::from("/etc/ssl/certs/ca-certificates.crt");
+        let files = match &tls.authorities {
+            Authorities::Only(path) => vec![path.clone()],
+            Authorities::SystemAnd(more) => [vec![system], more.clone()].concat(),
+        };
+        for path in files {
+            let (added, _) = authorities.add_parsable_certificates(certificates(&path)?);
+            if added == 0 {
+                let message = format!("`{}` has no certificate in it", path.display());
+                return Err(ConnectError::Tls(message));
+            }
         }
     }
     let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 use super::Trust;
-use crate::engine::docker::endpoint::{Address, Tls};
+use crate::engine::docker::endpoint::{Address, Authorities, Tls};
 use crate::engine::docker::transport::Connector;
 use crate::model::Secret;
 
@@ -155,8 +155,8 @@ impl Site {
     pub(super) fn of(domain: &str, trust: &Trust) -> Vec<Self> {
         let (host, port) = split(domain);
         let tls = Tls {
-            authority: trust.authorities.clone(),
-            identity: None,
+            authorities: Authorities::SystemAnd(trust.authorities.clone()),
+            identity: trust.identity.clone(),
             is_verified: !trust.is_insecure,
         };
         let mut sites = vec![Self::new(&host, port.unwrap_or(443), Some(tls))];
@@ -263,7 +263,7 @@ mod tests {
     fn only_insecure_registries_are_asked_without_tls() {
         let trust = |is_insecure| Trust {
             is_insecure,
-            authorities: None,
+            ..Trust::default()
         };
         let ways = |is_insecure| {
             let sites = Site::of("example.com", &trust(is_insecure));

@@ -148,24 +148,31 @@ pub struct Registry {
 pub struct Trust {
     /// Whether it may be without TLS, or with a certificate of anybody's.
     pub is_insecure: bool,
-    /// A file of authorities that its certificate may come from, instead of the system's.
-    pub authorities: Option<PathBuf>,
+    /// Files of authorities that its certificate may come from, besides the system's.
+    pub authorities: Vec<PathBuf>,
+    /// The certificate that it wants to see, and its key.
+    pub identity: Option<(PathBuf, PathBuf)>,
 }
 
 impl Trust {
-    /// What an engine trusts a registry with: those that it names as insecure, by host or by network, and
-    /// the authorities in a folder of its name, such as `/etc/docker/certs.d`.
+    /// What an engine trusts a registry with: those that it names as insecure, by host or by network; and
+    /// what is in a folder of the registry's name, such as `/etc/docker/certs.d`: authorities (`*.crt`),
+    /// and a certificate to be shown (`*.cert`, with `*.key`).
     #[must_use]
     pub fn of_engine(domain: &str, insecure: &[String], folder: &Path) -> Self {
-        let files = std::fs::read_dir(folder.join(domain)).into_iter().flatten();
-        let files = files.filter_map(|entry| Some(entry.ok()?.path()));
-        let mut authorities: Vec<_> = files
-            .filter(|path| path.extension().is_some_and(|end| end == "crt"))
+        let entries = std::fs::read_dir(folder.join(domain)).into_iter().flatten();
+        let mut files: Vec<_> = entries
+            .filter_map(|entry| Some(entry.ok()?.path()))
             .collect();
-        authorities.sort();
+        files.sort();
+        let ends = |path: &&PathBuf, wanted| path.extension().is_some_and(|end| end == wanted);
+        let authorities = files.iter().filter(|path| ends(path, "crt"));
+        let certificate = files.iter().find(|path| ends(path, "cert"));
+        let key = certificate.map(|path| path.with_extension("key"));
         Self {
             is_insecure: insecure.iter().any(|entry| is_meant(entry, domain)),
-            authorities: authorities.into_iter().next(),
+            authorities: authorities.cloned().collect(),
+            identity: certificate.cloned().zip(key),
         }
     }
 }

@@ -44,7 +44,15 @@ fn a_registry_is_trusted_by_the_authority_that_the_engine_knows() {
 
     let told = Told(PathBuf::from(place));
     fs::create_dir_all(&told.0).unwrap();
-    fs::copy(folder.join("ca.pem"), told.0.join("ca.crt")).unwrap();
+    make_certificates(&certificates, "other", gateway.trim());
+    for (from, to) in [
+        ("other/ca.pem", "another.crt"),
+        ("right/ca.pem", "ca.crt"),
+        ("right/cert.pem", "client.cert"),
+        ("right/key.pem", "client.key"),
+    ] {
+        fs::copy(certificates.path().join(from), told.0.join(to)).unwrap();
+    }
     let ended = pusher.push("1.0.0", &["-vv"]);
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert_eq!(registry.tags(pusher.image.as_str()), ["1.0.0"]);

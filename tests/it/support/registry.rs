@@ -52,13 +52,14 @@ impl Registry {
     }
 
     /// One at another address of this machine's, with a certificate: `server.pem` and `server-key.pem` of
-    /// a folder.
+    /// a folder. It wants to see one from its clients, of the same authority: `ca.pem`.
     pub(crate) fn with_certificate(host: Ipv4Addr, folder: &Path) -> Self {
         let file = |name: &str| folder.join(name).display().to_string();
         let tls = format!(
-            ", tls: {{ certificate: {}, key: {} }}",
+            ", tls: {{ certificate: {}, key: {}, clientcas: [{}] }}",
             file("server.pem"),
-            file("server-key.pem")
+            file("server-key.pem"),
+            file("ca.pem")
         );
         Self::start(host, (&tls, ""))
     }

@@ -1,6 +1,6 @@
 use std::path::Path;
 
-use super::{Endpoint, EndpointError, EndpointFlags, resolve};
+use super::{Authorities, Endpoint, EndpointError, EndpointFlags, resolve};
 use crate::engine::docker::DockerConfig;
 use crate::facts::Environment;
 
@@ -211,7 +211,10 @@ fn tls_is_asked_for_by_variables_or_by_a_contexts_keys() {
         panic!("it has TLS");
     };
     assert_eq!((port, tls.is_verified, tls.identity), (2376, true, None));
-    assert_eq!(tls.authority, Some(folder.path().join("ca.pem")));
+    assert_eq!(
+        tls.authorities,
+        Authorities::Only(folder.path().join("ca.pem"))
+    );
     let endpoint = resolved(("tcp://host", ""), &[("DOCKER_TLS_VERIFY", "")], &config).unwrap();
     assert_eq!(endpoint.address.to_string(), "tcp://host:2375");
 }
