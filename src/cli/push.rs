@@ -16,7 +16,7 @@ use crate::engine::registry::{Credentials, RegistryError};
 use crate::event::Events;
 use crate::exit::Exit;
 use crate::manifest;
-use crate::model::{Digest, ImageRef, Secret};
+use crate::model::{Digest, ImageRef, Name, Secret};
 use crate::ops::push::{PushFailure, Pushed, forget_relays, push};
 use crate::plan::build::{BuildFlags, BuildSpec, Item, plan};
 use crate::plan::push::{Remedy, Wanted, order, remedy, version};
@@ -225,10 +225,13 @@ pub(super) fn subjects(
     prefix: Option<&String>,
     context: &Context,
 ) -> Result<Vec<Subject>, Vec<Diagnostic>> {
+    // What can't be a job's name is an image's, whatever is wrong with jobs.yaml.
+    let may_be_jobs = words.iter().any(|word| word.parse::<Name>().is_ok());
     let manifest = match context.manifest() {
-        Ok((path, shown)) => Some(manifest::load(&path, &shown, &context.environment)?),
-        // Images have names of their own.
-        Err(_) => None,
+        Ok((path, shown)) if may_be_jobs => {
+            Some(manifest::load(&path, &shown, &context.environment)?)
+        }
+        _ => None,
     };
     let flags = BuildFlags {
         prefix: prefix.cloned(),

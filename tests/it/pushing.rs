@@ -296,6 +296,19 @@ fn names_without_a_registry_are_not_pushed() {
 }
 
 #[test]
+fn an_image_is_pushed_whatever_is_wrong_with_the_jobs() {
+    let registry = Registry::new();
+    let pusher = Pusher::new(registry.address());
+    pusher.build("1.0.0");
+    pusher.bench.write("jobs.yaml", "version: 1\njobz: {}\n");
+    let ended = pusher.push("1.0.0", &[]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let ended = run(pusher.bench.jobctl().args(["push", "train"]));
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    assert!(ended.stderr.contains("`jobz`"), "{}", ended.stderr);
+}
+
+#[test]
 fn a_hundred_names_of_one_image_send_its_layers_once() {
     use crate::support::registry::{Deed, Proxy};
 
