@@ -166,13 +166,14 @@ last: {{ image: IMAGE, command: [cat, /in/it], needs: {{ slow: {{ outputs: {{ it
     );
     let project = Project::with_name(&jobs);
     std::fs::create_dir(project.bench.path().join("meet")).unwrap();
-    let is_running = || {
-        let records = project.records();
-        records.iter().any(|record| record["state"] == "running")
+    let is_attended = || {
+        let listed = project.output(&["--format", "json", "ps"]);
+        let listed: Value = serde_json::from_str(&listed).unwrap();
+        listed["runs"][0]["is_attended"] == true
     };
     for signal in [Signal::KILL, Signal::HUP] {
         let mut first = Project::start(&mut project.jobctl(&["up", "last"]));
-        wait_for(is_running);
+        wait_for(is_attended);
         let second = run(&mut project.jobctl(&["up", "last"]));
         assert_eq!(second.code, Some(125), "{second:?}");
         assert!(second.stderr.contains("is at work in this project"));
@@ -180,11 +181,7 @@ last: {{ image: IMAGE, command: [cat, /in/it], needs: {{ slow: {{ outputs: {{ it
         first.wait().unwrap();
     }
     let third = Project::start(&mut project.jobctl(&["--format", "json", "up", "last"]));
-    wait_for(|| {
-        let listed = project.output(&["--format", "json", "ps"]);
-        let listed: Value = serde_json::from_str(&listed).unwrap();
-        listed["runs"][0]["is_attended"] == true
-    });
+    wait_for(is_attended);
     project.bench.write("meet/go", "");
     let ended: Ended = third.wait_with_output().unwrap().into();
     assert_eq!(ended.code, Some(0), "{ended:?}");
