@@ -46,7 +46,7 @@ impl LocalImage {
 
 /// Old engines list an image without a name under one.
 fn named(mut tags: Vec<String>) -> Vec<String> {
-    tags.retain(|tag| tag != "<none>:<none>");
+    tags.retain(|tag| !tag.starts_with("<none>"));
     tags
 }
 
@@ -69,7 +69,7 @@ impl DockerEngine {
         Ok(Some(LocalImage {
             id,
             tags: named(found.repo_tags.unwrap_or_default()),
-            repo_digests: found.repo_digests.unwrap_or_default(),
+            repo_digests: named(found.repo_digests.unwrap_or_default()),
             labels: labels.unwrap_or_default().into_iter().collect(),
             created: found.created.and_then(|time| time.to_string().parse().ok()),
             size: found
@@ -133,7 +133,7 @@ impl DockerEngine {
                 Some(LocalImage {
                     id: image.id.parse().ok()?,
                     tags: named(image.repo_tags),
-                    repo_digests: image.repo_digests,
+                    repo_digests: named(image.repo_digests),
                     labels: image.labels.into_iter().collect(),
                     created: Timestamp::from_second(image.created).ok(),
                     size: image.size.try_into().unwrap_or(0),
