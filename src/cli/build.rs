@@ -64,7 +64,12 @@ pub(super) fn exec(args: &BuildArgs, context: &mut Context) -> Ending {
             return Ok(context.output.usage(&error.to_string(), Some(help)));
         }
     };
-    let images = match run(context, &items)? {
+    let statements = match args.provenance.then(|| context.store().images()) {
+        None => None,
+        Some(Ok(folder)) => Some(folder),
+        Some(Err(error)) => return context.output.failed(&(&error).into()),
+    };
+    let images = match run(context, &items, statements.as_deref())? {
         Ok(images) => images,
         Err(exit) => return Ok(exit),
     };
@@ -72,6 +77,12 @@ pub(super) fn exec(args: &BuildArgs, context: &mut Context) -> Ending {
         && let Err(error) = raised.write()
     {
         return Ok(context.output.error(&error.to_string()));
+    }
+    for image in &images {
+        if let Some(path) = &image.provenance {
+            let said = format!("provenance of {}: {}", image.title, path.display());
+            context.output.note(&said);
+        }
     }
     let built = images.iter().find(|image| image.context.is_some());
     if let (Some(path), Some(image)) = (&args.iidfile, built) {
@@ -163,12 +174,16 @@ fn find_manifest(args: &BuildArgs, context: &Context) -> Result<Option<Manifest>
     }
 }
 
-fn run(context: &Context, items: &[Item]) -> std::io::Result<Result<Vec<Image>, Exit>> {
+fn run(
+    context: &Context,
+    items: &[Item],
+    statements: Option<&Path>,
+) -> std::io::Result<Result<Vec<Image>, Exit>> {
     let cache = cache_folder(&context.environment);
     let outcome = context.watch(async |events| {
         let building = async {
             let engine = context.connect().await.map_err(Unbuilt::Engine)?;
-            let built = build(&engine, items, cache.as_ref(), events).await;
+            let built = build(&engine, items, cache.as_ref(), statements, events).await;
             built.map_err(Unbuilt::Failure)
         };
         tokio::select! {
@@ -207,7 +222,7 @@ fn exit(reason: &Reason) -> Exit {
         )) => Exit::Failed,
         Reason::Build(BuildError::Engine(_) | BuildError::Interrupted) => Exit::Engine,
         Reason::Name(_) | Reason::NoDockerfile(_) => Exit::Usage,
-        Reason::Build(_) | Reason::Base(_) => Exit::Failed,
+        Reason::Build(_) | Reason::Base(_) | Reason::Provenance { .. } => Exit::Failed,
     }
 }
 

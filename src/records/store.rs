@@ -124,6 +124,16 @@ impl Store {
         }
     }
 
+    /// Where what is known of images is.
+    ///
+    /// # Errors
+    ///
+    /// The store can't be made.
+    pub fn images(&self) -> Result<PathBuf, StoreError> {
+        self.prepare()?;
+        Ok(self.folder.join("images"))
+    }
+
     /// Makes the folder with what each store has.
     pub(super) fn prepare(&self) -> Result<(), StoreError> {
         for folder in [self.runs(), self.staging()] {

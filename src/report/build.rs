@@ -56,6 +56,7 @@ pub fn build_json(images: &[Image]) -> Value {
                     State::Pulled => "pulled",
                     State::Bootstrapped => "bootstrapped",
                 },
+                "provenance": image.provenance.as_ref().map(|path| path.display().to_string()),
             })
         })
         .collect();

@@ -71,6 +71,12 @@ pub(in crate::cli) struct BuildArgs {
     /// Build each image twice from nothing, say whether they are the same, and keep neither
     #[arg(long, conflicts_with_all = ["bump", "iidfile", "metadata_file"])]
     pub(super) verify: bool,
+    /// Write down what each image was built from: SLSA provenance, in the project's state folder
+    ///
+    /// An in-toto statement (v1) with SLSA provenance (v1), level 1, under `images/` of the folder with the
+    /// runs. An image that was built before without it is built again.
+    #[arg(long, conflicts_with = "verify")]
+    pub(super) provenance: bool,
     /// Pull base images even if they are here
     #[arg(long)]
     pub(super) pull: bool,

@@ -103,6 +103,7 @@ pub(super) async fn ensure(
         version: None,
         context: None,
         state,
+        provenance: None,
     };
     let present = engine.image(&name).await?;
     if let (Some(found), false) = (&present, spec.pulls) {

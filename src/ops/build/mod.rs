@@ -4,18 +4,23 @@ mod base;
 mod causes;
 mod compare;
 mod prepare;
+mod provenance;
 mod verify;
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use crate::context::ContextError;
 use crate::engine::build::{BuildError, BuildRequest, Place};
 use crate::engine::docker::{DockerEngine, EngineError};
 use crate::event::{Event, Events, Outcome};
+use crate::facts::host;
 use crate::model::{Digest, ImageRef, Secret, ValueError, Version};
 use crate::plan::build::{BaseSpec, BuildSpec, Item, PLAN_LABEL};
 use crate::plan::dockerfile::lines_of;
+use crate::records::durable;
 
+use self::provenance::Course;
 pub use base::BaseError;
 pub use causes::Cause;
 pub use compare::{Aspect, Change, Comparison, Difference, Times};
@@ -37,6 +42,8 @@ pub struct Image {
     pub context: Option<Digest>,
     /// How it came to be there.
     pub state: State,
+    /// The file that says what it was built from, if that was asked for.
+    pub provenance: Option<PathBuf>,
 }
 
 /// How an image came to be there.
@@ -100,6 +107,14 @@ pub enum Reason {
     /// A base image can't be had.
     #[error("{0}")]
     Base(Box<BaseError>),
+    /// What it was built from can't be written down.
+    #[error("can't write `{}`: {source}", path.display())]
+    Provenance {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
 }
 
 impl From<BaseError> for Reason {
@@ -125,6 +140,7 @@ impl Reason {
     #[must_use]
     pub fn help(&self) -> Option<String> {
         match self {
+            Self::Provenance { .. } => None,
             Self::NoDockerfile(_) => Some(
                 "write one there, or say where it is: `build: { context: …, dockerfile: … }`"
                     .to_owned(),
@@ -138,6 +154,9 @@ impl Reason {
 
 /// Builds, in order. Stops at the first that fails; those before it are there.
 ///
+/// With a folder of statements, what each image was built from is written there; one that was built before
+/// without that is built again.
+///
 /// Dropping the future cancels what the engine is doing.
 ///
 /// # Errors
@@ -147,6 +166,7 @@ pub async fn build(
     engine: &DockerEngine,
     items: &[Item],
     cache: Option<&PathBuf>,
+    statements: Option<&Path>,
     events: &Events,
 ) -> Result<Vec<Image>, Failure> {
     let mut images = Vec::new();
@@ -157,7 +177,7 @@ pub async fn build(
                 present.map_err(|reason| Failure::of_base(spec, reason))?
             }
             Item::Build(spec) => {
-                let built = Box::pin(build_one(engine, spec, cache, events)).await;
+                let built = Box::pin(build_one(engine, spec, cache, statements, events)).await;
                 built.map_err(|reason| Failure::of_build(spec, reason))?
             }
         });
@@ -169,6 +189,7 @@ async fn build_one(
     engine: &DockerEngine,
     spec: &BuildSpec,
     cache: Option<&PathBuf>,
+    statements: Option<&Path>,
     events: &Events,
 ) -> Result<Image, Reason> {
     let step = events.step(None, format!("build {}", spec.title));
@@ -182,31 +203,57 @@ async fn build_one(
     for warning in &prepared.plan.warnings {
         events.send(Event::Warning(warning.clone()));
     }
-    let image = |id, state| Image {
+    let started = host::now();
+    let place = |id: &Digest| statements.map(|folder| provenance::place(folder, id));
+    let image = |id, state, provenance| Image {
         title: spec.title.clone(),
         id,
         tags: prepared.plan.tags.clone(),
         version: prepared.plan.version.clone(),
         context: Some(prepared.context.clone()),
         state,
+        provenance,
     };
     if prepared.may_be_there
         && let Some(id) = find(engine, &prepared).await?
+        && let place = place(&id)
+        && place.as_ref().is_none_or(|place| place.exists())
     {
         step.finish(Outcome::Cached);
-        return Ok(image(id, State::UpToDate));
+        return Ok(image(id, State::UpToDate, place));
     }
     let request = request(engine, spec, &prepared).await?;
     match engine.build(&request, events, Some(step.id())).await {
         Ok(built) => {
             step.finish(Outcome::Done);
-            Ok(image(built.id, State::Built))
+            let place = place(&built.id);
+            if let Some(path) = &place {
+                let course = Course {
+                    started,
+                    finished: host::now(),
+                    engine: engine.server(),
+                };
+                let statement = provenance::statement(spec, &prepared, &built.id, &course);
+                write(path, &statement)?;
+            }
+            Ok(image(built.id, State::Built, place))
         }
         Err(error) => {
             step.finish(Outcome::Failed(String::new()));
             Err(placed(error, &prepared.dockerfile).into())
         }
     }
+}
+
+fn write(path: &Path, statement: &serde_json::Value) -> Result<(), Reason> {
+    let folder = path.parent().unwrap_or(path);
+    let text = format!("{statement:#}\n");
+    std::fs::create_dir_all(folder)
+        .and_then(|()| durable::write(path, text.as_bytes()))
+        .map_err(|source| Reason::Provenance {
+            path: path.to_owned(),
+            source,
+        })
 }
 
 /// Says where in the Dockerfile it is, where the engine did not.

@@ -11,7 +11,7 @@ use crate::context::{
 use crate::engine::build::{FileClock, Reuse};
 use crate::engine::docker::DockerEngine;
 use crate::event::{Event, Events, Outcome, StepId};
-use crate::facts;
+use crate::facts::{self, GitFacts};
 use crate::model::{Digest, ImageRef};
 use crate::plan::build::{BuildFacts, BuildPlan, BuildSpec};
 use crate::plan::dockerfile::{Dockerfile, Sources};
@@ -31,6 +31,10 @@ pub struct Prepared {
     pub context: Digest,
     /// The Dockerfile.
     pub dockerfile: Vec<u8>,
+    /// What git says of the context.
+    pub git: Option<GitFacts>,
+    /// The images that it begins from, as the Dockerfile names them, and their ids.
+    pub sources: Vec<(String, Digest)>,
     /// Whether an image with the same plan is as good as a new one.
     pub may_be_there: bool,
     /// When the engine is told that files were changed.
@@ -85,6 +89,8 @@ pub async fn prepare(
         plan,
         context,
         dockerfile: facts.dockerfile,
+        git: facts.git,
+        sources: facts.sources,
         may_be_there: found.is_closed && !is_asked_anew,
         clock: clock(spec, cache),
     })

@@ -114,7 +114,7 @@ async fn verify_one(
     names: &Names,
 ) -> Result<Verification, Reason> {
     if spec.is_base {
-        Box::pin(build_one(engine, spec, cache, events)).await?;
+        Box::pin(build_one(engine, spec, cache, None, events)).await?;
     }
     let step = events.step(None, format!("verify {}", spec.title));
     let verified = Box::pin(build_and_judge(engine, spec, cache, events, names, &step)).await;

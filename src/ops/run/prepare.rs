@@ -388,7 +388,7 @@ async fn image(
             Ok(record.image)
         }
         ImageChoice::Build(items) => {
-            let built = build::build(engine, items, asked.cache.as_ref(), events).await;
+            let built = build::build(engine, items, asked.cache.as_ref(), None, events).await;
             let images = built.map_err(|failure| RunFailure::Build(Box::new(failure)))?;
             let image = images.last().expect("a job that builds has an image");
             Ok(built_image(image))

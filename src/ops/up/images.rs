@@ -30,7 +30,7 @@ pub(super) async fn make(
                 let is_new = |item: &&Item| built.insert(title(item));
                 // What a job builds comes last, and is its own.
                 let items: Vec<_> = items.iter().filter(is_new).cloned().collect();
-                let made = build::build(engine, &items, cache, events).await;
+                let made = build::build(engine, &items, cache, None, events).await;
                 let made = made.map_err(|failure| RunFailure::Build(Box::new(failure)))?;
                 if let Some(image) = made.last() {
                     images.insert(step.job.clone(), built_image(image));
