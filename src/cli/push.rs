@@ -1,5 +1,6 @@
 //! `jobctl push`, `jobctl login`, `jobctl logout`, `jobctl tag`
 
+use std::collections::BTreeMap;
 use std::io::{IsTerminal as _, Read as _};
 use std::path::{Path, PathBuf};
 
@@ -17,7 +18,7 @@ use crate::event::Events;
 use crate::exit::Exit;
 use crate::manifest;
 use crate::model::{Digest, ImageRef, Name, Secret};
-use crate::ops::push::{PushFailure, Pushed, forget_relays, push};
+use crate::ops::push::{Asked, PushFailure, Pushed, forget_relays, push, runs_of};
 use crate::plan::build::{BuildFlags, BuildSpec, Item, plan};
 use crate::plan::push::{Remedy, Wanted, order, remedy, version};
 use crate::plan::run::JOB_LABEL;
@@ -43,6 +44,18 @@ pub(super) struct PushArgs {
     /// Write the digest into this file
     #[arg(long, value_name = "FILE")]
     digest_file: Option<PathBuf>,
+    /// Attach the record of a run: the newest that succeeded with the image, or RUN
+    ///
+    /// The record, the metrics and the patch to the source are put beside the image in its registry, where
+    /// whoever has the image finds them (an OCI referrer). The job's output and log are not.
+    #[arg(
+        long,
+        value_name = "RUN",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = ""
+    )]
+    with_run: Option<String>,
     /// Say what would be pushed; push nothing
     #[arg(long)]
     dry_run: bool,
@@ -109,13 +122,30 @@ pub(super) fn exec(args: &PushArgs, context: &mut Context) -> Ending {
             return Ok(Exit::Usage);
         }
     };
+    let run = args.with_run.as_deref().filter(|run| !run.is_empty());
+    let run = match run.map(|run| context.resolve(run)).transpose() {
+        Ok(run) => run,
+        Err(why) => {
+            context.output.failure(&[*why])?;
+            return Ok(Exit::Engine);
+        }
+    };
     let outcome = context.watch(async |events| {
         let engine = context.connect().await?;
         let wanted = wanted(&engine, &subjects).await?;
+        let runs = match args.with_run {
+            Some(_) => runs_of(&wanted, run, &context.store())?,
+            None => BTreeMap::new(),
+        };
         if args.dry_run {
             return Ok((wanted, Vec::new()));
         }
-        let pushed = push_all(&engine, &wanted, args.force, context, events).await?;
+        let asked = Asked {
+            wanted: &wanted,
+            is_forced: args.force,
+            runs: &runs,
+        };
+        let pushed = push_all(&engine, &asked, context, events).await?;
         Ok((wanted, pushed))
     })?;
     match outcome {
@@ -143,7 +173,12 @@ pub(super) fn push_built(context: &Context, images: &[(Digest, Vec<ImageRef>)]) 
     let outcome = context.watch(async |events| {
         let wanted = order(wanted).map_err(|error| Unpushed::Usage(Box::new(error.into())))?;
         let engine = context.connect().await?;
-        push_all(&engine, &wanted, false, context, events).await
+        let asked = Asked {
+            wanted: &wanted,
+            is_forced: false,
+            runs: &BTreeMap::new(),
+        };
+        push_all(&engine, &asked, context, events).await
     })?;
     match outcome {
         Ok(pushed) => say(context, &pushed, None),
@@ -154,14 +189,13 @@ pub(super) fn push_built(context: &Context, images: &[(Digest, Vec<ImageRef>)]) 
 /// Pushes with the credentials of this environment, unless the user does not want it any more.
 async fn push_all(
     engine: &DockerEngine,
-    wanted: &[Wanted],
-    is_forced: bool,
+    asked: &Asked<'_>,
     context: &Context,
     events: &Events,
 ) -> Result<Vec<Pushed>, Unpushed> {
     let keyring = Keyring::open(&context.environment)?;
     tokio::select! {
-        pushed = Box::pin(push(engine, &keyring, wanted, is_forced, events)) => Ok(pushed?),
+        pushed = Box::pin(push(engine, &keyring, asked, events)) => Ok(pushed?),
         () = interrupted() => {
             if let Err(error) = forget_relays(engine).await {
                 tracing::warn!("the next push clears away what is left of this one: {error}");
@@ -189,6 +223,12 @@ fn say(context: &Context, pushed: &[Pushed], digest_file: Option<&Path>) -> Endi
             version: version(name).as_ref(),
             ..Made::default()
         })?;
+    }
+    let mut runs: Vec<_> = pushed.iter().filter_map(|one| one.run.as_ref()).collect();
+    runs.dedup();
+    for (run, digest) in runs {
+        let said = format!("the record of run {run} is attached as {digest}");
+        context.output.note(&said);
     }
     context.ci.summary(|| push_summary(pushed))?;
     context

@@ -1,8 +1,10 @@
 //! Pushes images: what is there already is not sent again, what was released is not replaced, and what
 //! fails for a while is tried again.
 
+mod record;
 mod relay;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -12,8 +14,9 @@ use crate::engine::docker::credentials::{CredentialsError, Keyring};
 use crate::engine::docker::{DockerEngine, EngineError, PUSH_SILENCE};
 use crate::engine::registry::{Credentials, Manifest, Registry, RegistryError, Trust};
 use crate::event::{Event, Events, Outcome, Step};
-use crate::model::{Digest, ImageRef};
+use crate::model::{Digest, ImageRef, RunId};
 use crate::plan::push::{Remedy, Wanted, is_release, pause, remedy};
+pub use record::{AttachedRun, NoRecord, runs_of};
 pub use relay::forget_relays;
 
 /// How often is tried what fails for a while, and how long.
@@ -31,6 +34,19 @@ pub struct Pushed {
     pub digest: Digest,
     /// Whether it stood for it before.
     pub was_there: bool,
+    /// The run whose record is attached to it, and the digest of that.
+    pub run: Option<(RunId, Digest)>,
+}
+
+/// What is pushed, and how.
+#[derive(Debug)]
+pub struct Asked<'a> {
+    /// The names, in their order.
+    pub wanted: &'a [Wanted],
+    /// Whether what was released is replaced.
+    pub is_forced: bool,
+    /// The runs whose records are attached, by the id of their image.
+    pub runs: &'a BTreeMap<Digest, AttachedRun>,
 }
 
 /// Why images are not pushed.
@@ -45,6 +61,15 @@ pub enum PushFailure {
     /// The registry says no.
     #[error(transparent)]
     Registry(#[from] RegistryError),
+    /// A record can't be attached without asking the registry.
+    #[error("no record can be attached to `{name}`: its registry can't be asked from here")]
+    OutOfReach {
+        /// The name.
+        name: ImageRef,
+    },
+    /// There is no record that could be attached.
+    #[error(transparent)]
+    NoRecord(#[from] NoRecord),
     /// The engine has no such image.
     #[error("the engine has no image `{name}`")]
     NotThere {
@@ -129,6 +154,10 @@ impl PushFailure {
                 ))
             }
             Self::Registry(_) | Self::Refused { .. } => None,
+            Self::OutOfReach { .. } | Self::NoRecord(NoRecord::Unreadable(_)) => None,
+            Self::NoRecord(NoRecord::NoRun { .. }) => {
+                Some("run it first: `jobctl run`".to_owned())
+            }
             Self::NotThere { .. } => Some("build it first: `jobctl build`".to_owned()),
             Self::Released { .. } => Some(
                 "raise the version: `jobctl build --bump patch`; `--force` replaces what was released"
@@ -153,8 +182,7 @@ impl PushFailure {
 pub async fn push(
     engine: &DockerEngine,
     keyring: &Keyring<'_>,
-    wanted: &[Wanted],
-    is_forced: bool,
+    asked: &Asked<'_>,
     events: &Events,
 ) -> Result<Vec<Pushed>, PushFailure> {
     let insecure = if engine.is_local() {
@@ -165,7 +193,7 @@ pub async fn push(
     let mut places: Vec<Place> = Vec::new();
     // Nothing is pushed before all is known to be well.
     let mut looked = Vec::new();
-    for wanted in wanted {
+    for wanted in asked.wanted {
         let repository = wanted.name.repository();
         let known = places
             .iter()
@@ -178,7 +206,7 @@ pub async fn push(
                 places.len() - 1
             }
         };
-        let found = places[at].look(wanted, is_forced, events).await?;
+        let found = places[at].look(wanted, asked.is_forced, events).await?;
         looked.push((wanted, at, found));
     }
     for (wanted, at, found) in &looked {
@@ -186,34 +214,36 @@ pub async fn push(
             places[*at].check(&wanted.name, events).await?;
         }
     }
-    let mut pushed: Vec<Pushed> = Vec::new();
+    let mut pushed = Vec::new();
     for (wanted, at, found) in looked {
         let name = wanted.name.clone();
         let step = events.step(None, format!("push {name}"));
-        if let Some(found) = found.filter(|found| is_there(Some(found), wanted)) {
-            step.finish(Outcome::Cached);
-            let digest = found.digest;
-            pushed.push(Pushed {
-                name,
-                digest,
-                was_there: true,
-            });
-            continue;
-        }
         let place = &mut places[at];
+        let found = found.filter(|found| is_there(Some(found), wanted));
+        let was_there = found.is_some();
         let digest = async {
+            if let Some(found) = found {
+                return Ok(found.digest);
+            }
             place.send_layers(engine, wanted, &step, events).await?;
             place.push(engine, &name, &step, events).await
         };
         let digest = digest.await;
         step.finish(match &digest {
+            Ok(_) if was_there => Outcome::Cached,
             Ok(_) => Outcome::Done,
             Err(_) => Outcome::Failed(String::new()),
         });
+        let digest = digest?;
+        let run = match asked.runs.get(&wanted.id) {
+            Some(run) => Some((run.id, place.attach(&name, run, events).await?)),
+            None => None,
+        };
         pushed.push(Pushed {
             name,
-            digest: digest?,
-            was_there: false,
+            digest,
+            was_there,
+            run,
         });
     }
     Ok(pushed)
@@ -231,6 +261,8 @@ struct Place {
     reach: Reach,
     /// The images whose layers are there.
     sent: Vec<Digest>,
+    /// The runs whose records are there, and what they are attached as.
+    attached: Vec<(RunId, Digest)>,
 }
 
 /// Whether a registry can be asked from here.
@@ -265,6 +297,7 @@ impl Place {
                 Reach::None
             },
             sent: Vec::new(),
+            attached: Vec::new(),
         })
     }
 
@@ -328,6 +361,35 @@ impl Place {
             self.sent.push(wanted.id.clone());
         }
         Ok(())
+    }
+
+    /// Attaches a run's record to what a name stands for. As what.
+    async fn attach(
+        &mut self,
+        name: &ImageRef,
+        run: &AttachedRun,
+        events: &Events,
+    ) -> Result<Digest, PushFailure> {
+        if let Some((_, digest)) = self.attached.iter().find(|(known, _)| *known == run.id) {
+            return Ok(digest.clone());
+        }
+        if self.reach == Reach::None {
+            return Err(PushFailure::OutOfReach { name: name.clone() });
+        }
+        let step = events.step(None, format!("attach run {}", run.id));
+        let attaching = self.again(name, events, async || {
+            let subject = self.registry.manifest(name).await?;
+            let subject = subject.ok_or_else(|| self.registry.has_none(name))?;
+            self.registry.attach(name, &subject, &run.artifact).await
+        });
+        let digest = attaching.await;
+        step.finish(match &digest {
+            Ok(_) => Outcome::Done,
+            Err(_) => Outcome::Failed(String::new()),
+        });
+        let digest = digest?;
+        self.attached.push((run.id, digest.clone()));
+        Ok(digest)
     }
 
     /// Has the engine push, again and again if need be, and reads back what stands there then.

@@ -31,6 +31,9 @@ pub fn push_json(pushed: &[Pushed]) -> Value {
             "digest": one.digest.as_str(),
             "reference": format!("{}@{}", one.name.repository(), one.digest),
             "state": if one.was_there { "was_there" } else { "pushed" },
+            "run": one.run.as_ref().map(|(id, digest)| {
+                json!({ "id": id.to_string(), "digest": digest.as_str() })
+            }),
         })
     });
     json!({ "schema": "jobctl.push/1", "images": images.collect::<Vec<_>>() })

@@ -1,5 +1,6 @@
 //! `jobctl push` and its like, against a real registry.
 
+mod attached;
 mod authorities;
 mod credentials;
 mod faults;

@@ -6,6 +6,7 @@
 
 mod challenge;
 mod http;
+mod referrers;
 mod upload;
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -23,6 +24,7 @@ use serde::Deserialize;
 
 use self::challenge::Challenge;
 use self::http::{Answer, Ask, Site};
+pub(crate) use self::referrers::{Artifact, ArtifactFile};
 pub(crate) use self::upload::Upload;
 use crate::model::{Digest, ImageRef, Secret};
 
@@ -121,6 +123,10 @@ pub struct Manifest {
     /// The digest of the image's configuration, which is the image's id on engines with the classic
     /// store; nothing for one for several platforms.
     pub config: Option<Digest>,
+    /// Its media type.
+    pub kind: String,
+    /// Its size in bytes.
+    pub size: u64,
 }
 
 impl Manifest {
@@ -246,7 +252,18 @@ impl Registry {
         Ok(Some(Manifest {
             digest: sha256(&answer.body),
             config: config.and_then(|digest| digest.parse().ok()),
+            kind: answer.header(&CONTENT_TYPE).unwrap_or_default().to_owned(),
+            size: answer.body.len() as u64,
         }))
+    }
+
+    /// What is wrong if a name stands for nothing that should.
+    pub(crate) fn has_none(&self, image: &ImageRef) -> RegistryError {
+        RegistryError::Refused {
+            registry: self.name.clone(),
+            status: StatusCode::NOT_FOUND.as_u16(),
+            message: format!("`{image}` is not there any more"),
+        }
     }
 
     /// Whether the registry takes layers for the image's repository: begins an upload, and gives it up.

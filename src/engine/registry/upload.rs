@@ -185,7 +185,8 @@ impl Registry {
     }
 }
 
-fn pushing(image: &ImageRef) -> String {
+/// What one must be let do to push.
+pub(super) fn pushing(image: &ImageRef) -> String {
     format!("repository:{}:pull,push", path(image))
 }
 

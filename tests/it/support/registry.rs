@@ -127,6 +127,16 @@ impl Registry {
         tags
     }
 
+    /// What is kept under a digest.
+    pub(crate) fn blob(&self, digest: &str) -> Vec<u8> {
+        let hexadecimal = digest.strip_prefix("sha256:").unwrap();
+        let path = format!(
+            "data/docker/registry/v2/blobs/sha256/{}/{hexadecimal}/data",
+            &hexadecimal[..2]
+        );
+        std::fs::read(self.folder.path().join(path)).unwrap()
+    }
+
     /// The digest that a tag stands for.
     pub(crate) fn digest(&self, repository: &str, tag: &str) -> String {
         let path = self.folder.path().join(format!(
