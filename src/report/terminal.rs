@@ -71,7 +71,7 @@ impl Terminal {
         };
         let template = match (total, unit) {
             (Some(_), Unit::Bytes) if self.has_bars => {
-                "{prefix}{spinner} {wide_msg} [{bar:20}] {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec} {eta:>3}"
+                "{prefix}{spinner} {wide_msg} [{bar:10}] {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec:>11} {eta:>3}"
             }
             (Some(_), Unit::Count) if self.has_bars => {
                 "{prefix}{spinner} {wide_msg} [{bar:20}] {pos}/{len} {eta:>3}"
