@@ -1,20 +1,37 @@
 //! `jobctl schema`
 
 use clap::Args;
+use clap::builder::PossibleValuesParser;
 
 use super::Ending;
 use super::context::Context;
 use crate::exit::Exit;
 use crate::manifest::json_schema;
+use crate::report::SCHEMAS;
 
-/// Print the JSON Schema of jobs.yaml
+/// Print the JSON Schema of jobs.yaml, or of a result
 ///
 /// Editors complete and check jobs.yaml with it. Name it in the file's first line:
-/// `# yaml-language-server: $schema=jobs.schema.json`
+/// `# yaml-language-server: $schema=jobs.schema.json`. With a RESULT, the schema of what `--format json`
+/// prints: `push` for `jobctl.push/1`.
 #[derive(Debug, Args)]
-pub(super) struct SchemaArgs {}
+pub(super) struct SchemaArgs {
+    /// What `--format json` prints
+    #[arg(
+        value_name = "RESULT",
+        value_parser = PossibleValuesParser::new(SCHEMAS.map(|(name, _)| name))
+    )]
+    result: Option<String>,
+}
 
-pub(super) fn exec(_: &SchemaArgs, context: &mut Context) -> Ending {
-    context.output.text(&format!("{:#}", json_schema()))?;
+pub(super) fn exec(args: &SchemaArgs, context: &mut Context) -> Ending {
+    let of_result = args.result.as_deref().and_then(|result| {
+        let mut schemas = SCHEMAS.iter();
+        schemas.find(|(name, _)| *name == result)
+    });
+    match of_result {
+        Some((_, schema)) => context.output.text(schema.trim_end())?,
+        None => context.output.text(&format!("{:#}", json_schema()))?,
+    }
     Ok(Exit::Success)
 }

@@ -21,6 +21,7 @@ mod record;
 mod run;
 mod run_plan;
 mod runs;
+mod schemas;
 mod stamps;
 mod steps;
 mod table;
@@ -59,6 +60,7 @@ pub use record::{record_human, record_json};
 pub use run::{outputs, run_ended};
 pub use run_plan::{run_plan_human, run_plan_json};
 pub use runs::{runs_human, runs_json};
+pub use schemas::SCHEMAS;
 pub use stamps::stamped;
 pub use terminal::Terminal;
 pub use up::{

@@ -1,10 +1,14 @@
 //! The JSON Schema: committed as generated, and in agreement with jobctl itself.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use jobctl::facts::Environment;
 use jobctl::manifest::{self, Rule};
+use jobctl::report::SCHEMAS;
 use serde_json::Value;
+
+use crate::support::{Bench, run};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -141,4 +145,41 @@ fn what_jobctl_refuses_the_schema_refuses_or_can_not_know() {
         }
     }
     assert_eq!(taken, [""; 0]);
+}
+
+#[test]
+fn each_result_has_a_schema_that_is_printed() {
+    let mut named = BTreeSet::new();
+    sources(&root().join("src"), &mut |text| {
+        let parts = text.split("\"jobctl.").skip(1);
+        named.extend(parts.filter_map(|part| Some(part.split_once("/1\"")?.0.to_owned())));
+    });
+    // What is kept, and never printed.
+    named.retain(|name| !["promoted", "route", "runs.index"].contains(&name.as_str()));
+    let known: BTreeSet<_> = SCHEMAS.iter().map(|(name, _)| (*name).to_owned()).collect();
+    assert_eq!(named, known);
+    for name in known {
+        let ended = run(Bench::new().jobctl().args(["schema", &name]));
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        let schema: Value = serde_json::from_str(&ended.stdout).unwrap();
+        let meta = jsonschema::draft7::meta::validate(&schema);
+        assert!(meta.is_ok(), "{name}: {}", meta.unwrap_err());
+        let constant = serde_json::json!({ "const": format!("jobctl.{name}/1") });
+        let kinds = schema["oneOf"].as_array().cloned();
+        for kind in kinds.unwrap_or_else(|| vec![schema]) {
+            assert_eq!(kind["properties"]["schema"], constant);
+        }
+    }
+}
+
+/// Reads all of a folder's sources.
+fn sources(folder: &Path, read: &mut impl FnMut(&str)) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, read);
+        } else {
+            read(&std::fs::read_to_string(&path).unwrap());
+        }
+    }
 }

@@ -10,6 +10,7 @@ pub(crate) mod proxy;
 pub(crate) mod random;
 pub(crate) mod recorder;
 pub(crate) mod registry;
+pub(crate) mod results;
 pub(crate) mod ssh;
 
 use std::collections::BTreeMap;
@@ -88,11 +89,13 @@ pub(crate) fn run(command: &mut Command) -> Ended {
 
 impl From<Output> for Ended {
     fn from(output: Output) -> Self {
-        Self {
+        let ended = Self {
             code: output.status.code(),
             stdout: String::from_utf8(output.stdout).unwrap(),
             stderr: String::from_utf8(output.stderr).unwrap(),
-        }
+        };
+        results::assert_documented(&ended.stdout);
+        ended
     }
 }
 
