@@ -153,6 +153,11 @@ impl PushFailure {
                      `{AUTHORITIES}/{registry}/ca.crt`"
                 ))
             }
+            Self::Refused { message, .. } if message.contains("immutable") => Some(
+                "raise the version: `jobctl build --bump patch`; tags of this registry stand for one \
+                 image for ever"
+                    .to_owned(),
+            ),
             Self::Registry(_) | Self::Refused { .. } => None,
             Self::OutOfReach { .. } | Self::NoRecord(NoRecord::Unreadable(_)) => None,
             Self::NoRecord(NoRecord::NoRun { .. }) => {

@@ -60,6 +60,12 @@ pub(super) async fn send_layers(
     match relayed(engine, place, wanted, step, events).await {
         Ok(()) => Ok(()),
         Err(Stop::Failed(error)) => Err(error.into()),
+        Err(Stop::Refused(error)) => {
+            let name = &wanted.name;
+            let note = format!("push {name}: {error}; the engine pushes without chunks");
+            events.send(Event::Note(note));
+            Ok(())
+        }
         Err(Stop::Unfit(why)) => {
             tracing::info!("the engine alone pushes {}: {why}", wanted.name);
             Ok(())
@@ -92,8 +98,10 @@ pub async fn forget_relays(engine: &DockerEngine) -> Result<(), EngineError> {
 
 /// Why layers are not sent.
 enum Stop {
-    /// The engine has to push without this.
+    /// The engine can't be had push in this way.
     Unfit(String),
+    /// The registry does not take them in this way.
+    Refused(RegistryError),
     /// The registry does not take them.
     Failed(RegistryError),
 }
@@ -107,8 +115,8 @@ impl From<EngineError> for Stop {
 impl From<RegistryError> for Stop {
     fn from(error: RegistryError) -> Self {
         match error {
-            // It does not go in this way: the engine may know another.
-            RegistryError::Refused { .. } => Self::Unfit(error.to_string()),
+            // Some take no chunks, and say so in many ways.
+            RegistryError::Refused { .. } | RegistryError::Busy { .. } => Self::Refused(error),
             error => Self::Failed(error),
         }
     }
@@ -364,10 +372,11 @@ impl Relay<'_> {
         let registry = &self.place.registry;
         let begin = upload.accepted();
         let end = begin + chunk.len() as u64;
-        let mut is_broken = false;
+        let (mut is_broken, mut was_broken) = (false, false);
         while upload.accepted() != end {
             let ask = async || {
                 if is_broken {
+                    was_broken = true;
                     registry.look_up(self.image, upload).await?;
                 }
                 is_broken = true;
@@ -385,7 +394,7 @@ impl Relay<'_> {
             };
             match self.place.again(self.image, self.events, ask).await {
                 Ok(()) if (begin..=end).contains(&upload.accepted()) => {}
-                Err(error) if !(is_broken && matches!(error, RegistryError::Refused { .. })) => {
+                Err(error) if !(was_broken && matches!(error, RegistryError::Refused { .. })) => {
                     return Err(error.into());
                 }
                 Ok(()) | Err(_) => {

@@ -158,6 +158,8 @@ fn a_manifest_that_is_refused_leaves_latest_where_it_was() {
     let ended = pusher.deploy("1.0.0");
     assert_eq!(ended.code, Some(1), "{ended:?}");
     assert!(ended.stderr.contains("immutable"), "{}", ended.stderr);
+    let help = "= help: raise the version: `jobctl build --bump patch`";
+    assert!(ended.stderr.contains(help), "{}", ended.stderr);
     let tags = registry.tags(pusher.image.as_str());
     assert!(!tags.contains(&"latest".to_owned()), "{tags:?}");
     assert_eq!(
@@ -237,6 +239,32 @@ fn what_a_registry_keeps_of_a_chunk_is_not_sent_again() {
     let sent = pushed_through_breaks(|_| Deed::Keep(900_000));
     assert!(sent >= LARGE, "{sent}");
     assert!(sent <= LARGE + 1_000_000, "{sent}");
+}
+
+#[test]
+fn a_registry_that_takes_no_chunks_gets_layers_in_one_piece() {
+    for (status, times) in [(405, 1), (416, 1), (500, 5)] {
+        let registry = Registry::new();
+        let parts = AtomicUsize::new(0);
+        // It takes the first: only the next one shows that there are more.
+        let (pusher, proxy) = pusher(&registry, move |method, path, _| {
+            let is_part = method == "PATCH" && path.contains("/blobs/uploads/");
+            if is_part && (1..=times).contains(&parts.fetch_add(1, Ordering::Relaxed)) {
+                Deed::Answer(status, "Retry-After: 0\r\n", "")
+            } else {
+                Deed::Pass
+            }
+        });
+        pusher.fill(3_000_000);
+        pusher.build("1.0.0");
+        let ended = pusher.push("1.0.0", &[]);
+        assert_eq!(ended.code, Some(0), "{status}: {ended:?}");
+        let said = "the engine pushes without chunks\n";
+        assert!(ended.stderr.contains(said), "{}", ended.stderr);
+        assert_eq!(registry.tags(pusher.image.as_str()), ["1.0.0"]);
+        // The first, those that were refused, the layer in one piece, and the configuration.
+        assert_eq!(proxy.count("PATCH", "/blobs/uploads/"), 1 + times + 2);
+    }
 }
 
 #[test]
