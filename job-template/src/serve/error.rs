@@ -1,5 +1,7 @@
 //! Every error that a client can get, in one JSON form.
 
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -7,6 +9,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::batcher::Refusal;
+use crate::progress::say;
 
 /// What every error looks like.
 #[derive(Debug, Serialize, ToSchema)]
@@ -27,6 +30,10 @@ struct ErrorDetail {
     #[schema(example = "texts[3]")]
     #[serde(skip_serializing_if = "Option::is_none")]
     field: Option<String>,
+    /// What the server's log calls it, if the server is at fault.
+    #[schema(example = "5f0c2a7be1d94c38")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<String>,
 }
 
 /// A request that gets no answer but this.
@@ -44,6 +51,7 @@ impl ApiError {
                 code,
                 message: message.into(),
                 field: None,
+                id: None,
             },
         }
     }
@@ -64,9 +72,14 @@ impl ApiError {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, code, message)
     }
 
-    /// The model failed.
+    /// The model failed. The log says so, too, by the same id.
     pub(crate) fn model(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "model_error", message)
+        let mut error = Self::new(StatusCode::INTERNAL_SERVER_ERROR, "model_error", message);
+        // A hasher's keys are random, and others for each.
+        let id = format!("{:016x}", RandomState::new().build_hasher().finish());
+        say(&format!("error {id}: {}", error.detail.message));
+        error.detail.id = Some(id);
+        error
     }
 }
 

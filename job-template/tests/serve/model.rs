@@ -1,5 +1,6 @@
 //! What comes of a model that is busy, or fails.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use finetuning_job::serve::Processor;
@@ -155,8 +156,11 @@ async fn an_answer_that_is_no_number_fails_its_own_request_only() {
 #[tokio::test]
 async fn a_panic_fails_its_batch_and_the_next_is_answered() {
     let server = Server::start(options()).await;
+    let mut ids = BTreeSet::new();
     for _ in 0..4 {
         let answer = server.ask("panic").await;
+        let id = answer.json()["error"]["id"].as_str().unwrap().to_owned();
+        assert!(id.len() == 16 && ids.insert(id));
         assert_eq!(
             (answer.status, answer.error().0.as_str()),
             (500, "model_error")
