@@ -304,26 +304,16 @@ impl Relay<'_> {
 
     /// Whether the registry has a layer, in this repository or in another.
     async fn blob(&self, digest: &str) -> Result<Answer, Trouble> {
-        let registry = &self.place.registry;
-        let again = async |from: Option<&ImageRef>| {
-            let ask = async || match from {
-                Some(from) => registry.mount(self.image, digest, from).await,
-                None => Ok(true),
-            };
-            if self.place.again(self.image, self.events, ask).await? {
-                let ask = async || registry.blob(self.image, digest).await;
-                self.place.again(self.image, self.events, ask).await
-            } else {
-                Ok(None)
-            }
-        };
-        let mut size = again(None).await?;
+        let mut size = self.size_of(digest).await?;
         for sibling in &self.siblings {
             if size.is_some() {
                 break;
             }
+            let mounting = self.place.registry.mount(self.image, digest, sibling);
             // Some let one see less of the others.
-            size = again(Some(sibling)).await.unwrap_or_default();
+            if mounting.await.unwrap_or(false) {
+                size = self.size_of(digest).await?;
+            }
         }
         let size = size.ok_or(Trouble::Unknown)?;
         let headers = [
@@ -331,6 +321,11 @@ impl Relay<'_> {
             (DIGEST, digest.to_owned()),
         ];
         Ok(answer(StatusCode::OK, &headers))
+    }
+
+    async fn size_of(&self, digest: &str) -> Result<Option<u64>, RegistryError> {
+        let ask = async || self.place.registry.blob(self.image, digest).await;
+        self.place.again(self.image, self.events, ask).await
     }
 
     async fn begin(&self) -> Result<Answer, Trouble> {
