@@ -70,11 +70,7 @@ pub fn logits(
 ) -> Vec<Vec<f32>> {
     let mut logits = vec![Vec::new(); sequences.len()];
     for indexes in batches(sequences, model.device()) {
-        let slices: Vec<&[u32]> = indexes
-            .iter()
-            .map(|&index| sequences[index].as_slice())
-            .collect();
-        let batch = Batch::new(&slices, model.device());
+        let batch = Batch::of(sequences, &indexes, model.device());
         let rows = batch.rows_as_given(&model.logits(&batch));
         progress(indexes.len());
         for (index, row) in indexes.into_iter().zip(rows) {

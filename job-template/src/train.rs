@@ -332,11 +332,7 @@ impl<'a> Training<'a> {
             .collect();
         let loss = match &self.source {
             Source::Sequences => {
-                let sequences: Vec<&[u32]> = indexes
-                    .iter()
-                    .map(|&index| self.examples.train.sequences[index].as_slice())
-                    .collect();
-                let batch = Batch::new(&sequences, device);
+                let batch = Batch::of(&self.examples.train.sequences, indexes, device);
                 let labels = label_tensor(&batch.arrange(&labels), device);
                 self.model.train(&self.gradients, &batch, &labels, dropout)
             }
@@ -367,11 +363,7 @@ impl<'a> Training<'a> {
             let size = [sequences.len() as i64, self.model.architecture.hidden_size];
             let mut features = Tensor::zeros(size, (self.runtime.kind, self.runtime.device));
             for indexes in evaluate::batches(sequences, self.runtime.device) {
-                let slices: Vec<&[u32]> = indexes
-                    .iter()
-                    .map(|&index| sequences[index].as_slice())
-                    .collect();
-                let batch = Batch::new(&slices, self.runtime.device);
+                let batch = Batch::of(sequences, &indexes, self.runtime.device);
                 let rows: Vec<i64> = indexes.iter().map(|&index| index as i64).collect();
                 let rows = Tensor::from_slice(&batch.arrange(&rows)).to_device(self.runtime.device);
                 let computed = self.model.features(&batch, Pooling::Mean);

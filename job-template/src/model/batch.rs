@@ -103,6 +103,16 @@ impl Batch {
         Tensor::cat(&means, 0)
     }
 
+    /// The batch of some of many sequences: those with these indexes, in their order.
+    #[must_use]
+    pub fn of(sequences: &[Vec<u32>], indexes: &[usize], device: Device) -> Self {
+        let chosen: Vec<&[u32]> = indexes
+            .iter()
+            .map(|&index| sequences[index].as_slice())
+            .collect();
+        Self::new(&chosen, device)
+    }
+
     /// Rows of `tensor`, one a sequence in the order here, in the order that was given.
     #[must_use]
     pub fn rows_as_given(&self, tensor: &Tensor) -> Vec<Vec<f32>> {
