@@ -57,32 +57,37 @@ pub(crate) struct Text<T> {
     pub(crate) ticket: T,
 }
 
-/// Texts in the order in which they came.
+/// Texts that wait. Each client has its turn: one text of each, in the order in which they came, and again
+/// (round robin). So who brings many has to wait for them, and nobody else.
 #[derive(Debug)]
 pub(crate) struct Batcher<T> {
     limits: Limits,
-    waiting: VecDeque<(IpAddr, Text<T>)>,
+    /// By client; nobody has none.
+    waiting: HashMap<IpAddr, VecDeque<Text<T>>>,
+    /// Those who wait, the one who is next first.
+    turns: VecDeque<IpAddr>,
+    texts: usize,
     tokens: usize,
-    per_client: HashMap<IpAddr, usize>,
 }
 
 impl<T: Ticket> Batcher<T> {
     pub(crate) fn new(limits: Limits) -> Self {
         Self {
             limits,
-            waiting: VecDeque::new(),
+            waiting: HashMap::new(),
+            turns: VecDeque::new(),
+            texts: 0,
             tokens: 0,
-            per_client: HashMap::new(),
         }
     }
 
     /// Texts that wait.
     pub(crate) fn len(&self) -> usize {
-        self.waiting.len()
+        self.texts
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
+        self.texts == 0
     }
 
     /// Whether `client` may bring so many texts now.
@@ -112,15 +117,20 @@ impl<T: Ticket> Batcher<T> {
             });
         }
         self.check(client, texts.len())?;
-        *self.per_client.entry(client).or_default() += texts.len();
+        if texts.is_empty() {
+            return Ok(());
+        }
+        if !self.waiting.contains_key(&client) {
+            self.turns.push_back(client);
+        }
+        self.texts += texts.len();
         self.tokens += texts.iter().map(|text| text.ids.len()).sum::<usize>();
-        self.waiting
-            .extend(texts.into_iter().map(|text| (client, text)));
+        self.waiting.entry(client).or_default().extend(texts);
         Ok(())
     }
 
-    /// The first texts that wait, for one of `workers` that share them: at least one, and else at
-    /// most `enough` tokens. Texts that nobody waits for any more are left out. Empty only if nothing
+    /// The texts that are due, for one of `workers` that share them: at least one, and else at most
+    /// `enough` tokens. Texts that nobody waits for any more are left out. Empty only if nothing
     /// waits.
     pub(crate) fn next_batch(&mut self, workers: usize, enough: usize) -> Vec<Text<T>> {
         self.drop_abandoned();
@@ -131,28 +141,38 @@ impl<T: Ticket> Batcher<T> {
             .min(self.limits.batch_tokens);
         let mut batch = Vec::new();
         let mut tokens = 0;
-        while let Some((_, text)) = self.waiting.front() {
+        while let Some(&client) = self.turns.front() {
+            let texts = self.waiting.get_mut(&client);
+            let texts = texts.expect("who has a turn has a text");
+            let text = texts.front().expect("nobody has none");
             tokens += text.ids.len();
             if tokens > share && !batch.is_empty() {
                 break;
             }
-            let (client, text) = self.waiting.pop_front().expect("there is a first one");
-            self.forget(client, text.ids.len());
-            batch.push(text);
+            self.turns.pop_front();
+            batch.extend(texts.pop_front());
+            if texts.is_empty() {
+                self.waiting.remove(&client);
+            } else {
+                self.turns.push_back(client);
+            }
         }
+        self.texts -= batch.len();
+        self.tokens -= batch.iter().map(|text| text.ids.len()).sum::<usize>();
         batch
     }
 
     /// Takes everything out.
     pub(crate) fn clear(&mut self) {
         self.waiting.clear();
-        self.per_client.clear();
+        self.turns.clear();
+        self.texts = 0;
         self.tokens = 0;
     }
 
     fn refusal(&self, client: IpAddr, texts: usize) -> Option<Refusal> {
-        let held = self.per_client.get(&client).copied().unwrap_or_default();
-        if self.waiting.len() + texts > self.limits.queue {
+        let held = self.waiting.get(&client).map_or(0, VecDeque::len);
+        if self.texts + texts > self.limits.queue {
             Some(Refusal::Full)
         } else if held + texts > self.limits.per_client {
             Some(Refusal::OverShare)
@@ -162,26 +182,16 @@ impl<T: Ticket> Batcher<T> {
     }
 
     fn drop_abandoned(&mut self) {
-        let (kept, abandoned): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut self.waiting)
-            .into_iter()
-            .partition(|(_, text)| !text.ticket.is_abandoned());
-        self.waiting = kept;
-        for (client, text) in abandoned {
-            self.forget(client, text.ids.len());
-        }
-    }
-
-    /// Counts a text out.
-    fn forget(&mut self, client: IpAddr, tokens: usize) {
-        self.tokens -= tokens;
-        let held = self
-            .per_client
-            .get_mut(&client)
-            .expect("its texts were counted in");
-        *held -= 1;
-        if *held == 0 {
-            self.per_client.remove(&client);
-        }
+        self.waiting.retain(|_, texts| {
+            texts.retain(|text| !text.ticket.is_abandoned());
+            !texts.is_empty()
+        });
+        let waiting = &self.waiting;
+        self.turns.retain(|client| waiting.contains_key(client));
+        let texts = waiting.values().flatten();
+        (self.texts, self.tokens) = texts.fold((0, 0), |(texts, tokens), text| {
+            (texts + 1, tokens + text.ids.len())
+        });
     }
 }
 
@@ -287,6 +297,24 @@ mod tests {
         assert_eq!(batcher.next_batch(1, 100).len(), 4);
     }
 
+    #[test]
+    fn who_brings_one_text_waits_for_nobody_who_brings_many() {
+        let mut batcher = batcher(10, 16, 8);
+        let mut came = 0..;
+        let mut bring = |batcher: &mut Batcher<_>, from, texts| {
+            let texts = came.by_ref().take(texts).map(|number| text(number, 1));
+            batcher.push(client(from), texts.collect()).unwrap();
+        };
+        let next = |batcher: &mut Batcher<Numbered>| batcher.next_batch(1, 1)[0].ticket.number;
+        bring(&mut batcher, 1, 4);
+        assert_eq!(next(&mut batcher), 0);
+        bring(&mut batcher, 2, 1);
+        bring(&mut batcher, 3, 2);
+        bring(&mut batcher, 1, 1);
+        let order: Vec<_> = (0..7).map(|_| next(&mut batcher)).collect();
+        assert_eq!(order, [1, 4, 5, 2, 6, 3, 7]);
+    }
+
     #[derive(Debug, Clone)]
     enum Step {
         Push { client: u8, tokens: Vec<usize> },
@@ -306,11 +334,14 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(10_000))]
 
-        /// Against a plain list: limits hold, the order is kept, nothing is lost or comes twice.
+        /// Against plain lists: limits hold, a client's texts keep their order, nothing is lost or comes
+        /// twice, and nobody has two turns while another who waits has none.
         #[test]
-        fn batches_are_what_came_in_order(steps in prop::collection::vec(step(), 1..60)) {
+        fn batches_are_what_came_in_turn(steps in prop::collection::vec(step(), 1..60)) {
             let mut batcher = batcher(12, 9, 5);
             let mut model: Vec<(u8, usize, Numbered)> = Vec::new();
+            // How often each has had its turn since each other began to wait.
+            let mut turns: HashMap<(u8, u8), usize> = HashMap::new();
             let mut number = 0;
             for step in steps {
                 match step {
@@ -328,6 +359,12 @@ mod tests {
                             && own + tokens.len() <= 5;
                         prop_assert_eq!(batcher.push(client(from), texts).is_ok(), fits);
                         if fits {
+                            let waits = |(of, _, ticket): &(u8, usize, Numbered)| {
+                                *of == from && !ticket.is_abandoned()
+                            };
+                            if !model.iter().any(waits) {
+                                turns.retain(|(_, waits), _| *waits != from);
+                            }
                             model.extend(tickets.into_iter().map(|(tokens, ticket)| (from, tokens, ticket)));
                         }
                     }
@@ -336,10 +373,21 @@ mod tests {
                         model.retain(|(_, _, ticket)| !ticket.is_abandoned());
                         prop_assert_eq!(batch.is_empty(), model.is_empty());
                         prop_assert!(batch.iter().map(|text| text.ids.len()).sum::<usize>() <= 12);
-                        let expected: Vec<_> =
-                            model.drain(..batch.len()).map(|(_, _, ticket)| ticket.number).collect();
-                        let numbers: Vec<_> = batch.iter().map(|text| text.ticket.number).collect();
-                        prop_assert_eq!(numbers, expected);
+                        for text in &batch {
+                            let at = model.iter().position(|(_, _, ticket)| ticket.number == text.ticket.number);
+                            prop_assert!(at.is_some(), "it waited");
+                            let (of, _, _) = model.remove(at.unwrap());
+                            let is_first = !model[..at.unwrap()].iter().any(|(other, _, _)| *other == of);
+                            prop_assert!(is_first, "a client's texts keep their order");
+                            turns.retain(|(_, waits), _| *waits != of);
+                            for other in 0..3 {
+                                if other != of && model.iter().any(|(waits, _, _)| *waits == other) {
+                                    let count = turns.entry((of, other)).or_default();
+                                    *count += 1;
+                                    prop_assert!(*count <= 1, "{of} has {count} turns, and {other} none");
+                                }
+                            }
+                        }
                     }
                     Step::Abandon { nth } => {
                         if let Some((_, _, ticket)) = model.get(nth) {
