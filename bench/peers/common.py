@@ -4,6 +4,7 @@ import argparse
 import csv
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,12 @@ PEERS = Path(__file__).parent
 
 def fail(message):
     sys.exit(f"error: {message}")
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
 
 
 def read_reviews(path):

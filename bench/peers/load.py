@@ -11,8 +11,11 @@ import time
 
 
 class Client:
-    def __init__(self, port):
+    """One client; from another of this machine's addresses, if one is given."""
+
+    def __init__(self, port, address=None):
         self.port = port
+        self.address = address
         self.reader = self.writer = None
 
     async def close(self):
@@ -31,7 +34,10 @@ class Client:
                 return await self.exchange(request)
             except (ConnectionError, asyncio.IncompleteReadError):
                 await self.close()
-        self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self.port)
+        from_address = (self.address, 0) if self.address else None
+        self.reader, self.writer = await asyncio.open_connection(
+            "127.0.0.1", self.port, local_addr=from_address
+        )
         return await self.exchange(request)
 
     async def exchange(self, request):
