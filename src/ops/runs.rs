@@ -1,7 +1,9 @@
 //! Which runs there are.
 
+use std::collections::BTreeSet;
+
 use crate::model::RunId;
-use crate::records::{ReadError, State, Store, StoreError, Summary};
+use crate::records::{Promoted, ReadError, State, Store, StoreError, Summary};
 
 /// Which runs are asked for.
 #[derive(Debug, Clone, Default)]
@@ -19,6 +21,8 @@ pub struct Question {
 pub struct Runs {
     /// Those that were asked for.
     pub runs: Vec<Summary>,
+    /// Those of them that are promoted: the last that was, of each job.
+    pub promoted: BTreeSet<RunId>,
     /// How many more there are of them.
     pub left_out: usize,
     /// Those whose records can't be read, and why.
@@ -40,8 +44,19 @@ pub fn runs(store: &Store, question: &Question) -> Result<Runs, StoreError> {
     let count = question.count.unwrap_or(runs.len()).min(runs.len());
     let left_out = runs.len() - count;
     runs.truncate(count);
+    // Runs are listed whatever is wrong with that.
+    let promoted = store.promoted().unwrap_or_else(|error| {
+        tracing::warn!("{error}");
+        Promoted::default()
+    });
+    let is_promoted = |run: &&Summary| {
+        let promotion = run.job.as_deref().and_then(|job| promoted.of(job));
+        promotion.is_some_and(|promotion| promotion.run == run.id)
+    };
+    let promoted = runs.iter().filter(is_promoted).map(|run| run.id).collect();
     Ok(Runs {
         runs,
+        promoted,
         left_out,
         unread: listing.unread.into_iter().rev().collect(),
     })

@@ -25,7 +25,8 @@ pub fn runs_human(runs: &Runs, now: Timestamp) -> String {
     if !runs.runs.is_empty() {
         let heads = ["RUN", "JOB", "STATE", "CREATED", "TOOK", "METRICS"];
         let mut rows = vec![heads.map(str::to_owned).to_vec()];
-        rows.extend(runs.runs.iter().map(|run| row(run, now)));
+        let is_promoted = |run: &Summary| runs.promoted.contains(&run.id);
+        rows.extend(runs.runs.iter().map(|run| row(run, is_promoted(run), now)));
         text.push_str(&columns(&rows));
     }
     if runs.left_out > 0 {
@@ -37,7 +38,7 @@ pub fn runs_human(runs: &Runs, now: Timestamp) -> String {
     text
 }
 
-fn row(run: &Summary, now: Timestamp) -> Vec<String> {
+fn row(run: &Summary, is_promoted: bool, now: Timestamp) -> Vec<String> {
     let took = run.started.map(|started| {
         let end = run.finished.unwrap_or(now);
         elapsed(between(started, end))
@@ -51,10 +52,14 @@ fn row(run: &Summary, now: Timestamp) -> Vec<String> {
     } else {
         ""
     };
+    let mut state = state_words(run.state, run.ending, run.exit_code);
+    if is_promoted {
+        state.push_str(", promoted");
+    }
     vec![
         run.id.short(),
         line(run.job.as_deref().unwrap_or(&run.image)),
-        state_words(run.state, run.ending, run.exit_code),
+        state,
         ago(between(run.created, now)),
         took.unwrap_or_default(),
         metrics.join(" ") + more,
@@ -115,9 +120,14 @@ pub fn runs_json(runs: &Runs) -> Value {
         .unread
         .iter()
         .map(|(id, error)| json!({ "id": id, "reason": error.to_string() }));
+    let shown = runs.runs.iter().map(|run| {
+        let mut told = json!(run);
+        told["is_promoted"] = runs.promoted.contains(&run.id).into();
+        told
+    });
     json!({
         "schema": "jobctl.runs/1",
-        "runs": runs.runs,
+        "runs": shown.collect::<Vec<_>>(),
         "left_out": runs.left_out,
         "unread": unread.collect::<Vec<_>>(),
     })

@@ -209,8 +209,21 @@ fn what_is_worse_than_what_serves_does_not_serve() {
     let said = "accuracy 0.88 is not >= promoted.accuracy - 0.01 (0.89)";
     assert!(ended.stdout.contains(said), "{}", ended.stdout);
     assert_eq!(served.ask().unwrap(), "model good\nhello");
+    let promoted = || {
+        let listed = served.project.output(&["--format", "json", "runs"]);
+        let listed: Value = serde_json::from_str(&listed).unwrap();
+        let runs = listed["runs"].as_array().unwrap().clone();
+        let of_train = runs.into_iter().filter(|run| run["job"] == "train");
+        of_train
+            .map(|run| run["is_promoted"] == true)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(promoted(), [false, true]);
     // Unless somebody says that it is what others are compared with.
     served.project.output(&["promote", "train"]);
+    assert_eq!(promoted(), [true, false]);
+    let listed = served.project.output(&["runs", "--job", "train"]);
+    assert_eq!(listed.matches("finished, promoted").count(), 1, "{listed}");
     let (steps, ended) = served.up(&[("NAME", "worse"), ("ACCURACY", "0.88")]);
     assert_eq!(steps, ["train up_to_date", "serve ran"], "{ended:?}");
     assert_eq!(served.ask().unwrap(), "model worse\nhello");
