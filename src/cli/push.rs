@@ -44,7 +44,7 @@ pub(super) struct PushArgs {
     /// Write the digest into this file
     #[arg(long, value_name = "FILE")]
     digest_file: Option<PathBuf>,
-    /// Attach the record of a run: the newest that succeeded with the image, or RUN
+    /// Attach the record of a run: the newest of the image's job that succeeded with it, or RUN
     ///
     /// The record, the metrics and the patch to the source are put beside the image in its registry, where
     /// whoever has the image finds them (an OCI referrer). The job's output and log are not.

@@ -8,6 +8,7 @@ use hyper::body::Bytes;
 use crate::engine::registry::{Artifact, ArtifactFile};
 use crate::model::{Digest, RunId};
 use crate::plan::push::Wanted;
+use crate::plan::run::JOB_LABEL;
 use crate::records::{Record, State, Store};
 
 /// What a record is, in a registry.
@@ -43,7 +44,7 @@ pub enum NoRecord {
 }
 
 /// The runs whose records are attached to images, by the images' ids: the one that is named, or the newest
-/// of each image that has succeeded.
+/// that has succeeded of the job that the image was built for; or of any, where that has none.
 ///
 /// # Errors
 ///
@@ -59,6 +60,8 @@ pub fn runs_of(
         None => store.ids().map_err(|error| unreadable(&error))?,
     };
     let mut found: BTreeMap<Digest, AttachedRun> = BTreeMap::new();
+    // Runs of other jobs, which were given the image as well.
+    let mut others = BTreeMap::new();
     for id in ids {
         // The rest is older.
         if wanted.iter().all(|wanted| found.contains_key(&wanted.id)) {
@@ -73,13 +76,18 @@ pub fn runs_of(
         let of = wanted
             .iter()
             .find(|wanted| image == Some(wanted.id.as_str()));
-        if let Some(of) = of
-            && record.state == State::Finished
-            && !found.contains_key(&of.id)
-        {
+        let Some(of) = of.filter(|_| record.state == State::Finished) else {
+            continue;
+        };
+        let is_its_own = record.image.labels.get(JOB_LABEL) == record.job.as_ref();
+        let runs = if is_its_own { &mut found } else { &mut others };
+        if !runs.contains_key(&of.id) {
             let artifact = artifact(&record, store).map_err(|error| unreadable(&error))?;
-            found.insert(of.id.clone(), AttachedRun { id, artifact });
+            runs.insert(of.id.clone(), AttachedRun { id, artifact });
         }
+    }
+    for (image, run) in others {
+        found.entry(image).or_insert(run);
     }
     match wanted.iter().find(|wanted| !found.contains_key(&wanted.id)) {
         None => Ok(found),

@@ -108,6 +108,12 @@ fn a_runs_record_is_found_beside_its_image() {
     let newer = attach(&pusher, "--with-run");
     assert_ne!(newer["run"], pushed["run"]);
     assert_eq!(listed()["manifests"].as_array().unwrap().len(), 2);
+
+    // What else was done with the image comes second.
+    let image = format!("{}{repository}:0.1.0", pusher.prefix());
+    let ended = jobctl(&pusher, &["run", "--image", &image, "true"]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_eq!(attach(&pusher, "--with-run")["run"], newer["run"]);
 }
 
 #[test]
