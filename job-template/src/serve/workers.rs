@@ -17,9 +17,9 @@ use crate::classify::{Classify, softmax};
 /// After so many panics with no success in between, the model counts as broken.
 const MOST_PANICS: usize = 3;
 
-/// Tokens that a processor's core computes together. More aren't faster, and make the first text wait
-/// for the last.
-const CPU_BATCH_TOKENS: usize = 512;
+/// Tokens that a processor's core computes together. Twice as many are 4 % faster, and have whoever comes
+/// meanwhile wait twice as long.
+const CPU_BATCH_TOKENS: usize = 256;
 
 /// What computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
