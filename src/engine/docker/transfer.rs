@@ -91,8 +91,8 @@ impl DockerEngine {
     /// Pushes an image under its name. The digest that the engine says it has there; `step` is told how
     /// far it is.
     ///
-    /// It may say nothing for `silence`. It tries layers again that a registry does not take. When it is told to stop, by dropping
-    /// the future, it stops.
+    /// It may say nothing for `silence`. It tries layers again that a registry does not take. When it is
+    /// told to stop, by dropping the future, it stops.
     ///
     /// # Errors
     ///

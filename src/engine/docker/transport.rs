@@ -137,6 +137,8 @@ fn client_config(tls: &Tls) -> Result<ClientConfig, ConnectError> {
         let system = PathBuf::from("/etc/ssl/certs/ca-certificates.crt");
         let files = match &tls.authorities {
             Authorities::Only(path) => vec![path.clone()],
+            // Not every system has them there.
+            Authorities::SystemAnd(more) if !more.is_empty() && !system.exists() => more.clone(),
             Authorities::SystemAnd(more) => [vec![system], more.clone()].concat(),
         };
         for path in files {
