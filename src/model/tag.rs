@@ -61,6 +61,22 @@ impl Scalar for Tag {
 pub struct Digest(String);
 
 impl Digest {
+    /// The SHA-256 of bytes.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Self {
+        use sha2::{Digest as _, Sha256};
+
+        Self::from(<[u8; 32]>::from(Sha256::digest(bytes)))
+    }
+
+    /// The digest without its algorithm.
+    #[must_use]
+    pub fn encoded(&self) -> &str {
+        self.0
+            .split_once(':')
+            .map_or(&self.0, |(_, encoded)| encoded)
+    }
+
     /// The whole digest.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -7,7 +7,6 @@ use std::path::PathBuf;
 
 use jiff::Timestamp;
 use serde_json::json;
-use sha2::{Digest as _, Sha256};
 
 use super::tags::{self, Bump, Naming};
 use crate::engine::build::{Recipe, SecretSource};
@@ -324,7 +323,7 @@ impl BuildSpec {
         let text = json!({
             "plan": 1,
             "context": facts.context.as_str(),
-            "dockerfile": sha256(&facts.dockerfile).as_str(),
+            "dockerfile": Digest::of(&facts.dockerfile).as_str(),
             "sources": facts.sources.iter().map(|(name, id)| (name, id.as_str())).collect::<Vec<_>>(),
             "target": self.recipe.target,
             "platform": self.recipe.platform,
@@ -334,7 +333,7 @@ impl BuildSpec {
             "labels": labels,
             "epoch": self.epoch,
         });
-        sha256(text.to_string().as_bytes())
+        Digest::of(text.to_string().as_bytes())
     }
 }
 
@@ -347,8 +346,4 @@ fn development() -> semver::Version {
 
 pub(in crate::plan) fn is_proxy(name: &str) -> bool {
     PROXY_ARGS.contains(&name.to_ascii_uppercase().as_str())
-}
-
-fn sha256(bytes: &[u8]) -> Digest {
-    Digest::from(<[u8; 32]>::from(Sha256::digest(bytes)))
 }

@@ -250,7 +250,7 @@ impl Registry {
         let body: serde_json::Value = serde_json::from_slice(&answer.body).unwrap_or_default();
         let config = body["config"]["digest"].as_str();
         Ok(Some(Manifest {
-            digest: sha256(&answer.body),
+            digest: Digest::of(&answer.body),
             config: config.and_then(|digest| digest.parse().ok()),
             kind: answer.header(&CONTENT_TYPE).unwrap_or_default().to_owned(),
             size: answer.body.len() as u64,
@@ -413,12 +413,6 @@ fn wait(text: &str) -> Option<Duration> {
 /// The repository's path in its registry.
 fn path(image: &ImageRef) -> String {
     image.canonical().path().to_owned()
-}
-
-pub(crate) fn sha256(bytes: &[u8]) -> Digest {
-    use sha2::{Digest as _, Sha256};
-
-    Digest::from(<[u8; 32]>::from(Sha256::digest(bytes)))
 }
 
 /// What a registry says of an error.

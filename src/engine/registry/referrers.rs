@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::http::Ask;
 use super::upload::pushing;
-use super::{Manifest, Registry, RegistryError, path, sha256};
+use super::{Manifest, Registry, RegistryError, path};
 use crate::model::{Digest, ImageRef};
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -61,7 +61,7 @@ impl Registry {
             self.put_blob(image, &file.bytes).await?;
         }
         let manifest = manifest(subject, artifact).to_string();
-        let digest = sha256(manifest.as_bytes());
+        let digest = Digest::of(manifest.as_bytes());
         let is_listed = self
             .put_manifest(image, digest.as_str(), MANIFEST, manifest.clone())
             .await?;
@@ -128,7 +128,7 @@ impl Registry {
 
     /// Sends bytes, if they are not there.
     async fn put_blob(&self, image: &ImageRef, bytes: &Bytes) -> Result<(), RegistryError> {
-        let digest = sha256(bytes);
+        let digest = Digest::of(bytes);
         if self.blob(image, digest.as_str()).await?.is_some() {
             return Ok(());
         }
@@ -169,7 +169,7 @@ fn manifest(subject: &Manifest, artifact: &Artifact) -> Value {
 fn descriptor(kind: &str, bytes: &[u8]) -> Value {
     json!({
         "mediaType": kind,
-        "digest": sha256(bytes).as_str(),
+        "digest": Digest::of(bytes).as_str(),
         "size": bytes.len(),
     })
 }

@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use super::prepare::Prepared;
@@ -41,7 +40,7 @@ pub(super) fn statement(
     let subjects = subjects.map(|name| json!({ "name": name, "digest": sha256(id) }));
     let sources = prepared.sources.iter();
     let images = sources.map(|(name, id)| json!({ "name": name, "digest": sha256(id) }));
-    let dockerfile = Digest::from(<[u8; 32]>::from(Sha256::digest(&prepared.dockerfile)));
+    let dockerfile = Digest::of(&prepared.dockerfile);
     let mut dependencies = vec![
         json!({ "name": "context", "digest": sha256(&prepared.context) }),
         json!({ "name": "dockerfile", "digest": sha256(&dockerfile) }),
@@ -104,12 +103,11 @@ pub(super) fn statement(
 
 /// Where an image's statement is in a folder of statements.
 pub(super) fn place(folder: &Path, image: &Digest) -> PathBuf {
-    let hexadecimal = image.as_str().trim_start_matches("sha256:");
-    folder.join(hexadecimal).join("provenance.json")
+    folder.join(image.encoded()).join("provenance.json")
 }
 
 fn sha256(digest: &Digest) -> Value {
-    json!({ "sha256": digest.as_str().trim_start_matches("sha256:") })
+    json!({ "sha256": digest.encoded() })
 }
 
 /// A time to the second, as SLSA wants it.

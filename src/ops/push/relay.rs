@@ -28,11 +28,12 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use super::{Place, PushFailure};
+use super::failure::PushFailure;
+use super::place::Place;
 use crate::engine::docker::{DockerEngine, EngineError};
-use crate::engine::registry::{Credentials, RegistryError, Upload, sha256};
+use crate::engine::registry::{Credentials, RegistryError, Upload};
 use crate::event::{Event, Events, Step};
-use crate::model::{ImageRef, Secret};
+use crate::model::{Digest, ImageRef, Secret};
 use crate::plan::push::{Wanted, chunk};
 
 /// The one repository of the registry that the engine is given.
@@ -435,7 +436,7 @@ impl Relay<'_> {
 async fn manifest(body: Incoming) -> Result<Answer, Trouble> {
     let body = Limited::new(body, MOST_BYTES).collect().await;
     let body = body.map_err(|_| Trouble::Gone)?.to_bytes();
-    let digest = sha256(&body).to_string();
+    let digest = Digest::of(&body).to_string();
     let place = format!("/v2/{REPOSITORY}/manifests/{digest}");
     let headers = [(LOCATION, place), (DIGEST, digest)];
     Ok(answer(StatusCode::CREATED, &headers))

@@ -1,0 +1,134 @@
+//! Why images are not pushed, and how to mend it.
+
+use super::place::AUTHORITIES;
+use super::record::NoRecord;
+use crate::engine::docker::EngineError;
+use crate::engine::docker::credentials::CredentialsError;
+use crate::engine::registry::RegistryError;
+use crate::model::{Digest, ImageRef};
+
+/// Why images are not pushed.
+#[derive(Debug, thiserror::Error)]
+pub enum PushFailure {
+    /// The engine can't be used.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// Credentials can't be had.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
+    /// The registry says no.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// A record can't be attached without asking the registry.
+    #[error("no record can be attached to `{name}`: its registry can't be asked from here")]
+    OutOfReach {
+        /// The name.
+        name: ImageRef,
+    },
+    /// There is no record that could be attached.
+    #[error(transparent)]
+    NoRecord(#[from] NoRecord),
+    /// The engine has no such image.
+    #[error("the engine has no image `{name}`")]
+    NotThere {
+        /// The name.
+        name: String,
+    },
+    /// Another image was released under the name.
+    #[error("`{name}` is released already, as {found}")]
+    Released {
+        /// The name.
+        name: ImageRef,
+        /// What stands there.
+        found: Digest,
+    },
+    /// The registry does not let the user in.
+    #[error("the registry of `{name}` does not let {user} in: {message}")]
+    Unauthorized {
+        /// The name.
+        name: ImageRef,
+        /// Who was tried.
+        user: String,
+        /// The engine's words.
+        message: String,
+    },
+    /// The registry does not take it.
+    #[error("`{name}` can't be pushed: {message}")]
+    Refused {
+        /// The name.
+        name: ImageRef,
+        /// The engine's words.
+        message: String,
+    },
+    /// It failed again and again.
+    #[error("`{name}` can't be pushed after {tries} tries: {message}")]
+    GivenUp {
+        /// The name.
+        name: ImageRef,
+        /// How often it was tried.
+        tries: u32,
+        /// What was wrong at last.
+        message: String,
+    },
+    /// The registry has something else than what was pushed.
+    #[error("`{name}` was pushed as {pushed}, and the registry has {found}")]
+    Mismatch {
+        /// The name.
+        name: ImageRef,
+        /// What the engine says that it pushed.
+        pushed: String,
+        /// What stands there.
+        found: String,
+    },
+}
+
+impl PushFailure {
+    /// How to mend it.
+    #[must_use]
+    pub fn help(&self) -> Option<String> {
+        match self {
+            Self::Engine(error) => Some(error.help()),
+            Self::Credentials(error) => error.help(),
+            Self::Registry(RegistryError::Unauthorized { registry, .. }) => {
+                Some(format!("`jobctl login {registry}`"))
+            }
+            Self::Unauthorized { name, .. } => {
+                let registry = name.canonical().domain().map(str::to_owned);
+                Some(format!("`jobctl login {}`", registry.unwrap_or_default()))
+            }
+            Self::Registry(RegistryError::Denied { .. }) => {
+                Some("ask for the right to push there, or give another `--image-prefix`".to_owned())
+            }
+            Self::Registry(RegistryError::Busy { .. }) | Self::GivenUp { .. } => Some(
+                "try again later: layers that are there are not sent again, and `latest` was not moved"
+                    .to_owned(),
+            ),
+            Self::Refused { name, message } if message.contains("x509: ") => {
+                let canonical = name.canonical();
+                let registry = canonical.domain().unwrap_or_default();
+                Some(format!(
+                    "put the certificate of its authority, where the engine runs, at \
+                     `{AUTHORITIES}/{registry}/ca.crt`"
+                ))
+            }
+            Self::Refused { message, .. } if message.contains("immutable") => Some(
+                "raise the version: `jobctl build --bump patch`; tags of this registry stand for one \
+                 image for ever"
+                    .to_owned(),
+            ),
+            Self::Registry(_) | Self::Refused { .. } => None,
+            Self::OutOfReach { .. } | Self::NoRecord(NoRecord::Unreadable(_)) => None,
+            Self::NoRecord(NoRecord::NoRun { .. }) => {
+                Some("run it first: `jobctl run`".to_owned())
+            }
+            Self::NotThere { .. } => Some("build it first: `jobctl build`".to_owned()),
+            Self::Released { .. } => Some(
+                "raise the version: `jobctl build --bump patch`; `--force` replaces what was released"
+                    .to_owned(),
+            ),
+            Self::Mismatch { .. } => {
+                Some("somebody else may push the same name: look what stands there".to_owned())
+            }
+        }
+    }
+}
