@@ -1,6 +1,7 @@
 //! Registries with the certificates of a company's own authority.
 
 use std::fs;
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::path::PathBuf;
 
 use super::Pusher;
@@ -18,17 +19,30 @@ impl Drop for Told {
     }
 }
 
+/// This machine's address on the engine's own network: the engine trusts whatever is at 127.0.0.0/8.
+fn address_on_the_bridge() -> Ipv4Addr {
+    // An engine that has made the bridge just now doesn't say the gateway.
+    let format = "{{(index .IPAM.Config 0).Subnet}}";
+    let subnet = docker(&["network", "inspect", "bridge", "--format", format]);
+    let (network, _) = subnet.split_once('/').unwrap();
+    let container = Ipv4Addr::from_bits(network.parse::<Ipv4Addr>().unwrap().to_bits() + 2);
+    // Nothing is sent: the address is what the system would send from.
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+    socket.connect((container, 9)).unwrap();
+    match socket.local_addr().unwrap().ip() {
+        IpAddr::V4(address) => address,
+        IpAddr::V6(address) => panic!("{address} is no address of the bridge"),
+    }
+}
+
 #[test]
 fn a_registry_is_trusted_by_the_authority_that_the_engine_knows() {
     if !is_root("a_registry_is_trusted_by_the_authority_that_the_engine_knows") {
         return;
     }
-    // The engine trusts whatever is at 127.0.0.0/8.
-    let format = "{{(index .IPAM.Config 0).Gateway}}";
-    let gateway = docker(&["network", "inspect", "bridge", "--format", format]);
-    let host = gateway.trim().parse().unwrap();
+    let host = address_on_the_bridge();
     let certificates = Bench::new();
-    make_certificates(&certificates, "right", gateway.trim());
+    make_certificates(&certificates, "right", &host.to_string());
     let folder = certificates.path().join("right");
     let registry = Registry::with_certificate(host, &folder);
     let pusher = Pusher::new(registry.address());
@@ -44,7 +58,7 @@ fn a_registry_is_trusted_by_the_authority_that_the_engine_knows() {
 
     let told = Told(PathBuf::from(place));
     fs::create_dir_all(&told.0).unwrap();
-    make_certificates(&certificates, "other", gateway.trim());
+    make_certificates(&certificates, "other", &host.to_string());
     for (from, to) in [
         ("other/ca.pem", "another.crt"),
         ("right/ca.pem", "ca.crt"),
