@@ -5,63 +5,58 @@ use tch::{Kind, Tensor};
 use super::batch::Group;
 use crate::parallel::suits_kernels;
 
-/// What attention works on: queries, keys and values side by side in rows of tokens.
+/// What attention works on.
 pub(super) struct Heads<'a> {
-    /// [query rows, hidden]
-    pub(super) query: &'a Tensor,
-    /// [rows, hidden]
-    pub(super) key: &'a Tensor,
-    /// [rows, hidden]
-    pub(super) value: &'a Tensor,
+    /// Queries, keys and values side by side, [rows, 3 hidden].
+    pub(super) query_key_value: &'a Tensor,
     /// Heads, which divide the hidden vector.
     pub(super) count: i64,
     /// Which sequences lie where in the rows.
     pub(super) groups: &'a [Group],
-    /// Whether only each sequence's first token asks; then there is a query row a sequence.
-    pub(super) only_first: bool,
 }
 
 /// What the backward pass needs to know of a group.
 pub(super) struct Saved {
-    /// [sequences, heads, queries, hidden / heads]
+    /// [sequences, heads, tokens, hidden / heads]
     output: Tensor,
     /// The fast version: the logarithm of the sum of powers. The plain one: the shares.
     statistics: Tensor,
 }
 
 impl Heads<'_> {
+    fn hidden(&self) -> i64 {
+        self.query_key_value.size()[1] / 3
+    }
+
     /// The rows of `tensor` that are a group's, as [sequences, heads, tokens, hidden / heads].
-    fn split(&self, tensor: &Tensor, row: i64, count: i64, length: i64) -> Tensor {
+    fn split(&self, tensor: &Tensor, group: &Group) -> Tensor {
         tensor
-            .narrow(0, row, count * length)
-            .view([count, length, self.count, tensor.size()[1] / self.count])
+            .narrow(0, group.row, group.count * group.length)
+            .view([group.count, group.length, self.count, -1])
             .transpose(1, 2)
     }
 
-    fn queries(&self, tensor: &Tensor, group: &Group) -> Tensor {
-        if self.only_first {
-            self.split(tensor, group.sequence, group.count, 1)
-        } else {
-            self.split(tensor, group.row, group.count, group.length)
-        }
-    }
-
-    fn tokens(&self, tensor: &Tensor, group: &Group) -> Tensor {
-        self.split(tensor, group.row, group.count, group.length)
+    /// A group's queries, keys and values, or their gradients; [`split`](Self::split) each.
+    fn thirds(&self, tensor: &Tensor, group: &Group) -> [Tensor; 3] {
+        let hidden = self.hidden();
+        [0, 1, 2].map(|third| self.split(&tensor.narrow(1, third * hidden, hidden), group))
     }
 
     fn scale(&self) -> f64 {
-        1.0 / ((self.query.size()[1] / self.count) as f64).sqrt()
+        1.0 / ((self.hidden() / self.count) as f64).sqrt()
     }
 
-    /// What each query gets, [query rows, hidden], and what the backward pass needs.
+    fn is_fast(&self) -> bool {
+        suits_kernels(self.query_key_value)
+    }
+
+    /// What each token gets, [rows, hidden], and what the backward pass needs.
     pub(super) fn forward(&self) -> (Tensor, Vec<Saved>) {
-        let size = [self.query.size()[0], self.query.size()[1]];
-        let result = Tensor::empty(size, (self.query.kind(), self.query.device()));
+        let all = self.query_key_value;
+        let result = Tensor::empty([all.size()[0], self.hidden()], (all.kind(), all.device()));
         let saved = self.groups.iter().map(|group| {
-            let query = self.queries(self.query, group);
-            let (key, value) = (self.tokens(self.key, group), self.tokens(self.value, group));
-            let (output, statistics) = if suits_kernels(self.query) {
+            let [query, key, value] = self.thirds(all, group);
+            let (output, statistics) = if self.is_fast() {
                 Tensor::internal_scaled_dot_product_flash_attention_for_cpu(
                     &query,
                     &key,
@@ -74,20 +69,20 @@ impl Heads<'_> {
             } else {
                 plain_forward(&query, &key, &value, self.scale())
             };
-            self.queries(&result, group).copy_(&output);
+            self.split(&result, group).copy_(&output);
             Saved { output, statistics }
         });
         let saved = saved.collect();
         (result, saved)
     }
 
-    /// The gradients of queries, keys and values, written into tensors of their shapes.
-    pub(super) fn backward(&self, gradient: &Tensor, saved: &[Saved], into: &[Tensor; 3]) {
+    /// The gradients of queries, keys and values, [rows, 3 hidden].
+    pub(super) fn backward(&self, gradient: &Tensor, saved: &[Saved]) -> Tensor {
+        let result = self.query_key_value.empty_like();
         for (group, saved) in self.groups.iter().zip(saved) {
-            let gradient = self.queries(gradient, group);
-            let query = self.queries(self.query, group);
-            let (key, value) = (self.tokens(self.key, group), self.tokens(self.value, group));
-            let gradients = if suits_kernels(self.query) {
+            let gradient = self.split(gradient, group);
+            let [query, key, value] = self.thirds(self.query_key_value, group);
+            let (of_query, of_key, of_value) = if self.is_fast() {
                 Tensor::internal_scaled_dot_product_flash_attention_for_cpu_backward(
                     &gradient,
                     &query,
@@ -108,10 +103,12 @@ impl Heads<'_> {
                     self.scale(),
                 )
             };
-            self.queries(&into[0], group).copy_(&gradients.0);
-            self.tokens(&into[1], group).copy_(&gradients.1);
-            self.tokens(&into[2], group).copy_(&gradients.2);
+            let gradients = [of_query, of_key, of_value];
+            for (mut into, gradient) in self.thirds(&result, group).into_iter().zip(gradients) {
+                into.copy_(&gradient);
+            }
         }
+        result
     }
 }
 

@@ -10,6 +10,7 @@ use super::architecture::{Architecture, Pooling};
 use super::attention::{self, Heads};
 use super::batch::Batch;
 use super::dropout::Dropout;
+use super::first::{self, FirstHeads};
 use super::normalize::{self, Gradients, Input};
 use super::parameters::{Layer, Linear, Parameters};
 
@@ -72,8 +73,7 @@ pub(super) struct Tape {
 struct Saved {
     /// The layer's input, [rows, hidden].
     input: Tensor,
-    query_key_value: QueryKeyValue,
-    attention: Vec<attention::Saved>,
+    attention: Attention,
     /// [query rows, hidden]
     attended: Tensor,
     attention_norm: normalize::Saved,
@@ -86,62 +86,12 @@ struct Saved {
     output_norm: normalize::Saved,
 }
 
-/// Queries, keys and values; in the last layer, queries of the first tokens only.
-enum QueryKeyValue {
-    /// [rows, 3 hidden]
-    All(Tensor),
-    /// The first tokens' inputs and queries, [sequences, hidden]; keys and values, [rows, 2 hidden].
-    First {
-        input: Tensor,
-        query: Tensor,
-        key_value: Tensor,
-    },
-}
-
-impl QueryKeyValue {
-    fn heads<'a>(
-        &self,
-        views: &'a mut Option<[Tensor; 3]>,
-        batch: &'a Batch,
-        heads: i64,
-    ) -> Heads<'a> {
-        let only_first = matches!(self, Self::First { .. });
-        let [query, key, value] = views.insert(match self {
-            Self::All(all) => thirds(all),
-            Self::First {
-                query, key_value, ..
-            } => {
-                let [key, value] = halves(key_value);
-                [query.shallow_clone(), key, value]
-            }
-        });
-        Heads {
-            query,
-            key,
-            value,
-            count: heads,
-            groups: &batch.groups,
-            only_first,
-        }
-    }
-}
-
-fn thirds(tensor: &Tensor) -> [Tensor; 3] {
-    let size = tensor.size()[1] / 3;
-    [0, 1, 2].map(|third| tensor.narrow(1, third * size, size))
-}
-
-fn halves(tensor: &Tensor) -> [Tensor; 2] {
-    let size = tensor.size()[1] / 2;
-    [0, 1].map(|half| tensor.narrow(1, half * size, size))
-}
-
-/// A part of the dense layer of queries, keys and values: rows from `start`.
-pub(super) fn part(linear: &Linear, start: i64, len: i64) -> Linear {
-    Linear {
-        weight: linear.weight.narrow(0, start, len),
-        bias: linear.bias.narrow(0, start, len),
-    }
+/// What the backward pass needs of attention.
+enum Attention {
+    /// Queries, keys and values, [rows, 3 hidden], and each group's.
+    All(Tensor, Vec<attention::Saved>),
+    /// That of the first tokens alone.
+    First(first::Saved),
 }
 
 /// The embeddings of a batch's tokens, normalised, [rows, hidden].
@@ -211,34 +161,40 @@ struct Place<'a> {
     dropout: Option<Dropout>,
 }
 
+impl<'a> Place<'a> {
+    fn heads(&self, query_key_value: &'a Tensor) -> Heads<'a> {
+        Heads {
+            query_key_value,
+            count: self.architecture.heads,
+            groups: &self.batch.groups,
+        }
+    }
+
+    fn first_heads(&self) -> FirstHeads<'a> {
+        let linear = &self.layer.query_key_value;
+        FirstHeads::new(linear, self.architecture.heads, self.batch)
+    }
+}
+
 fn forward_layer(place: Place<'_>, x: &Tensor, only_first: bool) -> (Tensor, Saved) {
     let Place {
         number,
         layer,
         architecture,
-        batch,
         dropout,
+        ..
     } = place;
-    let hidden = architecture.hidden_size;
-    let query_key_value = if only_first {
-        let input = x.index_select(0, &batch.firsts);
-        let query = apply(&part(&layer.query_key_value, 0, hidden), &input);
-        let key_value = apply(&part(&layer.query_key_value, hidden, 2 * hidden), x);
-        QueryKeyValue::First {
-            input,
-            query,
-            key_value,
-        }
+    let (attended, attention) = if only_first {
+        let (attended, saved) = place.first_heads().forward(x);
+        (attended, Attention::First(saved))
     } else {
-        QueryKeyValue::All(apply(&layer.query_key_value, x))
+        let all = apply(&layer.query_key_value, x);
+        let (attended, saved) = place.heads(&all).forward();
+        (attended, Attention::All(all, saved))
     };
-    let mut views = None;
-    let (attended, attention) = query_key_value
-        .heads(&mut views, batch, architecture.heads)
-        .forward();
-    let residual = match &query_key_value {
-        QueryKeyValue::First { input, .. } => input,
-        QueryKeyValue::All(_) => x,
+    let residual = match &attention {
+        Attention::All(..) => x,
+        Attention::First(saved) => &saved.input,
     };
     let input = Input {
         dense: multiply(&attended, &layer.attention_output.weight),
@@ -259,7 +215,6 @@ fn forward_layer(place: Place<'_>, x: &Tensor, only_first: bool) -> (Tensor, Sav
     let (y, output_norm) = normalize::forward(input, &layer.output_norm, architecture.norm_eps);
     let saved = Saved {
         input: x.shallow_clone(),
-        query_key_value,
         attention,
         attended,
         attention_norm,
@@ -313,14 +268,7 @@ pub(super) fn backward(
 
 /// The gradient of the layer's input.
 fn backward_layer(place: Place<'_>, into: &Layer, saved: &Saved, gradient: &Tensor) -> Tensor {
-    let Place {
-        layer,
-        architecture,
-        batch,
-        ..
-    } = place;
-    let hidden = architecture.hidden_size;
-
+    let Place { layer, batch, .. } = place;
     let norm = Gradients {
         norm: &into.output_norm,
         dense_bias: Some(&into.output.bias),
@@ -344,41 +292,21 @@ fn backward_layer(place: Place<'_>, into: &Layer, saved: &Saved, gradient: &Tens
     weight_gradient(&into.attention_output.weight, &dense, &saved.attended);
     let attended = dense.matmul(&layer.attention_output.weight);
 
-    let mut views = None;
-    let heads = saved
-        .query_key_value
-        .heads(&mut views, batch, architecture.heads);
-    match &saved.query_key_value {
-        QueryKeyValue::All(all) => {
-            let of_all = all.empty_like();
-            heads.backward(&attended, &saved.attention, &thirds(&of_all));
+    match &saved.attention {
+        Attention::All(all, of_groups) => {
+            let of_all = place.heads(all).backward(&attended, of_groups);
             weight_gradient(&into.query_key_value.weight, &of_all, &saved.input);
             bias_gradient(&into.query_key_value.bias, &of_all);
             residual.addmm(&of_all, &layer.query_key_value.weight)
         }
-        QueryKeyValue::First {
-            input,
-            query,
-            key_value,
-        } => {
-            let of_query = query.empty_like();
-            let of_key_value = key_value.empty_like();
-            let [of_key, of_value] = halves(&of_key_value);
-            let views = [of_query.shallow_clone(), of_key, of_value];
-            heads.backward(&attended, &saved.attention, &views);
-            let (query_into, key_value_into) = (
-                part(&into.query_key_value, 0, hidden),
-                part(&into.query_key_value, hidden, 2 * hidden),
+        Attention::First(of_first) => {
+            let (by_query, mut of_input) = place.first_heads().backward(
+                &attended,
+                of_first,
+                &saved.input,
+                &into.query_key_value,
             );
-            weight_gradient(&query_into.weight, &of_query, input);
-            bias_gradient(&query_into.bias, &of_query);
-            weight_gradient(&key_value_into.weight, &of_key_value, &saved.input);
-            bias_gradient(&key_value_into.bias, &of_key_value);
-            let query_part = part(&layer.query_key_value, 0, hidden);
-            let key_value_part = part(&layer.query_key_value, hidden, 2 * hidden);
-            let of_first = residual.addmm(&of_query, &query_part.weight);
-            let mut of_input = of_key_value.matmul(&key_value_part.weight);
-            of_input.index_add_(0, &batch.firsts, &of_first)
+            of_input.index_add_(0, &batch.firsts, &(residual + by_query))
         }
     }
 }

@@ -5,13 +5,13 @@ mod attention;
 mod batch;
 mod dropout;
 mod encoder;
+mod first;
 mod head;
 mod int8;
 mod normalize;
 mod parameters;
 
 use std::path::Path;
-use std::sync::Arc;
 
 use tch::{Device, Kind, Tensor};
 
@@ -33,7 +33,7 @@ pub struct Model {
     /// Whether the file had a classifier.
     pub has_classifier: bool,
     /// The encoder's layers in int8; the parameters then have none. None: they compute as they are.
-    int8: Option<Arc<int8::Encoder>>,
+    int8: Option<int8::Encoder>,
 }
 
 impl Model {
@@ -94,7 +94,7 @@ impl Model {
         let encoder = int8::Encoder::new(&self.parameters, &self.architecture);
         Self {
             parameters: self.parameters.without_layers(&self.architecture),
-            int8: Some(Arc::new(encoder)),
+            int8: Some(encoder),
             ..self
         }
     }
@@ -208,7 +208,7 @@ impl Classify for Model {
             architecture: self.architecture.clone(),
             sha256: self.sha256.clone(),
             has_classifier: self.has_classifier,
-            int8: self.int8.clone(),
+            int8: self.int8.as_ref().map(int8::Encoder::share),
         }
     }
 }

@@ -9,6 +9,7 @@ mod kernel;
 mod linear;
 
 use std::cell::RefCell;
+use std::sync::Arc;
 
 use tch::{Device, Kind, Tensor};
 
@@ -17,7 +18,8 @@ use self::linear::{Linear, Rows};
 use super::architecture::{Architecture, Pooling};
 use super::attention::Heads;
 use super::batch::Batch;
-use super::encoder::{embed, part};
+use super::encoder::embed;
+use super::first::FirstHeads;
 use super::normalize::{ForwardParameters, forward_row};
 use super::parameters::{self, Parameters};
 use crate::parallel::{for_each_chunk, numbers, shared};
@@ -28,15 +30,15 @@ const CHUNK: usize = 16;
 /// All encoder layers.
 #[derive(Debug)]
 pub(super) struct Encoder {
-    layers: Vec<Layer>,
-    norm_eps: f32,
+    layers: Arc<[Layer]>,
+    /// The last layer's queries, keys and values in binary32, where first tokens alone are asked for: as
+    /// [`FirstHeads`] use them, they cost less than in int8.
+    last: Option<parameters::Linear>,
 }
 
 #[derive(Debug)]
 struct Layer {
-    query: Linear,
-    /// Keys and values as one dense layer.
-    key_value: Linear,
+    query_key_value: Linear,
     attention_output: Linear,
     attention_norm: Norm,
     intermediate: Linear,
@@ -49,23 +51,25 @@ struct Layer {
 struct Norm {
     weight: Vec<f32>,
     bias: Vec<f32>,
+    eps: f32,
 }
 
 impl Norm {
-    fn new(norm: &parameters::Norm) -> Self {
+    fn new(norm: &parameters::Norm, eps: f64) -> Self {
         Self {
             weight: numbers(&norm.weight).to_vec(),
             bias: numbers(&norm.bias).to_vec(),
+            eps: eps as f32,
         }
     }
 
-    fn parameters(&self, eps: f32) -> ForwardParameters<'_> {
+    fn parameters(&self) -> ForwardParameters<'_> {
         ForwardParameters {
             dense_bias: None,
             mask: None,
             weight: &self.weight,
             bias: &self.bias,
-            eps,
+            eps: self.eps,
         }
     }
 }
@@ -89,19 +93,34 @@ thread_local! {
 impl Encoder {
     /// Rounds the weights of all layers, which are in binary32 on a CPU.
     pub(super) fn new(parameters: &Parameters, architecture: &Architecture) -> Self {
-        let hidden = architecture.hidden_size;
+        let eps = architecture.norm_eps;
         let layers = parameters.layers.iter().map(|layer| Layer {
-            query: Linear::new(&part(&layer.query_key_value, 0, hidden)),
-            key_value: Linear::new(&part(&layer.query_key_value, hidden, 2 * hidden)),
+            query_key_value: Linear::new(&layer.query_key_value),
             attention_output: Linear::new(&layer.attention_output),
-            attention_norm: Norm::new(&layer.attention_norm),
+            attention_norm: Norm::new(&layer.attention_norm, eps),
             intermediate: Linear::new(&layer.intermediate),
             output: Linear::new(&layer.output),
-            output_norm: Norm::new(&layer.output_norm),
+            output_norm: Norm::new(&layer.output_norm, eps),
         });
+        let last = parameters.layers.last();
+        let last = last.filter(|_| architecture.pooling == Pooling::First);
         Self {
             layers: layers.collect(),
-            norm_eps: architecture.norm_eps as f32,
+            last: last.map(|layer| parameters::Linear {
+                weight: layer.query_key_value.weight.copy(),
+                bias: layer.query_key_value.bias.copy(),
+            }),
+        }
+    }
+
+    /// The same encoder, for another thread.
+    pub(super) fn share(&self) -> Self {
+        Self {
+            layers: Arc::clone(&self.layers),
+            last: self.last.as_ref().map(|last| parameters::Linear {
+                weight: last.weight.shallow_clone(),
+                bias: last.bias.shallow_clone(),
+            }),
         }
     }
 
@@ -116,37 +135,31 @@ impl Encoder {
         let (mut x, _) = embed(parameters, architecture, batch);
         for (number, layer) in self.layers.iter().enumerate() {
             let only_first = number + 1 == self.layers.len() && pooling == Pooling::First;
-            // What asks, and so what the layer's result is of.
-            let asking = if only_first {
-                x.index_select(0, &batch.firsts)
-            } else {
-                x.shallow_clone()
+            x = match &self.last {
+                Some(last) if only_first => {
+                    let heads = FirstHeads::new(last, architecture.heads, batch);
+                    let (attended, saved) = heads.forward(&x);
+                    layer.after_attention(&attended, &saved.input)
+                }
+                _ => {
+                    let all = apply(&layer.query_key_value, &x);
+                    let heads = Heads {
+                        query_key_value: &all,
+                        count: architecture.heads,
+                        groups: &batch.groups,
+                    };
+                    layer.after_attention(&heads.forward().0, &x)
+                }
             };
-            let (query, key_value) = if only_first {
-                let [query] = apply([&layer.query], &asking);
-                let [key_value] = apply([&layer.key_value], &x);
-                (query, key_value)
-            } else {
-                let [query, key_value] = apply([&layer.query, &layer.key_value], &x);
-                (query, key_value)
-            };
-            let hidden = architecture.hidden_size;
-            let heads = Heads {
-                query: &query,
-                key: &key_value.narrow(1, 0, hidden),
-                value: &key_value.narrow(1, hidden, hidden),
-                count: architecture.heads,
-                groups: &batch.groups,
-                only_first,
-            };
-            x = self.after_attention(layer, &heads.forward().0, &asking);
         }
         x
     }
+}
 
-    /// All of a layer that follows attention, [rows, hidden].
-    fn after_attention(&self, layer: &Layer, attended: &Tensor, residual: &Tensor) -> Tensor {
-        let hidden = layer.output.columns;
+impl Layer {
+    /// All that follows attention, [rows, hidden].
+    fn after_attention(&self, attended: &Tensor, residual: &Tensor) -> Tensor {
+        let hidden = self.output.columns;
         let rows = residual.size()[0] as usize;
         let mut result = residual.empty_like();
         let into = shared(&mut result);
@@ -158,7 +171,6 @@ impl Encoder {
             let into = unsafe { into.part(range.clone()) };
             SCRATCH.with_borrow_mut(|scratch| {
                 self.chunk_after_attention(
-                    layer,
                     &attended[range.clone()],
                     &residual[range],
                     into,
@@ -171,7 +183,6 @@ impl Encoder {
 
     fn chunk_after_attention(
         &self,
-        layer: &Layer,
         attended: &[f32],
         residual: &[f32],
         into: &mut [f32],
@@ -183,47 +194,43 @@ impl Encoder {
             wide,
             normalised,
         } = scratch;
-        let (hidden, inner) = (layer.output.columns, layer.intermediate.columns);
+        let (hidden, inner) = (self.output.columns, self.intermediate.columns);
         normed.resize(into.len(), 0.0);
         wide.resize(into.len() / hidden * inner, 0.0);
         normalised.resize(hidden, 0.0);
         let mut normalize = |x: &mut [f32], residual: &[f32], norm: &Norm| {
-            let parameters = norm.parameters(self.norm_eps);
+            let parameters = norm.parameters();
             let residuals = residual.chunks_exact(hidden);
             for (x, residual) in x.chunks_exact_mut(hidden).zip(residuals) {
                 forward_row(x, Some(residual), normalised, 0, &parameters);
             }
         };
         rows.round(attended, hidden);
-        layer.attention_output.apply(rows, normed);
-        normalize(normed, residual, &layer.attention_norm);
+        self.attention_output.apply(rows, normed);
+        normalize(normed, residual, &self.attention_norm);
         rows.round(normed, hidden);
-        layer.intermediate.apply(rows, wide);
+        self.intermediate.apply(rows, wide);
         gelu(wide);
         rows.round(wide, inner);
-        layer.output.apply(rows, into);
-        normalize(into, normed, &layer.output_norm);
+        self.output.apply(rows, into);
+        normalize(into, normed, &self.output_norm);
     }
 }
 
-/// What dense layers that take the same rows make of them, [rows, columns] each.
-fn apply<const COUNT: usize>(layers: [&Linear; COUNT], x: &Tensor) -> [Tensor; COUNT] {
+/// What a dense layer makes of the rows, [rows, columns].
+fn apply(layer: &Linear, x: &Tensor) -> Tensor {
     let (rows, width) = (x.size()[0], x.size()[1] as usize);
-    let mut results =
-        layers.map(|layer| Tensor::empty([rows, layer.columns as i64], (Kind::Float, Device::Cpu)));
-    let into = results.each_mut().map(shared);
+    let mut result = Tensor::empty([rows, layer.columns as i64], (Kind::Float, Device::Cpu));
+    let into = shared(&mut result);
     let x = numbers(x);
     for_each_chunk(rows as usize, CHUNK, |_, range| {
         SCRATCH.with_borrow_mut(|Scratch { rows, .. }| {
             rows.round(&x[range.start * width..range.end * width], width);
-            for (layer, into) in layers.into_iter().zip(into) {
-                let range = range.start * layer.columns..range.end * layer.columns;
-                #[expect(unsafe_code, reason = "each row is of one chunk alone")]
-                // SAFETY: chunks have rows of their own.
-                let into = unsafe { into.part(range) };
-                layer.apply(rows, into);
-            }
+            let range = range.start * layer.columns..range.end * layer.columns;
+            #[expect(unsafe_code, reason = "each row is of one chunk alone")]
+            // SAFETY: chunks have rows of their own.
+            layer.apply(rows, unsafe { into.part(range) });
         });
     });
-    results
+    result
 }
