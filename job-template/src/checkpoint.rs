@@ -264,7 +264,7 @@ mod tests {
         let (mut parameters, mut before) = (tensor(1, &[10]), optimizer());
         assert!(resume.read(&mut parameters, &mut before).unwrap().is_none());
         for step in 1..=2 {
-            before.step(&mut parameters, &tensor(step, &[10]), 0.1, None);
+            before.step(&mut parameters, &tensor(step, &[10]), None, 0.1, None);
             let position = Position {
                 step: step as usize,
                 ..Position::default()

@@ -330,26 +330,32 @@ impl<'a> Training<'a> {
             .iter()
             .map(|&index| self.examples.train.labels[index])
             .collect();
-        let loss = match &self.source {
+        let (loss, words) = match &self.source {
             Source::Sequences => {
                 let batch = Batch::of(&self.examples.train.sequences, indexes, device);
                 let labels = label_tensor(&batch.arrange(&labels), device);
-                self.model.train(&self.gradients, &batch, &labels, dropout)
+                let loss = self.model.train(&self.gradients, &batch, &labels, dropout);
+                (loss, Some(batch.words()))
             }
             Source::Features { train, .. } => {
                 let rows: Vec<i64> = indexes.iter().map(|&index| index as i64).collect();
                 let features = train.index_select(0, &Tensor::from_slice(&rows).to_device(device));
                 let labels = label_tensor(&labels, device);
-                self.model
-                    .train_head(&self.gradients, &features, &labels, dropout)
-                    .0
+                let (loss, _) = self
+                    .model
+                    .train_head(&self.gradients, &features, &labels, dropout);
+                (loss, None)
             }
         };
         let lr = self.lr(self.position.step);
         let max_norm = self.config.training.max_norm;
-        let norm = self
-            .optimizer
-            .step(&mut self.trained, &self.gradient, lr, max_norm);
+        let norm = self.optimizer.step(
+            &mut self.trained,
+            &self.gradient,
+            words.as_deref(),
+            lr,
+            max_norm,
+        );
         self.update_model();
         self.position.step += 1;
         (loss, norm)

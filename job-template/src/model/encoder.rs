@@ -4,15 +4,17 @@
 //! is shorter than it sounds, keeps only what is needed, and writes each gradient where it belongs.
 //! A test compares it with libtorch's automatic differentiation.
 
-use tch::{Device, Tensor};
+use tch::Tensor;
 
 use super::architecture::{Architecture, Pooling};
 use super::attention::{self, Heads};
 use super::batch::Batch;
 use super::dropout::Dropout;
 use super::first::{self, FirstHeads};
+use super::gelu;
 use super::normalize::{self, Gradients, Input};
 use super::parameters::{Layer, Linear, Parameters};
+use crate::parallel::{numbers, shared, suits_kernels};
 
 /// Places of dropout: the embeddings', then two a layer, then the head's.
 const EMBEDDINGS: usize = 0;
@@ -45,14 +47,32 @@ pub(super) fn bias_gradient(into: &Tensor, gradient: &Tensor) {
     let _ = gradient.sum_intlist_out(into, 0, false, gradient.kind());
 }
 
-/// The gradient of a table of vectors, from those of the rows that were taken of it.
+/// The gradient of a table of vectors, from those of the rows that were taken of it. On a CPU, that
+/// of others is left as it is.
 fn table_gradient(into: &Tensor, rows: &Tensor, gradient: &Tensor) {
     let mut into = into.shallow_clone();
-    if into.device() == Device::Cpu {
-        let _ = into.zero_();
-        let _ = into.index_add_(0, rows, gradient);
+    if suits_kernels(&into) {
+        let width = into.size()[1] as usize;
+        let rows: Vec<i64> = Vec::try_from(rows).expect("rows are integers");
+        let table = shared(&mut into);
+        let row = |row: i64| {
+            let start = row as usize * width;
+            #[expect(unsafe_code, reason = "one at a time")]
+            // SAFETY: no other thread has the table.
+            unsafe {
+                table.part(start..start + width)
+            }
+        };
+        for &taken in &rows {
+            row(taken).fill(0.0);
+        }
+        for (&taken, gradient) in rows.iter().zip(numbers(gradient).chunks_exact(width)) {
+            for (sum, gradient) in row(taken).iter_mut().zip(gradient) {
+                *sum += gradient;
+            }
+        }
     } else {
-        // On a GPU, the order of that one's additions isn't certain.
+        // On a GPU, the order of `index_add_`'s additions isn't certain.
         into.copy_(&Tensor::embedding_dense_backward(
             gradient,
             rows,
@@ -79,10 +99,10 @@ struct Saved {
     attention_norm: normalize::Saved,
     /// [query rows, hidden]
     normed: Tensor,
-    /// [query rows, intermediate]
-    before_gelu: Tensor,
-    /// [query rows, intermediate]
-    after_gelu: Tensor,
+    /// After the feed-forward layer's inner dense layer and GELU, [query rows, intermediate].
+    inner: Tensor,
+    /// GELU's derivative there; none without training.
+    derivative: Option<Tensor>,
     output_norm: normalize::Saved,
 }
 
@@ -204,10 +224,10 @@ fn forward_layer(place: Place<'_>, x: &Tensor, only_first: bool) -> (Tensor, Sav
     };
     let (normed, attention_norm) =
         normalize::forward(input, &layer.attention_norm, architecture.norm_eps);
-    let before_gelu = apply(&layer.intermediate, &normed);
-    let after_gelu = before_gelu.gelu("none");
+    let dense = multiply(&normed, &layer.intermediate.weight);
+    let (inner, derivative) = gelu::forward(dense, &layer.intermediate.bias, dropout.is_some());
     let input = Input {
-        dense: multiply(&after_gelu, &layer.output.weight),
+        dense: multiply(&inner, &layer.output.weight),
         dense_bias: Some(&layer.output.bias),
         mask: dropout.map(|dropout| dropout.mask(after_feed_forward(number))),
         residual: Some(&normed),
@@ -219,8 +239,8 @@ fn forward_layer(place: Place<'_>, x: &Tensor, only_first: bool) -> (Tensor, Sav
         attended,
         attention_norm,
         normed,
-        before_gelu,
-        after_gelu,
+        inner,
+        derivative,
         output_norm,
     };
     (y, saved)
@@ -260,6 +280,7 @@ pub(super) fn backward(
         &into,
     );
     table_gradient(&gradients.words, &batch.ids, &gradient);
+    let _ = gradients.positions.shallow_clone().zero_();
     table_gradient(&gradients.positions, &batch.positions, &gradient);
     let mut token_types = gradients.token_types.shallow_clone();
     let _ = token_types.zero_();
@@ -275,13 +296,15 @@ fn backward_layer(place: Place<'_>, into: &Layer, saved: &Saved, gradient: &Tens
     };
     let (residual, dense) =
         normalize::backward(gradient, &saved.output_norm, &layer.output_norm, &norm);
-    weight_gradient(&into.output.weight, &dense, &saved.after_gelu);
-    let of_gelu = saved
-        .before_gelu
-        .gelu_backward(&dense.matmul(&layer.output.weight), "none");
-    weight_gradient(&into.intermediate.weight, &of_gelu, &saved.normed);
-    bias_gradient(&into.intermediate.bias, &of_gelu);
-    let normed = residual.addmm(&of_gelu, &layer.intermediate.weight);
+    weight_gradient(&into.output.weight, &dense, &saved.inner);
+    let derivative = saved.derivative.as_ref();
+    let of_inner = gelu::backward(
+        dense.matmul(&layer.output.weight),
+        derivative.expect("a layer that is trained has its derivative"),
+        &into.intermediate.bias,
+    );
+    weight_gradient(&into.intermediate.weight, &of_inner, &saved.normed);
+    let normed = residual.addmm(&of_inner, &layer.intermediate.weight);
 
     let norm = Gradients {
         norm: &into.attention_norm,

@@ -6,6 +6,7 @@ mod batch;
 mod dropout;
 mod encoder;
 mod first;
+mod gelu;
 mod head;
 mod int8;
 mod normalize;
@@ -148,7 +149,7 @@ impl Model {
     }
 
     /// A step's forward and backward pass over the whole model: the batch's mean loss. The gradients
-    /// of all parameters are written.
+    /// of all parameters are written, but on a CPU those of words that the batch doesn't have.
     #[must_use]
     pub fn train(
         &self,

@@ -42,6 +42,12 @@ impl Slot {
         self.shape.len() > 1
     }
 
+    /// Whether it is the table of words, [words, hidden].
+    #[must_use]
+    pub fn is_words(&self) -> bool {
+        self.name == "embeddings.word_embeddings.weight"
+    }
+
     /// Whether it belongs to the head, which follows the encoder.
     #[must_use]
     pub fn is_of_head(&self) -> bool {

@@ -4,7 +4,6 @@
 //! of its own; rows of tokens are rounded as they come, each with a scale and a zero of its own. So
 //! a row's result is the same in any batch. All else computes in binary32.
 
-mod gelu;
 mod kernel;
 mod linear;
 
@@ -13,13 +12,13 @@ use std::sync::Arc;
 
 use tch::{Device, Kind, Tensor};
 
-use self::gelu::gelu;
 use self::linear::{Linear, Rows};
 use super::architecture::{Architecture, Pooling};
 use super::attention::Heads;
 use super::batch::Batch;
 use super::encoder::embed;
 use super::first::FirstHeads;
+use super::gelu::gelu;
 use super::normalize::{ForwardParameters, forward_row};
 use super::parameters::{self, Parameters};
 use crate::parallel::{for_each_chunk, numbers, shared};
