@@ -65,13 +65,13 @@ impl AdamW {
     /// A step: clips the gradient to `max_norm`, and changes the parameters. Gives the gradient's
     /// norm before.
     ///
-    /// `words` are those that have a gradient, once each; on a CPU, those of others aren't looked at.
+    /// `words` are the ids of those that have a gradient; on a CPU, those of others aren't looked at.
     /// None: all have one.
     pub fn step(
         &mut self,
         parameters: &mut Tensor,
         gradient: &Tensor,
-        words: Option<&[i64]>,
+        words: Option<&Tensor>,
         lr: f64,
         max_norm: Option<f64>,
     ) -> f64 {
@@ -320,12 +320,13 @@ mod tests {
             shape: vec![len / width, width],
             offset,
         });
-        let present: [&[i64]; 4] = [&[0, 7, 1999], &[7], &[3, 656, 1311], &[]];
+        let present: [&[i64]; 4] = [&[0, 7, 1999], &[7, 7], &[1311, 3, 656], &[]];
         let parameters = || tensor(0, &[(words + 1) * width]);
         let mut outcomes = [true, false]
             .map(|is_told| (is_told, AdamW::new(&slots, 0.1, Device::Cpu), parameters()));
         for (step, present) in present.into_iter().enumerate() {
             let dense = Tensor::zeros([(words + 1) * width], (Kind::Float, Device::Cpu));
+            let ids = Tensor::from_slice(present);
             let random = tensor(step as u64, &[(words + 1) * width]);
             for &row in present.iter().chain(&[words]) {
                 dense
@@ -336,7 +337,7 @@ mod tests {
             let left = random.copy();
             for (is_told, optimizer, parameters) in &mut outcomes {
                 let (gradient, words) = if *is_told {
-                    (&left, Some(present))
+                    (&left, Some(&ids))
                 } else {
                     (&dense, None)
                 };

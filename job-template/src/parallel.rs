@@ -131,3 +131,15 @@ pub(crate) fn numbers(tensor: &Tensor) -> &[f32] {
     // SAFETY: a contiguous tensor's numbers lie one after the other, and live as long as it does.
     unsafe { std::slice::from_raw_parts(tensor.data_ptr().cast_const().cast(), tensor.numel()) }
 }
+
+/// What `body` gives with one thread, with two, and with three.
+#[cfg(test)]
+pub(crate) fn with_threads<T>(body: impl Fn() -> T) -> [T; 3] {
+    let before = tch::get_num_threads();
+    let results = [1, 2, 3].map(|threads| {
+        tch::set_num_threads(threads);
+        body()
+    });
+    tch::set_num_threads(before);
+    results
+}

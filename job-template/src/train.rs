@@ -335,7 +335,7 @@ impl<'a> Training<'a> {
                 let batch = Batch::of(&self.examples.train.sequences, indexes, device);
                 let labels = label_tensor(&batch.arrange(&labels), device);
                 let loss = self.model.train(&self.gradients, &batch, &labels, dropout);
-                (loss, Some(batch.words()))
+                (loss, Some(batch.ids))
             }
             Source::Features { train, .. } => {
                 let rows: Vec<i64> = indexes.iter().map(|&index| index as i64).collect();
@@ -352,7 +352,7 @@ impl<'a> Training<'a> {
         let norm = self.optimizer.step(
             &mut self.trained,
             &self.gradient,
-            words.as_deref(),
+            words.as_ref(),
             lr,
             max_norm,
         );

@@ -19,7 +19,7 @@ pub(super) struct Group {
 #[derive(Debug)]
 pub struct Batch {
     /// The tokens' ids, `[rows]`.
-    pub(super) ids: Tensor,
+    pub ids: Tensor,
     /// Their places in their sequences, `[rows]`.
     pub(super) positions: Tensor,
     /// The rows of the first tokens, `[sequences]`.
@@ -65,18 +65,6 @@ impl Batch {
             groups,
             order,
         }
-    }
-
-    /// The tokens' ids, once each and ascending.
-    ///
-    /// # Panics
-    /// Never: ids are integers.
-    #[must_use]
-    pub fn words(&self) -> Vec<i64> {
-        let mut words = Vec::try_from(&self.ids).expect("ids are integers");
-        words.sort_unstable();
-        words.dedup();
-        words
     }
 
     /// How many sequences there are.
@@ -150,7 +138,6 @@ mod tests {
         assert_eq!(ids, [9, 4, 5, 1, 2, 3, 6, 7, 8]);
         let positions: Vec<i64> = Vec::try_from(&batch.positions).unwrap();
         assert_eq!(positions, [0, 0, 1, 0, 1, 2, 0, 1, 2]);
-        assert_eq!(batch.words(), [1, 2, 3, 4, 5, 6, 7, 8, 9]);
         assert_eq!(batch.groups.len(), 3);
         assert_eq!(
             batch.groups[2],

@@ -54,20 +54,16 @@ fn table_gradient(into: &Tensor, rows: &Tensor, gradient: &Tensor) {
     if suits_kernels(&into) {
         let width = into.size()[1] as usize;
         let rows: Vec<i64> = Vec::try_from(rows).expect("rows are integers");
-        let table = shared(&mut into);
-        let row = |row: i64| {
-            let start = row as usize * width;
-            #[expect(unsafe_code, reason = "one at a time")]
-            // SAFETY: no other thread has the table.
-            unsafe {
-                table.part(start..start + width)
-            }
-        };
-        for &taken in &rows {
-            row(taken).fill(0.0);
+        let len = into.numel();
+        #[expect(unsafe_code, reason = "the whole table, on one thread")]
+        // SAFETY: no other thread has it.
+        let table = unsafe { shared(&mut into).part(0..len) };
+        let range = |row: i64| row as usize * width..(row as usize + 1) * width;
+        for &row in &rows {
+            table[range(row)].fill(0.0);
         }
-        for (&taken, gradient) in rows.iter().zip(numbers(gradient).chunks_exact(width)) {
-            for (sum, gradient) in row(taken).iter_mut().zip(gradient) {
+        for (&row, gradient) in rows.iter().zip(numbers(gradient).chunks_exact(width)) {
+            for (sum, gradient) in table[range(row)].iter_mut().zip(gradient) {
                 *sum += gradient;
             }
         }

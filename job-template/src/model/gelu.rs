@@ -9,6 +9,7 @@ use std::f32::consts::{FRAC_1_SQRT_2, LOG2_E};
 
 use tch::{Device, Kind, Tensor};
 
+use super::ROUNDING;
 use crate::parallel::{for_each_chunk, numbers, shared, suits_kernels};
 
 /// Rows of a chunk. Sums over rows are of chunks first, so that they don't depend on threads.
@@ -51,9 +52,6 @@ const POWERS: [f32; 8] = [
 const LOGARITHM: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
 /// Below this, the exponential function is no normal number in binary32 any more.
 const LEAST_EXPONENT: f32 = -87.0;
-/// What is added so that the fraction of a small number is rounded away, and its integer is in the
-/// lowest bits: 1.5 times the number from which on binary32 has no fractions.
-const ROUNDING: f32 = 12_582_912.0;
 /// φ(0), the density at the mean.
 const DENSITY: f32 = 0.398_942_3;
 
@@ -223,6 +221,7 @@ fn polynomial<const COUNT: usize>(factors: [f32; COUNT], x: f32) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::parallel::with_threads;
     use crate::random::tensor;
 
     fn assert_close(left: &Tensor, right: &Tensor) {
@@ -261,15 +260,12 @@ mod tests {
 
     #[test]
     fn threads_do_not_change_a_bit() {
-        let before = tch::get_num_threads();
-        let outcomes = [1, 2, 3].map(|threads| {
-            tch::set_num_threads(threads);
+        let outcomes = with_threads(|| {
             let bias = tensor(2, &[96]);
             let (y, derivative) = fast_forward(tensor(1, &[500, 96]), &bias, true);
             let gradient = fast_backward(tensor(3, &[500, 96]), &derivative.unwrap(), &bias);
             (y, gradient, bias)
         });
-        tch::set_num_threads(before);
         for outcome in &outcomes[1..] {
             assert_eq!(*outcome, outcomes[0]);
         }

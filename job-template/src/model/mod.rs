@@ -23,6 +23,10 @@ pub use parameters::{Parameters, Slot, initialize_classifier, layout, to_safeten
 
 use crate::classify::Classify;
 
+/// What is added so that the fraction of a small number is rounded away, and its integer is in the
+/// lowest bits: 1.5 times the number from which on binary32 has no fractions.
+const ROUNDING: f32 = 12_582_912.0;
+
 /// A model: what it is like, and its parameters.
 pub struct Model {
     /// Its sizes, labels and pooling.
@@ -219,6 +223,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::parallel::with_threads;
     use crate::random::tensor;
 
     /// A small model with random parameters, and sequences for it.
@@ -341,12 +346,7 @@ mod tests {
         let (model, sequences) = small(Pooling::Mean);
         let model = model.quantized();
         let batch = Batch::new(&slices(&sequences), Device::Cpu);
-        let before = tch::get_num_threads();
-        let [one, two, three] = [1, 2, 3].map(|threads| {
-            tch::set_num_threads(threads);
-            model.vectors(&batch)
-        });
-        tch::set_num_threads(before);
+        let [one, two, three] = with_threads(|| model.vectors(&batch));
         assert_eq!(one, two);
         assert_eq!(one, three);
     }

@@ -350,6 +350,7 @@ fn backward_row(row: BackwardRow<'_>) {
 mod tests {
     use super::*;
     use crate::model::dropout::Dropout;
+    use crate::parallel::with_threads;
     use crate::random::tensor;
 
     fn assert_close(left: &Tensor, right: &Tensor) {
@@ -430,13 +431,10 @@ mod tests {
 
     #[test]
     fn threads_do_not_change_a_bit() {
-        let before = tch::get_num_threads();
-        let outcomes = [1, 2, 3].map(|threads| {
-            tch::set_num_threads(threads);
+        let outcomes = with_threads(|| {
             let [_, fast] = both(500, 384, true);
             fast
         });
-        tch::set_num_threads(before);
         for outcome in &outcomes[1..] {
             assert_eq!(outcome.y, outcomes[0].y);
             assert_eq!(outcome.dense, outcomes[0].dense);

@@ -73,7 +73,7 @@ impl Pieces {
 
     /// Notes which words have a gradient in the next step; none told: all. The first time, `mean` and
     /// `square`, the optimizer's memory, tell which had one before.
-    pub(super) fn note(&mut self, present: Option<&[i64]>, [mean, square]: [&Tensor; 2]) {
+    pub(super) fn note(&mut self, present: Option<&Tensor>, [mean, square]: [&Tensor; 2]) {
         if self.words.is_empty() {
             self.words = self.remembered([numbers(mean), numbers(square)]);
         }
@@ -84,8 +84,11 @@ impl Pieces {
                 (Some(_), word) => word,
             };
         }
-        for &word in present.into_iter().flatten() {
-            self.words[word as usize] = Word::Present;
+        if let Some(present) = present {
+            let ids: Vec<i64> = Vec::try_from(present).expect("ids are integers");
+            for id in ids {
+                self.words[id as usize] = Word::Present;
+            }
         }
     }
 

@@ -1,15 +1,11 @@
 //! A dense layer in int8: weights that are rounded once, and rows that are rounded as they come.
 
 use super::kernel::{Block, COLUMNS, HIGHEST, Kernel, ROWS, STEP};
-use crate::model::parameters;
+use crate::model::{ROUNDING, parameters};
 use crate::parallel::numbers;
 
 /// The largest weight, in its column's scale. Not 128: the smallest one is its opposite.
 const LARGEST_WEIGHT: f32 = 127.0;
-
-/// What is added so that the fraction of a small number is rounded away, and its integer is in the
-/// lowest bits: 1.5 times the number from which on binary32 has no fractions.
-const ROUNDING: f32 = 12_582_912.0;
 
 /// Rows of numbers from 0 to 127: `number = scale * (byte - zero)`, with a scale and a zero a row.
 #[derive(Debug, Default)]
