@@ -1,6 +1,6 @@
 //! Files that are there whole or not at all.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -72,6 +72,23 @@ pub fn make_folder(path: &Path) -> Result<(), WriteError> {
         .and_then(|()| File::create(&probe))
         .and_then(|_| fs::remove_file(&probe))
         .map_err(WriteError::new(path))
+}
+
+/// Keeps a folder for this process alone, as far as others ask for it too, while the result lives. It is
+/// the folder itself that is locked, so that nothing is left of it (flock(2)).
+///
+/// # Errors
+/// Another process has it, or the folder can't be opened.
+pub fn keep_folder(path: &Path) -> Result<File, WriteError> {
+    let folder = File::open(path).map_err(WriteError::new(path))?;
+    match folder.try_lock() {
+        Err(TryLockError::WouldBlock) => {
+            let reason = "another process is writing to this folder; wait for it, or name another";
+            Err(WriteError::new(path)(io::Error::other(reason)))
+        }
+        // Some file systems of other machines know no locks.
+        Err(TryLockError::Error(_)) | Ok(()) => Ok(folder),
+    }
 }
 
 #[cfg(test)]

@@ -84,6 +84,7 @@ pub fn train(
     let reviews = data::read(&config.data)?;
     let model = Model::read_for(&base, &reviews.labels, pooling)?;
     files::make_folder(&config.output_dir)?;
+    let _kept = files::keep_folder(&config.output_dir)?;
     say(&format!(
         "training on {} reviews, validating with {}, testing with {}; {runtime}",
         reviews.train.len(),

@@ -225,6 +225,23 @@ fn another_recipe_does_not_go_on_from_a_checkpoint() {
     );
 }
 
+#[test]
+fn two_trainings_do_not_write_to_the_same_folder() {
+    let project = Project::new();
+    let folder = project.path("out");
+    fs::create_dir(&folder).unwrap();
+    // As another training has it.
+    let kept = fs::File::open(&folder).unwrap();
+    kept.lock().unwrap();
+    let second = project.job("out", &["train"]).output().unwrap();
+    assert_eq!(second.status.code(), Some(1));
+    let said = stderr(&second);
+    assert!(said.contains("another process is writing"), "{said}");
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
+    drop(kept);
+    stdout(&mut project.job("out", &["train"]));
+}
+
 /// What is wrong is told before anything is computed or written.
 fn assert_refused(project: &Project, job: &mut Command, message: &str) {
     let output = job
