@@ -21,6 +21,10 @@ const MOST_PANICS: usize = 3;
 /// meanwhile wait twice as long.
 const CPU_BATCH_TOKENS: usize = 256;
 
+/// How much nicer threads that compute are than those that answer. Where all cores compute, to be refused,
+/// or told that the model is ready, would else take until one of them has had its turn.
+const NICENESS: i32 = 10;
+
 /// What computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Processor {
@@ -129,7 +133,12 @@ impl Pool {
             let (shared, original) = (Arc::clone(&pool.shared), Arc::clone(&original));
             std::thread::Builder::new()
                 .name(format!("model-{number}"))
-                .spawn(move || work(number, &shared, &original))?;
+                .spawn(move || {
+                    // Of this thread alone, on Linux, and of those of OpenMP that it starts. Without it
+                    // answers are later, and that is all.
+                    let _ = rustix::process::nice(NICENESS);
+                    work(number, &shared, &original);
+                })?;
         }
         Ok(pool)
     }

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::error::Error;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
@@ -30,6 +31,8 @@ thread_local! {
 pub struct Watched {
     /// For each batch, the threads and the lengths of its texts.
     batches: watch::Sender<Vec<(usize, Vec<usize>)>>,
+    /// The niceness of the thread that computed last.
+    pub niceness: AtomicI32,
     is_open: Mutex<bool>,
     opened: Condvar,
 }
@@ -52,6 +55,11 @@ impl Watched {
     }
 }
 
+/// The calling thread's.
+pub fn niceness() -> i32 {
+    rustix::process::getpriority_process(None).unwrap()
+}
+
 /// Counts `good` against `bad`. Some words make it fail, or wait.
 pub struct Fake {
     watched: Arc<Watched>,
@@ -59,6 +67,7 @@ pub struct Fake {
 
 impl Classify for Fake {
     fn logits(&self, batch: &[&[u32]]) -> Vec<Vec<f32>> {
+        self.watched.niceness.store(niceness(), Ordering::Relaxed);
         let lengths = batch.iter().map(|ids| ids.len()).collect();
         self.watched
             .batches

@@ -1,12 +1,13 @@
 //! What comes of a model that is busy, or fails.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use finetuning_job::serve::Processor;
 
 use crate::client::{exchange, read_answer, with_body};
-use crate::fake::{Server, options};
+use crate::fake::{Server, niceness, options};
 
 #[tokio::test]
 async fn what_waited_is_the_next_batch() {
@@ -40,6 +41,15 @@ async fn a_text_alone_gets_all_threads() {
         server.watched.batches(3).await,
         [(3, vec![1]), (3, vec![1]), (1, vec![2])]
     );
+}
+
+/// Else they wait for a core with those that compute.
+#[tokio::test]
+async fn threads_that_answer_come_before_those_that_compute() {
+    let server = Server::start(options()).await;
+    server.ask("good").await;
+    let computing = server.watched.niceness.load(Ordering::Relaxed);
+    assert_eq!(computing, (niceness() + 10).min(19));
 }
 
 #[tokio::test]
