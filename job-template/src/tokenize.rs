@@ -43,8 +43,10 @@ impl Tokenizer {
             file: path.display().to_string(),
             reason,
         };
-        let bytes = std::fs::read(&path).map_err(|reason| error(reason.to_string()))?;
-        let mut inner = tokenizers::Tokenizer::from_bytes(&bytes)
+        let file = std::fs::read_to_string(&path).map_err(|reason| error(reason.to_string()))?;
+        // Not `from_bytes`, which has all that such a file may hold compiled here, with each change.
+        let mut inner: tokenizers::Tokenizer = file
+            .parse()
             .map_err(|reason| error(format!("not a tokenizer: {reason}")))?;
         let words = inner.get_vocab_size(true);
         if words > vocab_size {
