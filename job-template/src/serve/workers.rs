@@ -21,8 +21,8 @@ const MOST_PANICS: usize = 3;
 /// meanwhile wait twice as long.
 const CPU_BATCH_TOKENS: usize = 256;
 
-/// How much nicer threads that compute are than those that answer. Where all cores compute, to be refused,
-/// or told that the model is ready, would else take until one of them has had its turn.
+/// How much nicer threads that compute on a CPU are than those that answer. Where all cores compute, to be
+/// refused, or told that the model is ready, would else take until one of them has had its turn.
 const NICENESS: i32 = 10;
 
 /// What computes.
@@ -61,6 +61,14 @@ impl Processor {
         match self {
             Self::Cpu { .. } => CPU_BATCH_TOKENS,
             Self::Gpu => usize::MAX,
+        }
+    }
+
+    /// The thread of a GPU has little to do, and the GPU waits for it.
+    fn niceness(self) -> i32 {
+        match self {
+            Self::Cpu { .. } => NICENESS,
+            Self::Gpu => 0,
         }
     }
 }
@@ -136,7 +144,7 @@ impl Pool {
                 .spawn(move || {
                     // Of this thread alone, on Linux, and of those of OpenMP that it starts. Without it
                     // answers are later, and that is all.
-                    let _ = rustix::process::nice(NICENESS);
+                    let _ = rustix::process::nice(compute.processor.niceness());
                     work(number, &shared, &original);
                 })?;
         }

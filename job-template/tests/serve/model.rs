@@ -45,11 +45,15 @@ async fn a_text_alone_gets_all_threads() {
 
 /// Else they wait for a core with those that compute.
 #[tokio::test]
-async fn threads_that_answer_come_before_those_that_compute() {
-    let server = Server::start(options()).await;
-    server.ask("good").await;
-    let computing = server.watched.niceness.load(Ordering::Relaxed);
-    assert_eq!(computing, (niceness() + 10).min(19));
+async fn threads_that_answer_come_before_those_that_compute_on_a_cpu() {
+    for (processor, nicer) in [(Processor::Cpu { threads: 1 }, 10), (Processor::Gpu, 0)] {
+        let mut options = options();
+        options.compute.processor = processor;
+        let server = Server::start(options).await;
+        server.ask("good").await;
+        let computing = server.watched.niceness.load(Ordering::Relaxed);
+        assert_eq!(computing, (niceness() + nicer).min(19), "{processor:?}");
+    }
 }
 
 #[tokio::test]
