@@ -290,7 +290,8 @@ fn backward_layer(place: Place<'_>, into: &Layer, saved: &Saved, gradient: &Tens
         norm: &into.output_norm,
         dense_bias: Some(&into.output.bias),
     };
-    let (residual, dense) =
+    // By the residual; what comes by the feed-forward layer is added later.
+    let (mut of_normed, dense) =
         normalize::backward(gradient, &saved.output_norm, &layer.output_norm, &norm);
     weight_gradient(&into.output.weight, &dense, &saved.inner);
     let derivative = saved.derivative.as_ref();
@@ -300,14 +301,18 @@ fn backward_layer(place: Place<'_>, into: &Layer, saved: &Saved, gradient: &Tens
         &into.intermediate.bias,
     );
     weight_gradient(&into.intermediate.weight, &of_inner, &saved.normed);
-    let normed = residual.addmm(&of_inner, &layer.intermediate.weight);
+    let _ = of_normed.addmm_(&of_inner, &layer.intermediate.weight);
 
     let norm = Gradients {
         norm: &into.attention_norm,
         dense_bias: Some(&into.attention_output.bias),
     };
-    let (residual, dense) =
-        normalize::backward(&normed, &saved.attention_norm, &layer.attention_norm, &norm);
+    let (mut residual, dense) = normalize::backward(
+        &of_normed,
+        &saved.attention_norm,
+        &layer.attention_norm,
+        &norm,
+    );
     weight_gradient(&into.attention_output.weight, &dense, &saved.attended);
     let attended = dense.matmul(&layer.attention_output.weight);
 
@@ -316,7 +321,7 @@ fn backward_layer(place: Place<'_>, into: &Layer, saved: &Saved, gradient: &Tens
             let of_all = place.heads(all).backward(&attended, of_groups);
             weight_gradient(&into.query_key_value.weight, &of_all, &saved.input);
             bias_gradient(&into.query_key_value.bias, &of_all);
-            residual.addmm(&of_all, &layer.query_key_value.weight)
+            residual.addmm_(&of_all, &layer.query_key_value.weight)
         }
         Attention::First(of_first) => {
             let (by_query, mut of_input) = place.first_heads().backward(

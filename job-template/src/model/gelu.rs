@@ -107,10 +107,10 @@ fn fast_forward(mut dense: Tensor, bias: &Tensor, is_wanted: bool) -> (Tensor, O
                 for (x, bias) in x.iter_mut().zip(bias) {
                     *x += bias;
                 }
-                if let Some(derivative) = derivative {
-                    derive(x, derivative);
+                match derivative {
+                    Some(derivative) => gelu_and_derivative(x, derivative),
+                    None => gelu(x),
                 }
-                gelu(x);
             }
         });
     }
@@ -150,12 +150,14 @@ pub(super) fn gelu(numbers: &mut [f32]) {
     }
 }
 
-/// Writes the unit's derivative at each of the numbers.
+/// The same, and writes the unit's derivative at each of the numbers.
 #[multiversion::multiversion(targets("x86_64+avx512f+avx512dq", "x86_64+avx2+fma"))]
-fn derive(numbers: &[f32], derivatives: &mut [f32]) {
-    for (&number, derivative) in numbers.iter().zip(derivatives) {
-        let density = DENSITY * exp(-0.5 * number * number);
-        *derivative = number.mul_add(density, distribution(number));
+fn gelu_and_derivative(numbers: &mut [f32], derivatives: &mut [f32]) {
+    for (number, derivative) in numbers.iter_mut().zip(derivatives) {
+        let distribution = distribution(*number);
+        let density = DENSITY * exp(-0.5 * *number * *number);
+        *derivative = number.mul_add(density, distribution);
+        *number *= distribution;
     }
 }
 
