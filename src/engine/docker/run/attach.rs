@@ -10,7 +10,7 @@ use tokio::io::{AsyncWrite, WriteHalf};
 
 use super::super::client::DockerEngine;
 use super::super::error::EngineError;
-use super::super::request::{self, Request, escaped};
+use super::super::request::{Request, escaped};
 use super::frames::Frames;
 use super::output::Output;
 use crate::engine::run::{AttachRequest, RunError};
@@ -81,8 +81,7 @@ impl DockerEngine {
     ) -> Result<Attachment, EngineError> {
         let address = self.connector.address();
         let request = request.upgrade("tcp");
-        let answer = request::send(&self.connector, request, self.deadlines.call).await?;
-        let connection = answer.accepted(address).await?.upgraded(address).await?;
+        let connection = self.accepted(request).await?.upgraded(address).await?;
         let (output, input) = tokio::io::split(TokioIo::new(connection));
         Ok(Attachment {
             output: Output::attached(output, Frames::new(tty, false), address.clone()),

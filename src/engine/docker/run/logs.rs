@@ -1,7 +1,7 @@
 //! What a container wrote before.
 
 use super::super::client::DockerEngine;
-use super::super::request::{self, Request, escaped};
+use super::super::request::{Request, escaped};
 use super::frames::Frames;
 use super::output::Output;
 use crate::engine::run::{LogRequest, RunError};
@@ -36,17 +36,15 @@ impl DockerEngine {
         if let Some(tail) = which.tail {
             request = request.query("tail", &tail.to_string());
         }
-        let address = self.connector.address();
-        let asking = async {
-            request::send(&self.connector, request, self.deadlines.call)
-                .await?
-                .accepted(address)
-                .await
-        };
-        let answer = asking
+        let answer = self
+            .accepted(request)
             .await
             .map_err(|error| super::of_container(error, container))?;
         let frames = Frames::new(tty, which.timestamps);
-        Ok(Output::answered(answer, frames, address.clone()))
+        Ok(Output::answered(
+            answer,
+            frames,
+            self.connector.address().clone(),
+        ))
     }
 }

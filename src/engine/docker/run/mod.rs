@@ -40,11 +40,23 @@ pub use wait::Waiting;
 
 use std::time::Duration;
 
+use super::client::DockerEngine;
 use super::error::EngineError;
+use super::request::{self, Answer, Request};
 use crate::engine::run::RunError;
 
 /// How long making, starting and removing a container may take on a busy machine.
 const LONG: Duration = Duration::from_secs(120);
+
+impl DockerEngine {
+    /// The answer to a request, unless the engine refuses.
+    async fn accepted(&self, request: Request) -> Result<Answer, EngineError> {
+        request::send(&self.connector, request, self.deadlines.call)
+            .await?
+            .accepted(self.connector.address())
+            .await
+    }
+}
 
 /// An engine's "not found" about a container.
 fn of_container(error: EngineError, container: &str) -> RunError {

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use super::super::client::DockerEngine;
 use super::super::endpoint::Address;
 use super::super::error::EngineError;
-use super::super::request::{self, Answer, Request, escaped};
+use super::super::request::{Answer, Request, escaped};
 use crate::engine::run::{RunError, Until};
 
 /// A container's end that the engine will tell.
@@ -43,19 +43,13 @@ impl DockerEngine {
         };
         let request = Request::post(format!("/containers/{}/wait", escaped(container)))
             .query("condition", condition);
-        let address = self.connector.address();
-        let asking = async {
-            request::send(&self.connector, request, self.deadlines.call)
-                .await?
-                .accepted(address)
-                .await
-        };
-        let answer = asking
+        let answer = self
+            .accepted(request)
             .await
             .map_err(|error| super::of_container(error, container))?;
         Ok(Waiting {
             answer,
-            address: address.clone(),
+            address: self.connector.address().clone(),
         })
     }
 }
