@@ -63,8 +63,14 @@ enum Command {
 #[must_use]
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    let is_list = matches!(
+        arguments.command,
+        Some(Command::Predict { .. } | Command::Variables)
+    );
     match run(arguments.command) {
         Ok(code) => code,
+        // `variables | head` is no failure.
+        Err(error) if is_list && is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             for line in error.to_string().lines() {
                 say(&format!("error: {line}"));
@@ -72,6 +78,13 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Whether nobody reads any more what is written.
+fn is_broken_pipe(error: &Failure) -> bool {
+    error
+        .downcast_ref::<std::io::Error>()
+        .is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
 fn run(command: Option<Command>) -> Result<ExitCode, Failure> {

@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::process::{Output, Stdio};
 
 use serde_json::{Value, json};
@@ -92,5 +94,22 @@ fn what_is_wrong_with_a_line_is_told_after_the_answers_before_it() {
         assert_eq!(output.status.code(), Some(1));
         assert!(stderr(&output).contains(message), "{}", stderr(&output));
         assert_eq!(answers(&output).len(), 2);
+    }
+}
+
+#[test]
+fn a_reader_that_left_is_no_failure() {
+    let project = trained();
+    for arguments in [&["variables"][..], &["predict", "good"]] {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        drop(ours);
+        let output = project
+            .job("out", arguments)
+            .env("MODEL", project.path("out"))
+            .stdout(OwnedFd::from(theirs))
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", stderr(&output));
+        assert_eq!(stderr(&output), "");
     }
 }
