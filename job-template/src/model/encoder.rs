@@ -104,8 +104,8 @@ struct Saved {
 
 /// What the backward pass needs of attention.
 enum Attention {
-    /// Queries, keys and values, [rows, 3 hidden], and each group's.
-    All(Tensor, Vec<attention::Saved>),
+    /// Queries, keys and values, [rows, 3 hidden], and what else is needed of all tokens.
+    All(Tensor, attention::Saved),
     /// That of the first tokens alone.
     First(first::Saved),
 }
@@ -317,8 +317,9 @@ fn backward_layer(place: Place<'_>, into: &Layer, saved: &Saved, gradient: &Tens
     let attended = dense.matmul(&layer.attention_output.weight);
 
     match &saved.attention {
-        Attention::All(all, of_groups) => {
-            let of_all = place.heads(all).backward(&attended, of_groups);
+        Attention::All(all, of_all_tokens) => {
+            let heads = place.heads(all);
+            let of_all = heads.backward(&attended, &saved.attended, of_all_tokens);
             weight_gradient(&into.query_key_value.weight, &of_all, &saved.input);
             bias_gradient(&into.query_key_value.bias, &of_all);
             residual.addmm_(&of_all, &layer.query_key_value.weight)

@@ -191,7 +191,7 @@ fn distribution(number: f32) -> f32 {
     clippy::inline_always,
     reason = "it has to become part of loops over vectors"
 )]
-fn exp(number: f32) -> f32 {
+pub(super) fn exp(number: f32) -> f32 {
     let number = if number < LEAST_EXPONENT {
         LEAST_EXPONENT
     } else {
