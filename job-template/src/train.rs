@@ -25,7 +25,7 @@ use crate::model::{
     Architecture, Batch, Dropout, Model, Parameters, Pooling, initialize_classifier, layout,
 };
 use crate::optimizer::AdamW;
-use crate::process::cpu_seconds;
+use crate::process::{cpu_seconds, keep_freed_memory};
 use crate::progress::{Progress, say};
 use crate::runtime::Runtime;
 use crate::tokenize::Tokenizer;
@@ -83,6 +83,7 @@ pub fn train(
     let tokenizer_file = tokenizer.file()?;
     let reviews = data::read(&config.data)?;
     let model = Model::read_for(&base, &reviews.labels, pooling)?;
+    keep_freed_memory();
     files::make_folder(&config.output_dir)?;
     let _kept = files::keep_folder(&config.output_dir)?;
     say(&format!(
