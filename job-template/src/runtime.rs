@@ -67,13 +67,15 @@ fn processor_is_intel() -> bool {
     false
 }
 
+/// Whether the processor has AVX2, and multiplies and adds in one instruction.
 #[cfg(target_arch = "x86_64")]
-fn has_avx2() -> bool {
+pub(crate) fn has_avx2() -> bool {
     is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")
 }
 
+/// Whether the processor has AVX2: another kind hasn't.
 #[cfg(not(target_arch = "x86_64"))]
-fn has_avx2() -> bool {
+pub(crate) fn has_avx2() -> bool {
     false
 }
 

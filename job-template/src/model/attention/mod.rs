@@ -7,6 +7,7 @@ use tch::{Kind, Tensor};
 
 use super::batch::Group;
 use crate::parallel::suits_kernels;
+use crate::runtime::has_avx2;
 
 /// What attention works on.
 pub(super) struct Heads<'a> {
@@ -106,10 +107,7 @@ impl Heads<'_> {
 /// Whether the processor multiplies and adds in one instruction. Without it, the fast version is slower by
 /// far, and the same to the bit.
 fn can_fuse() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    return is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
-    #[cfg(not(target_arch = "x86_64"))]
-    true
+    cfg!(not(target_arch = "x86_64")) || has_avx2()
 }
 
 #[cfg(test)]
