@@ -30,17 +30,48 @@ pub fn peak_memory() -> u64 {
         .map_or(0, |kilobytes| kilobytes * 1024)
 }
 
-/// Has memory that is freed kept for what is allocated next.
+/// While there is one, memory that is freed is kept for what is allocated next; then it is given back.
 ///
 /// Each step of training allocates and frees the same tensors. Given back to the system in between, all
-/// their pages would be mapped and cleared anew, which takes a tenth of a step on a CPU.
-pub fn keep_freed_memory() {
-    #[cfg(target_env = "gnu")]
-    #[expect(unsafe_code, reason = "a setting of the C library")]
-    // SAFETY: the calls only set how it allocates from then on.
-    unsafe {
-        libc::mallopt(libc::M_MMAP_MAX, 0);
-        libc::mallopt(libc::M_TRIM_THRESHOLD, -1);
+/// their pages would be mapped and cleared anew, which takes a tenth of a step on a CPU. It is the main
+/// thread's memory that is kept; of other threads', the C library still maps what is large.
+#[derive(Debug)]
+pub struct KeptMemory(());
+
+impl KeptMemory {
+    /// Keeps memory from now on. There is to be but one at a time.
+    #[must_use]
+    pub fn start() -> Self {
+        #[cfg(target_env = "gnu")]
+        #[expect(unsafe_code, reason = "settings of the C library")]
+        // SAFETY: the calls only set how it allocates from then on.
+        unsafe {
+            libc::mallopt(libc::M_MMAP_MAX, 0);
+            libc::mallopt(libc::M_TRIM_THRESHOLD, -1);
+        }
+        Self(())
+    }
+}
+
+impl Drop for KeptMemory {
+    fn drop(&mut self) {
+        /// The C library's own number of mappings, and the largest thresholds that it would come to by
+        /// itself if it hadn't been told any.
+        #[cfg(target_env = "gnu")]
+        const SETTINGS: [(libc::c_int, libc::c_int); 3] = [
+            (libc::M_MMAP_MAX, 65_536),
+            (libc::M_MMAP_THRESHOLD, 32 << 20),
+            (libc::M_TRIM_THRESHOLD, 64 << 20),
+        ];
+        #[cfg(target_env = "gnu")]
+        #[expect(unsafe_code, reason = "settings of the C library")]
+        // SAFETY: as above; and only what is free is given back.
+        unsafe {
+            for (setting, value) in SETTINGS {
+                libc::mallopt(setting, value);
+            }
+            libc::malloc_trim(0);
+        }
     }
 }
 

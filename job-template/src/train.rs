@@ -25,7 +25,7 @@ use crate::model::{
     Architecture, Batch, Dropout, Model, Parameters, Pooling, initialize_classifier, layout,
 };
 use crate::optimizer::AdamW;
-use crate::process::{cpu_seconds, keep_freed_memory};
+use crate::process::{KeptMemory, cpu_seconds};
 use crate::progress::{Progress, say};
 use crate::runtime::Runtime;
 use crate::tokenize::Tokenizer;
@@ -63,6 +63,7 @@ pub fn train(
                 .into(),
         );
     }
+    let _memory = KeptMemory::start();
     let base = config
         .model
         .clone()
@@ -83,7 +84,6 @@ pub fn train(
     let tokenizer_file = tokenizer.file()?;
     let reviews = data::read(&config.data)?;
     let model = Model::read_for(&base, &reviews.labels, pooling)?;
-    keep_freed_memory();
     files::make_folder(&config.output_dir)?;
     let _kept = files::keep_folder(&config.output_dir)?;
     say(&format!(
