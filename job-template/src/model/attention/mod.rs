@@ -104,8 +104,8 @@ impl Heads<'_> {
     }
 }
 
-/// Whether the processor multiplies and adds in one instruction. Without it, the fast version is slower by
-/// far, and the same to the bit.
+/// Whether the processor multiplies and adds in one instruction. Without it, the fast version is slower than
+/// the plain one, by far.
 fn can_fuse() -> bool {
     cfg!(not(target_arch = "x86_64")) || has_avx2()
 }
