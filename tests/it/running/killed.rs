@@ -93,8 +93,10 @@ fn a_run_whose_jobctl_was_killed_is_finished_by_the_next() {
 #[test]
 fn a_supervisor_that_was_killed_is_replaced() {
     let project = Project::empty();
-    let script = "echo one; while [ ! -e /go ]; do sleep 0.05; done; echo two; exit 6";
-    let ended = run(&mut project.run_image(&["-d"], &["sh", "-c", script]));
+    let script = "echo one; while [ ! -e /shared/go ]; do sleep 0.05; done; echo two; exit 6";
+    project.bench.write("shared/.keep", "");
+    let flags = ["-d", "-v", "./shared:/shared"];
+    let ended = run(&mut project.run_image(&flags, &["sh", "-c", script]));
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     let id = ended.stdout.trim().to_owned();
     project.wait_for_output("one\n");
@@ -103,8 +105,7 @@ fn a_supervisor_that_was_killed_is_replaced() {
     wait_for(|| project.output(&["ps"]).contains("(unattended)"));
     let waiting = Project::start(&mut project.jobctl(&["wait", &id]));
     wait_for(|| !project.output(&["ps"]).contains("(unattended)"));
-    let ended = run(&mut project.jobctl(&["exec", &id, "touch", "/go"]));
-    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    project.bench.write("shared/go", "");
     let waited = waiting.wait_with_output().unwrap();
     assert_eq!(waited.status.code(), Some(6));
     assert_eq!(project.file("stdout.log"), b"one\ntwo\n");
