@@ -84,9 +84,12 @@ pub(crate) fn ensure_debian() {
             .success();
         if !is_there {
             let program = concat!(env!("CARGO_MANIFEST_DIR"), "/images/debian/bootstrap");
-            let line = format!("{program} {DEBIAN} | docker import - {DEBIAN}");
-            let ended = run(Command::new("sh").args(["-c", &line]));
+            // Through a pipe, docker would take what a program wrote that failed.
+            let file = tempfile::NamedTempFile::new().unwrap();
+            let output = file.reopen().unwrap();
+            let ended = run(Command::new(program).arg(DEBIAN).stdout(output));
             assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+            docker(&["import", file.path().to_str().unwrap(), DEBIAN]);
         }
     });
 }
