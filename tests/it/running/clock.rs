@@ -40,6 +40,8 @@ fn a_clock_that_is_set_meanwhile_costs_a_run_none_of_its_time() {
             let events = project.file("events.jsonl");
             String::from_utf8(events).unwrap().contains("\"adopted\"")
         });
+        let ended = run(&mut project.jobctl(&["exec", &id, "true"]));
+        assert_eq!(ended.code, Some(0), "{offset}: {}", ended.stderr);
         project.bench.write("shared/go", "");
         let waited = waiting.wait_with_output().unwrap();
         let record = project.record();

@@ -105,6 +105,8 @@ fn a_supervisor_that_was_killed_is_replaced() {
     wait_for(|| project.output(&["ps"]).contains("(unattended)"));
     let waiting = Project::start(&mut project.jobctl(&["wait", &id]));
     wait_for(|| !project.output(&["ps"]).contains("(unattended)"));
+    let ended = run(&mut project.jobctl(&["exec", &id, "true"]));
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     project.bench.write("shared/go", "");
     let waited = waiting.wait_with_output().unwrap();
     assert_eq!(waited.status.code(), Some(6));
