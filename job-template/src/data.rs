@@ -191,6 +191,10 @@ fn records(config: &DataConfig) -> Result<(Vec<Record>, String), DataError> {
         .headers()
         .map_err(|error| csv_error(config, &error))?
         .clone();
+    if header.is_empty() {
+        let problem = "the file is empty; a header `text,label` or `review,sentiment` is needed";
+        return Err(line(1, problem.to_owned()));
+    }
     let column = |names: [&str; 2]| {
         let found = header.iter().position(|name| {
             let name = name.trim_start_matches('\u{feff}').trim();
@@ -370,6 +374,13 @@ mod tests {
     #[test]
     fn errors_say_where() {
         let error = |csv: &str| try_read(csv).unwrap_err();
+        for empty in ["", "\n\n"] {
+            assert_eq!(
+                error(empty),
+                "reviews.csv: line 1: the file is empty; a header `text,label` or \
+                 `review,sentiment` is needed"
+            );
+        }
         assert_eq!(
             error("text,stars\na,1\n"),
             "reviews.csv: line 1: no column `label`: the header is `text,stars`; `text,label` or \
@@ -390,11 +401,6 @@ mod tests {
         assert_eq!(
             error("text,label\na,pos\n"),
             "reviews.csv: has 1 different labels; at least 2 are needed"
-        );
-        assert_eq!(
-            error(""),
-            "reviews.csv: line 1: no column `text`: the header is ``; `text,label` \
-            or `review,sentiment` is needed"
         );
     }
 
