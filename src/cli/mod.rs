@@ -6,6 +6,7 @@
 mod attach;
 mod build;
 mod ci;
+mod collect;
 mod completions;
 mod context;
 mod doctor;
@@ -94,6 +95,7 @@ enum Verb {
     Runs(runs::RunsArgs),
     Show(show::ShowArgs),
     Get(get::GetArgs),
+    Collect(collect::CollectArgs),
     Metrics(metrics::MetricsArgs),
     Plot(plot::PlotArgs),
     Export(export::ExportArgs),
@@ -185,6 +187,7 @@ fn exec(verb: Verb, context: &mut Context) -> Ending {
         Verb::Runs(args) => runs::exec(&args, context),
         Verb::Show(args) => show::exec(&args, context),
         Verb::Get(args) => get::exec(&args, context),
+        Verb::Collect(args) => collect::exec(&args, context),
         Verb::Metrics(args) => metrics::exec(&args, context),
         Verb::Plot(args) => plot::exec(&args, context),
         Verb::Export(args) => export::exec(&args, context),

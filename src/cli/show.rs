@@ -3,9 +3,11 @@
 use clap::Args;
 
 use super::context::Context;
+use super::globals::Format;
 use super::{Ending, reach};
+use crate::diagnostic::Diagnostic;
 use crate::exit::Exit;
-use crate::report::{record_human, record_json};
+use crate::report::{files_human, files_json, record_human, record_json};
 
 /// Show what was run, with what, and what came of it
 ///
@@ -16,6 +18,9 @@ pub(super) struct ShowArgs {
     /// The run
     #[arg(value_name = "RUN")]
     run: String,
+    /// List the files of its outputs instead
+    #[arg(long)]
+    files: bool,
 }
 
 pub(super) fn exec(args: &ShowArgs, context: &mut Context) -> Ending {
@@ -24,6 +29,22 @@ pub(super) fn exec(args: &ShowArgs, context: &mut Context) -> Ending {
         Ok(found) => found,
         Err(diagnostic) => return context.output.failed(&diagnostic),
     };
+    if args.files {
+        // One of the two is asked for.
+        let listed = match context.globals.format {
+            Format::Human => files_human(&record, &folder),
+            Format::Json => files_json(&record, &folder).map(|json| format!("{json:#}")),
+        };
+        return match listed {
+            Ok(text) => context.output.text(&text).map(|()| Exit::Success),
+            Err(error) => {
+                let why = format!("the files of the outputs can't be listed: {error}");
+                context
+                    .output
+                    .failed(&Diagnostic::error("output-differs", why))
+            }
+        };
+    }
     context.output.result(
         || record_human(&record, folder.path()),
         || record_json(&record),

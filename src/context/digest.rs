@@ -1,10 +1,14 @@
 //! The digest of a context's content.
 
+use std::collections::HashMap;
+use std::io;
 use std::num::NonZero;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
+use rustix::fs::FileType;
 use sha2::{Digest as _, Sha256};
 
 use super::cache::StatCache;
@@ -18,6 +22,9 @@ use super::walk::{Filter, walk};
 const ENCODING: &[u8] = b"jobctl context 1\n";
 /// More readers than this do not make a disk faster.
 const MOST_THREADS: usize = 4;
+
+/// An entry, and the digest of its content if it is a file.
+pub type ReadEntry = (Entry, Option<[u8; 32]>);
 
 /// What a context holds, in short.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,40 +55,23 @@ pub fn digest(
 ) -> Result<ContextDigest, ContextError> {
     let mut skipped = Vec::new();
     let mut encoded = ENCODING.to_vec();
-    // Files to read, and where their contents' digests belong.
-    let mut unknown: Vec<(Entry, usize)> = Vec::new();
     let (mut files, mut bytes) = (0, 0);
     let mut secrets = Vec::new();
-    for entry in walk(root, filter, &mut |path, skip| {
-        skipped.push((path.to_vec(), skip));
-    }) {
-        let entry = entry?;
+    let on_skipped = &mut |path: &[u8], skip| skipped.push((path.to_vec(), skip));
+    for (entry, content) in read_tree(root, filter, cache, on_skipped, read::sha256)? {
         encode(&entry, &mut encoded);
         if entry.kind != Kind::Folder && holds_secrets(&entry.path) {
             secrets.push(entry.path.clone());
         }
         match entry.kind {
             Kind::Folder | Kind::Symlink => {}
-            Kind::HardLink => {
-                files += 1;
-                cache.link(&entry);
-            }
+            Kind::HardLink => files += 1,
             Kind::File => {
                 files += 1;
                 bytes += entry.size;
-                let known = cache.lookup(&entry);
-                let at = encoded.len();
-                encoded.extend(known.unwrap_or_default());
-                if known.is_none() {
-                    unknown.push((entry, at));
-                }
+                encoded.extend(content.unwrap_or_default());
             }
         }
-    }
-    let contents = read_all(root, &unknown)?;
-    for ((entry, at), content) in unknown.iter().zip(contents) {
-        encoded[*at..*at + content.len()].copy_from_slice(&content);
-        cache.insert(entry, content);
     }
     Ok(ContextDigest {
         sha256: Sha256::digest(&encoded).into(),
@@ -90,6 +80,95 @@ pub fn digest(
         skipped,
         secrets,
     })
+}
+
+/// What is in a folder, in the order of the walk, each file with the SHA-256 of its bytes alone; a hard
+/// link has that of the file that it repeats. Only files that the cache does not know are read.
+///
+/// # Errors
+///
+/// A file or folder can't be read, or a file changed meanwhile.
+pub fn contents(
+    root: &Path,
+    filter: &Filter,
+    cache: &mut StatCache,
+) -> Result<Vec<ReadEntry>, ContextError> {
+    let mut found = read_tree(root, filter, cache, &mut |_, _| {}, read::content)?;
+    let first: HashMap<_, _> = found
+        .iter()
+        .filter_map(|(entry, content)| Some((entry.path.clone(), (*content)?)))
+        .collect();
+    for (entry, content) in &mut found {
+        if entry.kind == Kind::HardLink {
+            *content = entry
+                .link
+                .as_ref()
+                .and_then(|link| first.get(link).copied());
+        }
+    }
+    Ok(found)
+}
+
+/// The SHA-256 of a file's bytes, and how many there are. It is read only if the cache does not know it;
+/// a link to it is followed.
+///
+/// # Errors
+///
+/// It can't be read, is no regular file, or changed meanwhile.
+pub fn file_content(path: &Path, cache: &mut StatCache) -> Result<([u8; 32], u64), ContextError> {
+    let unreadable = |source: io::Error| ContextError::unreadable(path, b"", source);
+    let path = path.canonicalize().map_err(unreadable)?;
+    let (Some(root), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(unreadable(io::ErrorKind::IsADirectory.into()));
+    };
+    let stat = rustix::fs::stat(&path).map_err(|errno| unreadable(errno.into()))?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return Err(unreadable(io::Error::other("it is not a regular file")));
+    }
+    let entry = Entry::of_file(name.as_bytes().to_vec(), &stat);
+    if let Some(content) = cache.lookup(&entry) {
+        return Ok((content, entry.size));
+    }
+    let content = read::content(root, &entry)?;
+    cache.insert(&entry, content);
+    Ok((content, entry.size))
+}
+
+/// The entries of a folder, each file with what `read` makes of it, or the cache has of it.
+fn read_tree(
+    root: &Path,
+    filter: &Filter,
+    cache: &mut StatCache,
+    on_skipped: &mut dyn FnMut(&[u8], Skip),
+    read: impl Fn(&Path, &Entry) -> Result<[u8; 32], ContextError> + Sync,
+) -> Result<Vec<ReadEntry>, ContextError> {
+    let mut found = Vec::new();
+    let mut unknown = Vec::new();
+    for entry in walk(root, filter, on_skipped) {
+        let entry = entry?;
+        let content = match entry.kind {
+            Kind::Folder | Kind::Symlink => None,
+            Kind::HardLink => {
+                cache.link(&entry);
+                None
+            }
+            Kind::File => {
+                let known = cache.lookup(&entry);
+                if known.is_none() {
+                    unknown.push(found.len());
+                }
+                known
+            }
+        };
+        found.push((entry, content));
+    }
+    let entries: Vec<_> = unknown.iter().map(|at| &found[*at].0).collect();
+    let contents = read_all(&entries, |entry| read(root, entry))?;
+    for (at, content) in unknown.into_iter().zip(contents) {
+        cache.insert(&found[at].0, content);
+        found[at].1 = Some(content);
+    }
+    Ok(found)
 }
 
 /// Appends an entry, less its content: kind, mode, path, link. Lengths come before names, so no two
@@ -110,17 +189,20 @@ fn encode(entry: &Entry, encoded: &mut Vec<u8>) {
     }
 }
 
-/// The SHA-256 of each file's content, in their order.
-fn read_all(root: &Path, entries: &[(Entry, usize)]) -> Result<Vec<[u8; 32]>, ContextError> {
+/// What is made of each file, in their order.
+fn read_all(
+    entries: &[&Entry],
+    read_one: impl Fn(&Entry) -> Result<[u8; 32], ContextError> + Sync,
+) -> Result<Vec<[u8; 32]>, ContextError> {
     let next = AtomicUsize::new(0);
     let read = || {
         let mut contents = Vec::new();
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
-            let Some((entry, _)) = entries.get(index) else {
+            let Some(entry) = entries.get(index) else {
                 return Ok(contents);
             };
-            match read::sha256(root, entry) {
+            match read_one(entry) {
                 Ok(content) => contents.push((index, content)),
                 Err(error) => {
                     next.store(entries.len(), Ordering::Relaxed);

@@ -23,6 +23,22 @@ pub struct Entry {
     pub stamp: Stamp,
 }
 
+impl Entry {
+    /// A regular file.
+    pub(super) fn of_file(path: Vec<u8>, stat: &Stat) -> Self {
+        let stamp = Stamp::of(stat);
+        Self {
+            path,
+            kind: Kind::File,
+            mode: stat.st_mode & 0o7777,
+            size: stamp.size,
+            modified: stamp.modified,
+            link: None,
+            stamp,
+        }
+    }
+}
+
 /// The kinds of things that a context may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {

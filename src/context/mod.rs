@@ -35,7 +35,7 @@ mod walk;
 
 pub use attributes::attributes;
 pub use cache::StatCache;
-pub use digest::{ContextDigest, digest};
+pub use digest::{ContextDigest, ReadEntry, contents, digest, file_content};
 pub use entry::{Entry, Kind, Skip, Stamp};
 pub use error::ContextError;
 pub use ignore::{IgnoreFile, ignore_file};

@@ -77,15 +77,20 @@ pub(super) fn copy(root: &Path, entry: &Entry, out: &mut impl Write) -> Result<(
     check(&file, root, entry)
 }
 
+/// The SHA-256 of a file's bytes.
+pub(super) fn content(root: &Path, entry: &Entry) -> Result<[u8; 32], ContextError> {
+    let mut hasher = Sha256::new();
+    copy(root, entry, &mut hasher)?;
+    Ok(hasher.finalize().into())
+}
+
 /// The SHA-256 of a file's bytes, and of its extended attributes if it has any. Both change the
 /// file's time of change, so that what is remembered of one holds for the other.
 pub(super) fn sha256(root: &Path, entry: &Entry) -> Result<[u8; 32], ContextError> {
-    let mut hasher = Sha256::new();
-    copy(root, entry, &mut hasher)?;
-    let content = hasher.finalize();
+    let content = content(root, entry)?;
     let attributes = attributes(root, &entry.path)?;
     if attributes.is_empty() {
-        return Ok(content.into());
+        return Ok(content);
     }
     let mut hasher = Sha256::new();
     hasher.update(content);

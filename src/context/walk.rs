@@ -10,7 +10,7 @@ use std::path::Path;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use super::entry::{Entry, Kind, Skip, Stamp};
+use super::entry::{Entry, Kind, Skip};
 use super::error::ContextError;
 use super::follow::with_followed;
 use super::pattern::{Inherited, Patterns};
@@ -289,16 +289,8 @@ impl Walk<'_> {
         path: Vec<u8>,
         stat: &Stat,
     ) -> Result<Option<Entry>, ContextError> {
-        let stamp = Stamp::of(stat);
-        let mut entry = Entry {
-            path,
-            kind: Kind::File,
-            mode: stat.st_mode & 0o7777,
-            size: stamp.size,
-            modified: stamp.modified,
-            link: None,
-            stamp,
-        };
+        let mut entry = Entry::of_file(path, stat);
+        let stamp = entry.stamp;
         let skip = match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile => {
                 if stat.st_nlink > 1 {

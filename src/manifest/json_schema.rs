@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::decode::{Entry, Located};
 use super::schema::{
     Build, CaBundle, Command, EnvFile, EnvFiles, FormatVersion, GpusKey, HealthTest, ImageSource,
-    Need, Needs, Network, Root, Values, Variables, VersionSource, Webhook,
+    Need, Needs, Network, Output, Root, Values, Variables, VersionSource, Webhook,
 };
 use crate::model::{
     ByteSize, ContainerPath, Cpus, Cron, Duration, EnvName, Gate, Gpus, HostPath, ImageRef,
@@ -211,10 +211,15 @@ macro_rules! alternatives {
 
 /// A build as a key's value: a mapping, or its context alone.
 pub(super) struct BuildForms;
+/// An output as a key's value: a mapping, or its path alone.
+pub(super) struct OutputForms;
 
 alternatives! {
     BuildForms(generator) => json_schema!({
         "anyOf": [generator.subschema_for::<HostPath>(), generator.subschema_for::<Build>()],
+    });
+    OutputForms(generator) => json_schema!({
+        "anyOf": [generator.subschema_for::<ContainerPath>(), generator.subschema_for::<Output>()],
     });
     FormatVersion(_generator) => json_schema!({ "const": 1 });
     VersionSource(generator) => json_schema!({

@@ -1,15 +1,21 @@
 //! A run's outputs, copied out of its folder.
 
-use std::fs::{self, File};
-use std::io::{self, Read as _, Write as _};
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags};
+use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 
 use crate::manifest::suggest::nearest;
-use crate::records::{CollectedFile, OutputRecord, Record, RunFolder};
+use crate::model::Name;
+use crate::ops::tree::{Tree, copy_sparse};
+use crate::records::{CollectedFile, FileList, OutputRecord, Record, RunFolder, TreeDigest};
 
 /// What is copied, and where to.
 #[derive(Debug, Clone, Copy)]
@@ -31,6 +37,8 @@ pub struct Copied {
     pub files: usize,
     /// How many bytes.
     pub bytes: u64,
+    /// Links that lead out of their output, and where to. They were copied as they are.
+    pub links: Vec<(PathBuf, PathBuf)>,
 }
 
 /// Why outputs were not copied.
@@ -57,6 +65,30 @@ pub enum GetError {
     Exists {
         /// The file.
         path: PathBuf,
+    },
+    /// Outputs could not be collected yet.
+    #[error("run {run} has outputs that were not collected: {}", outputs.join(", "))]
+    Uncollected {
+        /// The run.
+        run: String,
+        /// The outputs.
+        outputs: Vec<String>,
+    },
+    /// The list of an output's files can't be used.
+    #[error("the list of the files of `{output}` can't be used: {source}")]
+    Unlisted {
+        /// The output.
+        output: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// What was collected is not there any more.
+    #[error("`{}` can't be read any more: {source}", path.display())]
+    Gone {
+        /// Where it was kept.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
     },
     /// A path would lead out of the folder.
     #[error("the record names a file outside of the output: `{path}`")]
@@ -93,47 +125,49 @@ impl GetError {
                 })
             }
             Self::Exists { .. } => Some("take another folder, or `--force`".to_owned()),
-            Self::Differs { .. } => {
+            Self::Differs { .. } | Self::Unlisted { .. } | Self::Gone { .. } => {
                 Some("the disk or somebody changed it; run the job again".to_owned())
             }
+            Self::Uncollected { run, .. } => Some(format!("try again: `jobctl collect {run}`")),
             Self::Nothing { .. } | Self::Escapes { .. } | Self::Io { .. } => None,
         }
     }
 }
 
-/// Copies a run's outputs. All paths are looked at before anything is written.
+/// Copies a run's outputs. All paths are looked at before anything is written. Links are copied as links,
+/// and nothing is read or written through one.
 ///
 /// # Errors
 ///
 /// See [`GetError`]. Files that were copied before are left; each is whole.
 pub fn get(folder: &RunFolder, record: &Record, request: &Request) -> Result<Copied, GetError> {
-    let mut copies = Vec::new();
     let outputs = chosen(record, request.output)?;
+    let mut copies = Vec::new();
     for (name, output) in &outputs {
-        let from = folder.output(name);
         let to = match request.output {
             Some(_) => request.target.to_owned(),
-            None => request.target.join(inner(name)?),
+            None => request.target.join(name),
         };
-        for file in &output.files {
-            copies.push(Copy {
-                from: from.join(inner(&file.path)?),
-                to: to.join(inner(&file.path)?),
-                file,
-            });
-        }
+        let copy = Copy {
+            folder,
+            name,
+            output,
+            to,
+            is_forced: request.is_forced,
+        };
+        copy.check()?;
+        copies.push(copy);
     }
-    for copy in &copies {
-        copy.check(request)?;
-    }
-    for copy in &copies {
-        copy.make(request)?;
-    }
-    Ok(Copied {
+    let mut copied = Copied {
         outputs: outputs.iter().map(|(name, _)| (*name).to_owned()).collect(),
-        files: copies.len(),
-        bytes: copies.iter().map(|copy| copy.file.bytes).sum(),
-    })
+        files: 0,
+        bytes: 0,
+        links: Vec::new(),
+    };
+    for copy in &copies {
+        copy.make(&mut copied)?;
+    }
+    Ok(copied)
 }
 
 fn chosen<'a>(
@@ -146,7 +180,21 @@ fn chosen<'a>(
         .filter(|(name, _)| output.is_none_or(|output| output == *name))
         .collect();
     let run = record.id.short();
+    let is_lost = match output {
+        Some(output) => record.lost_outputs.contains_key(output),
+        None => !record.lost_outputs.is_empty(),
+    };
+    if is_lost {
+        let outputs = record.lost_outputs.keys().cloned().collect();
+        return Err(GetError::Uncollected { run, outputs });
+    }
     match output {
+        // A name leads to a directory of the run's own.
+        _ if chosen.iter().any(|(name, _)| name.parse::<Name>().is_err()) => {
+            Err(GetError::Escapes {
+                path: chosen.into_iter().map(|(name, _)| name).collect(),
+            })
+        }
         _ if !chosen.is_empty() => Ok(chosen),
         Some(output) if !record.outputs.is_empty() => Err(GetError::NoOutput {
             run,
@@ -157,114 +205,184 @@ fn chosen<'a>(
     }
 }
 
-/// A path that leads nowhere but down.
-fn inner(path: &str) -> Result<&Path, GetError> {
-    let is_inner = |part: Component| matches!(part, Component::Normal(_));
-    let inner = Path::new(path);
-    if !path.is_empty() && inner.components().all(is_inner) {
-        return Ok(inner);
-    }
-    let path = path.to_owned();
-    Err(GetError::Escapes { path })
-}
-
-/// A file and where it goes.
+/// An output and where it goes.
 struct Copy<'a> {
-    from: PathBuf,
+    folder: &'a RunFolder,
+    name: &'a str,
+    output: &'a OutputRecord,
     to: PathBuf,
-    file: &'a CollectedFile,
+    is_forced: bool,
 }
 
 impl Copy<'_> {
-    /// Looks whether it can be made: a link in the way could lead anywhere.
-    fn check(&self, request: &Request) -> Result<(), GetError> {
-        let exists = |path: &Path| GetError::Exists {
-            path: path.to_owned(),
-        };
-        if let Some(link) = &self.file.link
-            && leads_out(Path::new(&self.file.path), Path::new(link))
-        {
-            return Err(GetError::Escapes {
-                path: format!("{} → {link}", self.file.path),
-            });
-        }
-        let between = self.to.ancestors().skip(1);
-        for folder in between.take_while(|folder| *folder != request.target) {
-            match fs::symlink_metadata(folder) {
-                Ok(found) if !found.is_dir() => return Err(exists(folder)),
-                _ => {}
-            }
-        }
-        match fs::symlink_metadata(&self.to) {
-            Ok(found) if found.is_dir() || !request.is_forced => Err(exists(&self.to)),
-            _ => Ok(()),
-        }
+    fn files(&self) -> Result<FileList<'_>, GetError> {
+        let files = self.folder.files(self.name, self.output);
+        files.map_err(|source| self.unlisted(source))
     }
 
-    fn make(&self, request: &Request) -> Result<(), GetError> {
-        let failed = |source| GetError::Io {
-            path: self.to.clone(),
+    fn unlisted(&self, source: io::Error) -> GetError {
+        GetError::Unlisted {
+            output: self.name.to_owned(),
             source,
-        };
-        // Again, as links that were copied may be in the way.
-        self.check(request)?;
-        let folder = self.to.parent().unwrap_or(request.target);
-        fs::create_dir_all(folder).map_err(failed)?;
-        if let Some(link) = &self.file.link {
-            self.verify(&Sha256::digest(link))?;
-            if request.is_forced {
-                let _ = fs::remove_file(&self.to);
-            }
-            return std::os::unix::fs::symlink(link, &self.to).map_err(failed);
-        }
-        let mut copy =
-            tempfile::NamedTempFile::with_prefix_in(".jobctl-", folder).map_err(failed)?;
-        let (digest, mode) = self.copy_to(copy.as_file_mut()).map_err(failed)?;
-        self.verify(&digest)?;
-        let mode = fs::Permissions::from_mode(mode);
-        copy.as_file().set_permissions(mode).map_err(failed)?;
-        let placed = if request.is_forced {
-            copy.persist(&self.to)
-        } else {
-            copy.persist_noclobber(&self.to)
-        };
-        placed.map(drop).map_err(|error| failed(error.error))
-    }
-
-    /// Copies the bytes, and says what they are and who may use them.
-    fn copy_to(&self, copy: &mut File) -> io::Result<(Vec<u8>, u32)> {
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-        let mut from = File::from(rustix::fs::open(&self.from, flags, Mode::empty())?);
-        let metadata = from.metadata()?;
-        if !metadata.is_file() {
-            return Err(io::Error::other("what is kept is not a file"));
-        }
-        let mut hasher = Sha256::new();
-        let mut buffer = vec![0; 128 << 10];
-        loop {
-            let read = from.read(&mut buffer)?;
-            if read == 0 {
-                // Whoever copies it can write it, whatever user the job was.
-                let mode = (metadata.permissions().mode() & 0o755) | 0o600;
-                return Ok((hasher.finalize().to_vec(), mode));
-            }
-            hasher.update(&buffer[..read]);
-            copy.write_all(&buffer[..read])?;
         }
     }
 
-    fn verify(&self, digest: &[u8]) -> Result<(), GetError> {
-        let recorded = &self.file.sha256;
-        let recorded = recorded.strip_prefix("sha256:").unwrap_or(recorded);
-        if recorded.eq_ignore_ascii_case(&crate::records::hex(digest)) {
-            return Ok(());
+    /// Looks whether it can be made: that its list is the one that the record has the digest of, that all
+    /// paths lead down, and that nothing is in the way.
+    fn check(&self) -> Result<(), GetError> {
+        let mut target = match Tree::open(&self.to) {
+            Ok(tree) => Some(tree),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(_) => return Err(self.exists(Path::new(""))),
+        };
+        let mut digest = TreeDigest::default();
+        let mut count = 0;
+        for file in self.files()? {
+            let file = file.map_err(|error| self.unlisted(error))?;
+            let is_inner = |part: Component| matches!(part, Component::Normal(_));
+            if file.path.as_os_str().is_empty() || !file.path.components().all(is_inner) {
+                let path = file.path.display().to_string();
+                return Err(GetError::Escapes { path });
+            }
+            if let Some(target) = &mut target {
+                match target.kind(&file.path) {
+                    Ok(None) => {}
+                    Ok(Some(kind)) if kind != FileType::Directory && self.is_forced => {}
+                    _ => return Err(self.exists(&file.path)),
+                }
+            }
+            digest.add(&file);
+            count += 1;
         }
-        let path = self.file.path.clone();
-        Err(GetError::Differs { path })
+        // Records of version 1 have the files themselves, and another digest.
+        let is_recorded = !self.output.files.is_empty();
+        if !is_recorded
+            && (digest.finish() != self.output.sha256 || count != self.output.file_count)
+        {
+            let damaged = io::Error::other("it is not the list that the record has the digest of");
+            return Err(self.unlisted(damaged));
+        }
+        Ok(())
+    }
+
+    fn make(&self, copied: &mut Copied) -> Result<(), GetError> {
+        std::fs::create_dir_all(&self.to).map_err(|source| self.failed(Path::new(""), source))?;
+        let mut to = Tree::open(&self.to).map_err(|source| self.failed(Path::new(""), source))?;
+        let kept = self.folder.output(self.name);
+        let mut from = open_kept(self.folder, &kept)
+            .map_err(|source| GetError::Gone { path: kept, source })?;
+        for file in self.files()? {
+            let file = file.map_err(|error| self.unlisted(error))?;
+            self.copy(&file, &mut from, &mut to)?;
+            copied.files += 1;
+            copied.bytes += file.bytes;
+            if let Some(link) = file.link
+                && leads_out(&file.path, &link)
+            {
+                copied.links.push((file.path, link));
+            }
+        }
+        Ok(())
+    }
+
+    fn copy(&self, file: &CollectedFile, from: &mut Tree, to: &mut Tree) -> Result<(), GetError> {
+        let failed = |source: io::Error| match source.kind() {
+            io::ErrorKind::AlreadyExists => self.exists(&file.path),
+            _ => self.failed(&file.path, source),
+        };
+        let differs = || GetError::Differs {
+            path: file.path.display().to_string(),
+        };
+        if let Some(link) = &file.link {
+            if Sha256::digest(link.as_os_str().as_bytes()).as_slice() != file.sha256 {
+                return Err(differs());
+            }
+            return self.place_link(link, &file.path, to).map_err(failed);
+        }
+        let kept = from.read(&file.path).map_err(|source| GetError::Gone {
+            path: self.folder.output(self.name).join(&file.path),
+            source,
+        })?;
+        let (folder, name) = to.parent(&file.path, true).map_err(failed)?;
+        let part = OsString::from(format!(".jobctl-{:08x}", std::process::id()));
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
+        // From a call that was killed.
+        let _ = rustix::fs::unlinkat(folder, &part, AtFlags::empty());
+        let mode = Mode::RUSR | Mode::WUSR;
+        let copy = rustix::fs::openat(folder, &part, flags | OFlags::CLOEXEC, mode);
+        let copy = File::from(copy.map_err(|errno| failed(errno.into()))?);
+        let placed = copy_bytes(&kept, &copy).map_err(failed).and_then(|sha256| {
+            if sha256 != file.sha256 {
+                return Err(differs());
+            }
+            let flags = if self.is_forced {
+                RenameFlags::empty()
+            } else {
+                RenameFlags::NOREPLACE
+            };
+            rename(folder, &part, name, flags).map_err(failed)
+        });
+        if placed.is_err() {
+            let _ = rustix::fs::unlinkat(folder, &part, AtFlags::empty());
+        }
+        placed
+    }
+
+    fn place_link(&self, link: &Path, path: &Path, to: &mut Tree) -> io::Result<()> {
+        let (folder, name) = to.parent(path, true)?;
+        if self.is_forced {
+            match rustix::fs::unlinkat(folder, name, AtFlags::empty()) {
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        Ok(rustix::fs::symlinkat(link, folder, name)?)
+    }
+
+    fn exists(&self, path: &Path) -> GetError {
+        GetError::Exists {
+            path: self.to.join(path),
+        }
+    }
+
+    fn failed(&self, path: &Path, source: io::Error) -> GetError {
+        GetError::Io {
+            path: self.to.join(path),
+            source,
+        }
     }
 }
 
-/// Whether a link leads out of the folder that its path is in.
+/// Opens an output as it is kept; no link leads to it.
+fn open_kept(folder: &RunFolder, kept: &Path) -> io::Result<Tree> {
+    Tree::open(&folder.outputs())?;
+    Tree::open(kept)
+}
+
+/// Gives a file its name. Not every file system can leave in peace what is there: then it is looked for.
+fn rename(folder: BorrowedFd<'_>, from: &OsStr, to: &OsStr, flags: RenameFlags) -> io::Result<()> {
+    match rustix::fs::renameat_with(folder, from, folder, to, flags) {
+        Err(Errno::INVAL | Errno::NOSYS) if !flags.is_empty() => {
+            match rustix::fs::statat(folder, to, AtFlags::SYMLINK_NOFOLLOW) {
+                Err(Errno::NOENT) => Ok(rustix::fs::renameat(folder, from, folder, to)?),
+                Ok(_) => Err(io::ErrorKind::AlreadyExists.into()),
+                Err(errno) => Err(errno.into()),
+            }
+        }
+        renamed => Ok(renamed?),
+    }
+}
+
+/// Copies a file's bytes, holes as holes, and says what they are. Whoever copies it can write it,
+/// whatever user the job was.
+fn copy_bytes(from: &File, to: &File) -> io::Result<[u8; 32]> {
+    let (sha256, _) = copy_sparse(&mut &*from, to, &mut vec![0; 256 << 10])?;
+    let mode = from.metadata()?.permissions().mode() & 0o755 | 0o600;
+    to.set_permissions(std::fs::Permissions::from_mode(mode))?;
+    Ok(sha256)
+}
+
+/// Whether a link leads out of the directory that its path is in.
 fn leads_out(path: &Path, link: &Path) -> bool {
     let mut depth = path.components().count() - 1;
     for part in link.components() {

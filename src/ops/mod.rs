@@ -12,5 +12,6 @@ pub mod pull;
 pub mod push;
 pub mod run;
 pub mod runs;
+mod tree;
 pub mod up;
 pub mod validate;

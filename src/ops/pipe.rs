@@ -8,14 +8,14 @@ use tokio::sync::mpsc;
 /// Parts that wait for whoever reads them; bounds the memory.
 pub(super) const PARTS_WAITING: usize = 16;
 
-/// Bytes as they come through a channel, for code that reads in a thread of its own.
+/// Bytes as they come through a channel, for code that reads in a thread of its own; or why no more come.
 pub(super) struct Received {
-    parts: mpsc::Receiver<Bytes>,
+    parts: mpsc::Receiver<io::Result<Bytes>>,
     part: Bytes,
 }
 
 impl Received {
-    pub(super) fn new(parts: mpsc::Receiver<Bytes>) -> Self {
+    pub(super) fn new(parts: mpsc::Receiver<io::Result<Bytes>>) -> Self {
         Self {
             parts,
             part: Bytes::new(),
@@ -27,7 +27,7 @@ impl Read for Received {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while self.part.is_empty() {
             match self.parts.blocking_recv() {
-                Some(part) => self.part = part,
+                Some(part) => self.part = part?,
                 None => return Ok(0),
             }
         }

@@ -2,14 +2,17 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
 
 use super::durable;
 use super::error::{ReadError, StoreError};
+use super::hex;
 use super::lock::{self, RunLock};
 use super::record::{Record, SCHEMA};
 use crate::model::RunId;
@@ -49,10 +52,11 @@ impl RunFolder {
         &self.path
     }
 
-    /// The folder of an output: its files are there under their paths in the output.
+    /// What is remembered of an input: a cache that all runs of the project share.
     #[must_use]
-    pub fn output(&self, name: &str) -> PathBuf {
-        self.path.join("outputs").join(name)
+    pub fn input_cache(&self, source: &Path) -> PathBuf {
+        let state = self.path.ancestors().nth(2).unwrap_or(&self.path);
+        input_cache(state, source)
     }
 
     /// Takes the right to finish the run; nothing where another process has it.
@@ -91,6 +95,17 @@ impl RunFolder {
             let id = self.id;
             return Err(StoreError::Newer { id, schema });
         }
+        // What was begun by an older jobctl is finished as this one does it.
+        let current;
+        let record = if record.schema == SCHEMA {
+            record
+        } else {
+            current = Record {
+                schema: SCHEMA.to_owned(),
+                ..record.clone()
+            };
+            &current
+        };
         let mut bytes = serde_json::to_vec_pretty(record)
             .map_err(|error| StoreError::write(&path, error.into()))?;
         bytes.push(b'\n');
@@ -128,7 +143,18 @@ impl RunFolder {
                 let reason = format!("it is of run {}", record.id);
                 Err(ReadError::Damaged { id, reason })
             }
-            Ok(record) => Ok(record),
+            Ok(mut record) => {
+                // Records of version 1 have the files themselves.
+                for output in record
+                    .outputs
+                    .values_mut()
+                    .filter(|output| !output.files.is_empty())
+                {
+                    output.file_count = output.files.len() as u64;
+                    output.bytes = output.files.iter().map(|file| file.bytes).sum();
+                }
+                Ok(record)
+            }
             Err(error) => Err(match newer_schema(&bytes) {
                 Some(schema) => ReadError::Newer { id, schema },
                 None => ReadError::Damaged {
@@ -174,6 +200,14 @@ impl RunFolder {
             removed => removed,
         }
     }
+}
+
+/// Where it is remembered what a state folder's runs have read of an input.
+pub(super) fn input_cache(state: &Path, source: &Path) -> PathBuf {
+    let name = Sha256::digest(source.as_os_str().as_bytes());
+    state
+        .join("inputs")
+        .join(format!("{}.stat", hex(&name[..16])))
 }
 
 /// Whether writing failed for want of room.

@@ -13,6 +13,7 @@ mod lock;
 pub mod log;
 pub mod mask;
 pub mod metrics;
+mod outputs;
 mod promoted;
 mod record;
 mod resolve;
@@ -28,10 +29,11 @@ pub use folder::RunFolder;
 pub use key::Key;
 pub(crate) use key::hex;
 pub use lock::RunLock;
+pub use outputs::{CollectedFile, FileList, OutputRecord, TreeDigest};
 pub use promoted::{Promoted, Promotion};
 pub use record::{
-    Attempt, CollectedFile, Ending, EngineRecord, HostRecord, ImageRecord, InputRecord,
-    OutputRecord, Policy, Record, RetryRecord, SCHEMA, SourceRecord, State, VariableRecord,
+    Attempt, Ending, EngineRecord, HostRecord, ImageRecord, InputRecord, Policy, Record,
+    RetryRecord, SCHEMA, SourceRecord, State, VariableRecord,
 };
 pub use resolve::ResolveError;
 pub use services::{FileLock, Route, ServiceFolder};

@@ -1,15 +1,16 @@
 //! `run.json`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 
+use super::outputs::OutputRecord;
 use crate::model::RunId;
 
 /// The schema of what this version writes. What has a newer major is read, and not written.
-pub const SCHEMA: &str = "jobctl.run/1";
+pub const SCHEMA: &str = "jobctl.run/2";
 
 /// All that is known of a run. Nothing in it is a secret.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -76,6 +77,9 @@ pub struct Record {
     /// What was collected of it.
     #[serde(default)]
     pub outputs: BTreeMap<String, OutputRecord>,
+    /// Outputs that could not be collected, and why. Its container is kept as long as there are some.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub lost_outputs: BTreeMap<String, String>,
     /// The last value of each metric; JSON has no way to write one that is not finite.
     #[serde(default, serialize_with = "finite")]
     pub metrics: BTreeMap<String, f64>,
@@ -120,6 +124,7 @@ impl Record {
             policy: Policy::default(),
             attempts: Vec::new(),
             outputs: BTreeMap::new(),
+            lost_outputs: BTreeMap::new(),
             metrics: BTreeMap::new(),
             warnings: Vec::new(),
             engine: None,
@@ -186,6 +191,8 @@ pub enum Ending {
     Removed,
     /// Its machine went away under it.
     Lost,
+    /// Its program ended, and an output of it could not be collected.
+    OutputsLost,
 }
 
 /// The image of a run.
@@ -248,35 +255,19 @@ pub struct InputRecord {
     pub source: String,
     /// Where it was in the container.
     pub target: String,
-    /// The digest of the file, or of the folder's names and contents.
-    pub sha256: String,
-    /// How many bytes it has.
-    pub bytes: u64,
-}
-
-/// What was collected of a run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OutputRecord {
-    /// Where it was in the container.
-    pub path: String,
-    /// The digest of its names and contents.
-    pub sha256: String,
-    /// Its files, sorted.
-    pub files: Vec<CollectedFile>,
-}
-
-/// A file that was collected.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CollectedFile {
-    /// Its path in the output; slashes between the parts.
-    pub path: String,
-    /// The digest of its content; for a symbolic link, of its target.
-    pub sha256: String,
-    /// How many bytes it has.
-    pub bytes: u64,
-    /// Where it points, for a symbolic link.
+    /// Where it was on this machine. Records of version 1 do not have it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub link: Option<String>,
+    pub path: Option<String>,
+    /// The digest of the file, or of the directory's names and contents, before the job began.
+    pub sha256: String,
+    /// How many bytes it has.
+    pub bytes: u64,
+    /// Whether it was something else when the job had ended: which of the two the job read, nobody knows.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_changed: bool,
+    /// The digest that it had then; nothing where it could not be read any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256_at_end: Option<String>,
 }
 
 /// What is done with a run while it runs and when it ends: whoever finishes it goes by this.
@@ -293,6 +284,12 @@ pub struct Policy {
     /// Folders in the container that are collected, by the output's name.
     #[serde(default)]
     pub outputs: BTreeMap<String, String>,
+    /// How many bytes an output may have at most, by its name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub max_output_bytes: BTreeMap<String, u64>,
+    /// The outputs that need not be there.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub optional_outputs: BTreeSet<String>,
     /// Files in the container that have metrics.
     #[serde(default)]
     pub metric_files: Vec<String>,

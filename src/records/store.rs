@@ -7,6 +7,7 @@
 //!   runs.index       a cache for lists
 //!   promoted.json    which runs are compared with, and gone back to
 //!   services/JOB/    where connections to a service go
+//!   inputs/          caches: what inputs were when they were last looked at
 //!   up.lock          held by whoever changes what runs as a service
 //!   staging/         runs that are being made or removed; nobody else looks here
 //!   runs/ID/         run.json, lock, logs, metrics, outputs
@@ -23,7 +24,7 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 
 use super::durable;
 use super::error::{ReadError, StoreError};
-use super::folder::{LOCK, RECORD, RunFolder, is_full};
+use super::folder::{LOCK, RECORD, RunFolder, input_cache, is_full};
 use super::index::{Entry, Index, Stamp};
 use super::key::Key;
 use super::lock::RunLock;
@@ -122,6 +123,12 @@ impl Store {
             Err(full) => full,
             Ok(()) => StoreError::write(path, error),
         }
+    }
+
+    /// What is remembered of an input: a cache that all runs of the project share.
+    #[must_use]
+    pub fn input_cache(&self, source: &Path) -> PathBuf {
+        input_cache(&self.folder, source)
     }
 
     /// Where what is known of images is.

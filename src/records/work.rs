@@ -121,6 +121,7 @@ impl Ending {
             Self::Infra => "not run",
             Self::Removed => "removed",
             Self::Lost => "lost",
+            Self::OutputsLost => "outputs lost",
         }
     }
 }

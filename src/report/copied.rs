@@ -1,28 +1,44 @@
 //! The outcome of `get`.
 
+use std::fmt::Write as _;
 use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::printable::line;
+use super::printable::{self, line};
 use super::words::{bytes, counted};
 use crate::diagnostic::Diagnostic;
 use crate::ops::get::{Copied, GetError};
 use crate::records::Record;
 
+/// So many links that lead out of an output are named.
+const MOST_LINKS: usize = 10;
+
 /// `model: 7 files, 90.1 MB, copied to results`.
 #[must_use]
 pub fn copied_human(copied: &Copied, target: &Path) -> String {
-    format!(
+    let mut text = format!(
         "{}: {}, {}, copied to {}",
         line(&copied.outputs.join(", ")),
         counted(copied.files, "file"),
         bytes(copied.bytes),
-        target.display()
-    )
+        printable::path(target)
+    );
+    for (path, link) in copied.links.iter().take(MOST_LINKS) {
+        let (path, link) = (printable::path(path), printable::path(link));
+        let _ = write!(text, "\n{path} -> {link} leads out of the output");
+    }
+    if copied.links.len() > MOST_LINKS {
+        let _ = write!(
+            text,
+            "\n… and {} more links",
+            copied.links.len() - MOST_LINKS
+        );
+    }
+    text
 }
 
-/// `{"schema":"jobctl.get/1","run":…,"outputs":[…],"files":…,"bytes":…}`.
+/// `{"schema":"jobctl.get/1","run":…,"outputs":[…],"files":…,"bytes":…,"links":[…]}`.
 #[must_use]
 pub fn copied_json(record: &Record, copied: &Copied) -> Value {
     json!({
@@ -31,6 +47,10 @@ pub fn copied_json(record: &Record, copied: &Copied) -> Value {
         "outputs": copied.outputs,
         "files": copied.files,
         "bytes": copied.bytes,
+        "links": copied.links.iter().map(|(path, link)| json!({
+            "path": path.to_string_lossy(),
+            "target": link.to_string_lossy(),
+        })).collect::<Vec<_>>(),
     })
 }
 
@@ -41,7 +61,10 @@ pub fn get_failure(error: &GetError) -> Diagnostic {
         GetError::NoOutput { .. } | GetError::Nothing { .. } => "no-output",
         GetError::Exists { .. } => "file-exists",
         GetError::Escapes { .. } => "path-escapes",
-        GetError::Differs { .. } => "output-differs",
+        GetError::Differs { .. } | GetError::Unlisted { .. } | GetError::Gone { .. } => {
+            "output-differs"
+        }
+        GetError::Uncollected { .. } => "outputs-lost",
         GetError::Io { .. } => "copy-failed",
     };
     let mut diagnostic = Diagnostic::error(rule, line(&error.to_string()));

@@ -56,7 +56,7 @@ pub use plain::Plain;
 pub use printable::text as printable_text;
 pub use ps::{ps_human, ps_json};
 pub use push::{push_human, push_json, push_plan_human, push_plan_json};
-pub use record::{record_human, record_json};
+pub use record::{files_human, files_json, record_human, record_json};
 pub use run::{outputs, run_ended};
 pub use run_plan::{run_plan_human, run_plan_json};
 pub use runs::{runs_human, runs_json};

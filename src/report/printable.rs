@@ -3,6 +3,10 @@
 //! Their words may redraw lines, colour them, or ring the bell. In a log that is noise, on a
 //! terminal it would move what we draw.
 
+use std::fmt::Write as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
 /// One line of it: without escapes and control characters, and only what was drawn last where the
 /// line was drawn several times.
 pub(super) fn line(said: &str) -> String {
@@ -17,6 +21,34 @@ pub(super) fn line(said: &str) -> String {
 pub fn text(said: &str) -> String {
     let lines: Vec<_> = said.split('\n').map(line).collect();
     lines.join("\n")
+}
+
+/// A path on one line, whatever its bytes are: what is not text, and what a terminal would act on, is
+/// escaped as in a string of Rust's.
+pub(super) fn path(path: &Path) -> String {
+    let mut shown = String::new();
+    for chunk in path.as_os_str().as_bytes().utf8_chunks() {
+        for c in chunk.valid().chars() {
+            match c {
+                '\\' => shown.push_str("\\\\"),
+                c if c.is_ascii_control() && !matches!(c, '\n' | '\r' | '\t') => {
+                    let _ = write!(shown, "\\x{:02x}", u32::from(c));
+                }
+                c if is_unsafe(c) => shown.extend(c.escape_default()),
+                c => shown.push(c),
+            }
+        }
+        for byte in chunk.invalid() {
+            let _ = write!(shown, "\\x{byte:02x}");
+        }
+    }
+    shown
+}
+
+/// Control characters, and those that change the direction of what follows (Unicode, UAX #9).
+fn is_unsafe(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// A text without escapes and control characters, and without blanks at its end.
@@ -35,7 +67,23 @@ fn plain(drawn: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{line, text};
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt as _;
+
+    use super::{line, path, text};
+
+    #[test]
+    fn a_path_is_shown_on_one_line_whatever_its_bytes_are() {
+        for (bytes, shown) in [
+            (&b"a/b c"[..], "a/b c"),
+            ("é 漢".as_bytes(), "é 漢"),
+            (b"a\nb\tc\x1b[1m\x7f", "a\\nb\\tc\\x1b[1m\\x7f"),
+            (b"caf\xe9\\", "caf\\xe9\\\\"),
+            ("\u{202e}gnp\u{9b}".as_bytes(), "\\u{202e}gnp\\u{9b}"),
+        ] {
+            assert_eq!(path(OsStr::from_bytes(bytes).as_ref()), shown, "{bytes:?}");
+        }
+    }
 
     #[test]
     fn a_line_is_what_was_drawn_last() {

@@ -1,16 +1,17 @@
 //! A run's record.
 
 use std::fmt::Write as _;
+use std::io;
 use std::path::Path;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::printable::line;
+use super::printable::{self, line};
 use super::runs::{between, ending_words, state_words};
 use super::table::columns;
 use super::words::{bytes, counted, elapsed};
-use crate::records::{Attempt, Record, SourceRecord, VariableRecord};
+use crate::records::{Attempt, Record, RunFolder, SourceRecord, VariableRecord, hex};
 
 /// Everything of a run that its readers would want to know, as one would put it into an appendix.
 #[must_use]
@@ -37,6 +38,12 @@ pub fn record_human(record: &Record, folder: &Path) -> String {
     );
     section("inputs", inputs(record));
     section("outputs", outputs(record));
+    let lost = record.lost_outputs.iter();
+    section(
+        "outputs lost",
+        lost.map(|(name, why)| vec![line(name), line(why)])
+            .collect(),
+    );
     let attempts = record.attempts.iter().enumerate();
     section(
         "attempts",
@@ -178,16 +185,55 @@ fn outputs(record: &Record) -> Vec<Vec<String>> {
     let outputs = record.outputs.iter();
     outputs
         .map(|(name, output)| {
-            let size = output.files.iter().map(|file| file.bytes).sum();
             vec![
                 line(name),
                 line(&output.path),
-                counted(output.files.len(), "file"),
-                bytes(size),
+                counted(output.file_count, "file"),
+                bytes(output.bytes),
                 format!("sha256:{}", digest(&output.sha256)),
             ]
         })
         .collect()
+}
+
+/// The files of a run's outputs, a line each: digest, size, and path, with its output before it.
+///
+/// # Errors
+///
+/// A list of files can't be read.
+pub fn files_human(record: &Record, folder: &RunFolder) -> io::Result<String> {
+    let mut text = String::new();
+    for (name, output) in &record.outputs {
+        for file in folder.files(name, output)? {
+            let file = file?;
+            let (path, size) = (printable::path(&file.path), bytes(file.bytes));
+            let sha256 = hex(&file.sha256);
+            let _ = write!(text, "{sha256}  {size:>9}  {}/{path}", line(name));
+            if let Some(link) = &file.link {
+                let _ = write!(text, " -> {}", printable::path(link));
+            }
+            text.push('\n');
+        }
+    }
+    Ok(text)
+}
+
+/// `{"schema":"jobctl.files/1","run":…,"outputs":{"model":[{"path":…,"sha256":…,"bytes":…}]}}`.
+///
+/// # Errors
+///
+/// A list of files can't be read.
+pub fn files_json(record: &Record, folder: &RunFolder) -> io::Result<Value> {
+    let mut outputs = serde_json::Map::new();
+    for (name, output) in &record.outputs {
+        let files: Vec<_> = folder.files(name, output)?.collect::<Result<_, _>>()?;
+        outputs.insert(name.clone(), json!(files));
+    }
+    Ok(json!({
+        "schema": "jobctl.files/1",
+        "run": record.id,
+        "outputs": outputs,
+    }))
 }
 
 /// A digest without the name of how it was made.
@@ -221,7 +267,7 @@ fn seconds(time: Timestamp) -> String {
     format!("{time:.0}")
 }
 
-/// The record as it is in its file: `{"schema":"jobctl.run/1",…}`.
+/// The record as it is in its file: `{"schema":"jobctl.run/2",…}`.
 #[must_use]
 pub fn record_json(record: &Record) -> Value {
     json!(record)

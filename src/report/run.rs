@@ -27,7 +27,7 @@ pub fn outputs(record: &Record) -> String {
     let outputs: Vec<_> = record
         .outputs
         .iter()
-        .map(|(output, kept)| format!("{output} ({})", counted(kept.files.len(), "file")))
+        .map(|(output, kept)| format!("{output} ({})", counted(kept.file_count, "file")))
         .collect();
     format!("outputs: {}", outputs.join(", "))
 }
@@ -72,6 +72,13 @@ pub(super) fn ending(record: &Record) -> String {
             format!("stopped: it ran out of its time of {limit}")
         }
         Some(Ending::Stopped) => format!("stopped (exit code {code})"),
+        Some(Ending::OutputsLost) => {
+            let lost = record.lost_outputs.iter();
+            let lost: Vec<_> = lost
+                .map(|(name, why)| format!("`{name}` is not collected: {}", printable::text(why)))
+                .collect();
+            lost.join("; ")
+        }
         Some(ending) => format!("{}{message}", ending.word()),
         None => record.state.word().to_owned(),
     }

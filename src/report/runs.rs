@@ -105,6 +105,7 @@ pub(super) fn ending_words(ending: Ending) -> &'static str {
         Ending::Infra => "the engine failed",
         Ending::Removed => "its container was removed",
         Ending::Lost => "lost",
+        Ending::OutputsLost => "outputs lost",
     }
 }
 

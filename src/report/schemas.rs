@@ -1,7 +1,7 @@
 //! What `--format json` prints, as JSON Schemas (draft 7).
 
 /// The schema of each result: `build` for `jobctl.build/1`.
-pub const SCHEMAS: [(&str, &str); 22] = [
+pub const SCHEMAS: [(&str, &str); 23] = [
     (
         "build",
         include_str!("../../schema/results/build.schema.json"),
@@ -29,6 +29,10 @@ pub const SCHEMAS: [(&str, &str); 22] = [
     (
         "event",
         include_str!("../../schema/results/event.schema.json"),
+    ),
+    (
+        "files",
+        include_str!("../../schema/results/files.schema.json"),
     ),
     ("get", include_str!("../../schema/results/get.schema.json")),
     (

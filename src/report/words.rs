@@ -4,7 +4,9 @@ use std::time::Duration;
 
 /// `1 error`, `2 errors`.
 #[must_use]
-pub fn counted(count: usize, noun: &str) -> String {
+pub fn counted(count: impl TryInto<u64>, noun: &str) -> String {
+    // More than that is many.
+    let count = count.try_into().unwrap_or(u64::MAX);
     let plural = if count == 1 { "" } else { "s" };
     format!("{count} {noun}{plural}")
 }

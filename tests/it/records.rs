@@ -90,36 +90,23 @@ fn finished(bench: &Bench, job: &str, second: i64, accuracy: f64) -> Record {
     record
 }
 
-fn sha256(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-
-    Sha256::digest(bytes)
-        .iter()
-        .fold(String::new(), |mut text, byte| {
-            write!(text, "{byte:02x}").unwrap();
-            text
-        })
-}
-
 /// Puts an output of a run where jobctl keeps it.
 fn collect(bench: &Bench, record: &mut Record, name: &str, files: &[(&str, &str)]) {
     let folder = store(bench).run(record.id);
-    let collected = files.iter().map(|(path, text)| {
+    let mut collected = Vec::new();
+    for (path, text) in files {
         let file = folder.output(name).join(path);
         fs::create_dir_all(file.parent().unwrap()).unwrap();
         fs::write(file, text).unwrap();
-        CollectedFile {
-            path: (*path).to_owned(),
-            sha256: sha256(text.as_bytes()),
+        collected.push(CollectedFile {
+            path: path.into(),
+            sha256: Sha256::digest(text).into(),
             bytes: text.len() as u64,
             link: None,
-        }
-    });
-    let output = OutputRecord {
-        path: format!("/out/{name}"),
-        sha256: sha256(name.as_bytes()),
-        files: collected.collect(),
-    };
+        });
+    }
+    folder.write_file_list(name, &collected).unwrap();
+    let output = OutputRecord::of(format!("/out/{name}"), &collected);
     record.outputs.insert(name.to_owned(), output);
     folder.write(record).unwrap();
 }
@@ -333,8 +320,11 @@ fn described(bench: &Bench) -> Record {
         InputRecord {
             source: "data/imdb.csv".to_owned(),
             target: "/data/imdb.csv".to_owned(),
+            path: None,
             sha256: "3333".to_owned(),
             bytes: 12_345_678,
+            is_changed: false,
+            sha256_at_end: None,
         },
     );
     record.attempts = vec![Attempt {
@@ -379,7 +369,7 @@ fn a_run_is_shown_as_it_was() {
     let id = record.id;
     let folder = store(&bench).run(id);
     let folder = folder.path().display();
-    let output = sha256(b"model");
+    let output = &record.outputs["model"].sha256;
     let expected = format!(
         "\
 run            {id}

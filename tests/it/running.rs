@@ -15,6 +15,7 @@ mod edges;
 mod faults;
 mod killed;
 mod many;
+mod outputs;
 mod own_script;
 mod terminal;
 mod unreachable;
@@ -115,16 +116,18 @@ fn outputs_and_metrics_are_collected_after_failure_too() {
     assert_eq!(ended.code, Some(3), "{}", ended.stderr);
     let record = project.record();
     assert_eq!(record["metrics"], json!({ "accuracy": 0.9, "loss": 0.25 }));
-    let files = record["outputs"]["model"]["files"].as_array().unwrap();
-    let files: Vec<_> = files
-        .iter()
-        .map(|file| file["path"].as_str().unwrap())
+    let list = String::from_utf8(project.file("outputs/model.files.jsonl")).unwrap();
+    let files: Vec<Value> = list
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
         .collect();
+    let files: Vec<_> = files.iter().map(|file| &file["path"]).collect();
     assert_eq!(files, ["deep/weights", "metrics.json"]);
+    assert_eq!(record["outputs"]["model"]["file_count"], 2);
     assert_eq!(project.file("outputs/model/deep/weights"), b"model\n");
     let warnings = record["warnings"].to_string();
     assert!(
-        warnings.contains("the output `none` is missing"),
+        warnings.contains("the output `none` is missing: the job wrote nothing to `/nowhere`"),
         "{warnings}"
     );
 }

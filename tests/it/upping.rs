@@ -12,12 +12,12 @@ use crate::support::{Ended, run, wait_for};
 const PIPELINE: &str = r#"
 data:
   image: IMAGE
-  command: ["sh", "-c", "mkdir /out; cat /seed > /out/words"]
+  command: ["sh", "-c", "cat /seed > /out/words"]
   inputs: { seed: { source: seed.txt, target: /seed } }
   outputs: { words: /out }
 train:
   image: IMAGE
-  command: ["sh", "-c", "mkdir /out; cat /in/words /in/words > /out/model; echo accuracy=$$ACCURACY"]
+  command: ["sh", "-c", "cat /in/words /in/words > /out/model; echo accuracy=$$ACCURACY"]
   environment: { ACCURACY: "${ACCURACY:-0.8}", STEPS: "${STEPS:-1}" }
   needs: { data: { outputs: { words: /in } } }
   outputs: { model: /out }
@@ -157,7 +157,7 @@ fn what_is_not_good_enough_goes_no_further() {
 
 #[test]
 fn a_pipeline_that_was_killed_goes_on_where_it_was() {
-    let script = "until [ -e /meet/go ]; do sleep 0.1; done; mkdir /out; echo made > /out/it";
+    let script = "until [ -e /meet/go ]; do sleep 0.1; done; echo made > /out/it";
     let jobs = format!(
         r#"
 slow: {{ image: IMAGE, command: [sh, -c, "{script}"], volumes: ["./meet:/meet"], outputs: {{ it: /out }} }}

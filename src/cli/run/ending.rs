@@ -82,6 +82,11 @@ fn help(record: &Record) -> Option<String> {
         (Some(Ending::Timeout), _) => {
             Some("give it more: `--timeout`, or `timeout` in jobs.yaml".to_owned())
         }
+        (Some(Ending::OutputsLost), _) => Some(format!(
+            "its container is kept: `jobctl collect {run}` tries again, `jobctl rm --force {run}` \
+             gives it up",
+            run = record.id.short()
+        )),
         _ => None,
     }
 }

@@ -138,7 +138,7 @@ fn judged(checker: &mut Checker<'_>, name: &Name, span: Range<usize>, who: &str)
 /// A place in the container holds one thing.
 fn paths(checker: &mut Checker<'_>, job: &Job) {
     let inputs = job.inputs.values().map(|input| &input.value.target);
-    let outputs = job.outputs.values().map(|output| &output.value);
+    let outputs = job.outputs.values().map(|output| &output.value.path);
     let needs = job
         .needs
         .0

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use schemars::JsonSchema;
 
 use super::{Build, Command, EnvFiles, GpusKey, Needs, Retry, Variables};
-use crate::manifest::decode::{Decode, Decoder, Located, Map, Names, decode_table};
+use crate::manifest::decode::{Decode, Decoder, Located, Map, Names, Table, decode_table};
 use crate::manifest::node::{Kind, Node};
 use crate::model::{
     ByteSize, ContainerPath, Cpus, Duration, HostPath, ImageRef, MetricName, MetricPattern, Mount,
@@ -35,9 +35,9 @@ pub struct Job {
     /// Files and folders that the job reads: hashed, and mounted read-only.
     #[schemars(default)]
     pub inputs: Names<Input>,
-    /// Folders in the container that are collected, hashed, and kept with the run.
-    #[schemars(default)]
-    pub outputs: Names<Located<ContainerPath>>,
+    /// Directories in the container that are collected, hashed, and kept with the run: a path, or a mapping.
+    #[schemars(default, with = "Names<crate::manifest::json_schema::OutputForms>")]
+    pub outputs: Names<Output>,
     /// Where the job's figures are found.
     pub metrics: Option<Metrics>,
     /// How much of the machine the container may use.
@@ -123,6 +123,40 @@ pub struct Input {
 }
 
 decode_table!(Input, "an input", { source, target });
+
+/// A directory or file that a job makes.
+#[derive(Debug, Clone, PartialEq, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Output {
+    /// Where it is in the container. A directory that the image does not have is made for the job's user.
+    pub path: Located<ContainerPath>,
+    /// How large it may be; a larger one is not collected, and the run fails.
+    pub max_size: Option<Located<ByteSize>>,
+    /// Whether a run may succeed without it.
+    pub optional: Option<Located<bool>>,
+}
+
+impl Decode for Output {
+    fn decode(node: &Node, decoder: &mut Decoder<'_>) -> Option<Self> {
+        if !matches!(node.kind, Kind::Map(_)) {
+            return Some(Self {
+                path: Located::decode(node, decoder)?,
+                max_size: None,
+                optional: None,
+            });
+        }
+        let mut table = Table::open(node, "an output", decoder)?;
+        let path = table.field("path", decoder);
+        let max_size = table.field("max_size", decoder);
+        let optional = table.field("optional", decoder);
+        table.close(decoder);
+        Some(Self {
+            path: path?,
+            max_size: max_size?,
+            optional: optional?,
+        })
+    }
+}
 
 /// Where a job's figures are found.
 #[derive(Debug, Clone, PartialEq, JsonSchema)]

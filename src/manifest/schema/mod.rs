@@ -23,7 +23,9 @@ pub use engine::Engine;
 pub use env_files::{EnvFile, EnvFileFormat, EnvFiles};
 pub use gpus::GpusKey;
 pub use image::{BaseImage, ImageDefaults, Latest, VersionSource};
-pub use job::{HealthTest, Healthcheck, ImageSource, Input, Job, Metrics, Network, Resources};
+pub use job::{
+    HealthTest, Healthcheck, ImageSource, Input, Job, Metrics, Network, Output, Resources,
+};
 pub use need::{Need, Needs};
 pub use notify::{Notify, Occasion, Webhook};
 pub use outcome::{Retry, RetryCause};

@@ -225,7 +225,7 @@ async fn content(
         read_bytes += part.len() as u64;
         step.progress(read_bytes, None, Unit::Bytes);
         // The reader has all that it needs, or says itself why it does not go on.
-        if sender.send(part).await.is_err() {
+        if sender.send(Ok(part)).await.is_err() {
             break;
         }
     }

@@ -105,7 +105,10 @@ fn is_of(record: &Record, engine: &DockerEngine) -> bool {
 }
 
 /// The container of the last attempt. One that was made, but not noted, is found by its label.
-async fn find(engine: &DockerEngine, record: &mut Record) -> Result<Option<Container>, RunFailure> {
+pub(super) async fn find(
+    engine: &DockerEngine,
+    record: &mut Record,
+) -> Result<Option<Container>, RunFailure> {
     let known = record
         .attempts
         .last()

@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::control::{self, Controls, Orders};
 use super::outcome::{note_failure, note_removal};
+use super::outputs::make_room;
 use super::pump::Pump;
 use super::{RUN_LABEL, RunFailure, Streams, collect, inputs};
 use crate::engine::docker::run::{Attachment, Output, Waiting};
@@ -153,6 +154,7 @@ impl Work<'_> {
         for (from, to) in asked.copied {
             inputs::copy_in(self.engine, &id, from, to).await?;
         }
+        make_room(self, &id, spec, &record.policy).await;
         let streams = AttachRequest {
             tty: spec.tty,
             stdin: spec.stdin,
@@ -361,9 +363,10 @@ impl Work<'_> {
         }
     }
 
-    /// Removes the container of the last attempt, if it was made.
+    /// Removes the container of the last attempt, if it was made, and if nothing is to be had of it any
+    /// more.
     pub(super) async fn discard(&self, record: &mut Record) {
-        let keep = record.policy.keep;
+        let keep = record.policy.keep || !record.lost_outputs.is_empty();
         let attempt = latest(record);
         let Some(id) = attempt.container_id.as_ref().filter(|_| !keep) else {
             return;

@@ -1,26 +1,41 @@
 //! What is taken from a container when it has ended: its outputs, and the metrics in its files.
 
 use std::collections::HashSet;
+use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Read as _};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use futures_util::StreamExt as _;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 
+use super::archive::Archive;
 use super::attempt::{Work, latest};
-use super::inputs::sha256;
+use super::inputs;
+use super::unpack::{Unpacked, unpack};
+use crate::context::{Filter, Kind, StatCache, contents};
+use crate::engine::docker::EngineError;
+use crate::engine::run::RunError;
 use crate::facts::host::now;
 use crate::ops::pipe::{PARTS_WAITING, Received};
 use crate::records::metrics::{MetricsWriter, Point, read_file, series};
-use crate::records::{CollectedFile, OutputRecord, Record};
+use crate::records::{CollectedFile, Ending, OutputRecord, Record, RunFolder};
 
 /// The largest file of metrics that is read.
 const MOST_METRIC_BYTES: u64 = 64 << 20;
+/// How many links an output's path may lead through, as many as Linux follows (`man 7 path_resolution`).
+const MOST_LINKS: usize = 40;
+/// How often an archive is asked for whose engine went away meanwhile.
+const TRIES: u32 = 3;
 
-/// Collects what the policy names. What is not there, or can't be kept, is a warning: the run
-/// ended as it ended.
+/// Collects what the policy names, after the last attempt has ended.
+///
+/// An output that can't be collected stands in the record's `lost_outputs` with the reason, and so does
+/// one that a job which succeeded did not make: the container is kept then. Outputs that were collected
+/// of this attempt before are left as they are.
 pub(super) async fn collect(work: &Work<'_>, record: &mut Record) {
     let Some(container) = latest(record).container_id.clone() else {
         return;
@@ -29,21 +44,45 @@ pub(super) async fn collect(work: &Work<'_>, record: &mut Record) {
     if latest(record).started.is_none() {
         return;
     }
+    let has_succeeded = latest(record).ending == Some(Ending::Success);
     let policy = record.policy.clone();
+    let is_second_try = !record.lost_outputs.is_empty();
+    let lost = std::mem::take(&mut record.lost_outputs);
     for (name, path) in &policy.outputs {
-        let folder = work.folder.output(name);
-        match fetch(work, &container, path, &folder).await {
-            Ok(Some(output)) => {
-                record.outputs.insert(name.clone(), output);
-            }
-            Ok(None) => record.warnings.push(format!(
-                "the output `{name}` is missing: there is no `{path}` in the container"
-            )),
-            Err(reason) => record
-                .warnings
-                .push(format!("the output `{name}` is not collected: {reason}")),
+        if is_second_try && !lost.contains_key(name) {
+            continue;
         }
+        let wanted = Wanted {
+            name,
+            path,
+            most_bytes: policy.max_output_bytes.get(name).copied(),
+        };
+        let (kept, absence) = match fetch(work, &container, &wanted).await {
+            Ok(Some(output)) if output.file_count > 0 => (Some(output), None),
+            Ok(Some(output)) => {
+                let reason = format!("the job wrote nothing to `{path}`");
+                (Some(output), Some(reason))
+            }
+            Ok(None) => (None, Some(format!("there is no `{path}` in the container"))),
+            Err(reason) => {
+                record.lost_outputs.insert(name.clone(), reason);
+                continue;
+            }
+        };
+        if let Some(reason) = absence.filter(|_| !policy.optional_outputs.contains(name)) {
+            if has_succeeded {
+                record.lost_outputs.insert(name.clone(), reason);
+                continue;
+            }
+            record
+                .warnings
+                .push(format!("the output `{name}` is missing: {reason}"));
+        }
+        record
+            .outputs
+            .extend(kept.map(|output| (name.clone(), output)));
     }
+    inputs::check(work, record).await;
     for path in &policy.metric_files {
         match read_metrics(work, &container, path).await {
             Ok(Some(points)) => keep(work, &points),
@@ -100,149 +139,177 @@ fn keep(work: &Work<'_>, points: &[Point]) {
     }
 }
 
-/// Fetches a file or folder of a container. Nothing, if it isn't there.
+/// An output as it is asked for.
+struct Wanted<'a> {
+    name: &'a str,
+    /// Where it is in the container.
+    path: &'a str,
+    most_bytes: Option<u64>,
+}
+
+/// Fetches an output of a container. Nothing, if it isn't there. Where its path is that of a link in the
+/// container, what that points to is the output.
 async fn fetch(
     work: &Work<'_>,
     container: &str,
-    path: &str,
-    folder: &Path,
+    wanted: &Wanted<'_>,
 ) -> Result<Option<OutputRecord>, String> {
-    let part = folder.with_extension("part");
-    let unpacking = {
-        let part = part.clone();
-        move |archive: Received| unpack(archive, &part)
-    };
-    let unpacked = match through(work, container, path, unpacking).await? {
-        None => return Ok(None),
-        Some(unpacked) => unpacked.map_err(|error| error.to_string())?,
-    };
-    let folder = folder.to_owned();
-    let path = path.to_owned();
-    let placing = move || place(&unpacked, &part, &folder, path);
-    let placed = tokio::task::spawn_blocking(placing).await;
-    placed
-        .map_err(|error| error.to_string())?
-        .map(Some)
-        .map_err(|error| error.to_string())
+    let part = work.folder.outputs().join(format!(".{}.part", wanted.name));
+    let mut path = PathBuf::from(wanted.path);
+    let name = path.file_name().unwrap_or_default().to_owned();
+    for _ in 0..MOST_LINKS {
+        let unpacking = {
+            let (part, most_bytes) = (part.clone(), wanted.most_bytes);
+            let name = name.clone();
+            move |archive: Received| {
+                make_empty(&part)?;
+                unpack(archive, &part, &name, most_bytes)
+            }
+        };
+        let unpacked = through(work, container, &path.to_string_lossy(), unpacking).await;
+        let files = match unpacked {
+            Ok(Some(Ok(Unpacked::Files(files)))) => files,
+            Ok(Some(Ok(Unpacked::Link(target)))) => {
+                path = path.parent().unwrap_or(Path::new("/")).join(target);
+                continue;
+            }
+            Ok(None) => return Ok(None),
+            Ok(Some(Err(error))) => {
+                remove(part).await;
+                return Err(match error.file {
+                    Some(file) => format!("`{}`: {}", file.display(), error.source),
+                    None => error.source.to_string(),
+                });
+            }
+            Err(reason) => {
+                remove(part).await;
+                return Err(reason);
+            }
+        };
+        let placing = {
+            let (folder, name) = (work.folder.clone(), wanted.name.to_owned());
+            let (part, path) = (part.clone(), wanted.path.to_owned());
+            move || place(&folder, &name, &part, &files, path)
+        };
+        let placed = tokio::task::spawn_blocking(placing).await;
+        let placed = placed.map_err(io::Error::other).and_then(|placed| placed);
+        if placed.is_err() {
+            remove(part).await;
+        }
+        return placed.map(Some).map_err(|error| error.to_string());
+    }
+    remove(part).await;
+    Err("too many links lead on from it".to_owned())
 }
 
-/// Reads the archive of a path of a container in a thread of its own.
+/// Makes a directory that has nothing in it, for its owner alone.
+fn make_empty(folder: &Path) -> io::Result<()> {
+    remove_all(folder)?;
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+}
+
+fn remove_all(folder: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Removes half a copy. What can't be removed is removed with the run.
+async fn remove(part: PathBuf) {
+    let _ = tokio::task::spawn_blocking(move || remove_all(&part)).await;
+}
+
+/// Reads the archive of a path of a container in a thread of its own, which hears of it where the archive
+/// breaks off. An engine that is gone is waited for, and asked again.
 async fn through<T: Send + 'static>(
     work: &Work<'_>,
     container: &str,
     path: &str,
-    read: impl FnOnce(Received) -> T + Send + 'static,
+    read: impl FnOnce(Received) -> T + Clone + Send + 'static,
 ) -> Result<Option<T>, String> {
-    let found = work.engine.copy_out(container, path).await;
-    let Some(archive) = found.map_err(|error| error.to_string())? else {
-        return Ok(None);
-    };
-    let (sender, receiver) = mpsc::channel(PARTS_WAITING);
-    let reading = tokio::task::spawn_blocking(move || read(Received::new(receiver)));
-    let mut archive = std::pin::pin!(archive);
-    while let Some(bytes) = archive.next().await {
-        let bytes = bytes.map_err(|error| error.to_string())?;
-        if sender.send(bytes).await.is_err() {
-            break;
-        }
-    }
-    drop(sender);
-    reading.await.map(Some).map_err(|error| error.to_string())
-}
-
-/// Unpacks an archive into a new folder. What comes back is its only entry there.
-fn unpack(mut archive: Received, part: &Path) -> io::Result<PathBuf> {
-    if part.exists() {
-        fs::remove_dir_all(part)?;
-    }
-    fs::create_dir_all(part)?;
-    let mut root = None;
-    {
-        let mut archive = tar::Archive::new(&mut archive);
-        for entry in archive.entries()? {
-            let mut entry = entry?;
-            let kind = entry.header().entry_type();
-            // Devices and pipes are nobody's output.
-            if kind.is_block_special() || kind.is_character_special() || kind.is_fifo() {
-                continue;
+    let mut tries = 1;
+    loop {
+        let asked = work.patiently(|| async {
+            match work.engine.copy_out(container, path).await {
+                Err(RunError::Engine(error)) => Err(error),
+                answer => Ok(answer),
             }
-            if root.is_none() {
-                let path = entry.path()?;
-                root = path.components().next().map(|first| part.join(first));
+        });
+        let (found, _) = asked.await.map_err(|error| error.to_string())?;
+        let Some(archive) = found.map_err(|error| error.to_string())? else {
+            return Ok(None);
+        };
+        let (sender, receiver) = mpsc::channel(PARTS_WAITING);
+        let read = read.clone();
+        let reading = tokio::task::spawn_blocking(move || read(Received::new(receiver)));
+        let mut archive = std::pin::pin!(archive);
+        let mut is_lost = false;
+        while let Some(part) = archive.next().await {
+            is_lost = part.as_ref().is_err_and(EngineError::is_absence);
+            let part = part.map_err(|error| io::Error::other(error.to_string()));
+            if sender.send(part).await.is_err() {
+                break;
             }
-            // Refuses what would leave the folder, through links too.
-            entry.unpack_in(part)?;
         }
+        drop(sender);
+        let read = reading.await.map_err(|error| error.to_string())?;
+        if !is_lost || tries == TRIES {
+            return Ok(Some(read));
+        }
+        tries += 1;
     }
-    // Whatever follows the archive's end.
-    io::copy(&mut archive, &mut io::sink())?;
-    root.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the engine sent nothing"))
 }
 
-/// Puts what was unpacked in its place, and describes it.
-fn place(unpacked: &Path, part: &Path, folder: &Path, path: String) -> io::Result<OutputRecord> {
-    if folder.exists() {
-        fs::remove_dir_all(folder)?;
-    }
-    if unpacked.symlink_metadata()?.is_dir() {
-        fs::rename(unpacked, folder)?;
-        fs::remove_dir_all(part)?;
-    } else {
-        fs::rename(part, folder)?;
-    }
-    let files = files(folder)?;
-    rustix::fs::syncfs(fs::File::open(folder)?)?;
-    Ok(OutputRecord {
-        path,
-        sha256: tree(&files),
-        files,
-    })
+/// Puts what was unpacked in its place, with the list of its files, and describes it.
+fn place(
+    folder: &RunFolder,
+    name: &str,
+    part: &Path,
+    files: &[CollectedFile],
+    path: String,
+) -> io::Result<OutputRecord> {
+    let output = folder.output(name);
+    remove_all(&output)?;
+    folder.write_file_list(name, files)?;
+    fs::rename(part, &output)?;
+    rustix::fs::syncfs(fs::File::open(&output)?)?;
+    Ok(OutputRecord::of(path, files))
 }
 
-/// The files of an output that was collected, as they are now.
-pub(in crate::ops) fn files(folder: &Path) -> io::Result<Vec<CollectedFile>> {
-    let mut files = Vec::new();
-    list(folder, "", &mut files)?;
-    files.sort_by(|left, right| left.path.cmp(&right.path));
+/// The files of an output that was collected, as they are now. Those that are as they were when they were
+/// last looked at are not read again.
+pub(in crate::ops) fn files(folder: &RunFolder, name: &str) -> io::Result<Vec<CollectedFile>> {
+    let mut cache = StatCache::load(&folder.outputs().join(format!(".{name}.stat")));
+    let contents = contents(&folder.output(name), &Filter::default(), &mut cache);
+    let contents = contents.map_err(io::Error::other)?;
+    if let Err(error) = cache.save() {
+        tracing::debug!("a cache is not kept: {error}");
+    }
+    let files = contents.into_iter().filter_map(|(entry, content)| {
+        let link = match entry.kind {
+            Kind::Symlink => entry
+                .link
+                .map(|link| PathBuf::from(OsString::from_vec(link))),
+            _ => None,
+        };
+        let sha256 = match &link {
+            Some(link) => Sha256::digest(link.as_os_str().as_bytes()).into(),
+            None => content?,
+        };
+        Some(CollectedFile {
+            path: OsString::from_vec(entry.path).into(),
+            sha256,
+            bytes: if link.is_some() { 0 } else { entry.stamp.size },
+            link,
+        })
+    });
+    let mut files: Vec<_> = files.collect();
+    files.sort_unstable_by(|left, right| left.path.as_os_str().cmp(right.path.as_os_str()));
     Ok(files)
-}
-
-fn list(folder: &Path, prefix: &str, files: &mut Vec<CollectedFile>) -> io::Result<()> {
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        let path = format!("{prefix}{}", name.to_string_lossy());
-        let kind = entry.file_type()?;
-        if kind.is_dir() {
-            list(&entry.path(), &format!("{path}/"), files)?;
-        } else if kind.is_symlink() {
-            let link = fs::read_link(entry.path())?.to_string_lossy().into_owned();
-            files.push(CollectedFile {
-                path,
-                sha256: format!("{:x}", Sha256::digest(&link)),
-                bytes: 0,
-                link: Some(link),
-            });
-        } else {
-            let (sha256, bytes) = sha256(&entry.path())?;
-            files.push(CollectedFile {
-                path,
-                sha256,
-                bytes,
-                link: None,
-            });
-        }
-    }
-    Ok(())
-}
-
-/// The digest of names and contents: that of the lines `sha256  path`, as `sha256sum` writes them.
-fn tree(files: &[CollectedFile]) -> String {
-    let mut hash = Sha256::new();
-    for file in files {
-        hash.update(format!("{}  {}\n", file.sha256, file.path));
-    }
-    format!("{:x}", hash.finalize())
 }
 
 /// The metrics in a file of a container. Nothing, if it isn't there.
@@ -252,12 +319,13 @@ async fn read_metrics(
     path: &str,
 ) -> Result<Option<Vec<Point>>, String> {
     let read = |archive: Received| -> io::Result<Vec<u8>> {
-        let mut archive = tar::Archive::new(archive);
+        let mut archive = Archive::new(archive);
         let mut text = Vec::new();
-        for entry in archive.entries()? {
-            let entry = entry?;
-            if entry.header().entry_type().is_file() {
-                entry.take(MOST_METRIC_BYTES).read_to_end(&mut text)?;
+        while let Some(member) = archive.next()? {
+            if member.kind.is_file() {
+                (&mut archive)
+                    .take(MOST_METRIC_BYTES)
+                    .read_to_end(&mut text)?;
             }
         }
         Ok(text)
@@ -268,36 +336,4 @@ async fn read_metrics(
     let text = text.map_err(|error| error.to_string())?;
     let points = read_file(path, &text);
     points.map(Some).map_err(|error| error.to_string())
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use super::*;
-
-    #[test]
-    fn an_output_is_its_names_and_contents() {
-        let folder = tempfile::tempdir().unwrap();
-        let part = folder.path().join("model.part");
-        let unpacked = part.join("artifacts");
-        fs::create_dir_all(unpacked.join("deep")).unwrap();
-        fs::write(unpacked.join("deep/b"), "b").unwrap();
-        fs::write(unpacked.join("a"), "").unwrap();
-        std::os::unix::fs::symlink("a", unpacked.join("link")).unwrap();
-        let to = folder.path().join("model");
-        let output = place(&unpacked, &part, &to, "/artifacts".to_owned()).unwrap();
-        let files: BTreeMap<_, _> = output
-            .files
-            .iter()
-            .map(|file| (file.path.as_str(), (file.bytes, file.link.as_deref())))
-            .collect();
-        let expected = [
-            ("a", (0, None)),
-            ("deep/b", (1, None)),
-            ("link", (0, Some("a"))),
-        ];
-        assert_eq!(files, BTreeMap::from(expected));
-        assert!(!part.exists() && to.join("deep/b").exists());
-    }
 }

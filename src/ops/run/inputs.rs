@@ -1,67 +1,120 @@
 //! Files and folders that a run reads.
 
-use std::io::{self, BufReader, BufWriter, Read as _};
+use std::collections::BTreeMap;
+use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::RunFailure;
-use crate::context::{Filter, StatCache, digest};
+use super::attempt::Work;
+use crate::context::{ContextError, Filter, StatCache, digest, file_content};
 use crate::engine::docker::DockerEngine;
+use crate::model::Name;
 use crate::ops::pipe::{PARTS_WAITING, Sent};
-use crate::records::InputRecord;
+use crate::plan::run::PlannedInput;
+use crate::records::{InputRecord, Record, Store, hex};
 
 /// Bytes that are read or sent at once.
 const CHUNK_BYTES: usize = 256 << 10;
 
-/// Describes a file or folder for the record: its content's digest, and how much it is.
+/// Describes a file or directory for the record: its content's digest, and how much it is. What is as it
+/// was when it was last described is not read again.
 ///
 /// # Errors
 ///
 /// It can't be read; why, in words.
-pub(super) fn describe(source: &Path, shown: &str, target: &str) -> Result<InputRecord, String> {
-    let metadata = std::fs::metadata(source).map_err(|error| error.to_string())?;
-    let (sha256, bytes) = if metadata.is_dir() {
-        let everything = Filter::default();
-        let found = digest(source, &everything, &mut StatCache::default())
-            .map_err(|error| error.to_string())?;
-        (hex(&found.sha256), found.bytes)
-    } else {
-        sha256(source).map_err(|error| error.to_string())?
-    };
+fn describe(
+    source: &Path,
+    shown: &str,
+    target: &str,
+    cache: &Path,
+) -> Result<InputRecord, ContextError> {
+    let (sha256, bytes) = content(source, cache)?;
     Ok(InputRecord {
         source: shown.to_owned(),
+        path: Some(source.to_string_lossy().into_owned()),
         target: target.to_owned(),
         sha256,
         bytes,
+        is_changed: false,
+        sha256_at_end: None,
     })
 }
 
-/// The digest of a file's content, and its size.
-pub(super) fn sha256(file: &Path) -> io::Result<(String, u64)> {
-    let mut file = BufReader::with_capacity(CHUNK_BYTES, std::fs::File::open(file)?);
-    let mut hash = Sha256::new();
-    let mut chunk = vec![0; CHUNK_BYTES];
-    let mut bytes = 0;
-    loop {
-        let length = file.read(&mut chunk)?;
-        if length == 0 {
-            return Ok((hex(&hash.finalize()), bytes));
-        }
-        hash.update(&chunk[..length]);
-        bytes += length as u64;
+/// The digest of a file or directory, and how many bytes it has.
+fn content(source: &Path, cache: &Path) -> Result<(String, u64), ContextError> {
+    let mut cache = StatCache::load(cache);
+    let (sha256, bytes) = if source.is_dir() {
+        let found = digest(source, &Filter::default(), &mut cache)?;
+        (found.sha256, found.bytes)
+    } else {
+        file_content(source, &mut cache)?
+    };
+    if let Err(error) = cache.save() {
+        tracing::debug!("a cache is not kept: {error}");
     }
+    Ok((hex(&sha256), bytes))
 }
 
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
+/// Describes all inputs of a run, several at once.
+///
+/// # Errors
+///
+/// One can't be read.
+pub(super) async fn describe_all(
+    store: &Store,
+    inputs: BTreeMap<Name, PlannedInput>,
+) -> Result<BTreeMap<String, InputRecord>, RunFailure> {
+    let describing = inputs.into_iter().map(|(name, input)| {
+        let cache = store.input_cache(&input.source);
+        let describing = tokio::task::spawn_blocking(move || {
+            describe(&input.source, &input.shown, input.target.as_str(), &cache)
+        });
+        async move {
+            let described = describing.await.expect("reading files does not panic");
+            match described {
+                Ok(record) => Ok((name.to_string(), record)),
+                Err(error) => Err(RunFailure::Input {
+                    name,
+                    reason: error.to_string(),
+                }),
+            }
+        }
+    });
+    let described = futures_util::future::try_join_all(describing).await?;
+    Ok(described.into_iter().collect())
+}
 
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+/// Looks whether the inputs of a run that has ended are what they were when it began; if one is not, the
+/// job may have read anything, and the record says so.
+pub(super) async fn check(work: &Work<'_>, record: &mut Record) {
+    for (name, input) in &mut record.inputs {
+        let Some(path) = input.path.clone().map(PathBuf::from) else {
+            continue;
+        };
+        let cache = work.folder.input_cache(&path);
+        let looking = tokio::task::spawn_blocking(move || content(&path, &cache));
+        let found = looking.await.expect("reading files does not panic");
+        let (sha256, what) = match found {
+            Ok((sha256, _)) if sha256 == input.sha256 => continue,
+            Ok((sha256, _)) => {
+                let what = format!(
+                    "sha256:{} before it, sha256:{sha256} after it",
+                    input.sha256
+                );
+                (Some(sha256), what)
+            }
+            Err(error) => (None, error.to_string()),
+        };
+        input.is_changed = true;
+        input.sha256_at_end = sha256;
+        let warning = format!("the input `{name}` changed while the job ran: {what}");
+        if !record.warnings.contains(&warning) {
+            record.warnings.push(warning);
+        }
+    }
 }
 
 /// Copies a file or folder into a container, for an engine that does not see this machine's files.

@@ -7,6 +7,7 @@
 //! the next jobctl that looks takes over: see [`adopt()`].
 
 mod adopt;
+mod archive;
 mod attach;
 mod attempt;
 mod attend;
@@ -15,10 +16,12 @@ mod control;
 mod inputs;
 mod orders;
 mod outcome;
+mod outputs;
 mod prepare;
 mod pump;
 mod settle;
 mod supervise;
+mod unpack;
 
 use std::path::PathBuf;
 
@@ -34,6 +37,7 @@ pub use attend::attend;
 pub(in crate::ops) use collect::files;
 pub use control::{Control, Controls};
 pub use orders::{Kept, end, prune, remove, signal};
+pub use outputs::collect_again;
 pub(in crate::ops) use prepare::built_image;
 pub use prepare::{Asked, Given, Ready, begin, prepare, ready};
 pub use supervise::{Streams, supervise};
@@ -110,6 +114,38 @@ pub enum RunFailure {
         /// Why.
         reason: String,
     },
+    /// What a run reads is not where it was kept.
+    #[error("the output `{output}` of the run {} is gone: `{}` is no directory", .run.short(), path.display())]
+    OutputGone {
+        /// The run that made it.
+        run: RunId,
+        /// The output.
+        output: Name,
+        /// Where it should be.
+        path: PathBuf,
+    },
+    /// A run whose outputs are asked for is not over.
+    #[error("the run {} is still running", .id.short())]
+    NotOver {
+        /// The run.
+        id: RunId,
+    },
+    /// Outputs of a run are lost for good.
+    #[error("the container of the run {} is gone, and with it {}", .id.short(), names(.outputs))]
+    ContainerGone {
+        /// The run.
+        id: RunId,
+        /// Its outputs that were not collected.
+        outputs: Vec<String>,
+    },
+    /// A run that is to be removed has outputs that were not collected.
+    #[error("the run {} has outputs that were not collected: {}", .id.short(), names(.outputs))]
+    Uncollected {
+        /// The run.
+        id: RunId,
+        /// The outputs.
+        outputs: Vec<String>,
+    },
     /// A run that is to be removed goes on.
     #[error("the run {} goes on", .id.short())]
     GoesOn {
@@ -135,6 +171,12 @@ pub enum RunFailure {
     File(#[from] std::io::Error),
 }
 
+/// `model`, or `model` and `plots`
+fn names(outputs: &[String]) -> String {
+    let names: Vec<_> = outputs.iter().map(|name| format!("`{name}`")).collect();
+    names.join(", ")
+}
+
 impl RunFailure {
     /// How to mend it.
     #[must_use]
@@ -152,6 +194,13 @@ impl RunFailure {
                 Some(format!("run it first: `jobctl run {job}`"))
             }
             Self::Input { .. } => Some("check its `source` in jobs.yaml".to_owned()),
+            Self::OutputGone { .. } => Some("run that job again".to_owned()),
+            Self::NotOver { id } => Some(format!("wait for it: `jobctl wait {}`", id.short())),
+            Self::ContainerGone { .. } => Some("run the job again".to_owned()),
+            Self::Uncollected { id, .. } => Some(format!(
+                "try again: `jobctl collect {}`; or remove it with `--force`",
+                id.short()
+            )),
             Self::GoesOn { id } => Some(format!(
                 "end it first: `jobctl stop {}`; or remove it with `--force`",
                 id.short()

@@ -126,6 +126,14 @@ pub async fn remove(
     let known = store.read(id).ok();
     // One that can't be read has nobody who finishes it.
     if let Some(record) = known {
+        let has_container = record
+            .attempts
+            .last()
+            .is_some_and(|attempt| !attempt.is_removed);
+        if !is_forced && has_container && !record.lost_outputs.is_empty() {
+            let outputs = record.lost_outputs.into_keys().collect();
+            return Err(RunFailure::Uncollected { id, outputs });
+        }
         if !record.state.is_final() {
             let engine = connect().await?;
             if is_forced {

@@ -77,25 +77,29 @@ pub(super) fn conclude(record: &mut Record) {
     let ending = attempt.ending.unwrap_or(Ending::Lost);
     record.started = attempt.started;
     record.finished = attempt.finished;
-    record.ending = Some(ending);
+    let is_lost = !record.lost_outputs.is_empty();
+    record.ending = Some(if is_lost { Ending::OutputsLost } else { ending });
     record.state = match ending {
+        _ if is_lost => State::Failed,
         Ending::Success => State::Finished,
         Ending::Lost => State::Lost,
         // Whoever stops a service wanted its end, and a program that ends with 0 made a good one.
         Ending::Stopped if attempt.exit_code == Some(0) => State::Finished,
         _ => State::Failed,
     };
-    record.exit_code = Some(match ending {
+    let code = match ending {
         Ending::Timeout => 124,
         Ending::Infra | Ending::Lost | Ending::Removed => 125,
         // Also where its program went on without the process that was killed.
         Ending::Oom => 137,
         // What is beyond a byte is cut off by the kernel in the same way.
         _ => attempt.exit_code.map_or(125, |code| code.to_le_bytes()[0]),
-    });
-    if attempt.is_oom_killed && ending != Ending::Oom {
-        let warning = "the kernel killed a process of it because its memory was full";
-        record.warnings.push(warning.to_owned());
+    };
+    record.exit_code = Some(if is_lost { code.max(1) } else { code });
+    let oom = "the kernel killed a process of it because its memory was full";
+    let is_new = !record.warnings.iter().any(|warning| warning == oom);
+    if attempt.is_oom_killed && ending != Ending::Oom && is_new {
+        record.warnings.push(oom.to_owned());
     }
 }
 

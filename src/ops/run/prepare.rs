@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::inputs::describe;
+use super::inputs::describe_all;
 use super::{Prepared, RunFailure};
 use crate::engine::docker::DockerEngine;
 use crate::engine::gpu::{GpuHost, gpu_problem};
@@ -13,7 +13,7 @@ use crate::facts::{self, host};
 use crate::model::{EnvName, Name, Port, RunId, Secret};
 use crate::ops::build;
 use crate::plan::build::{Item, VersionChoice};
-use crate::plan::run::{GpuChoice, Handed, ImageChoice, PlannedInput, RunPlan, key};
+use crate::plan::run::{GpuChoice, Handed, ImageChoice, RunPlan, key};
 use crate::records::{
     Ending, EngineRecord, HostRecord, ImageRecord, InputRecord, Record, SourceRecord, Store,
     VariableRecord, spec,
@@ -89,7 +89,7 @@ pub async fn ready(
     see_to_gpus(engine, &mut plan, asked, events).await?;
     let image = image(engine, store, &plan, asked, given, events).await?;
     plan.spec.image = image.id.clone().unwrap_or_else(|| image.name.clone());
-    let inputs = describe_inputs(plan.inputs.clone()).await?;
+    let inputs = describe_all(store, plan.inputs.clone()).await?;
     let mut shared: Vec<_> = (plan.inputs.values())
         .map(|input| (input.source.clone(), input.target.as_str().to_owned()))
         .collect();
@@ -112,7 +112,15 @@ pub async fn ready(
                 let (job, output) = (job.clone(), output.clone());
                 return Err(RunFailure::NoOutput { job, output });
             };
-            shared.push((folder.output(output.as_str()), target.as_str().to_owned()));
+            let path = folder.output(output.as_str());
+            if !is_directory(&folder.outputs()) || !is_directory(&path) {
+                return Err(RunFailure::OutputGone {
+                    run: parent.id,
+                    output: output.clone(),
+                    path,
+                });
+            }
+            shared.push((path, target.as_str().to_owned()));
             let known = (found.sha256.clone(), target.as_str().to_owned());
             let of_job = handed.entry(job.to_string()).or_default();
             of_job.insert(output.to_string(), known);
@@ -406,25 +414,6 @@ pub(in crate::ops) fn built_image(image: &build::Image) -> ImageRecord {
     }
 }
 
-async fn describe_inputs(
-    inputs: BTreeMap<Name, PlannedInput>,
-) -> Result<BTreeMap<String, InputRecord>, RunFailure> {
-    if inputs.is_empty() {
-        return Ok(BTreeMap::new());
-    }
-    let describing = tokio::task::spawn_blocking(move || {
-        let mut described = BTreeMap::new();
-        for (name, input) in inputs {
-            match describe(&input.source, &input.shown, input.target.as_str()) {
-                Ok(record) => described.insert(name.to_string(), record),
-                Err(reason) => return Err(RunFailure::Input { name, reason }),
-            };
-        }
-        Ok(described)
-    });
-    describing.await.expect("reading files does not panic")
-}
-
 /// The newest run of a job that succeeded and has the outputs.
 fn parent<'a>(
     store: &Store,
@@ -465,6 +454,12 @@ async fn share(
 fn absolute(path: &Path) -> String {
     let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     path.to_string_lossy().into_owned()
+}
+
+/// Whether a path is that of a directory, and not of a link to one.
+fn is_directory(path: &Path) -> bool {
+    path.symlink_metadata()
+        .is_ok_and(|metadata| metadata.is_dir())
 }
 
 /// `PROJECT-JOB-…`, which nobody else has.

@@ -85,7 +85,8 @@ pub async fn supervise(
         }
         record.warnings.append(&mut pump.warnings);
         collect::collect(&work, &mut record).await;
-        if !is_tried_again(&record) {
+        // What was lost is not made up for by another try, and its container must stay.
+        if !record.lost_outputs.is_empty() || !is_tried_again(&record) {
             break;
         }
         let ending = latest(&mut record).ending;
@@ -113,11 +114,9 @@ pub(super) async fn finish(work: &Work<'_>, record: &mut Record) -> Result<(), R
     conclude(record);
     // Only what is on disk may be removed from the engine.
     work.keep(record, "finished")?;
-    if !record.policy.keep {
-        work.discard(record).await;
-        if latest(record).is_removed {
-            work.keep(record, "removed")?;
-        }
+    work.discard(record).await;
+    if latest(record).is_removed {
+        work.keep(record, "removed")?;
     }
     Ok(())
 }

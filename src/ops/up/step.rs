@@ -6,7 +6,10 @@ use super::{Done, How, Launcher, Pipeline, UpFailure, reuse};
 use crate::engine::run::Chunk;
 use crate::event::{self, Event, Outcome, Stream};
 use crate::model::{Name, RunId};
-use crate::ops::run::{Controls, Ended, Given, Ready, Streams, attend, begin, ready, supervise};
+use crate::ops::run::{
+    Controls, Ended, Given, Ready, RunFailure, Streams, attend, begin, collect_again, ready,
+    supervise,
+};
 use crate::plan::up::Step;
 use crate::records::{Ending, Record};
 
@@ -32,7 +35,7 @@ impl<L: Launcher> Pipeline<'_, L> {
         let making = ready(self.engine, self.store, plan, asked, &given, self.events);
         let done = match Box::pin(making).await {
             Ok(ready) if is_service => self.serve(&job, ready, &shown, controls).await,
-            Ok(ready) => self.run_once(&job, ready, &shown, controls).await,
+            Ok(ready) => Box::pin(self.run_once(&job, ready, &shown, controls)).await,
             Err(failure) => Err(failure.into()),
         };
         shown.finish(match &done {
@@ -61,6 +64,12 @@ impl<L: Launcher> Pipeline<'_, L> {
             tokio::task::block_in_place(|| reuse::find(self.store, job.as_str(), &ready))?
         };
         if let Some(record) = before {
+            if record.ending == Some(Ending::OutputsLost) {
+                match self.collect(job, record.id).await? {
+                    Some(record) => return settled(job, record, How::Resumed),
+                    None => return Box::pin(self.run_once(job, ready, shown, controls)).await,
+                }
+            }
             if record.state.is_final() {
                 return Ok(done(job, record, How::UpToDate));
             }
@@ -86,6 +95,26 @@ impl<L: Launcher> Pipeline<'_, L> {
             Ended::Over(record) => settled(job, *record, How::Ran),
             Ended::Detached(_) => Err(UpFailure::Detached),
         }
+    }
+
+    /// Collects what could not be collected of a run that ended; nothing where it is lost for good.
+    async fn collect(&self, job: &Name, id: RunId) -> Result<Option<Record>, UpFailure> {
+        self.events.send(Event::Note(format!(
+            "the run {} of it has outputs that were not collected: trying again",
+            id.short()
+        )));
+        let record = match collect_again(self.engine, self.store, id, self.events).await {
+            Ok(record) => record,
+            Err(RunFailure::ContainerGone { .. }) => return Ok(None),
+            Err(failure) => return Err(failure.into()),
+        };
+        if record.lost_outputs.is_empty() {
+            return Ok(Some(record));
+        }
+        Err(UpFailure::Step {
+            job: job.clone(),
+            record: Box::new(record),
+        })
     }
 
     /// Waits for a run that was begun before, and supervises it if nobody does.

@@ -1,6 +1,7 @@
 //! Job, flags and defaults → what is run.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
 use super::environment::{self, Settled, Variables};
@@ -77,6 +78,12 @@ pub fn plan(
     }
     absolute(&mut spec, caller);
     errors.extend(spec.mounts.iter().filter_map(colon).map(Diagnostic::from));
+    let outputs = policy.outputs.iter();
+    errors.extend(
+        outputs
+            .filter_map(|output| not_kept(&spec, output))
+            .map(Diagnostic::from),
+    );
     confine(&mut spec, flags);
     if let Some(bundle) = &flags.ca_bundle {
         variables.add_ca_bundle();
@@ -290,6 +297,41 @@ fn colon(mount: &Mount) -> Option<PlanError> {
     }
 }
 
+/// An output that is gone when the container ends, or that other runs write to as well.
+fn not_kept(spec: &RunSpec, (name, path): (&String, &String)) -> Option<PlanError> {
+    let lies_in = |target: &str| Path::new(path).starts_with(target);
+    let memory = spec.tmpfs.keys().map(String::as_str);
+    let bound = |kind: BoundKind| {
+        let bound = spec.bound.iter().filter(move |bound| bound.kind == kind);
+        bound.map(|bound| bound.target.as_str())
+    };
+    let volumes = spec.mounts.iter().filter(|mount| {
+        matches!(
+            mount.source(),
+            MountSource::Anonymous | MountSource::Volume(_)
+        )
+    });
+    let volumes = volumes.map(|mount| mount.target().as_str());
+    let mut in_memory = memory
+        .chain(bound(BoundKind::Tmpfs))
+        .chain(["/dev", "/proc", "/sys"]);
+    if let Some(target) = in_memory.find(|target| lies_in(target)) {
+        return Some(PlanError::new(
+            format!(
+                "the output `{name}` at `{path}` would be lost: `{target}` is in memory, and gone \
+                 when the container ends"
+            ),
+            "give the output a path of its own, such as `/artifacts`, and mount nothing there",
+        ));
+    }
+    let mut volumes = volumes.chain(bound(BoundKind::Volume));
+    let target = volumes.find(|target| lies_in(target))?;
+    Some(PlanError::new(
+        format!("the output `{name}` at `{path}` is not this run's alone: `{target}` is a volume"),
+        "leave the volume out: jobctl keeps the output with the run; or give it another path",
+    ))
+}
+
 /// Our defaults, where nothing else is said.
 fn confine(spec: &mut RunSpec, flags: &RunFlags) {
     spec.init = spec.init.or(Some(true));
@@ -361,8 +403,18 @@ fn fill_policy(policy: &mut Policy, job: &Job, flags: &RunFlags) {
     }
     let outputs = job.outputs.iter();
     policy.outputs = outputs
-        .map(|(name, path)| (name.to_string(), path.value.to_string()))
+        .map(|(name, output)| (name.to_string(), output.value.path.to_string()))
         .collect();
+    for (name, output) in &job.outputs {
+        if let Some(most) = output.value.max_size.as_deref() {
+            policy
+                .max_output_bytes
+                .insert(name.to_string(), most.bytes());
+        }
+        if output.value.optional.as_deref() == Some(&true) {
+            policy.optional_outputs.insert(name.to_string());
+        }
+    }
     if let Some(metrics) = &job.metrics {
         policy.metric_files = metrics.files.iter().map(|file| file.to_string()).collect();
         let patterns = metrics.log.iter();

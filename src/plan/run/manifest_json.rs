@@ -5,8 +5,8 @@ use serde_json::{Map, Value, json};
 use crate::manifest::Located;
 use crate::manifest::looks_secret;
 use crate::manifest::schema::{
-    Build, CaBundle, EnvFileFormat, Healthcheck, Job, Metrics, Need, Resources, Retry, RetryCause,
-    Variables,
+    Build, CaBundle, EnvFileFormat, Healthcheck, Job, Metrics, Need, Output, Resources, Retry,
+    RetryCause, Variables,
 };
 
 /// What is not shown.
@@ -54,7 +54,7 @@ pub(super) fn job_json(job: &Job) -> Value {
     let outputs = job.outputs.iter();
     keys.map(
         "outputs",
-        outputs.map(|(name, path)| (name.to_string(), text(&path.value))),
+        outputs.map(|(name, output)| (name.to_string(), self::output(&output.value))),
     );
     keys.add("metrics", job.metrics.as_ref().map(metrics));
     keys.add("resources", job.resources.as_ref().map(resources));
@@ -171,6 +171,18 @@ fn retry(retry: &Retry) -> Value {
         }),
     );
     keys.text("backoff", retry.backoff.as_ref());
+    keys.value()
+}
+
+fn output(output: &Output) -> Value {
+    if output.max_size.is_none() && output.optional.is_none() {
+        return text(&output.path);
+    }
+    let mut keys = Keys::default();
+    keys.text("path", Some(&output.path));
+    keys.text("max_size", output.max_size.as_ref());
+    let optional = output.optional.as_deref().copied();
+    keys.add("optional", optional.map(Value::from));
     keys.value()
 }
 

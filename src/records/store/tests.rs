@@ -160,15 +160,15 @@ fn a_record_of_a_newer_version_is_read_and_not_written() {
     let path = run.path().join("run.json");
     let text = fs::read_to_string(&path).unwrap();
     let newer = text.replacen('{', "{\n  \"shape\": [1, 2],", 1);
-    let newer = newer.replace("jobctl.run/1", "jobctl.run/2");
+    let newer = newer.replace("jobctl.run/2", "jobctl.run/3");
     fs::write(&path, &newer).unwrap();
-    record.schema = "jobctl.run/2".to_owned();
+    record.schema = "jobctl.run/3".to_owned();
     assert_eq!(run.read().unwrap(), record);
     let error = run.write(&record).unwrap_err();
     assert_eq!(
         error.to_string(),
         format!(
-            "the record of run {} was written by a newer jobctl (jobctl.run/2), and is not changed",
+            "the record of run {} was written by a newer jobctl (jobctl.run/3), and is not changed",
             record.id
         )
     );

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use jobctl::records::{CollectedFile, OutputRecord};
+use jobctl::records::{CollectedFile, OutputRecord, Record};
 use serde_json::json;
+use sha2::{Digest as _, Sha256};
 
-use super::{collect, document, error, finished, jobctl, refused, sha256, store};
+use super::{collect, document, error, finished, jobctl, refused, store};
 use crate::support::Bench;
 
 fn files(folder: &Path) -> BTreeMap<String, String> {
@@ -78,6 +79,7 @@ fn outputs_are_copied_and_nothing_is_overwritten() {
         "outputs": ["model", "plots"],
         "files": 3,
         "bytes": 10,
+        "links": [],
     });
     assert_eq!(copied, expected);
     let all = [
@@ -117,70 +119,184 @@ fn an_output_that_was_changed_is_not_given_out() {
     assert_eq!(files(&bench.path().join("out")), texts(&[]));
 }
 
-#[test]
-fn no_record_leads_out_of_the_folder() {
-    let bench = Bench::new();
-    let link = |path: &str, to: &str| CollectedFile {
-        path: path.to_owned(),
-        sha256: sha256(to.as_bytes()),
+fn link(path: &str, to: &str) -> CollectedFile {
+    CollectedFile {
+        path: path.into(),
+        sha256: Sha256::digest(to).into(),
         bytes: 0,
-        link: Some(to.to_owned()),
-    };
-    let file = |path: &str| CollectedFile {
-        path: path.to_owned(),
-        sha256: sha256(b"x"),
+        link: Some(to.into()),
+    }
+}
+
+fn file(path: &str) -> CollectedFile {
+    CollectedFile {
+        path: path.into(),
+        sha256: Sha256::digest(b"x").into(),
         bytes: 1,
         link: None,
-    };
+    }
+}
+
+/// Puts an output with that list of files into a record, whatever the files are.
+fn list(bench: &Bench, record: &mut Record, files: &[CollectedFile]) {
+    let folder = store(bench).run(record.id);
+    fs::create_dir_all(folder.output("model").join("b")).unwrap();
+    fs::write(folder.output("model").join("b/evil"), "x").unwrap();
+    folder.write_file_list("model", files).unwrap();
+    let output = OutputRecord::of("/out".to_owned(), files);
+    record.outputs = BTreeMap::from([("model".to_owned(), output)]);
+    folder.write(record).unwrap();
+}
+
+fn assert_nothing_outside(bench: &Bench, why: &dyn std::fmt::Debug) {
+    let places = ["evil", "out/evil"].map(|name| bench.path().join(name));
+    for place in places.iter().chain([&"/tmp/evil".into()]) {
+        assert!(fs::symlink_metadata(place).is_err(), "{why:?}");
+    }
+}
+
+#[test]
+fn no_record_leads_out_of_the_directory() {
+    let bench = Bench::new();
     let mut record = finished(&bench, "train", 0, 0.5);
     for files in [
         vec![file("../evil")],
         vec![file("/tmp/evil")],
         vec![file("a/../../evil")],
         vec![file("")],
-        vec![link("a", "/etc/passwd")],
-        vec![link("a", "../evil")],
-        vec![link("a/b", "../../evil")],
-        // A link to the folder itself, and one from there to above it.
-        vec![link("a/up", ".."), link("b", "a/up/../out"), file("b/evil")],
+        // Links to the directory itself and to above it, and files that would be behind them.
+        vec![link("a", "."), file("a/evil")],
+        vec![link("a", ".."), file("a/evil")],
+        vec![
+            link("x", "."),
+            link("b", "x/x/../../../tmp"),
+            file("b/evil"),
+        ],
+        vec![link("b", "/tmp"), file("b/evil")],
     ] {
-        let output = OutputRecord {
-            path: "/out".to_owned(),
-            sha256: String::new(),
-            files,
-        };
-        record.outputs = BTreeMap::from([("model".to_owned(), output)]);
-        let folder = store(&bench).run(record.id);
-        fs::create_dir_all(folder.output("model").join("b")).unwrap();
-        fs::write(folder.output("model").join("b/evil"), "x").unwrap();
-        folder.write(&record).unwrap();
+        list(&bench, &mut record, &files);
         refused(&bench, &["get", "train", "out"]);
         refused(&bench, &["get", "train:model", "out"]);
-        for place in [
-            bench.path().join("evil"),
-            bench.path().join("out/evil"),
-            "/tmp/evil".into(),
-        ] {
-            assert!(fs::symlink_metadata(place).is_err(), "{:?}", record.outputs);
-        }
+        assert_nothing_outside(&bench, &files);
         let _ = fs::remove_dir_all(bench.path().join("out"));
     }
-    let output = OutputRecord {
-        path: "/out".to_owned(),
-        sha256: String::new(),
-        files: vec![link("a/b", "../c"), file("c")],
-    };
-    record.outputs = BTreeMap::from([("model".to_owned(), output)]);
-    let folder = store(&bench).run(record.id);
-    fs::write(folder.output("model").join("c"), "x").unwrap();
-    folder.write(&record).unwrap();
-    assert_eq!(jobctl(&bench, &["get", "train:model", "out"]).code, Some(0));
+}
+
+#[test]
+fn links_are_copied_as_links_and_told() {
+    let bench = Bench::new();
+    let mut record = finished(&bench, "train", 0, 0.5);
+    let files = [
+        link("a/up", "../../evil"),
+        link("a/x", "../b/evil"),
+        file("b/evil"),
+        link("best", "/out/b"),
+        link("loop", "loop"),
+    ];
+    list(&bench, &mut record, &files);
+    let ended = jobctl(&bench, &["get", "train:model", "got"]);
     assert_eq!(
-        fs::read_link(bench.path().join("out/a/b")).unwrap(),
-        Path::new("../c")
+        (ended.code, ended.stdout.as_str()),
+        (
+            Some(0),
+            "model: 5 files, 1 B, copied to got\n\
+             a/up -> ../../evil leads out of the output\n\
+             best -> /out/b leads out of the output\n"
+        ),
+        "{ended:?}"
     );
+    let got = bench.path().join("got");
+    let target = |path: &str| fs::read_link(got.join(path)).unwrap();
+    assert_eq!(target("a/up"), Path::new("../../evil"));
+    assert_eq!(target("best"), Path::new("/out/b"));
+    assert_eq!(target("loop"), Path::new("loop"));
+    assert_eq!(fs::read_to_string(got.join("a/x")).unwrap(), "x");
+    let copied = document(&bench, &["get", "train:model", "again"]);
     assert_eq!(
-        fs::read_to_string(bench.path().join("out/a/b")).unwrap(),
-        "x"
+        copied["links"],
+        json!([{ "path": "a/up", "target": "../../evil" }, { "path": "best", "target": "/out/b" }])
+    );
+    // What is there is not written through.
+    fs::remove_dir_all(&got).unwrap();
+    fs::create_dir(&got).unwrap();
+    std::os::unix::fs::symlink(bench.path(), got.join("b")).unwrap();
+    refused(&bench, &["get", "train:model", "got"]);
+    refused(&bench, &["get", "train:model", "got", "--force"]);
+    assert_nothing_outside(&bench, &files);
+}
+
+#[test]
+fn a_link_in_the_state_directory_is_not_followed() {
+    let bench = Bench::new();
+    let mut record = finished(&bench, "train", 0, 0.5);
+    list(&bench, &mut record, &[file("b/evil")]);
+    let folder = store(&bench).run(record.id);
+    let elsewhere = bench.path().join("elsewhere");
+    for path in [folder.output("model"), folder.outputs()] {
+        fs::rename(&path, &elsewhere).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, &path).unwrap();
+        refused(&bench, &["get", "train:model", "got"]);
+        fs::remove_file(&path).unwrap();
+        fs::rename(&elsewhere, &path).unwrap();
+    }
+    assert_eq!(jobctl(&bench, &["get", "train:model", "got"]).code, Some(0));
+}
+
+#[test]
+fn a_list_that_was_changed_is_not_used() {
+    let bench = Bench::new();
+    let mut record = finished(&bench, "train", 0, 0.5);
+    list(&bench, &mut record, &[file("b/evil")]);
+    let path = store(&bench).run(record.id).file_list("model");
+    let text = fs::read_to_string(&path).unwrap();
+    for changed in [
+        text.replace("b/evil", "b/evi1"),
+        text.repeat(2),
+        String::new(),
+        "{".to_owned(),
+    ] {
+        fs::write(&path, changed).unwrap();
+        let refusal = refused(&bench, &["get", "train:model", "got"]);
+        assert!(
+            refusal.contains("the list of the files of `model`"),
+            "{refusal}"
+        );
+        assert!(!bench.path().join("got").exists());
+    }
+}
+
+#[test]
+fn names_of_any_bytes_are_copied() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt as _;
+
+    let bench = Bench::new();
+    let mut record = finished(&bench, "train", 0, 0.5);
+    let long = "n".repeat(240);
+    let names = [b"\x1b[31m\n".as_slice(), b"caf\xe9", long.as_bytes()];
+    let mut files = Vec::new();
+    let folder = store(&bench).run(record.id);
+    for name in names {
+        let name = Path::new(OsStr::from_bytes(name));
+        files.push(CollectedFile {
+            path: name.to_owned(),
+            ..file("")
+        });
+        fs::create_dir_all(folder.output("model")).unwrap();
+        fs::write(folder.output("model").join(name), "x").unwrap();
+    }
+    list(&bench, &mut record, &files);
+    let ended = jobctl(&bench, &["get", "train:model", "got"]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    for name in names {
+        let got = bench.path().join("got").join(OsStr::from_bytes(name));
+        assert_eq!(fs::read(got).unwrap(), b"x");
+    }
+    let files = jobctl(&bench, &["show", "--files", "train"]);
+    assert_eq!(files.code, Some(0), "{files:?}");
+    assert!(!files.stdout.contains('\x1b'), "{files:?}");
+    assert!(
+        files.stdout.contains("\\x1b[31m\\n") && files.stdout.contains("caf\\xe9"),
+        "{files:?}"
     );
 }

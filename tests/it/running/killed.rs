@@ -23,7 +23,7 @@ const LINES: usize = 20;
 #[test]
 fn a_run_whose_jobctl_was_killed_is_finished_by_the_next() {
     let script = format!(
-        "mkdir /out; i=0; while [ $i -lt {LINES} ]; do echo line $i; echo error $i >&2; \
+        "mkdir -p /out; i=0; while [ $i -lt {LINES} ]; do echo line $i; echo error $i >&2; \
          i=$((i+1)); sleep 0.03; done; echo done > /out/result; exit 9"
     );
     let project = Project::new(&format!(
@@ -78,8 +78,8 @@ fn a_run_whose_jobctl_was_killed_is_finished_by_the_next() {
             };
             assert_eq!(read("stdout.log"), out, "{message}");
             assert_eq!(read("stderr.log"), err, "{message}");
-            let files = &record["outputs"]["out"]["files"];
-            assert_eq!(files[0]["path"], "result", "{message}");
+            assert_eq!(record["outputs"]["out"]["file_count"], 1, "{message}");
+            assert_eq!(read("outputs/out/result"), "done\n", "{message}");
             finished += 1;
         }
         project.assert_clean();

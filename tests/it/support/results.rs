@@ -18,11 +18,20 @@ pub(crate) fn assert_documented(printed: &str) {
         return;
     };
     let validators = VALIDATORS.get_or_init(|| {
-        let schemas = SCHEMAS.iter().map(|(name, text)| {
+        let schemas = SCHEMAS.iter().flat_map(|(name, text)| {
             let mut schema = serde_json::from_str(text).unwrap();
             close(&mut schema);
-            let validator = jsonschema::validator_for(&schema).unwrap();
-            (format!("jobctl.{name}/1"), validator)
+            let versions = match &schema["properties"]["schema"]["enum"] {
+                Value::Array(versions) => versions
+                    .iter()
+                    .map(|version| version.as_str().unwrap().to_owned())
+                    .collect(),
+                _ => vec![format!("jobctl.{name}/1")],
+            };
+            versions.into_iter().map(move |version| {
+                let validator = jsonschema::validator_for(&schema).unwrap();
+                (version, validator)
+            })
         });
         schemas.collect()
     });

@@ -47,7 +47,7 @@ impl Served {
             r#"
 train:
   image: IMAGE
-  command: ["sh", "-c", "mkdir /out; echo model $$NAME > /out/model; echo accuracy=$$ACCURACY"]
+  command: ["sh", "-c", "echo model $$NAME > /out/model; echo accuracy=$$ACCURACY"]
   environment: {{ ACCURACY: "${{ACCURACY:-0.8}}", NAME: "${{NAME:-a}}" }}
   outputs: {{ model: /out }}
   metrics: {{ log: {{ accuracy: 'accuracy=([0-9.]+)' }} }}

@@ -1,6 +1,10 @@
 //! Files out of and into a container.
 
-use bollard::query_parameters::{DownloadFromContainerOptions, UploadToContainerOptions};
+use std::io::Read as _;
+
+use bollard::query_parameters::{
+    ContainerArchiveInfoOptions, DownloadFromContainerOptions, UploadToContainerOptions,
+};
 use futures_util::{Stream, StreamExt as _};
 use hyper::body::Bytes;
 
@@ -42,6 +46,61 @@ impl DockerEngine {
             Err(error) => Err(EngineError::of_bollard(&error, &address)),
         });
         Ok(Some(futures_util::stream::iter(first.map(Ok)).chain(rest)))
+    }
+
+    /// Whether there is something at a path of a container, a link that leads nowhere included.
+    ///
+    /// # Errors
+    ///
+    /// The engine refused or stopped answering.
+    pub async fn has_path(&self, container: &str, path: &str) -> Result<bool, EngineError> {
+        let options = ContainerArchiveInfoOptions {
+            path: path.to_owned(),
+        };
+        let asking = self
+            .docker
+            .get_container_archive_info(container, Some(options));
+        match self.call(asking).await {
+            Ok(_) => Ok(true),
+            Err(EngineError::Refused { status: 404, .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The beginning of a file of a container as text; nothing where there is no such file.
+    ///
+    /// # Errors
+    ///
+    /// There is no such container, or the engine refused or stopped answering.
+    pub async fn small_file(
+        &self,
+        container: &str,
+        path: &str,
+        most_bytes: u64,
+    ) -> Result<String, RunError> {
+        let Some(parts) = self.copy_out(container, path).await? else {
+            return Ok(String::new());
+        };
+        let mut parts = std::pin::pin!(parts);
+        let mut archive = Vec::new();
+        while let Some(part) = parts.next().await {
+            archive.extend_from_slice(&part?);
+            if archive.len() as u64 > most_bytes {
+                break;
+            }
+        }
+        let mut text = Vec::new();
+        let mut archive = tar::Archive::new(archive.as_slice());
+        let first = archive
+            .entries()
+            .ok()
+            .and_then(|mut entries| entries.next()?.ok())
+            .filter(|entry| entry.header().entry_type().is_file());
+        if let Some(mut file) = first {
+            // What was cut off is not looked for.
+            let _ = file.read_to_end(&mut text);
+        }
+        Ok(String::from_utf8_lossy(&text).into_owned())
     }
 
     /// Puts the content of a tar archive into a folder of a container, running or not.

@@ -1,0 +1,49 @@
+//! `jobctl collect`
+
+use clap::Args;
+
+use super::Ending;
+use super::context::Context;
+use super::run::ending::{fail, say};
+use crate::diagnostic::Diagnostic;
+use crate::exit::Exit;
+use crate::ops::run::{RunFailure, collect_again};
+use crate::report::{outputs, record_json, run_ended};
+
+/// Try again to collect the outputs of a run that could not be collected
+///
+/// The run's container was kept for it. Once all outputs are there, the run ends as it would have, and its container is removed.
+#[derive(Debug, Args)]
+pub(super) struct CollectArgs {
+    /// The run
+    #[arg(value_name = "RUN")]
+    run: String,
+}
+
+pub(super) fn exec(args: &CollectArgs, context: &mut Context) -> Ending {
+    let id = match context.resolve(&args.run) {
+        Ok(id) => id,
+        Err(diagnostic) => return context.output.failed(&diagnostic),
+    };
+    let store = context.store();
+    let collected = context.watch(async |events| {
+        let engine = context.connect().await?;
+        collect_again(&engine, &store, id, events).await
+    })?;
+    match collected {
+        Ok(record) if record.lost_outputs.is_empty() => {
+            context.output.result(
+                || format!("{}\n{}", run_ended(&record), outputs(&record)),
+                || record_json(&record),
+            )?;
+            Ok(Exit::Success)
+        }
+        Ok(record) => Ok(say(context, &record)),
+        Err(failure @ (RunFailure::ContainerGone { .. } | RunFailure::NotOver { .. })) => {
+            let mut diagnostic = Diagnostic::error("collect", failure.to_string());
+            diagnostic.help.extend(failure.help());
+            context.output.failed(&diagnostic)
+        }
+        Err(failure) => Ok(fail(context, &failure)),
+    }
+}
