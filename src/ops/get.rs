@@ -13,7 +13,6 @@ use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 
 use crate::manifest::suggest::nearest;
-use crate::model::Name;
 use crate::ops::tree::{Tree, copy_sparse};
 use crate::records::{CollectedFile, FileList, OutputRecord, Record, RunFolder, TreeDigest};
 
@@ -142,11 +141,14 @@ impl GetError {
 /// See [`GetError`]. Files that were copied before are left; each is whole.
 pub fn get(folder: &RunFolder, record: &Record, request: &Request) -> Result<Copied, GetError> {
     let outputs = chosen(record, request.output)?;
+    // Of the user's own links, the one that is named is followed.
+    let target = request.target.canonicalize();
+    let target = target.unwrap_or_else(|_| request.target.to_owned());
     let mut copies = Vec::new();
     for (name, output) in &outputs {
         let to = match request.output {
-            Some(_) => request.target.to_owned(),
-            None => request.target.join(name),
+            Some(_) => target.clone(),
+            None => target.join(name),
         };
         let copy = Copy {
             folder,
@@ -189,12 +191,6 @@ fn chosen<'a>(
         return Err(GetError::Uncollected { run, outputs });
     }
     match output {
-        // A name leads to a directory of the run's own.
-        _ if chosen.iter().any(|(name, _)| name.parse::<Name>().is_err()) => {
-            Err(GetError::Escapes {
-                path: chosen.into_iter().map(|(name, _)| name).collect(),
-            })
-        }
         _ if !chosen.is_empty() => Ok(chosen),
         Some(output) if !record.outputs.is_empty() => Err(GetError::NoOutput {
             run,

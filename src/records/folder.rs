@@ -15,7 +15,7 @@ use super::error::{ReadError, StoreError};
 use super::hex;
 use super::lock::{self, RunLock};
 use super::record::{Record, SCHEMA};
-use crate::model::RunId;
+use crate::model::{Name, RunId};
 
 /// The record.
 pub(super) const RECORD: &str = "run.json";
@@ -144,6 +144,10 @@ impl RunFolder {
                 Err(ReadError::Damaged { id, reason })
             }
             Ok(mut record) => {
+                if let Some(name) = strange_output(&record) {
+                    let reason = format!("{name:?} is not the name of an output");
+                    return Err(ReadError::Damaged { id, reason });
+                }
                 // Records of version 1 have the files themselves.
                 for output in record
                     .outputs
@@ -208,6 +212,14 @@ pub(super) fn input_cache(state: &Path, source: &Path) -> PathBuf {
     state
         .join("inputs")
         .join(format!("{}.stat", hex(&name[..16])))
+}
+
+/// The name of an output that no job can have: what is kept of it would be elsewhere than in the run's
+/// directory.
+fn strange_output(record: &Record) -> Option<&String> {
+    let names = record.outputs.keys().chain(record.lost_outputs.keys());
+    let mut names = names.chain(record.policy.outputs.keys());
+    names.find(|name| name.parse::<Name>().is_err())
 }
 
 /// Whether writing failed for want of room.

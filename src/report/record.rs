@@ -37,7 +37,7 @@ pub fn record_human(record: &Record, folder: &Path) -> String {
         record.environment.iter().map(variable).collect(),
     );
     section("inputs", inputs(record));
-    section("outputs", outputs(record));
+    section("outputs", outputs(record, folder));
     let lost = record.lost_outputs.iter();
     section(
         "outputs lost",
@@ -181,16 +181,19 @@ fn inputs(record: &Record) -> Vec<Vec<String>> {
         .collect()
 }
 
-fn outputs(record: &Record) -> Vec<Vec<String>> {
+fn outputs(record: &Record, folder: &Path) -> Vec<Vec<String>> {
     let outputs = record.outputs.iter();
     outputs
         .map(|(name, output)| {
+            let kept = folder.join("outputs").join(name);
+            let is_gone = !kept.symlink_metadata().is_ok_and(|found| found.is_dir());
+            let gone = if is_gone { "; its files are gone" } else { "" };
             vec![
                 line(name),
                 line(&output.path),
                 counted(output.file_count, "file"),
                 bytes(output.bytes),
-                format!("sha256:{}", digest(&output.sha256)),
+                format!("sha256:{}{gone}", digest(&output.sha256)),
             ]
         })
         .collect()

@@ -299,7 +299,7 @@ fn colon(mount: &Mount) -> Option<PlanError> {
 
 /// An output that is gone when the container ends, or that other runs write to as well.
 fn not_kept(spec: &RunSpec, (name, path): (&String, &String)) -> Option<PlanError> {
-    let lies_in = |target: &str| Path::new(path).starts_with(target);
+    let lies_in = |target: &str| Path::new(path).starts_with(clean(Path::new(target)));
     let memory = spec.tmpfs.keys().map(String::as_str);
     let bound = |kind: BoundKind| {
         let bound = spec.bound.iter().filter(move |bound| bound.kind == kind);

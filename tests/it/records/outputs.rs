@@ -300,3 +300,74 @@ fn names_of_any_bytes_are_copied() {
         "{files:?}"
     );
 }
+
+#[test]
+fn outputs_of_an_older_record_are_shown_and_copied() {
+    let bench = Bench::new();
+    let mut record = finished(&bench, "train", 0, 0.5);
+    list(&bench, &mut record, &[file("b/evil"), link("best", "b")]);
+    let folder = store(&bench).run(record.id);
+    let run = folder.path().join("run.json");
+    let mut older: serde_json::Value = serde_json::from_slice(&fs::read(&run).unwrap()).unwrap();
+    older["schema"] = "jobctl.run/1".into();
+    older["outputs"]["model"] = json!({
+        "path": "/out",
+        "sha256": "0123",
+        "files": [file("b/evil"), link("best", "b")],
+    });
+    fs::write(&run, older.to_string()).unwrap();
+    fs::remove_file(folder.file_list("model")).unwrap();
+    let shown = jobctl(&bench, &["show", "train"]);
+    assert!(
+        shown
+            .stdout
+            .contains("model  /out  2 files  1 B  sha256:0123"),
+        "{shown:?}"
+    );
+    let listed = jobctl(&bench, &["show", "--files", "train"]);
+    assert_eq!(listed.stdout.lines().count(), 2, "{listed:?}");
+    let got = jobctl(&bench, &["get", "train:model", "got"]);
+    assert_eq!(
+        got.stdout, "model: 2 files, 1 B, copied to got\n",
+        "{got:?}"
+    );
+    assert_eq!(
+        fs::read_to_string(bench.path().join("got/best/evil")).unwrap(),
+        "x"
+    );
+    document(&bench, &["show", "train"]);
+}
+
+#[test]
+fn a_record_with_strange_names_of_outputs_is_damaged() {
+    let bench = Bench::new();
+    let mut record = finished(&bench, "train", 0, 0.5);
+    list(&bench, &mut record, &[file("b/evil")]);
+    let run = store(&bench).run(record.id).path().join("run.json");
+    let text = fs::read_to_string(&run).unwrap();
+    for name in ["../x", "/tmp/x", "a/b", "", "A", "x\\u0000"] {
+        fs::write(&run, text.replace("\"model\"", &format!("\"{name}\""))).unwrap();
+        let refusal = refused(&bench, &["get", &record.id.to_string(), "got"]);
+        assert!(
+            refusal.contains("is not the name of an output"),
+            "{name}: {refusal}"
+        );
+    }
+}
+
+#[test]
+fn the_directory_that_is_named_may_be_a_link() {
+    let bench = Bench::new();
+    let mut record = finished(&bench, "train", 0, 0.5);
+    list(&bench, &mut record, &[file("b/evil")]);
+    fs::create_dir(bench.path().join("disk")).unwrap();
+    std::os::unix::fs::symlink("disk", bench.path().join("link")).unwrap();
+    assert_eq!(
+        jobctl(&bench, &["get", "train:model", "link"]).code,
+        Some(0)
+    );
+    assert!(bench.path().join("disk/b/evil").exists());
+    fs::remove_dir_all(store(&bench).run(record.id).output("model")).unwrap();
+    let shown = jobctl(&bench, &["show", "train"]);
+    assert!(shown.stdout.contains("; its files are gone"), "{shown:?}");
+}

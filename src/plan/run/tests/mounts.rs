@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use crate::plan::run::bound;
+use super::{caller, job, manifest_of};
+use crate::plan::run::{EnvFiles, RunFlags, bound, plan};
 
 #[test]
 fn mounts_are_read_as_docker_reads_them() {
@@ -64,5 +65,59 @@ fn mounts_are_read_as_docker_reads_them() {
         ),
     ] {
         assert_eq!(read(text).unwrap_err().message, message, "{text}");
+    }
+}
+
+#[test]
+fn an_output_that_would_be_lost_is_refused() {
+    let refusal = |path: &str, key: &str, flags: &RunFlags| {
+        let manifest = manifest_of(&format!("    outputs: {{ o: {path} }}\n{key}"));
+        let planned = plan(&job(&manifest), flags, &EnvFiles::default(), &caller());
+        planned.err().map(|found| found[0].message.clone())
+    };
+    let in_memory = |path: &str, target: &str| {
+        format!(
+            "the output `o` at `{path}` would be lost: `{target}` is in memory, and gone when the \
+             container ends"
+        )
+    };
+    for (path, target) in [
+        ("/dev/shm/o", "/dev"),
+        ("/proc/o", "/proc"),
+        ("/sys/o", "/sys"),
+    ] {
+        let expected = Some(in_memory(path, target));
+        assert_eq!(refusal(path, "", &RunFlags::default()), expected);
+    }
+    for (path, target, is_refused) in [
+        ("/out", "/out", true),
+        ("/out/model", "/out", true),
+        ("/out", "/out/", true),
+        ("/out", "/x/../out", true),
+        // A place for what is not kept.
+        ("/out", "/out/cache", false),
+        ("/output", "/out", false),
+    ] {
+        let mut flags = RunFlags::default();
+        flags.spec.tmpfs = [(target.to_owned(), String::new())].into();
+        let expected = is_refused.then(|| in_memory(path, target));
+        assert_eq!(refusal(path, "", &flags), expected, "--tmpfs {target}");
+        for kind in ["tmpfs", "volume"] {
+            let mut flags = RunFlags::default();
+            let mount = format!("type={kind},target={target}");
+            flags.spec.bound = vec![bound(&mount, Path::new("/")).unwrap()];
+            let found = refusal(path, "", &flags);
+            assert_eq!(found.is_some(), is_refused, "{mount}: {found:?}");
+        }
+    }
+    for (volume, is_refused) in [
+        ("cache:/out", true),
+        ("/out", true),
+        ("./mine:/out", false),
+        ("cache:/cache", false),
+    ] {
+        let key = format!("    volumes: [\"{volume}\"]\n");
+        let found = refusal("/out/model", &key, &RunFlags::default());
+        assert_eq!(found.is_some(), is_refused, "{volume}: {found:?}");
     }
 }
