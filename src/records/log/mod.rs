@@ -2,10 +2,11 @@
 //! when.
 //!
 //! The two files have the bytes of each stream and nothing else. The index is a list of entries of
-//! 16 bytes: what was appended to which file, how much, and when. Data is written before
+//! 16 bytes: what was appended to which file, how much, when, and a checksum. Data is written before
 //! the entries about it, so that after a crash a file may have more than the index says (the rest
 //! is taken as one more piece), or, if the machine went down, less (what is not there is dropped
-//! from the index).
+//! from the index). The files are what counts: whatever is wrong with the index, all their bytes are
+//! shown, and [`LogReader::is_unordered`] says that their order and times are not known.
 
 mod entry;
 mod reader;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
-use super::entry::{Entry, Kind};
+use super::entry::{Checker, Entry, Kind};
 use super::{STREAMS, file, index, number};
 use crate::event::Stream;
 
@@ -35,7 +35,7 @@ pub struct LogSelection {
 pub struct LogPiece<'a> {
     /// Where it was written.
     pub stream: Stream,
-    /// When, to within 10 ms.
+    /// When, to within 10 ms; where that is not known, the last time that is.
     pub time: Timestamp,
     /// The bytes: part of a line, or several lines.
     pub bytes: &'a [u8],
@@ -51,13 +51,21 @@ pub struct LogReader {
     /// What was read of it ahead, and how much of that was used.
     ahead: Vec<u8>,
     used: usize,
+    checker: Checker,
     files: [Option<File>; 2],
+    /// How long each file is at least.
+    lengths: [u64; 2],
     /// How far each stream was gone through.
     positions: [u64; 2],
     /// Nothing before is of interest.
     starts: [u64; 2],
     current: Option<Current>,
     selection: LogSelection,
+    /// The last time that is known.
+    time: Timestamp,
+    /// Whether the index can't be trusted from where it was read to.
+    is_damaged: bool,
+    is_unordered: bool,
     has_gap: bool,
     buffer: Vec<u8>,
 }
@@ -66,7 +74,7 @@ pub struct LogReader {
 #[derive(Debug, Clone, Copy)]
 struct Current {
     stream: Stream,
-    time: Timestamp,
+    time: Option<i64>,
     left: u64,
 }
 
@@ -83,11 +91,16 @@ impl LogReader {
             at: 0,
             ahead: Vec::new(),
             used: 0,
+            checker: Checker::default(),
             files: [None, None],
+            lengths: [0; 2],
             positions: [0; 2],
             starts: selection.from,
             current: None,
             selection,
+            time: Timestamp::UNIX_EPOCH,
+            is_damaged: false,
+            is_unordered: false,
             has_gap: false,
             buffer: vec![0; BLOCK],
         };
@@ -103,6 +116,9 @@ impl LogReader {
 
     /// The next piece; nothing where none is there yet. Ask again for what is written meanwhile.
     ///
+    /// From where the index can't be trusted, it is what the files have: all of it, as nobody knows
+    /// when it was written.
+    ///
     /// # Errors
     ///
     /// It can't be read.
@@ -114,34 +130,41 @@ impl LogReader {
             {
                 return Ok(Some(self.piece(current, read)));
             }
+            if self.is_damaged {
+                return self.read_rest();
+            }
             let Some(entry) = self.entry()? else {
                 return Ok(None);
             };
             match entry.kind {
                 Kind::Gap => self.has_gap = true,
-                Kind::Bytes(stream) => {
+                Kind::Bytes(stream) if self.has(stream, entry.length.into())? => {
+                    self.time = entry.time.map_or(self.time, time);
+                    self.is_unordered |= entry.time.is_none();
                     self.current = Some(Current {
                         stream,
-                        time: time(entry.time),
+                        time: entry.time,
                         left: entry.length.into(),
                     });
                 }
+                Kind::Bytes(_) => self.is_damaged = true,
             }
         }
     }
 
     /// The next piece of what the index does not tell of, once [`Self::read_more`] has nothing
-    /// and nobody writes any more: the writer was killed. It has no times; the last one known is
-    /// given.
+    /// and nobody writes any more.
     ///
     /// # Errors
     ///
     /// It can't be read.
-    pub fn read_rest(&mut self, time: Timestamp) -> io::Result<Option<LogPiece<'_>>> {
+    pub fn read_rest(&mut self) -> io::Result<Option<LogPiece<'_>>> {
         for stream in STREAMS {
             let left = self
                 .length(stream)?
                 .saturating_sub(self.positions[number(stream)]);
+            self.is_unordered |= left > 0;
+            let time = None;
             let current = Current { stream, time, left };
             if let Some((current, read)) = self.read(current)? {
                 self.current = None;
@@ -149,6 +172,13 @@ impl LogReader {
             }
         }
         Ok(None)
+    }
+
+    /// Whether order and times of some of what was read so far are not known, as the index is
+    /// damaged or lacks its end.
+    #[must_use]
+    pub fn is_unordered(&self) -> bool {
+        self.is_unordered || self.is_damaged
     }
 
     /// Whether something is missing in what was read so far, as the disk was full.
@@ -160,7 +190,7 @@ impl LogReader {
     fn piece(&self, current: Current, read: usize) -> LogPiece<'_> {
         LogPiece {
             stream: current.stream,
-            time: current.time,
+            time: self.time,
             bytes: &self.buffer[..read],
         }
     }
@@ -188,12 +218,24 @@ impl LogReader {
         Ok((read > 0).then_some((current, read)))
     }
 
-    fn is_wanted(&self, stream: Stream, time: Timestamp) -> bool {
-        let time = time.as_millisecond();
+    /// What is of an unknown time may be of any.
+    fn is_wanted(&self, stream: Stream, time: Option<i64>) -> bool {
         let LogSelection { since, until, .. } = self.selection;
+        let is_since = |since: Timestamp| time.is_none_or(|time| time >= since.as_millisecond());
+        let is_until = |until: Timestamp| time.is_none_or(|time| time <= until.as_millisecond());
         self.selection.stream.is_none_or(|only| only == stream)
-            && since.is_none_or(|since| time >= since.as_millisecond())
-            && until.is_none_or(|until| time <= until.as_millisecond())
+            && since.is_none_or(is_since)
+            && until.is_none_or(is_until)
+    }
+
+    /// Whether a file has so many bytes more, as it has if an entry of the index is right.
+    fn has(&mut self, stream: Stream, bytes: u64) -> io::Result<bool> {
+        let number = number(stream);
+        let end = self.positions[number].saturating_add(bytes);
+        if end > self.lengths[number] {
+            self.lengths[number] = self.length(stream)?;
+        }
+        Ok(end <= self.lengths[number])
     }
 
     /// The next entry of the index.
@@ -201,11 +243,13 @@ impl LogReader {
         loop {
             if let Some(bytes) = self.ahead[self.used..].first_chunk::<{ Entry::BYTES }>() {
                 self.used += Entry::BYTES;
-                match Entry::decode(bytes) {
-                    Some(entry) => return Ok(Some(entry)),
-                    // What follows is not to be trusted; whoever opens the log to write mends it.
-                    None => self.used = self.ahead.len(),
+                let entry = self.checker.next(*bytes);
+                self.is_damaged = entry.is_none();
+                if self.is_damaged {
+                    self.used = self.ahead.len();
                 }
+                // Whoever opens the log to write puts a damaged index in order.
+                return Ok(entry);
             }
             let Some(index) = &self.index else {
                 return Ok(None);
@@ -248,16 +292,12 @@ impl LogReader {
             left: lines,
             streams: [Backwards::default(), Backwards::default()],
         };
-        let mut ends = [0; 2];
-        let entries = Entries::of(self.index.as_ref())?;
-        entries.forwards(|entry| {
-            if let Kind::Bytes(stream) = entry.kind {
-                ends[number(stream)] += u64::from(entry.length);
-            }
-        })?;
+        let lengths = [self.length(Stream::Stdout)?, self.length(Stream::Stderr)?];
+        let mut entries = Entries::of(self.index.as_ref())?;
+        let mut ends = entries.check(lengths)?;
         // What the index does not tell of comes last.
         for stream in STREAMS.into_iter().rev() {
-            let length = self.length(stream)?;
+            let length = lengths[number(stream)];
             let is_selected = self.selection.stream.is_none_or(|only| only == stream);
             let half = &mut search.streams[number(stream)];
             half.is_found = !is_selected;
@@ -274,7 +314,7 @@ impl LogReader {
             let end = ends[number];
             ends[number] -= u64::from(entry.length);
             if let Some(file) = &self.files[number]
-                && self.is_wanted(stream, time(entry.time))
+                && self.is_wanted(stream, entry.time)
             {
                 search.look(number, file, ends[number]..end)?;
             }
@@ -353,14 +393,30 @@ impl<'a> Entries<'a> {
         Ok(Self { index, count })
     }
 
-    fn forwards(&self, mut each: impl FnMut(Entry)) -> io::Result<()> {
+    /// Drops all from the first entry on that can't be trusted, with files of those lengths. How
+    /// much of each stream the others tell of.
+    fn check(&mut self, lengths: [u64; 2]) -> io::Result<[u64; 2]> {
+        let mut ends = [0; 2];
+        let mut checker = Checker::default();
         let mut at = 0;
         while at < self.count {
-            let block = self.block(at, (self.count - at).min(ENTRIES))?;
-            at += block.len() as u64;
-            block.into_iter().for_each(&mut each);
+            for bytes in self.block(at, (self.count - at).min(ENTRIES))? {
+                let Some(entry) = checker.next(bytes) else {
+                    self.count = at;
+                    return Ok(ends);
+                };
+                if let Kind::Bytes(stream) = entry.kind {
+                    let end = ends[number(stream)] + u64::from(entry.length);
+                    if end > lengths[number(stream)] {
+                        self.count = at;
+                        return Ok(ends);
+                    }
+                    ends[number(stream)] = end;
+                }
+                at += 1;
+            }
         }
-        Ok(())
+        Ok(ends)
     }
 
     /// Goes on for as long as it is told to.
@@ -369,7 +425,8 @@ impl<'a> Entries<'a> {
         while at > 0 {
             let count = at.min(ENTRIES);
             at -= count;
-            for entry in self.block(at, count)?.into_iter().rev() {
+            let block = self.block(at, count)?;
+            for entry in block.into_iter().rev().filter_map(Entry::decode) {
                 if !each(entry)? {
                     return Ok(());
                 }
@@ -378,28 +435,18 @@ impl<'a> Entries<'a> {
         Ok(())
     }
 
-    fn block(&self, at: u64, count: u64) -> io::Result<Vec<Entry>> {
+    fn block(&self, at: u64, count: u64) -> io::Result<Vec<[u8; Entry::BYTES]>> {
         let Some(index) = self.index else {
             return Ok(Vec::new());
         };
         let mut bytes = vec![0; usize::try_from(count).unwrap_or(0) * Entry::BYTES];
         index.read_exact_at(&mut bytes, at * Entry::BYTES as u64)?;
-        let entries = bytes.chunks_exact(Entry::BYTES);
-        Ok(entries
-            .map(|bytes| Entry::decode(bytes).unwrap_or(NO_ENTRY))
-            .collect())
+        Ok(bytes.as_chunks().0.to_vec())
     }
 }
 
 /// So many entries are read at once.
 const ENTRIES: u64 = (BLOCK / Entry::BYTES) as u64;
-
-/// What stands for bytes that are no entry.
-const NO_ENTRY: Entry = Entry {
-    time: 0,
-    length: 0,
-    kind: Kind::Gap,
-};
 
 fn existing(path: &Path) -> io::Result<Option<File>> {
     match File::open(path) {

@@ -23,7 +23,7 @@ fn read(folder: &Path, selection: LogSelection) -> Vec<(Stream, i64, String)> {
         let piece = if is_indexed {
             reader.read_more().unwrap()
         } else {
-            reader.read_rest(at(9999)).unwrap()
+            reader.read_rest().unwrap()
         };
         let Some(piece) = piece else {
             if is_indexed {
@@ -194,7 +194,7 @@ fn a_log_is_followed() {
         assert_eq!(reader.read_more().unwrap().unwrap().bytes, line.as_bytes());
     }
     assert!(reader.read_more().unwrap().is_none());
-    assert!(reader.read_rest(at(0)).unwrap().is_none());
+    assert!(reader.read_rest().unwrap().is_none());
 }
 
 /// Whatever a crash left of index and files, nothing that is in the files is lost or doubled, and
@@ -228,7 +228,7 @@ fn any_two_lengths_of_index_and_file_are_put_in_order() {
                 while let Some(piece) = reader.read_more().unwrap() {
                     streams[super::number(piece.stream)].extend_from_slice(piece.bytes);
                 }
-                assert!(reader.read_rest(at(0)).unwrap().is_none());
+                assert!(reader.read_rest().unwrap().is_none());
                 let expected = [
                     [&whole[1][..stdout], b"after\n"].concat(),
                     [&whole[2][..stderr], b"last\n"].concat(),
@@ -345,7 +345,7 @@ fn a_full_disk_ends_the_log_and_not_the_job() {
     while let Some(piece) = reader.read_more().unwrap() {
         bytes[super::number(piece.stream)] += piece.bytes.len() as u64;
     }
-    assert!(reader.read_rest(at(0)).unwrap().is_none());
+    assert!(reader.read_rest().unwrap().is_none());
     assert!(reader.has_gap());
     let length = |name: &str| fs::metadata(folder.join(name)).unwrap().len();
     assert_eq!(bytes, [length("stdout.log"), length("stderr.log")]);
@@ -370,4 +370,150 @@ fn a_full_disk_ends_the_log_and_not_the_job() {
         ..LogSelection::default()
     };
     assert_eq!(text(folder, attempt), "the next attempt\n");
+}
+
+/// A log of both streams, and where each of its files is.
+fn sample(folder: &Path) -> [Vec<u8>; 3] {
+    let written = [
+        (Stdout, 0, "one\n"),
+        (Stderr, 20, "warning\n"),
+        (Stdout, 40, "two "),
+        (Stdout, 60, "three\n"),
+        (Stderr, 80, "end\n"),
+    ];
+    write(folder, &written);
+    ["log.index", "stdout.log", "stderr.log"].map(|name| fs::read(folder.join(name)).unwrap())
+}
+
+/// What is shown of each stream, and whether it is told that order and times are not known.
+fn shown(folder: &Path, selection: LogSelection) -> ([Vec<u8>; 2], bool) {
+    let mut reader = LogReader::open(folder, selection).unwrap();
+    let mut streams = [Vec::new(), Vec::new()];
+    while let Some(piece) = reader.read_more().unwrap() {
+        streams[super::number(piece.stream)].extend_from_slice(piece.bytes);
+    }
+    while let Some(piece) = reader.read_rest().unwrap() {
+        streams[super::number(piece.stream)].extend_from_slice(piece.bytes);
+    }
+    (streams, reader.is_unordered())
+}
+
+#[test]
+fn no_bit_of_an_index_hides_or_moves_a_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let [index, stdout, stderr] = sample(folder);
+    let all = LogSelection::default();
+    assert_eq!(
+        shown(folder, all),
+        ([stdout.clone(), stderr.clone()], false)
+    );
+    let now = LogSelection {
+        since: Some(at(30)),
+        until: Some(at(90)),
+        ..all
+    };
+    let late = [b"two three\n".to_vec(), b"end\n".to_vec()];
+    assert_eq!(shown(folder, now), (late.clone(), false));
+    for bit in 0..index.len() * 8 {
+        let mut flipped = index.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        fs::write(folder.join("log.index"), flipped).unwrap();
+        let files = [stdout.clone(), stderr.clone()];
+        assert_eq!(shown(folder, all), (files.clone(), true), "bit {bit}");
+        let (streams, is_told) = shown(folder, now);
+        assert!(is_told, "bit {bit}");
+        for (stream, late) in streams.iter().zip(&late) {
+            assert!(stream.ends_with(late), "bit {bit}");
+        }
+        for lines in 0..6 {
+            let tail = LogSelection {
+                tail: Some(lines),
+                ..all
+            };
+            let (streams, is_told) = shown(folder, tail);
+            assert!(is_told, "bit {bit}, {lines} lines");
+            let shown = streams.concat();
+            let count = shown.iter().filter(|byte| **byte == b'\n').count() as u64;
+            assert_eq!(count, lines.min(4), "bit {bit}, {lines} lines");
+            for (stream, file) in streams.iter().zip(&files) {
+                assert!(file.ends_with(stream), "bit {bit}, {lines} lines");
+            }
+        }
+        // Whoever writes on does not hide it.
+        write(folder, &[(Stdout, 200, "more\n")]);
+        let more = [[&stdout[..], b"more\n"].concat(), stderr.clone()];
+        assert_eq!(shown(folder, all), (more, true), "bit {bit}");
+        fs::write(folder.join("stdout.log"), &stdout).unwrap();
+    }
+}
+
+#[test]
+fn an_index_without_its_end_is_told_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let [index, stdout, stderr] = sample(folder);
+    for length in 0..index.len() {
+        fs::write(folder.join("log.index"), &index[..length]).unwrap();
+        let files = [stdout.clone(), stderr.clone()];
+        let all = LogSelection::default();
+        assert_eq!(shown(folder, all), (files, true), "{length}");
+    }
+}
+
+proptest::proptest! {
+    #[test]
+    fn whatever_an_index_says_the_bytes_are_those_of_the_files(
+        changes in proptest::collection::vec((0_usize..80, 0_u8..), 0..8),
+        swapped in (0_usize..5, 0_usize..5),
+        kept in 0_usize..=80,
+    ) {
+        let folder = tempfile::tempdir().unwrap();
+        let [index, stdout, stderr] = sample(folder.path());
+        let mut entries: Vec<_> = index.chunks(16).collect();
+        entries.swap(swapped.0, swapped.1);
+        let mut changed = entries.concat();
+        for (at, byte) in changes {
+            changed[at] = byte;
+        }
+        changed.truncate(kept);
+        fs::write(folder.path().join("log.index"), &changed).unwrap();
+        let found = shown(folder.path(), LogSelection::default());
+        proptest::prop_assert_eq!(found, ([stdout, stderr], changed != index));
+    }
+}
+
+/// An index as the first version wrote it: without checksums.
+fn first_version(entries: &[(i64, u32, u8)]) -> Vec<u8> {
+    let entries = entries.iter().map(|(time, length, kind)| {
+        let time = at(*time).as_millisecond().to_le_bytes();
+        [&time[..], &length.to_le_bytes(), &[*kind, 0, 0, 0]].concat()
+    });
+    entries.collect::<Vec<_>>().concat()
+}
+
+#[test]
+fn an_index_of_the_first_version_is_read_and_written_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    fs::write(folder.join("stdout.log"), "one\ntwo\n").unwrap();
+    fs::write(folder.join("stderr.log"), "warning\n").unwrap();
+    let index = first_version(&[(0, 4, 0), (20, 8, 1), (30, 0, 2), (40, 4, 0)]);
+    fs::write(folder.join("log.index"), &index).unwrap();
+    let mut expected = pieces(&[
+        (Stdout, 0, "one\n"),
+        (Stderr, 20, "warning\n"),
+        (Stdout, 40, "two\n"),
+    ]);
+    assert_eq!(all(folder), expected);
+    write(folder, &[(Stderr, 60, "more\n")]);
+    expected.extend(pieces(&[(Stderr, 60, "more\n")]));
+    assert_eq!(all(folder), expected);
+    let (_, is_told) = shown(folder, LogSelection::default());
+    assert!(!is_told);
+    // It does not begin again.
+    let mut mixed = fs::read(folder.join("log.index")).unwrap();
+    mixed.extend(first_version(&[(80, 5, 0)]));
+    fs::write(folder.join("log.index"), mixed).unwrap();
+    assert!(shown(folder, LogSelection::default()).1);
 }

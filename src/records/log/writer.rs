@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 
-use super::entry::{Entry, Kind};
+use super::entry::{Checker, Entry, Kind};
 use super::{STREAMS, file, index, number};
 use crate::event::Stream;
 use crate::records::folder::RESERVE;
@@ -19,6 +19,8 @@ const MERGED_MILLISECONDS: i64 = 10;
 const BUFFER: usize = 256 << 10;
 /// How many bytes of the index are held in memory.
 const MOST_ENTRIES: usize = 64 << 10;
+/// A writer that is killed leaves not more than that of a stream without entries.
+const UNINDEXED: u64 = 1 << 20;
 
 /// How much of a stream is stored, and what it is: what an engine's own log begins with, if the
 /// two are of the same run.
@@ -113,7 +115,7 @@ impl LogWriter {
         // An entry has less than 4 GB.
         for part in bytes.chunks(1 << 30) {
             self.note(Entry {
-                time: time.as_millisecond(),
+                time: Some(time.as_millisecond()),
                 length: u32::try_from(part.len()).unwrap_or(u32::MAX),
                 kind: Kind::Bytes(stream),
             });
@@ -122,16 +124,24 @@ impl LogWriter {
 
     fn note(&mut self, entry: Entry) {
         if let Some(pending) = &mut self.pending {
-            let elapsed = entry.time.saturating_sub(pending.time);
-            let is_near = (0..MERGED_MILLISECONDS).contains(&elapsed);
+            let elapsed = entry.time.zip(pending.time);
+            let elapsed = elapsed.map(|(time, before)| time.saturating_sub(before));
+            let is_near = elapsed.is_some_and(|time| (0..MERGED_MILLISECONDS).contains(&time));
             let sum = pending.length.checked_add(entry.length);
             if let Some(sum) = sum.filter(|_| is_near && entry.kind == pending.kind) {
                 pending.length = sum;
                 return;
             }
-            self.entries.extend(pending.encode());
         }
+        self.encode_pending();
         self.pending = Some(entry);
+    }
+
+    fn encode_pending(&mut self) {
+        if let Some(entry) = self.pending.take() {
+            let place = (self.indexed + self.entries.len() as u64) / Entry::BYTES as u64;
+            self.entries.extend(entry.encode(place));
+        }
     }
 
     /// Writes what is held in memory. Readers see it from then on; call it when nothing has come
@@ -149,8 +159,7 @@ impl LogWriter {
         for half in &mut self.streams {
             half.flush()?;
         }
-        self.entries
-            .extend(self.pending.take().iter().flat_map(|entry| entry.encode()));
+        self.encode_pending();
         if !self.entries.is_empty() {
             self.index.write_all(&self.entries)?;
             self.indexed += self.entries.len() as u64;
@@ -191,7 +200,12 @@ impl LogWriter {
     /// of stdout.log and stderr.log are there.
     pub fn next_attempt(&mut self) -> [u64; 2] {
         self.flush();
-        self.trouble = None;
+        if self.trouble.take().is_some() {
+            match repair(&self.index, &mut self.streams) {
+                Ok(indexed) => self.indexed = indexed,
+                Err(error) => self.trouble = Some(error),
+            }
+        }
         for half in &mut self.streams {
             half.from = half.written;
             half.hashed = half.written;
@@ -213,11 +227,10 @@ impl LogWriter {
         for half in &mut self.streams {
             half.buffer = Vec::new();
         }
-        self.entries
-            .extend(self.pending.take().iter().flat_map(|entry| entry.encode()));
+        self.encode_pending();
         let entries = std::mem::take(&mut self.entries);
         let mark = Entry {
-            time: 0,
+            time: None,
             length: 0,
             kind: Kind::Gap,
         };
@@ -229,7 +242,10 @@ impl LogWriter {
             .and_then(|()| self.index.write_all(&entries))
             .and_then(|()| repair(&self.index, &mut self.streams))
             .map(|indexed| self.indexed = indexed)
-            .and_then(|()| self.index.write_all(&mark.encode()))
+            .and_then(|()| {
+                let place = self.indexed / Entry::BYTES as u64;
+                self.index.write_all(&mark.encode(place))
+            })
             .map(|()| self.indexed += Entry::BYTES as u64);
         self.trouble = Some(error);
     }
@@ -298,8 +314,8 @@ fn open(path: &Path) -> io::Result<File> {
 }
 
 /// Makes files and index agree. What a file has more is taken into the index; what the index has
-/// more is dropped from it, which only a machine that went down leaves. Says how long the index is
-/// then.
+/// more is dropped from it, which only a machine that went down leaves, and so is all from the first
+/// entry on that can't be trusted. Says how long the index is then.
 fn repair(index: &File, streams: &mut [Half; 2]) -> io::Result<u64> {
     for half in &mut *streams {
         half.written = half.file.metadata()?.len();
@@ -307,13 +323,16 @@ fn repair(index: &File, streams: &mut [Half; 2]) -> io::Result<u64> {
     let length = index.metadata()?.len();
     let mut kept = 0;
     let mut seen = [0_u64; 2];
-    let mut time = 0;
+    let mut time = None;
     let mut order = STREAMS;
+    let mut is_sound = true;
+    let mut checker = Checker::default();
     let mut reader = BufReader::with_capacity(64 << 10, ReadAt { index, at: 0 });
     let mut bytes = [0; Entry::BYTES];
     while kept + Entry::BYTES as u64 <= length {
         reader.read_exact(&mut bytes)?;
-        let Some(entry) = Entry::decode(&bytes) else {
+        let Some(entry) = checker.next(bytes) else {
+            is_sound = false;
             break;
         };
         if let Kind::Bytes(stream) = entry.kind {
@@ -332,15 +351,20 @@ fn repair(index: &File, streams: &mut [Half; 2]) -> io::Result<u64> {
         kept += Entry::BYTES as u64;
     }
     index.set_len(kept)?;
+    let unindexed = STREAMS.map(|stream| streams[number(stream)].written - seen[number(stream)]);
+    // What one stream has more came last, just before its writer was killed; of anything else
+    // neither order nor time are known.
+    let is_last = unindexed.contains(&0) && unindexed.iter().all(|bytes| *bytes <= UNINDEXED);
+    let time = time.filter(|_| is_sound && is_last);
     let mut entries = Vec::new();
     for stream in order {
-        let number = number(stream);
-        let mut left = streams[number].written - seen[number];
+        let mut left = unindexed[number(stream)];
         while left > 0 {
             let length = u32::try_from(left).unwrap_or(1 << 30);
             left -= u64::from(length);
             let kind = Kind::Bytes(stream);
-            entries.extend(Entry { time, length, kind }.encode());
+            let place = (kept + entries.len() as u64) / Entry::BYTES as u64;
+            entries.extend(Entry { time, length, kind }.encode(place));
         }
     }
     (&*index).write_all(&entries)?;
