@@ -4,8 +4,10 @@ use std::borrow::Cow;
 use std::io;
 
 use futures_util::FutureExt as _;
+use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 
 use crate::engine::docker::run::Output;
 use crate::engine::run::{Chunk, RunError};
@@ -25,6 +27,8 @@ pub(super) struct Pump {
     scanners: [MetricScanner; 2],
     metrics: MetricsWriter,
     display: Option<mpsc::Sender<Chunk>>,
+    /// When the last was written that was kept.
+    times: [Option<Timestamp>; 2],
     /// What an earlier stream told already.
     known: [Known; 2],
     /// What should be looked at.
@@ -63,6 +67,7 @@ impl Pump {
             scanners: [scanner.clone(), scanner.clone()],
             metrics,
             display,
+            times: [None; 2],
             known: [Known::nothing(), Known::nothing()],
             warnings: Vec::new(),
         }
@@ -71,6 +76,10 @@ impl Pump {
     /// Expects the attempt's output from its beginning once more: what is kept of it is passed over.
     pub(super) fn rewind(&mut self) -> io::Result<()> {
         self.maskers = [Masker::new(&self.secrets), Masker::new(&self.secrets)];
+        // The attempt's first line comes again.
+        for scanner in &mut self.scanners {
+            drop(scanner.finish());
+        }
         for (index, stream) in [Source::Stdout, Source::Stderr].into_iter().enumerate() {
             let stored = self.log.stored(stream)?;
             self.known[index] = Known {
@@ -138,7 +147,7 @@ impl Pump {
         }
         for index in 0..2 {
             let found = self.scanners[index].finish();
-            self.note(found);
+            self.note(found, self.times[index].unwrap_or_else(now));
         }
         self.log.sync();
         if let Some(trouble) = self.log.trouble() {
@@ -147,7 +156,8 @@ impl Pump {
         }
     }
 
-    fn note(&mut self, found: Vec<(String, f64)>) {
+    /// Keeps metrics of lines that were written at that time.
+    fn note(&mut self, found: Vec<(String, f64)>, time: Timestamp) {
         if found.is_empty() {
             return;
         }
@@ -157,11 +167,20 @@ impl Pump {
                 name,
                 value,
                 step: None,
-                time: None,
+                time: Some(time),
             })
             .collect();
-        if let Err(error) = self.metrics.append(&points, now()) {
-            tracing::warn!("metrics are lost: {error}");
+        // Whoever goes on after a kill looks for metrics only in what is not in the log.
+        self.log.flush();
+        if let Err(error) = self.metrics.append(&points, time) {
+            self.warn(format!("metrics of the log are lost: {error}"));
+        }
+    }
+
+    /// Says what should be looked at, once.
+    fn warn(&mut self, warning: String) {
+        if !self.warnings.contains(&warning) {
+            self.warnings.push(warning);
         }
     }
 
@@ -171,8 +190,11 @@ impl Pump {
         if known.left > 0 {
             let count = usize::try_from(known.left)
                 .map_or(chunk.bytes.len(), |left| left.min(chunk.bytes.len()));
-            known.hash.update(chunk.bytes.split_to(count));
+            let passed = chunk.bytes.split_to(count);
+            known.hash.update(&passed);
             known.left -= count as u64;
+            // What it found there is kept already, but for a line whose end is still to come.
+            drop(self.scanners[index].feed(&passed));
             if known.left == 0 && known.hash.finalize_reset().as_slice() != known.expected {
                 self.warnings.push(
                     "the engine's log differs from what was read before: it may have a gap, or \
@@ -185,13 +207,21 @@ impl Pump {
             return;
         }
         let time = chunk.time.unwrap_or_else(now);
+        self.times[index] = Some(time);
         self.log.append(chunk.stream, &chunk.bytes, time);
         let found = self.scanners[index].feed(&chunk.bytes);
-        self.note(found);
-        if let Some(display) = &self.display
-            && display.send(chunk).await.is_err()
-        {
-            // Nobody reads it any more; the job goes on, and so does its log.
+        self.note(found, time);
+        let Some(display) = &self.display else { return };
+        let sent = match display.try_send(chunk) {
+            Err(TrySendError::Full(chunk)) => {
+                // On disk before there is time to wait.
+                self.log.flush();
+                display.send(chunk).await.is_ok()
+            }
+            sent => sent.is_ok(),
+        };
+        if !sent {
+            // It can't be shown any more; the job goes on, and so does its log.
             self.display = None;
         }
     }
