@@ -48,7 +48,7 @@ pub(super) fn exec(args: &AttachArgs, context: &mut Context) -> Ending {
         let message = format!("the run {id} is over");
         return Ok(context.output.unrun(&message, Some(&help)));
     }
-    let (display, shown) = Display::start();
+    let (display, shown) = Display::start()?;
     let outcome = context.watch(async |events| {
         let Attached {
             engine,
@@ -82,6 +82,7 @@ pub(super) fn exec(args: &AttachArgs, context: &mut Context) -> Ending {
         drop(hold.terminal);
         Ok(ended?)
     })?;
-    display.finish();
-    Ok(say(context, outcome))
+    let shown = display.finish();
+    let exit = say(context, outcome);
+    Ok(context.output.shown(shown, exit))
 }

@@ -10,11 +10,12 @@ use super::ci::Ci;
 use super::globals::{Globals, ProgressStyle};
 use super::output::Output;
 use super::run::argv::recorded;
+use super::standard::Standard;
 use crate::diagnostic::Diagnostic;
 use crate::engine::docker::client::Deadlines;
 use crate::engine::docker::endpoint::{EndpointError, resolve};
 use crate::engine::docker::{DockerConfig, DockerEngine, EndpointFlags, EngineError};
-use crate::event::Events;
+use crate::event::{Events, Stream};
 use crate::facts::Environment;
 use crate::manifest;
 use crate::model::{RunId, Secret};
@@ -187,7 +188,7 @@ impl Context {
             self.progress(),
             self.ci.marks,
             crate::facts::host::now(),
-            Box::new(io::stderr()),
+            Box::new(Standard(Stream::Stderr)),
         );
         let (events, received) = Events::channel();
         block_on(async {

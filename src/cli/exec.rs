@@ -74,7 +74,7 @@ pub(super) fn exec(args: &ExecArgs, context: &mut Context) -> Ending {
         is_privileged: args.privileged,
         detach_keys: None,
     };
-    let (display, shown) = Display::start();
+    let (display, shown) = Display::start()?;
     let outcome: Result<i64, Unrun> = context.watch(async |_events| {
         let engine = context.connect().await?;
         let (id, attachment) = engine.exec(&container, &spec).await?;
@@ -117,13 +117,14 @@ pub(super) fn exec(args: &ExecArgs, context: &mut Context) -> Ending {
         drop(hold.terminal);
         Ok(engine.exec_exit(&id).await?)
     })?;
-    display.finish();
-    Ok(match outcome {
+    let shown = display.finish();
+    let exit = match outcome {
         Ok(0) => Exit::Success,
         Ok(code) => Exit::Job(code.to_le_bytes()[0]),
         Err(Unrun::Failure(failure)) => super::run::ending::fail(context, &failure),
         Err(Unrun::Interrupted) => context.output.interrupted("interrupted"),
-    })
+    };
+    Ok(context.output.shown(shown, exit))
 }
 
 fn variables(given: &[String], context: &Context) -> Result<Vec<(EnvName, Secret)>, String> {

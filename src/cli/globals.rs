@@ -5,6 +5,9 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
+use super::standard::Standard;
+use crate::event::Stream;
+
 /// Flags of all verbs.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Global options")]
@@ -104,7 +107,7 @@ impl Globals {
         };
         tracing_subscriber::fmt()
             .with_env_filter(EnvFilter::new(level))
-            .with_writer(std::io::stderr)
+            .with_writer(|| Standard(Stream::Stderr))
             .with_ansi(self.color == Color::Always)
             .without_time()
             .init();

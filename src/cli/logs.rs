@@ -1,5 +1,6 @@
 //! `jobctl logs`
 
+use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use crate::exit::Exit;
 use crate::facts::host::now;
 use crate::model;
 use crate::ops::run::{Ended, Streams, attend, catch_up};
-use crate::records::log::{LogReader, LogSelection};
+use crate::records::log::{LogPiece, LogReader, LogSelection};
 use crate::report::stamped;
 
 /// How often it is looked whether there is more.
@@ -64,21 +65,27 @@ pub(super) fn exec(args: &LogsArgs, context: &mut Context) -> Ending {
         Ok(id) => id,
         Err(exit) => return Ok(exit),
     };
-    let (display, shown) = Display::start();
+    let (display, shown) = Display::start()?;
+    let mut reader = match store.run(id).log_reader(selection) {
+        Ok(reader) => reader,
+        Err(error) => return Ok(say(context, Err(error.into()))),
+    };
     let outcome = context.watch(async |events| {
         let connect = async || context.connect().await;
         if !args.follow {
             // What was written since its jobctl was killed.
             catch_up(connect, &store, id, events).await?;
+            reader = store.run(id).log_reader(selection)?;
         }
-        let mut reader = store.run(id).log_reader(selection)?;
         let mut lines = Lines {
             timestamps: args.timestamps,
             shown,
             is_new_line: [true; 2],
         };
         if !args.follow {
-            lines.pass_on(&mut reader).await?;
+            if lines.pass_on(&mut reader).await? && !store.run(id).is_locked()? {
+                lines.pass_on_rest(&mut reader).await?;
+            }
             return Ok(None);
         }
         let mut hold = Hold::take(false, false)?;
@@ -95,6 +102,9 @@ pub(super) fn exec(args: &LogsArgs, context: &mut Context) -> Ending {
             let mut attending = std::pin::pin!(attending);
             loop {
                 let is_read = lines.pass_on(&mut reader).await?;
+                if is_read && let Some(Ended::Over(_)) = &ended {
+                    lines.pass_on_rest(&mut reader).await?;
+                }
                 if !is_read || ended.is_some() {
                     break;
                 }
@@ -106,16 +116,33 @@ pub(super) fn exec(args: &LogsArgs, context: &mut Context) -> Ending {
         }
         Ok(ended)
     })?;
-    display.finish();
-    match outcome {
-        Err(unrun) => Ok(say(context, Err(unrun))),
-        Ok(Some(Ended::Over(record))) if args.exit_code => Ok(ending::exit(&record)),
-        Ok(None) if args.exit_code => match reach::record(context, &args.run) {
-            Ok(record) => Ok(ending::exit(&record)),
-            Err(exit) => Ok(exit),
-        },
-        Ok(_) => Ok(Exit::Success),
+    let shown = display.finish();
+    if reader.is_unordered() {
+        context.output.warning(
+            "the run's `log.index` is damaged: the whole log is shown, but its order and times are \
+             unknown from where the damage begins",
+        );
     }
+    if reader.has_gap() {
+        context
+            .output
+            .warning("the log is not whole: the disk was full while the job wrote");
+    }
+    let exit = match outcome {
+        Err(unrun) => say(context, Err(unrun)),
+        Ok(Some(Ended::Over(record))) if args.exit_code => ending::exit(&record),
+        Ok(None) if args.exit_code => match reach::record(context, &args.run) {
+            Ok(record) => ending::exit(&record),
+            Err(exit) => exit,
+        },
+        Ok(_) => Exit::Success,
+    };
+    // `logs | head` is no failure.
+    let shown = shown.or_else(|error| match error.kind() {
+        io::ErrorKind::BrokenPipe => Ok(()),
+        _ => Err(error),
+    });
+    Ok(context.output.shown(shown, exit))
 }
 
 /// What is shown of a log.
@@ -129,21 +156,36 @@ impl Lines {
     /// Passes on what there is; whether anybody still reads it.
     async fn pass_on(&mut self, reader: &mut LogReader) -> Result<bool, Unrun> {
         while let Some(piece) = reader.read_more()? {
-            let bytes = if self.timestamps {
-                stamped(&piece, &mut self.is_new_line)
-            } else {
-                piece.bytes.to_vec()
-            };
-            let chunk = Chunk {
-                stream: piece.stream,
-                bytes: bytes.into(),
-                time: None,
-            };
+            let chunk = self.chunk(&piece);
             if self.shown.send(chunk).await.is_err() {
                 return Ok(false);
             }
         }
         Ok(true)
+    }
+
+    /// Passes on what nobody has noted and nobody will: no more is written.
+    async fn pass_on_rest(&mut self, reader: &mut LogReader) -> Result<(), Unrun> {
+        while let Some(piece) = reader.read_rest()? {
+            let chunk = self.chunk(&piece);
+            if self.shown.send(chunk).await.is_err() {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    fn chunk(&mut self, piece: &LogPiece<'_>) -> Chunk {
+        let bytes = if self.timestamps {
+            stamped(piece, &mut self.is_new_line)
+        } else {
+            piece.bytes.to_vec()
+        };
+        Chunk {
+            stream: piece.stream,
+            bytes: bytes.into(),
+            time: None,
+        }
     }
 }
 

@@ -34,6 +34,7 @@ mod run;
 mod runs;
 mod schema;
 mod show;
+mod standard;
 mod stop;
 mod up;
 mod validate;
@@ -42,10 +43,13 @@ mod wait;
 use std::io;
 use std::process::ExitCode;
 
+use anstream::ColorChoice;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use self::context::Context;
 use self::globals::Globals;
+use self::standard::Standard;
+use crate::event::Stream;
 use crate::exit::Exit;
 
 /// Reproducible, containerized ML jobs: build, version, ship, run, re-run and prove.
@@ -140,9 +144,7 @@ pub fn main() -> ExitCode {
             } else {
                 Exit::Success
             };
-            // `--help | head` is no failure.
-            let _ = error.print();
-            return exit.into();
+            return tell(&error, exit).into();
         }
     };
     cli.globals.start_tracing();
@@ -153,7 +155,9 @@ pub fn main() -> ExitCode {
     let exit = match exec(cli.verb, &mut context) {
         Ok(exit) => exit,
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Success,
-        Err(error) => context.output.error(&format!("can't write: {error}")),
+        Err(error) => context
+            .output
+            .error(&format!("can't write: {}", output::plain(&error))),
     };
     exit.into()
 }
@@ -196,6 +200,24 @@ fn exec(verb: Verb, context: &mut Context) -> Ending {
         Verb::Schema(args) => schema::exec(&args, context),
         Verb::Completions(args) => completions::exec(&args, context),
         Verb::Man(args) => man::exec(&args, context),
+    }
+}
+
+/// Shows what clap says: help, the version, or what is wrong with the command line.
+fn tell(said: &clap::Error, exit: Exit) -> Exit {
+    let stream = if said.use_stderr() {
+        Stream::Stderr
+    } else {
+        Stream::Stdout
+    };
+    let text = said.render().ansi().to_string();
+    match Standard(stream).write_text(&text, ColorChoice::Auto) {
+        // `--help | head` is no failure.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => output::fail_early(
+            &format!("can't write: {}", output::plain(&error)),
+            Exit::Failed,
+        ),
+        _ => exit,
     }
 }
 

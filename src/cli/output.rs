@@ -1,15 +1,17 @@
 //! stdout and stderr. Results go to stdout, everything else to stderr.
 
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
 
-use anstream::{AutoStream, ColorChoice};
+use anstream::ColorChoice;
 use serde_json::{Value, json};
 
 use super::ci::Ci;
 use super::globals::Format;
+use super::standard::Standard;
 use crate::diagnostic::Diagnostic;
 use crate::engine::docker::EngineError;
+use crate::event::Stream;
 use crate::exit::Exit;
 use crate::report::diagnostics;
 
@@ -45,10 +47,8 @@ impl Output {
 
     /// Writes a text and a line's end to stdout.
     pub(super) fn text(&self, text: &str) -> io::Result<()> {
-        let mut stdout = AutoStream::new(io::stdout().lock(), self.color);
-        stdout.write_all(text.trim_end_matches('\n').as_bytes())?;
-        stdout.write_all(b"\n")?;
-        stdout.flush()
+        let text = format!("{}\n", text.trim_end_matches('\n'));
+        Standard(Stream::Stdout).write_text(&text, self.color)
     }
 
     /// Writes diagnostics to stderr; as part of the result, JSON has them on stdout.
@@ -81,6 +81,15 @@ impl Output {
                 self.annotate(found);
                 self.text(&format!("{document:#}"))
             }
+        }
+    }
+
+    /// Says that not all of a job's output could be shown, if so. As with docker, that is a failure
+    /// whatever the job ended with, also where nobody reads it any more.
+    pub(super) fn shown(&self, shown: io::Result<()>, exit: Exit) -> Exit {
+        match shown {
+            Ok(()) => exit,
+            Err(error) => self.error(&format!("can't write the job's output: {}", plain(&error))),
         }
     }
 
@@ -155,13 +164,21 @@ impl Output {
 
     /// Writes to stderr. Nobody can be told if that fails.
     fn message(&self, text: &str) {
-        let mut stderr = AutoStream::new(io::stderr().lock(), self.color);
-        let _ = stderr.write_all(text.as_bytes());
+        let _ = Standard(Stream::Stderr).write_text(text, self.color);
     }
 }
 
 /// Says what is wrong with the command line before there is an output.
 pub(super) fn fail_early(message: &str, exit: Exit) -> Exit {
-    let _ = writeln!(io::stderr(), "error: {message}");
+    // Nobody can be told if that fails.
+    let text = format!("error: {message}\n");
+    let _ = Standard(Stream::Stderr).write_text(&text, ColorChoice::Never);
     exit
+}
+
+/// An I/O error without Rust's `(os error 28)`.
+pub(super) fn plain(error: &io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or_default();
+    text.to_owned()
 }

@@ -28,6 +28,7 @@ mod run_parity;
 mod run_plans;
 mod running;
 mod schema;
+mod standard_output;
 mod support;
 mod typos;
 mod upping;

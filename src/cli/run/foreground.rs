@@ -38,7 +38,7 @@ impl<E: Into<RunFailure>> From<E> for Unrun {
 /// Runs a job, and waits for its end or until the user lets go of it.
 pub(super) fn exec(context: &Context, plan: RunPlan, wishes: &Wishes) -> Ending {
     let store = context.store();
-    let (display, shown) = Display::start();
+    let (display, shown) = Display::start()?;
     let (tty, stdin) = (plan.spec.tty, plan.spec.stdin);
     let outcome = context.watch(async |events| {
         let engine = context.connect().await?;
@@ -59,8 +59,9 @@ pub(super) fn exec(context: &Context, plan: RunPlan, wishes: &Wishes) -> Ending 
         drop(terminal);
         Ok(ended?)
     })?;
-    display.finish();
-    Ok(say(context, outcome))
+    let shown = display.finish();
+    let exit = say(context, outcome);
+    Ok(context.output.shown(shown, exit))
 }
 
 /// Prepares a run, unless the user does not want it any more.
