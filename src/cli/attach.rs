@@ -65,7 +65,7 @@ pub(super) fn exec(args: &AttachArgs, context: &mut Context) -> Ending {
                 let _ = sink.shutdown().await;
             });
         }
-        if let Some(started) = hold.when_started(tty, None) {
+        if let Some(started) = hold.when_started(tty) {
             let _ = started.send(String::new());
         }
         let controls = &mut hold.controls;

@@ -104,7 +104,7 @@ pub(super) fn exec(args: &BuildArgs, context: &mut Context) -> Ending {
             ..Made::default()
         })?;
     }
-    context.ci.summary(|| build_summary(&images))?;
+    context.summary(|| build_summary(&images))?;
     context
         .output
         .result(|| build_human(&images), || build_json(&images))?;

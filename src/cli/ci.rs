@@ -91,17 +91,17 @@ impl Ci {
     }
 
     /// Adds to what people are shown of this step. What does not fit is left out.
-    pub(super) fn summary(&self, text: impl FnOnce() -> String) -> io::Result<()> {
+    /// Says whether it did.
+    pub(super) fn summary(&self, text: impl FnOnce() -> String) -> io::Result<bool> {
         let Some(file) = &self.summary else {
-            return Ok(());
+            return Ok(true);
         };
         let text = format!("{}\n", text());
         let length = fs::metadata(file).map_or(0, |file| file.len());
         if length + text.len() as u64 > SUMMARY_BYTES {
-            tracing::warn!("the step's summary is full");
-            return Ok(());
+            return Ok(false);
         }
-        append(file, &text)
+        append(file, &text).map(|()| true)
     }
 }
 

@@ -11,6 +11,7 @@ use super::globals::{Globals, ProgressStyle};
 use super::output::Output;
 use super::run::argv::recorded;
 use super::standard::Standard;
+use super::threads::{self, NoThread};
 use crate::diagnostic::Diagnostic;
 use crate::engine::docker::client::Deadlines;
 use crate::engine::docker::endpoint::{EndpointError, resolve};
@@ -191,14 +192,27 @@ impl Context {
             Box::new(Standard(Stream::Stderr)),
         );
         let (events, received) = Events::channel();
-        block_on(async {
-            let drawn = report::spawn(reporter, received);
+        let runtime = threads::runtime()?;
+        let drawn = report::spawn(reporter, received).map_err(|error| NoThread::of(&error))?;
+        let value = runtime.block_on(async {
             let value = work(&events).await;
             drop(events);
-            // A display that failed has nothing to do with the work.
-            let _ = drawn.await;
             value
-        })
+        });
+        // A disk that hangs holds its thread for ever; nobody waits for that.
+        runtime.shutdown_background();
+        // A display that failed has nothing to do with the work.
+        self.output.told(&drawn.join().unwrap_or_default());
+        Ok(value)
+    }
+
+    /// Adds to what a CI system shows people of this step.
+    pub(super) fn summary(&self, text: impl FnOnce() -> String) -> io::Result<()> {
+        if !self.ci.summary(text)? {
+            self.output
+                .warning("the step's summary is full: what this jobctl did is not in it");
+        }
+        Ok(())
     }
 
     /// Whether people are told how a run ended. Where standard error is a file or a pipe it is the
@@ -230,16 +244,6 @@ impl Context {
             }
         }
     }
-}
-
-fn block_on<F: Future>(future: F) -> io::Result<F::Output> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?;
-    let value = runtime.block_on(future);
-    // A disk that hangs holds its thread for ever; nobody waits for that.
-    runtime.shutdown_background();
-    Ok(value)
 }
 
 /// A file as seen from a folder: `jobs.yaml`, `../jobs.yaml`.

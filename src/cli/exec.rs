@@ -88,7 +88,7 @@ pub(super) fn exec(args: &ExecArgs, context: &mut Context) -> Ending {
                 let _ = sink.shutdown().await;
             });
         }
-        if let Some(started) = hold.when_started(args.tty, None) {
+        if let Some(started) = hold.when_started(args.tty) {
             let _ = started.send(String::new());
         }
         let mut output = attachment.output;

@@ -44,7 +44,7 @@ pub(super) fn exec(args: &ListenArgs, context: &mut Context) -> Ending {
     limit.current = limit.maximum;
     // Less is less, and no error.
     let _ = setrlimit(Resource::Nofile, limit);
-    context.watch(async |_events| {
+    context.watch(async |events| {
         let mut listeners = Vec::new();
         for (address, _) in route.ports {
             match bind(address) {
@@ -62,7 +62,7 @@ pub(super) fn exec(args: &ListenArgs, context: &mut Context) -> Ending {
         let stop = async {
             ended.recv().await;
         };
-        forward(folder, listeners, stop).await;
+        forward(folder, listeners, events.clone(), stop).await;
         Ok(Exit::Success)
     })?
 }

@@ -36,6 +36,7 @@ mod schema;
 mod show;
 mod standard;
 mod stop;
+mod threads;
 mod up;
 mod validate;
 mod wait;
@@ -49,6 +50,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use self::context::Context;
 use self::globals::Globals;
 use self::standard::Standard;
+use self::threads::NoThread;
 use crate::event::Stream;
 use crate::exit::Exit;
 
@@ -155,6 +157,10 @@ pub fn main() -> ExitCode {
     let exit = match exec(cli.verb, &mut context) {
         Ok(exit) => exit,
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Success,
+        Err(error) if NoThread::is_cause(&error) => {
+            let message = error.to_string();
+            context.output.unrun(&message, Some(NoThread::HELP))
+        }
         Err(error) => context
             .output
             .error(&format!("can't write: {}", output::plain(&error))),

@@ -1,7 +1,9 @@
 //! stdout and stderr. Results go to stdout, everything else to stderr.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use anstream::ColorChoice;
 use serde_json::{Value, json};
@@ -13,7 +15,7 @@ use crate::diagnostic::Diagnostic;
 use crate::engine::docker::EngineError;
 use crate::event::Stream;
 use crate::exit::Exit;
-use crate::report::diagnostics;
+use crate::report::{diagnostics, printable_text};
 
 /// Where results and messages go.
 pub(super) struct Output {
@@ -21,6 +23,8 @@ pub(super) struct Output {
     color: ColorChoice,
     is_quiet: bool,
     ci: Ci,
+    /// Warnings that were shown already, as they were shown.
+    told: Mutex<BTreeSet<String>>,
 }
 
 impl Output {
@@ -30,7 +34,15 @@ impl Output {
             color,
             is_quiet,
             ci,
+            told: Mutex::default(),
         }
+    }
+
+    /// Takes note of warnings that were shown as they came: once is enough.
+    pub(super) fn told(&self, warnings: &[String]) {
+        let warnings = warnings.iter().map(|warning| printable_text(warning));
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.extend(warnings);
     }
 
     /// Writes a result: text for people, or a JSON document.
@@ -132,6 +144,10 @@ impl Output {
 
     /// Says what is likely wrong but stopped nothing.
     pub(super) fn warning(&self, text: &str) {
+        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.contains(text) {
+            return;
+        }
         self.message(&format!("warning: {text}\n"));
         self.annotate(&[Diagnostic::warning("warning", text)]);
     }

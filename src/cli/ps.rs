@@ -29,7 +29,7 @@ pub(super) fn exec(args: &PsArgs, context: &mut Context) -> Ending {
     let store = context.store();
     let outcome = context.watch(async |events| {
         let engine = super::reach::reconciled(context, &store, events).await;
-        list(engine.as_ref(), &store, args.all).await
+        list(engine.as_ref(), &store, args.all, events).await
     })?;
     let mut runs = match outcome {
         Ok(runs) => runs,

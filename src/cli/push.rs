@@ -14,7 +14,7 @@ use crate::diagnostic::Diagnostic;
 use crate::engine::docker::credentials::{CredentialsError, Keyring};
 use crate::engine::docker::{DockerEngine, EngineError};
 use crate::engine::registry::{Credentials, RegistryError};
-use crate::event::Events;
+use crate::event::{Event, Events};
 use crate::exit::Exit;
 use crate::manifest;
 use crate::model::{Digest, ImageRef, Name, Secret};
@@ -198,7 +198,9 @@ async fn push_all(
         pushed = Box::pin(push(engine, &keyring, asked, events)) => Ok(pushed?),
         () = interrupted() => {
             if let Err(error) = forget_relays(engine).await {
-                tracing::warn!("the next push clears away what is left of this one: {error}");
+                events.send(Event::Warning(format!(
+                    "what is left of this push is removed by the next one: {error}"
+                )));
             }
             Err(Unpushed::Interrupted)
         }
@@ -230,7 +232,7 @@ fn say(context: &Context, pushed: &[Pushed], digest_file: Option<&Path>) -> Endi
         let said = format!("the record of run {run} is attached as {digest}");
         context.output.note(&said);
     }
-    context.ci.summary(|| push_summary(pushed))?;
+    context.summary(|| push_summary(pushed))?;
     context
         .output
         .result(|| push_human(pushed), || push_json(pushed))?;

@@ -64,6 +64,9 @@ pub(super) fn exec(args: &RunsArgs, context: &mut Context) -> Ending {
         Ok(runs) => runs,
         Err(error) => return context.output.failed(&(&error).into()),
     };
+    if let Some(warning) = &runs.warning {
+        context.output.warning(warning);
+    }
     context.output.result(
         || runs_human(&runs, facts::host::now()),
         || runs_json(&runs),

@@ -207,7 +207,7 @@ pub(super) fn in_pipeline(
 pub(super) fn fail(context: &Context, failure: &UpFailure) -> Ending {
     let output = &context.output;
     let message = printable_text(&failure.to_string());
-    context.ci.summary(|| format!("**Not done**: {message}"))?;
+    context.summary(|| format!("**Not done**: {message}"))?;
     let exit = match failure {
         UpFailure::Run(failure) => return Ok(ending::fail(context, failure)),
         UpFailure::Step { record, .. } => return Ok(ending::say_failed(context, record)),
@@ -243,7 +243,7 @@ pub(super) struct Processes<'a> {
 
 impl Launcher for Processes<'_> {
     fn supervisor(&self, prepared: &Prepared) -> io::Result<Launched> {
-        Ok(match start(self.context, prepared)? {
+        Ok(match start(self.context, prepared, None)? {
             Told::Started { .. } => Launched::Started,
             Told::Over { code, message } => Launched::Over(code, message),
         })

@@ -214,7 +214,12 @@ fn read_all(
     let cores = thread::available_parallelism().map_or(1, NonZero::get);
     let threads = cores.min(MOST_THREADS).min(entries.len());
     let parts: Result<Vec<_>, ContextError> = thread::scope(|scope| {
-        let readers: Vec<_> = (1..threads).map(|_| scope.spawn(read)).collect();
+        // Where no thread is to be had, this one reads what the others would.
+        let readers = (1..threads).map_while(|_| {
+            let reader = thread::Builder::new().spawn_scoped(scope, read);
+            reader.ok()
+        });
+        let readers: Vec<_> = readers.collect();
         let own = read();
         let others = readers
             .into_iter()

@@ -16,6 +16,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::event::{Event, Events};
 use crate::model::RunId;
 use crate::records::{FileLock, Route, ServiceFolder};
 
@@ -51,6 +52,7 @@ pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
 pub async fn forward(
     folder: ServiceFolder,
     listeners: Vec<(SocketAddr, TcpListener)>,
+    events: Events,
     stop: impl Future<Output = ()>,
 ) {
     let service = Arc::new(Service {
@@ -62,18 +64,23 @@ pub async fn forward(
     let mut passing = JoinSet::new();
     let (sender, mut accepted) = tokio::sync::mpsc::channel(1);
     for (address, listener) in listeners {
-        let sender = sender.clone();
+        let (sender, events) = (sender.clone(), events.clone());
         tasks.spawn(async move {
+            let mut is_told = false;
             loop {
                 match listener.accept().await {
                     Ok((client, _)) => {
+                        is_told = false;
                         if sender.send((address, client)).await.is_err() {
                             return;
                         }
                     }
                     // Too many files are open: some will be closed.
                     Err(error) => {
-                        tracing::warn!("a connection is not accepted: {error}");
+                        if !std::mem::replace(&mut is_told, true) {
+                            let warning = format!("a connection is not accepted: {error}");
+                            events.send(Event::Warning(warning));
+                        }
                         sleep(RETRY).await;
                     }
                 }
@@ -260,7 +267,12 @@ mod tests {
             .unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
         let stopped = async { stopped.await.unwrap() };
-        let forwarding = tokio::spawn(forward(service.clone(), vec![(address, listener)], stopped));
+        let forwarding = tokio::spawn(forward(
+            service.clone(),
+            vec![(address, listener)],
+            Events::channel().0,
+            stopped,
+        ));
         let has_connections = |run| FileLock::is_held(&service.connections(run)).unwrap();
         assert_eq!(ask(address).await, "old");
         while has_connections(runs[0]) {

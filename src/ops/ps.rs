@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::run::RUN_LABEL;
 use crate::engine::docker::DockerEngine;
 use crate::engine::run::{Container, RunError, Status};
+use crate::event::{Event, Events};
 use crate::records::{Store, StoreError, Summary};
 
 /// A run, and what can be seen of it.
@@ -60,12 +61,18 @@ pub async fn list(
     engine: Option<&DockerEngine>,
     store: &Store,
     all: bool,
+    events: &Events,
 ) -> Result<Vec<Listed>, StoreError> {
     let mut runs = store.summaries()?.runs;
     runs.retain(|run| all || !run.state.is_final());
     let is_any_up = runs.iter().any(|run| !run.state.is_final());
     let mut containers = match engine {
-        Some(engine) if is_any_up => by_run(engine).await.unwrap_or_default(),
+        Some(engine) if is_any_up => by_run(engine).await.unwrap_or_else(|error| {
+            events.send(Event::Warning(format!(
+                "{error}; what is shown is what was last known"
+            )));
+            BTreeMap::new()
+        }),
         _ => BTreeMap::new(),
     };
     runs.into_iter()

@@ -23,6 +23,8 @@ pub struct Runs {
     pub runs: Vec<Summary>,
     /// Those of them that are promoted: the last that was, of each job.
     pub promoted: BTreeSet<RunId>,
+    /// Why it is not known which are promoted.
+    pub warning: Option<String>,
     /// How many more there are of them.
     pub left_out: usize,
     /// Those whose records can't be read, and why.
@@ -45,10 +47,10 @@ pub fn runs(store: &Store, question: &Question) -> Result<Runs, StoreError> {
     let left_out = runs.len() - count;
     runs.truncate(count);
     // Runs are listed whatever is wrong with that.
-    let promoted = store.promoted().unwrap_or_else(|error| {
-        tracing::warn!("{error}");
-        Promoted::default()
-    });
+    let (promoted, warning) = match store.promoted() {
+        Ok(promoted) => (promoted, None),
+        Err(error) => (Promoted::default(), Some(error.to_string())),
+    };
     let is_promoted = |run: &&Summary| {
         let promotion = run.job.as_deref().and_then(|job| promoted.of(job));
         promotion.is_some_and(|promotion| promotion.run == run.id)
@@ -58,6 +60,7 @@ pub fn runs(store: &Store, question: &Question) -> Result<Runs, StoreError> {
         runs,
         promoted,
         left_out,
+        warning,
         unread: listing.unread.into_iter().rev().collect(),
     })
 }

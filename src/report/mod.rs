@@ -33,13 +33,12 @@ mod words;
 mod yaml;
 
 use std::io::{self, Write};
-use std::time::Duration;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use tokio::sync::mpsc::UnboundedReceiver;
-use tokio::task::JoinHandle;
 
-use crate::event::Event;
+use crate::event::{Event, EventReceiver, Received};
 
 pub use build::{build_failure, build_human, build_json, build_plan_human, build_plan_json};
 pub use chart::{Chart, Curve, PngError, draw, png, svg};
@@ -134,31 +133,46 @@ pub fn reporter(
     }
 }
 
-/// Draws events until the last sender is gone. Await the handle to see the last of them drawn.
-#[must_use]
+/// Draws events until the last sender is gone, in a thread of its own: whoever reads what is drawn
+/// may be slow. Join it to see the last of them drawn; it has the warnings that were.
+///
+/// # Errors
+///
+/// There is no thread for it.
 pub fn spawn(
     mut reporter: Box<dyn Reporter>,
-    mut events: UnboundedReceiver<Event>,
-) -> JoinHandle<()> {
-    tokio::spawn(async move {
-        let mut ticks = tokio::time::interval(TICK);
-        let mut is_seen = true;
-        loop {
-            let shown = tokio::select! {
-                event = events.recv() => match event {
-                    Some(event) if is_seen => reporter.event(&event),
-                    Some(_) => Ok(()),
-                    None => break,
-                },
-                _ = ticks.tick(), if is_seen => reporter.tick(),
-            };
-            if let Err(error) = shown {
-                is_seen = false;
-                tracing::debug!(%error, "progress is no longer shown");
-            }
+    events: EventReceiver,
+) -> io::Result<JoinHandle<Vec<String>>> {
+    thread::Builder::new().spawn(move || {
+        let mut warnings = Vec::new();
+        if let Err(error) = draw_all(&mut *reporter, &events, &mut warnings) {
+            // Nobody can be told: that is what failed.
+            tracing::debug!(%error, "progress is no longer shown");
         }
-        if is_seen && let Err(error) = reporter.finish() {
-            tracing::debug!(%error, "the end of the progress was not shown");
-        }
+        warnings
     })
+}
+
+fn draw_all(
+    reporter: &mut dyn Reporter,
+    events: &EventReceiver,
+    warnings: &mut Vec<String>,
+) -> io::Result<()> {
+    let mut ticked = Instant::now();
+    loop {
+        match events.receive(TICK) {
+            Received::Event(event) => {
+                reporter.event(&event)?;
+                if let Event::Warning(warning) = event {
+                    warnings.push(warning);
+                }
+            }
+            Received::Nothing => {}
+            Received::Closed => return reporter.finish(),
+        }
+        if ticked.elapsed() >= TICK {
+            reporter.tick()?;
+            ticked = Instant::now();
+        }
+    }
 }

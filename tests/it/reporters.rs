@@ -216,20 +216,13 @@ impl Write for Broken {
 
 #[test]
 fn who_does_not_listen_stops_nothing() {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .build()
-        .unwrap();
-    runtime.block_on(async {
-        let (events, received) = jobctl::event::Events::channel();
-        let drawing =
-            jobctl::report::spawn(Box::new(Plain::new(Box::new(Broken(false)))), received);
-        for number in 0..1000 {
-            events.send(Event::Note(number.to_string()));
-        }
-        drop(events);
-        drawing.await.unwrap();
-    });
+    let (events, received) = jobctl::event::Events::channel();
+    let drawing = jobctl::report::spawn(Box::new(Plain::new(Box::new(Broken(false)))), received);
+    for number in 0..1000 {
+        events.send(Event::Note(number.to_string()));
+    }
+    drop(events);
+    drawing.unwrap().join().unwrap();
 }
 
 /// On a terminal of its own: whatever hides the cursor shows it again before the end.

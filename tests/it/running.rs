@@ -17,6 +17,7 @@ mod killed;
 mod many;
 mod outputs;
 mod own_script;
+mod scarce;
 mod terminal;
 mod unreachable;
 mod verbs;

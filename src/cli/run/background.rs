@@ -21,11 +21,13 @@ use super::Wishes;
 use super::foreground::{Unrun, prepared};
 use crate::cli::Ending;
 use crate::cli::context::Context;
+use crate::cli::output::plain;
 use crate::exit::Exit;
 use crate::model::{RunId, Secret};
 use crate::ops::run::{Ended, Prepared, Streams, supervise};
 use crate::plan::run::{Pull, RunPlan};
 use crate::records::{OpenRun, RunLock, Store, spec};
+use crate::report::printable_text;
 
 /// Supervise a run that was prepared: for jobctl itself.
 #[derive(Debug, Args)]
@@ -44,6 +46,7 @@ struct Orders {
     environment: Vec<(String, Option<String>)>,
     copied: Vec<(PathBuf, String)>,
     pulls: Pulls,
+    cidfile: Option<PathBuf>,
     secrets: Vec<String>,
 }
 
@@ -73,11 +76,20 @@ pub(super) fn exec(context: &Context, plan: RunPlan, wishes: &Wishes) -> Ending 
         Err(unrun) => return Ok(super::foreground::say(context, Err(unrun))),
     };
     let id = prepared.record.id;
-    let told = start(context, &prepared)?;
+    let told = match start(context, &prepared, wishes.cidfile.clone()) {
+        Ok(told) => told,
+        Err(error) => {
+            let message = format!("the run's supervisor can't be started: {}", plain(&error));
+            return Ok(context.output.unrun(&message, None));
+        }
+    };
     match told {
-        Told::Started { container } => {
-            if let Some(path) = &wishes.cidfile {
-                super::write_new(path, &container);
+        Told::Started { .. } => {
+            // What came up so far, nobody else is there to hear.
+            if let Ok(record) = store.run(id).read() {
+                for warning in &record.warnings {
+                    context.output.warning(&printable_text(warning));
+                }
             }
             context.output.text(&id.to_string())?;
             Ok(Exit::Success)
@@ -94,7 +106,11 @@ pub(super) fn exec(context: &Context, plan: RunPlan, wishes: &Wishes) -> Ending 
 }
 
 /// Starts a run's supervisor, and waits until the job has started.
-pub(in crate::cli) fn start(context: &Context, prepared: &Prepared) -> io::Result<Told> {
+pub(in crate::cli) fn start(
+    context: &Context,
+    prepared: &Prepared,
+    cidfile: Option<PathBuf>,
+) -> io::Result<Told> {
     let (ours, theirs) = UnixStream::pair()?;
     let folder = prepared.run.folder.path().to_owned();
     let log = OpenOptions::new()
@@ -125,6 +141,7 @@ pub(in crate::cli) fn start(context: &Context, prepared: &Prepared) -> io::Resul
             })
             .collect(),
         copied: prepared.copied.clone(),
+        cidfile,
         pulls: match prepared.pull {
             Pull::Missing => Pulls::Missing,
             Pull::Always => Pulls::Always,
@@ -199,6 +216,7 @@ pub(in crate::cli) fn supervise_exec(args: &SuperviseArgs, context: &mut Context
         super::signals::listen_as_supervisor(&sender);
         let streams = Streams {
             started: Some(started),
+            cidfile: orders.cidfile,
             ..Streams::default()
         };
         let telling = socket.try_clone()?;

@@ -6,6 +6,7 @@ use std::thread::{self, JoinHandle};
 use tokio::sync::mpsc;
 
 use crate::cli::standard::Standard;
+use crate::cli::threads::NoThread;
 use crate::engine::run::Chunk;
 
 /// Chunks that wait to be shown. A job that writes faster than its reader reads has to wait, as it
@@ -25,7 +26,9 @@ impl Display {
     /// There is no thread for it.
     pub(in crate::cli) fn start() -> io::Result<(Self, mpsc::Sender<Chunk>)> {
         let (sender, receiver) = mpsc::channel(WAITING);
-        let thread = thread::Builder::new().spawn(move || show(receiver))?;
+        let thread = thread::Builder::new()
+            .spawn(move || show(receiver))
+            .map_err(|error| NoThread::of(&error))?;
         Ok((Self { thread }, sender))
     }
 

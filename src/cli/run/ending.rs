@@ -48,7 +48,7 @@ pub(in crate::cli) fn tell_ci(context: &Context, records: &[&Record]) -> io::Res
             ..Made::default()
         })?;
     }
-    context.ci.summary(|| {
+    context.summary(|| {
         let runs = records.iter().map(|record| {
             let run = (context.store().run(record.id), (*record).clone());
             // A run without metrics has no curves.

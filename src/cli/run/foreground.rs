@@ -1,7 +1,6 @@
 //! Runs a job at this terminal.
 
 use std::io;
-use std::path::PathBuf;
 
 use tokio::io::AsyncRead;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
@@ -48,7 +47,8 @@ pub(super) fn exec(context: &Context, plan: RunPlan, wishes: &Wishes) -> Ending 
         let streams = Streams {
             display: Some(shown),
             input,
-            started: hold.when_started(tty, wishes.cidfile.clone()),
+            cidfile: wishes.cidfile.clone(),
+            started: hold.when_started(tty),
         };
         let Hold {
             mut controls,
@@ -112,26 +112,22 @@ impl Hold {
         Box::new(Typed::new(typed, keys.to_vec(), self.sender.clone()))
     }
 
-    /// Gives the job's terminal our size, once it has one, and writes its container's id.
+    /// Gives the job's terminal our size, once it has one.
     pub(in crate::cli) fn when_started(
         &self,
         tty: bool,
-        cidfile: Option<PathBuf>,
     ) -> Option<tokio::sync::oneshot::Sender<String>> {
-        if !tty && cidfile.is_none() {
+        if !tty {
             return None;
         }
         let (sender, started) = tokio::sync::oneshot::channel::<String>();
         let controls = self.sender.clone();
         tokio::spawn(async move {
-            let Ok(container) = started.await else {
-                return;
-            };
-            if let Some((columns, rows)) = terminal::size().filter(|_| tty) {
+            if started.await.is_ok()
+                && let Some((columns, rows)) = terminal::size()
+            {
+                // Whoever listens may be gone.
                 let _ = controls.send(Control::Resize(columns, rows));
-            }
-            if let Some(path) = cidfile {
-                super::write_new(&path, &container);
             }
         });
         Some(sender)

@@ -12,7 +12,7 @@ pub(super) mod signals;
 mod terminal;
 
 use std::io::{self, IsTerminal as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use self::flags::flags;
 use super::Ending;
@@ -103,13 +103,6 @@ fn wishes(args: &RunArgs, plan: &RunPlan, context: &Context) -> Result<Wishes, (
         passes_signals: terminal.sig_proxy.unwrap_or(true),
         detach_keys,
     })
-}
-
-/// Writes a file that is not there yet. A run is worth more than the file that names it.
-fn write_new(path: &Path, text: &str) {
-    if let Err(error) = std::fs::write(path, text) {
-        tracing::warn!("`{}` is not written: {error}", path.display());
-    }
 }
 
 /// What is to be run. An image that is run by its name has nothing to do with jobs.yaml.

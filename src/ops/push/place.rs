@@ -85,7 +85,10 @@ impl Place {
             .await
         {
             Err(RegistryError::Unreachable { reason, .. }) if self.reach == Reach::Unknown => {
-                tracing::info!("the registry of {name} is not asked: {reason}");
+                events.send(Event::Warning(format!(
+                    "the registry of `{name}` can't be asked from here what it has; only the engine \
+                     reaches it: {reason}"
+                )));
                 self.reach = Reach::None;
                 return Ok(None);
             }

@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::attempt::{Followed, Work, latest};
 use super::collect;
 use super::control::{Controls, Orders};
 use super::outcome::note_removal;
-use super::supervise::{Streams, finish, pump};
+use super::pump::Pump;
+use super::supervise::{Streams, finish};
 use super::{Ended, RUN_LABEL, RunFailure};
 use crate::engine::docker::{DockerEngine, EngineError};
 use crate::engine::run::{Container, LogRequest, Status};
@@ -157,7 +159,7 @@ async fn take_log(
     container: &Container,
 ) -> Result<(), RunFailure> {
     let secrets = secrets(work.engine, record).await?;
-    let mut pump = pump(work.folder, record, secrets, None)?;
+    let mut pump = Pump::open(work, record, secrets, None)?;
     pump.rewind()?;
     let request = LogRequest {
         timestamps: !container.tty,
@@ -167,10 +169,9 @@ async fn take_log(
         .engine
         .logs(&container.id, container.tty, &request)
         .await?;
-    if let Err(error) = pump.run(output).await {
-        record
-            .warnings
-            .push(format!("the log may lack its end: {error}"));
+    let (_never, has_ended) = watch::channel(false);
+    if let Err(error) = pump.run(output, has_ended).await {
+        work.warn(record, format!("the log may lack its end: {error}"));
     }
     if !container.status.is_up() {
         pump.finish().await;
@@ -233,7 +234,7 @@ pub async fn catch_up(
         };
         if let Some(container) = find(&engine, &mut record).await? {
             take_log(&work, &mut record, &container).await?;
-            work.keep(&record, "caught up")?;
+            work.keep(&mut record, "caught up")?;
         }
     }
     Ok(())
@@ -282,7 +283,7 @@ async fn supervise_on(
         events,
     };
     let secrets = secrets(engine, record).await?;
-    let mut pump = pump(&run.folder, record, secrets, streams.display)?;
+    let mut pump = Pump::open(&work, record, secrets, streams.display)?;
     record.state = State::Running;
     work.keep(record, "adopted")?;
     let deadline = match record.policy.timeout_ms {

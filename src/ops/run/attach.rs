@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::adopt::secrets;
 use super::control::{Controls, Orders, obey};
+use super::pump::silence;
 use super::{Ended, RunFailure, Streams, attend};
 use crate::engine::docker::DockerEngine;
 use crate::engine::docker::run::{Attachment, Output};
@@ -13,9 +14,6 @@ use crate::engine::run::{AttachRequest, Chunk, RunError};
 use crate::event::{Events, Stream};
 use crate::records::mask::Masker;
 use crate::records::{Record, Store};
-
-/// How long output may take to end once its run has.
-const DRAIN: Duration = Duration::from_secs(10);
 
 /// A connection to a run's container.
 pub struct Attached {
@@ -80,7 +78,8 @@ pub async fn watch(
 ) -> Result<Ended, RunFailure> {
     let secrets = secrets(engine, record).await?;
     let maskers = [Masker::new(&secrets), Masker::new(&secrets)];
-    let showing = tokio::spawn(show(output, maskers, display));
+    let (end, has_ended) = watch::channel(false);
+    let showing = tokio::spawn(show(output, maskers, display, has_ended));
     let (_sender, mut nobody) = mpsc::unbounded_channel();
     let connect = async || Ok(engine.clone());
     let attending = attend(
@@ -109,13 +108,24 @@ pub async fn watch(
             return Ok(Ended::Detached(record.id));
         }
     };
+    end.send_replace(true);
     // What can't be shown is in the log.
-    let _ = tokio::time::timeout(DRAIN, showing).await;
+    let _ = showing.await;
     Ok(ended)
 }
 
-async fn show(mut output: Output, mut maskers: [Masker; 2], display: mpsc::Sender<Chunk>) {
-    while let Some(Ok(chunk)) = output.next().await {
+async fn show(
+    mut output: Output,
+    mut maskers: [Masker; 2],
+    display: mpsc::Sender<Chunk>,
+    mut has_ended: watch::Receiver<bool>,
+) {
+    loop {
+        let next = tokio::select! {
+            next = output.next() => next,
+            () = silence(&mut has_ended) => None,
+        };
+        let Some(Ok(chunk)) = next else { break };
         let masker = &mut maskers[usize::from(chunk.stream == Stream::Stderr)];
         let bytes = masker.feed(&chunk.bytes).into_owned().into();
         if display.send(Chunk { bytes, ..chunk }).await.is_err() {

@@ -1,9 +1,12 @@
 //! One container of a run: made, started, followed to its end.
 
+use std::io::{self, Write as _};
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::control::{self, Controls, Orders};
@@ -21,8 +24,6 @@ use crate::ops::pull::pull;
 use crate::plan::run::Pull;
 use crate::records::{Attempt, Record, RunFolder, State};
 
-/// How long output may take to end once its container has.
-const DRAIN: Duration = Duration::from_secs(10);
 /// The time between two tries to get back to an engine that is gone: the first, and the longest.
 const RETRY: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(10)];
 /// How long an engine may be gone.
@@ -98,6 +99,14 @@ impl Work<'_> {
         };
         record.state = State::Running;
         record.started = Some(now());
+        if let Some(path) = streams.cidfile.take() {
+            let container = latest(record).container_id.clone().unwrap_or_default();
+            if let Err(error) = write_new(&path, &container) {
+                // A run is worth more than the file that names it.
+                let warning = format!("the cidfile `{}` is not written: {error}", path.display());
+                self.warn(record, warning);
+            }
+        }
         self.keep(record, "running")?;
         if let Some(started) = streams.started.take() {
             // Nobody waits for it any more.
@@ -145,7 +154,7 @@ impl Work<'_> {
             created => created?,
         };
         for warning in created.warnings {
-            self.events.send(Event::Warning(warning));
+            self.warn(record, warning);
         }
         let id = created.id;
         latest(record).container_id = Some(id.clone());
@@ -189,8 +198,25 @@ impl Work<'_> {
     }
 
     /// Writes the record, and what has just happened to the run.
-    pub(super) fn keep(&self, record: &Record, what: &str) -> Result<(), RunFailure> {
-        self.folder.write(record)?;
+    pub(super) fn keep(&self, record: &mut Record, what: &str) -> Result<(), RunFailure> {
+        if let Err(error) = self.tell(record, what) {
+            self.warn(
+                record,
+                format!("`events.jsonl` of the run lacks `{what}`: {error}"),
+            );
+        }
+        Ok(self.folder.write(record)?)
+    }
+
+    /// Says what should be looked at, and keeps it in the record.
+    pub(super) fn warn(&self, record: &mut Record, warning: String) {
+        if !record.warnings.contains(&warning) {
+            self.events.send(Event::Warning(warning.clone()));
+            record.warnings.push(warning);
+        }
+    }
+
+    fn tell(&self, record: &Record, what: &str) -> io::Result<()> {
         let attempt = record.attempts.last();
         let told = json!({
             "t": now(),
@@ -201,10 +227,7 @@ impl Work<'_> {
             "ending": attempt.and_then(|attempt| attempt.ending),
             "exit_code": attempt.and_then(|attempt| attempt.exit_code),
         });
-        if let Err(error) = self.folder.tell(&told) {
-            tracing::warn!("an event is lost: {error}");
-        }
-        Ok(())
+        self.folder.tell(&told)
     }
 
     /// Follows a container that was started, over whatever happens to the engine, and notes its end.
@@ -244,15 +267,17 @@ impl Work<'_> {
                     followable
                 }
             };
+            let (end, has_ended) = watch::channel(false);
             let watched = async {
                 let mut ended = std::pin::pin!(waiting.exit());
-                let mut pumped = std::pin::pin!(pump.run(output));
+                let mut pumped = std::pin::pin!(pump.run(output, has_ended));
                 tokio::select! {
                     ended = &mut ended => {
                         // What was written before the end comes soon after it, or never.
-                        let drained = timeout(DRAIN, pumped).await;
+                        end.send_replace(true);
+                        let drained = pumped.await;
                         ended?;
-                        drained.unwrap_or(Ok(()))
+                        drained
                     }
                     pumped = &mut pumped => {
                         pumped?;
@@ -373,8 +398,13 @@ impl Work<'_> {
         };
         match self.engine.remove(id).await {
             Ok(()) => attempt.is_removed = true,
-            // Whoever looks next removes it.
-            Err(error) => tracing::info!("removing {id}: {error}"),
+            Err(error) => {
+                let name = &attempt.container;
+                let warning = format!(
+                    "the container {name} is not removed: {error}; `jobctl prune` removes it"
+                );
+                self.warn(record, warning);
+            }
         }
     }
 }
@@ -384,6 +414,10 @@ pub(super) struct Asked<'a> {
     pub(super) spec: &'a RunSpec,
     pub(super) copied: &'a [(std::path::PathBuf, String)],
     pub(super) pull: Pull,
+}
+
+fn write_new(path: &Path, text: &str) -> io::Result<()> {
+    std::fs::File::create_new(path)?.write_all(text.as_bytes())
 }
 
 /// The attempt that is under way.

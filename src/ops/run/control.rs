@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::engine::docker::DockerEngine;
+use crate::engine::run::RunError;
 use crate::event::{Event, Events};
 
 /// Something that is asked of a run while it goes on.
@@ -74,10 +75,10 @@ pub(super) async fn obey(
                     } else {
                         "killing; asked again, jobctl lets go of it".to_owned()
                     }));
-                    kill(engine, container, signal).await;
+                    kill(engine, container, signal, events).await;
                     patience.set(until(Some(Instant::now() + grace)));
                 }
-                Some(Control::Signal(signal)) => kill(engine, container, signal).await,
+                Some(Control::Signal(signal)) => kill(engine, container, signal, events).await,
                 Some(Control::Resize(columns, rows)) => {
                     // One that is just ending has no terminal any more.
                     let _ = engine.resize(container, columns, rows).await;
@@ -86,12 +87,12 @@ pub(super) async fn obey(
             () = &mut deadline => {
                 orders.is_timed_out = true;
                 deadline.set(until(None));
-                kill(engine, container, "SIGTERM").await;
+                kill(engine, container, "SIGTERM", events).await;
                 patience.set(until(Some(Instant::now() + grace)));
             }
             () = &mut patience => {
                 patience.set(until(None));
-                kill(engine, container, "SIGKILL").await;
+                kill(engine, container, "SIGKILL", events).await;
             }
         }
     }
@@ -110,9 +111,13 @@ pub(super) async fn released(controls: &mut Controls) {
 
 /// Sends a signal. A container that has just ended needs none, and of an engine that is gone the
 /// one that waits hears as well.
-async fn kill(engine: &DockerEngine, container: &str, signal: &str) {
-    if let Err(error) = engine.kill(container, signal).await {
-        tracing::info!("{signal} to {container}: {error}");
+async fn kill(engine: &DockerEngine, container: &str, signal: &str, events: &Events) {
+    match engine.kill(container, signal).await {
+        Ok(()) | Err(RunError::NoContainer { .. }) => {}
+        Err(RunError::Engine(error)) if error.is_absence() => {}
+        Err(error) => events.send(Event::Warning(format!(
+            "{signal} did not reach the job: {error}"
+        ))),
     }
 }
 

@@ -158,7 +158,7 @@ pub async fn collect_again(
     };
     if find(engine, &mut record).await?.is_none() {
         latest(&mut record).is_removed = true;
-        work.keep(&record, "removed")?;
+        work.keep(&mut record, "removed")?;
         let outputs = record.lost_outputs.into_keys().collect();
         return Err(RunFailure::ContainerGone { id, outputs });
     }

@@ -2,21 +2,37 @@
 
 use std::borrow::Cow;
 use std::io;
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
-use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{mpsc, watch};
+use tokio::time::sleep;
+
+use super::RunFailure;
+use super::attempt::Work;
 
 use crate::engine::docker::run::Output;
 use crate::engine::run::{Chunk, RunError};
-use crate::event::Stream as Source;
+use crate::event::{Event, Events, Stream as Source};
 use crate::facts::host::now;
 use crate::model::Secret;
+use crate::records::Record;
 use crate::records::log::LogWriter;
 use crate::records::mask::Masker;
 use crate::records::metrics::{MetricScanner, MetricsWriter, Point};
+
+/// How long output may take to end once its container has.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// Waits until nothing can be expected any more where nothing comes.
+pub(super) async fn silence(has_ended: &mut watch::Receiver<bool>) {
+    // Whoever knew is gone; it has ended.
+    let _ = has_ended.wait_for(|has_ended| *has_ended).await;
+    sleep(DRAIN).await;
+}
 
 /// Where a container's output goes.
 pub(super) struct Pump {
@@ -31,7 +47,8 @@ pub(super) struct Pump {
     times: [Option<Timestamp>; 2],
     /// What an earlier stream told already.
     known: [Known; 2],
-    /// What should be looked at.
+    events: Events,
+    /// What should be looked at, and was told: for the record.
     pub(super) warnings: Vec<String>,
 }
 
@@ -53,24 +70,29 @@ impl Known {
 }
 
 impl Pump {
-    pub(super) fn new(
-        log: LogWriter,
+    /// A pump that writes to a run's folder.
+    pub(super) fn open(
+        work: &Work<'_>,
+        record: &Record,
         secrets: Vec<Secret>,
-        scanner: &MetricScanner,
-        metrics: MetricsWriter,
         display: Option<mpsc::Sender<Chunk>>,
-    ) -> Self {
-        Self {
-            log,
+    ) -> Result<Self, RunFailure> {
+        let latest = record.attempts.last();
+        let log_from = latest.map_or([0; 2], |attempt| attempt.log_from);
+        let scanner = MetricScanner::new(&record.policy.metric_patterns)
+            .expect("the manifest's patterns are patterns");
+        Ok(Self {
+            log: work.folder.log_writer(log_from)?,
             maskers: [Masker::new(&secrets), Masker::new(&secrets)],
             secrets,
-            scanners: [scanner.clone(), scanner.clone()],
-            metrics,
+            scanners: [scanner.clone(), scanner],
+            metrics: MetricsWriter::open(work.folder.path())?,
             display,
             times: [None; 2],
             known: [Known::nothing(), Known::nothing()],
+            events: work.events.clone(),
             warnings: Vec::new(),
-        }
+        })
     }
 
     /// Expects the attempt's output from its beginning once more: what is kept of it is passed over.
@@ -99,14 +121,24 @@ impl Pump {
     }
 
     /// Takes all that comes. [`Self::finish`] follows where nothing more will.
-    pub(super) async fn run(&mut self, mut output: Output) -> Result<(), RunError> {
+    ///
+    /// Once the container has ended, an output that stays open has nothing more. However long it takes
+    /// to show what came before, all of it is taken.
+    pub(super) async fn run(
+        &mut self,
+        mut output: Output,
+        mut has_ended: watch::Receiver<bool>,
+    ) -> Result<(), RunError> {
         loop {
             // On disk before there is time to wait.
             let next = match output.next().now_or_never() {
                 Some(next) => next,
                 None => {
                     self.log.flush();
-                    output.next().await
+                    tokio::select! {
+                        next = output.next() => next,
+                        () = silence(&mut has_ended) => None,
+                    }
                 }
             };
             match next {
@@ -150,10 +182,7 @@ impl Pump {
             self.note(found, self.times[index].unwrap_or_else(now));
         }
         self.log.sync();
-        if let Some(trouble) = self.log.trouble() {
-            self.warnings
-                .push(format!("the log is not whole: {trouble}"));
-        }
+        self.look_for_trouble();
     }
 
     /// Keeps metrics of lines that were written at that time.
@@ -177,9 +206,17 @@ impl Pump {
         }
     }
 
+    fn look_for_trouble(&mut self) {
+        if let Some(trouble) = self.log.trouble() {
+            let warning = format!("the log is not whole: {trouble}");
+            self.warn(warning);
+        }
+    }
+
     /// Says what should be looked at, once.
     fn warn(&mut self, warning: String) {
         if !self.warnings.contains(&warning) {
+            self.events.send(Event::Warning(warning.clone()));
             self.warnings.push(warning);
         }
     }
@@ -196,7 +233,7 @@ impl Pump {
             // What it found there is kept already, but for a line whose end is still to come.
             drop(self.scanners[index].feed(&passed));
             if known.left == 0 && known.hash.finalize_reset().as_slice() != known.expected {
-                self.warnings.push(
+                self.warn(
                     "the engine's log differs from what was read before: it may have a gap, or \
                      something twice"
                         .to_owned(),
@@ -209,6 +246,7 @@ impl Pump {
         let time = chunk.time.unwrap_or_else(now);
         self.times[index] = Some(time);
         self.log.append(chunk.stream, &chunk.bytes, time);
+        self.look_for_trouble();
         let found = self.scanners[index].feed(&chunk.bytes);
         self.note(found, time);
         let Some(display) = &self.display else { return };

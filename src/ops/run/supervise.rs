@@ -1,5 +1,6 @@
 //! A run from its first attempt to its end.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -13,9 +14,7 @@ use super::{Ended, Prepared, RunFailure, collect};
 use crate::engine::docker::DockerEngine;
 use crate::engine::run::Chunk;
 use crate::event::{Event, Events};
-use crate::model::Secret;
-use crate::records::metrics::{MetricScanner, MetricsWriter};
-use crate::records::{Attempt, Ending, Record, RunFolder, State};
+use crate::records::{Attempt, Ending, Record, State};
 
 /// What connects a run to whoever watches it.
 #[derive(Default)]
@@ -24,6 +23,8 @@ pub struct Streams {
     pub display: Option<mpsc::Sender<Chunk>>,
     /// What is read for its standard input.
     pub input: Option<Input>,
+    /// Where its container's id is written, once it runs: a file that is not there yet.
+    pub cidfile: Option<PathBuf>,
     /// Told its container's id, once it runs.
     pub started: Option<tokio::sync::oneshot::Sender<String>>,
 }
@@ -59,7 +60,7 @@ pub async fn supervise(
         copied: &copied,
         pull,
     };
-    let mut pump = pump(&run.folder, &record, secrets, streams.display.take())?;
+    let mut pump = Pump::open(&work, &record, secrets, streams.display.take())?;
     let mut pause = Duration::from_millis(record.policy.retry.backoff_ms);
     loop {
         record.attempts.push(Attempt {
@@ -75,12 +76,12 @@ pub async fn supervise(
                 latest(&mut record).ending = Some(Ending::Infra);
                 conclude(&mut record);
                 work.discard(&mut record).await;
-                work.keep(&record, "failed")?;
+                work.keep(&mut record, "failed")?;
                 return Err(error);
             }
         };
         if followed == Followed::Detached {
-            work.keep(&record, "detached")?;
+            work.keep(&mut record, "detached")?;
             return Ok(Ended::Detached(record.id));
         }
         record.warnings.append(&mut pump.warnings);
@@ -92,7 +93,7 @@ pub async fn supervise(
         let ending = latest(&mut record).ending;
         work.discard(&mut record).await;
         record.state = State::Submitted;
-        work.keep(&record, "retried")?;
+        work.keep(&mut record, "retried")?;
         events.send(Event::Note(format!(
             "attempt {} of {} failed ({}); the next begins in {} s",
             record.attempts.len(),
@@ -114,33 +115,12 @@ pub(super) async fn finish(work: &Work<'_>, record: &mut Record) -> Result<(), R
     conclude(record);
     // Only what is on disk may be removed from the engine.
     work.keep(record, "finished")?;
-    work.discard(record).await;
-    if latest(record).is_removed {
-        work.keep(record, "removed")?;
+    if !record.policy.keep {
+        work.discard(record).await;
+        let is_removed = latest(record).is_removed;
+        work.keep(record, if is_removed { "removed" } else { "left" })?;
     }
     Ok(())
-}
-
-/// A pump that writes to a run's folder.
-pub(super) fn pump(
-    folder: &RunFolder,
-    record: &Record,
-    secrets: Vec<Secret>,
-    display: Option<mpsc::Sender<Chunk>>,
-) -> Result<Pump, RunFailure> {
-    let log_from = record
-        .attempts
-        .last()
-        .map_or([0; 2], |attempt| attempt.log_from);
-    let scanner = MetricScanner::new(&record.policy.metric_patterns)
-        .expect("the manifest's patterns are patterns");
-    Ok(Pump::new(
-        folder.log_writer(log_from)?,
-        secrets,
-        &scanner,
-        MetricsWriter::open(folder.path())?,
-        display,
-    ))
 }
 
 fn is_tried_again(record: &Record) -> bool {

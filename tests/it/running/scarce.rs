@@ -1,0 +1,94 @@
+//! Runs where something is lacking that is not the job's: threads, a file, somebody who reads.
+
+use std::fs::{Permissions, set_permissions};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+use std::process::{Command, Stdio};
+
+use crate::support::image::DEBIAN;
+use crate::support::project::Project;
+use crate::support::{Ended, SOCKET, is_root, jobctl, run};
+
+#[test]
+fn no_thread_to_be_had_is_an_error_and_no_panic() {
+    if !is_root("no_thread_to_be_had_is_an_error_and_no_panic") {
+        return;
+    }
+    let project = Project::empty();
+    // A user of its own, as the limit is of all that a user has.
+    let user = 100_000 + std::process::id();
+    chown(project.bench.path(), Some(user), Some(user)).unwrap();
+    set_permissions(
+        project.bench.path().join("home/.docker"),
+        Permissions::from_mode(0o755),
+    )
+    .unwrap();
+    let group = std::fs::metadata(SOCKET).unwrap().gid();
+    let limited = |limit: usize| {
+        let mut command = project.bench.command("setpriv");
+        command
+            .arg(format!("--reuid={user}"))
+            .arg(format!("--regid={group}"))
+            .arg("--clear-groups")
+            .args(["prlimit", &format!("--nproc={limit}")])
+            .arg(jobctl())
+            .args(["run", "--image", DEBIAN, "sh", "-c", "echo hello; exit 7"]);
+        run(&mut command)
+    };
+    let mut codes = Vec::new();
+    for limit in 1..=16 {
+        let ended = limited(limit);
+        match ended.code {
+            Some(7) => assert_eq!(ended.stdout, "hello\n", "{limit}: {ended:?}"),
+            Some(125) => {
+                let said = "error: no thread can be started";
+                assert!(ended.stderr.starts_with(said), "{limit}: {ended:?}");
+                assert_eq!(ended.stderr.lines().count(), 2, "{limit}: {ended:?}");
+            }
+            _ => panic!("{limit}: {ended:?}"),
+        }
+        codes.push(ended.code);
+    }
+    assert_eq!(codes[0], Some(125));
+    assert_eq!(limited(4096).code, Some(7));
+    project.assert_clean();
+}
+
+#[test]
+fn a_cidfile_that_is_not_written_is_a_warning_that_is_kept() {
+    let project = Project::empty();
+    for flags in [
+        &["--cidfile", "none/id"][..],
+        &["-d", "--cidfile", "none/id"],
+    ] {
+        let ended = run(&mut project.run_image(flags, &["true"]));
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        let records = project.records();
+        let warning = records[0]["warnings"][0].as_str().unwrap();
+        let path = project.bench.path().join("none/id");
+        let said = format!("the cidfile `{}` is not written: ", path.display());
+        assert!(warning.starts_with(&said), "{warning}");
+        assert_eq!(ended.stderr, format!("warning: {warning}\n"), "{flags:?}");
+        let id = records[0]["id"].as_str().unwrap();
+        project.output(&["wait", id]);
+    }
+    project.assert_clean();
+}
+
+/// Longer than an output that stays open is waited for.
+#[test]
+fn a_reader_that_takes_its_time_gets_all_and_so_does_the_log() {
+    let project = Project::empty();
+    let script = "yes 123456789 | head -c 900000; exit 4";
+    let (reader, writer) = std::io::pipe().unwrap();
+    let mut command = project.run_image(&[], &["sh", "-c", script]);
+    let child = command.stdout(writer).stderr(Stdio::piped()).spawn();
+    drop(command);
+    let mut slow = Command::new("sh");
+    let slow = slow.args(["-c", "sleep 12; wc -c"]).stdin(reader);
+    let read = slow.output().unwrap();
+    let ended: Ended = child.unwrap().wait_with_output().unwrap().into();
+    assert_eq!(ended.code, Some(4), "{ended:?}");
+    assert_eq!(String::from_utf8(read.stdout).unwrap().trim(), "900000");
+    assert_eq!(project.file("stdout.log").len(), 900_000);
+    project.assert_clean();
+}
