@@ -12,6 +12,7 @@ mod ci;
 mod differential;
 mod doctor;
 mod documentation;
+mod endless;
 mod engine_connection;
 mod engine_run;
 mod env_file;

@@ -8,12 +8,13 @@ use std::time::Duration;
 use bollard::{API_DEFAULT_VERSION, BollardRequest, ClientVersion, Docker};
 use http_body_util::BodyExt as _;
 use hyper::body::{Bytes, Incoming};
-use hyper::{Request, Response};
+use hyper::{Request, Response, StatusCode};
 use hyper_util::client::legacy::{self, Client};
 use hyper_util::rt::TokioExecutor;
 
 use tokio::net::UnixStream;
 
+use super::bounded::{Held, refusal};
 use super::endpoint::{Address, Endpoint};
 use super::error::EngineError;
 use super::transport::Connector;
@@ -93,16 +94,16 @@ impl Greeting {
         let is_podman = answer.headers().contains_key("Libpod-Api-Version");
         let server = header("Server").map(str::to_owned);
         let status = answer.status();
-        // The connection is free for the next request when this one's answer is read.
-        let text = answer.into_body().collect().await;
-        let text = text.map_err(|error| EngineError::of_chain(&error, address))?;
         if !status.is_success() {
-            let text = String::from_utf8_lossy(&text.to_bytes()).trim().to_owned();
+            let message = refusal(answer.into_body()).await;
             return Err(EngineError::Refused {
                 status: status.as_u16(),
-                message: text,
+                message: message.map_err(|error| EngineError::of_chain(&error, address))?,
             });
         }
+        // The connection is free for the next request when this one's answer is read.
+        let read = answer.into_body().collect().await;
+        read.map_err(|error| EngineError::of_chain(&error, address))?;
         let api = api.ok_or_else(|| EngineError::NotAnEngine {
             address: address.to_string(),
             reason: "its answer is not an engine's".to_owned(),
@@ -113,6 +114,25 @@ impl Greeting {
             server,
         })
     }
+}
+
+/// An answer, unless it says that the engine refuses: bollard would read all of that.
+async fn accepted(
+    answer: Response<Incoming>,
+) -> Result<Response<Incoming>, bollard::errors::Error> {
+    let status = answer.status();
+    if status.is_success()
+        || matches!(
+            status,
+            StatusCode::NOT_MODIFIED | StatusCode::SWITCHING_PROTOCOLS
+        )
+    {
+        return Ok(answer);
+    }
+    Err(bollard::errors::Error::DockerResponseServerError {
+        status_code: status.as_u16(),
+        message: refusal(answer.into_body()).await?,
+    })
 }
 
 /// A Docker Engine that has answered.
@@ -142,15 +162,18 @@ impl DockerEngine {
         deadlines: Deadlines,
     ) -> Result<Self, EngineError> {
         let connector = Connector::new(endpoint.address.clone(), deadlines.connect, ssh);
-        let client = Client::builder(TokioExecutor::new())
-            // The engine closes idle connections when it likes; a small pool is refreshed quickly.
-            .pool_idle_timeout(Duration::from_secs(10))
-            .build(connector.clone());
+        let client = |held| {
+            Client::builder(TokioExecutor::new())
+                // The engine closes idle connections when it likes; a small pool is refreshed quickly.
+                .pool_idle_timeout(Duration::from_secs(10))
+                .build(connector.holding(held))
+        };
+        let [whole, lines, nothing] = [Held::Whole, Held::Lines, Held::Nothing].map(client);
         let address = &endpoint.address;
         // The answer costs the engine nothing; one that hangs is to be told of soon.
         let deadline = deadlines.call.min(deadlines.connect * 2);
         let greeting =
-            tokio::time::timeout(deadline, Greeting::read(client.request(ping()), address));
+            tokio::time::timeout(deadline, Greeting::read(whole.request(ping()), address));
         let greeting = greeting.await.map_err(|_| EngineError::Hung {
             address: address.to_string(),
             waited: deadline,
@@ -171,9 +194,14 @@ impl DockerEngine {
             API_DEFAULT_VERSION
         };
         let docker = Docker::connect_with_custom_transport(
-            move |request| {
+            move |request: BollardRequest| {
+                let client = match Held::of(request.method(), request.uri().path()) {
+                    Held::Whole => &whole,
+                    Held::Lines => &lines,
+                    Held::Nothing => &nothing,
+                };
                 let answer = client.request(request);
-                async move { answer.await.map_err(bollard::errors::Error::from) }
+                async move { accepted(answer.await?).await }
             },
             Some(HOST),
             // Our own deadlines hold; bollard's would cut long uploads.

@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::bounded::{Endless, shortened};
 use super::endpoint::{Address, EndpointError, SshTarget};
 use super::transport::{ConnectError, SshEnded};
 
@@ -176,6 +177,14 @@ impl EngineError {
         }
     }
 
+    /// It answers, and does not come to an end.
+    pub(super) fn endless(address: &Address) -> Self {
+        Self::NotAnEngine {
+            address: address.to_string(),
+            reason: Endless.to_string(),
+        }
+    }
+
     /// An error of bollard's in the user's words.
     pub(super) fn of_bollard(error: &bollard::errors::Error, address: &Address) -> Self {
         use bollard::errors::Error as Bollard;
@@ -186,10 +195,10 @@ impl EngineError {
                 message,
             } => Self::Refused {
                 status: *status_code,
-                message: message.clone(),
+                message: shortened(message.clone()),
             },
             Bollard::DockerStreamError { error } => Self::Failed {
-                message: error.clone(),
+                message: shortened(error.clone()),
             },
             Bollard::JsonDataError { .. } | Bollard::APIVersionParseError {} => Self::NotAnEngine {
                 address: address.to_string(),
@@ -253,6 +262,11 @@ impl EngineError {
                 host: ssh_host(address),
                 reason: ended.0.clone(),
             };
+        }
+        if let Some(inner) = error.get_ref()
+            && inner.is::<Endless>()
+        {
+            return Self::endless(address);
         }
         if let Some(inner) = error.get_ref()
             && inner.is::<tokio_rustls::rustls::Error>()

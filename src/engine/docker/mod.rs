@@ -3,6 +3,7 @@
 //! [`endpoint`] decides where the engine is, as docker's own client decides it; `transport` gets
 //! there; [`client`] talks to it; [`run`] runs containers on it.
 
+mod bounded;
 mod build;
 mod buildkit;
 mod classic;

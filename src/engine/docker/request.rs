@@ -9,9 +9,9 @@ use hyper::body::{Bytes, Incoming};
 use hyper::upgrade::Upgraded;
 use hyper::{Method, Response, StatusCode, header};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use serde::Deserialize;
 use tokio::task::JoinHandle;
 
+use super::bounded::refusal;
 use super::endpoint::Address;
 use super::error::EngineError;
 use super::transport::Connector;
@@ -22,6 +22,9 @@ const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'_')
     .remove(b'.')
     .remove(b'~');
+
+/// What a short answer has at most, in bytes.
+const SHORT: usize = 1 << 20;
 
 /// A request, as it is put together.
 pub(super) struct Request {
@@ -162,14 +165,15 @@ impl Answer {
         if status.is_success() || status == StatusCode::SWITCHING_PROTOCOLS {
             return Ok(self);
         }
-        let text = self.whole(address).await?;
-        let message = serde_json::from_slice::<Refusal>(&text).map_or_else(
-            |_| String::from_utf8_lossy(&text).trim().to_owned(),
-            |refusal| refusal.message,
-        );
+        // The connection goes on until all is read.
+        let Self {
+            response,
+            connection: _connection,
+        } = self;
+        let message = refusal(response.into_body()).await;
         Err(EngineError::Refused {
             status: status.as_u16(),
-            message,
+            message: message.map_err(|error| EngineError::gone(&error, address))?,
         })
     }
 
@@ -188,14 +192,11 @@ impl Answer {
     pub(super) async fn whole(mut self, address: &Address) -> Result<Vec<u8>, EngineError> {
         let mut whole = Vec::new();
         while let Some(part) = self.part(address).await? {
+            if whole.len() + part.len() > SHORT {
+                return Err(EngineError::endless(address));
+            }
             whole.extend_from_slice(&part);
         }
         Ok(whole)
     }
-}
-
-/// What an engine says when it refuses.
-#[derive(Deserialize)]
-struct Refusal {
-    message: String,
 }

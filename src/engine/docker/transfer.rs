@@ -23,6 +23,9 @@ const REACH: Duration = Duration::from_mins(5);
 /// The most bytes of a line that an engine tells progress with.
 const LONGEST_LINE: usize = 1 << 20;
 
+/// An image does not have more layers; what an engine tells of more is not shown.
+const MOST_LAYERS: usize = 10_000;
+
 /// A line of an engine's progress.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -79,7 +82,9 @@ impl Layers {
         } else {
             return None;
         };
-        self.known.insert(told.id.clone(), (current, total));
+        if self.known.len() < MOST_LAYERS || self.known.contains_key(&told.id) {
+            self.known.insert(told.id.clone(), (current, total));
+        }
         let sums = self.known.values().fold((0, 0), |(current, total), layer| {
             (current + layer.0, total + layer.1)
         });

@@ -21,8 +21,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::process::{Child, Command};
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
+use super::bounded::{Bounded, Held};
 use super::endpoint::{Address, Authorities, SshTarget, Tls};
 
 /// Why no connection came about.
@@ -46,6 +48,8 @@ pub(in crate::engine) struct Connector {
     deadline: Duration,
     /// The `ssh` program.
     ssh: Arc<Path>,
+    /// What is held in memory of the answers.
+    held: Held,
 }
 
 impl Connector {
@@ -58,6 +62,15 @@ impl Connector {
             address: Arc::new(address),
             deadline,
             ssh: ssh.unwrap_or_else(|| PathBuf::from("ssh")).into(),
+            held: Held::Nothing,
+        }
+    }
+
+    /// The same for answers of which so much is held in memory by whoever takes them.
+    pub(super) fn holding(&self, held: Held) -> Self {
+        Self {
+            held,
+            ..self.clone()
         }
     }
 
@@ -70,22 +83,26 @@ impl Connector {
     pub(in crate::engine) async fn connect(&self) -> Result<Pipe, ConnectError> {
         let connecting = async {
             match &*self.address {
-                Address::Unix(path) => Ok(Pipe::new(UnixStream::connect(path).await?)),
+                Address::Unix(path) => Ok(self.pipe(UnixStream::connect(path).await?)),
                 Address::Tcp { host, port, tls } => {
                     let stream = TcpStream::connect((host.as_str(), *port)).await?;
                     stream.set_nodelay(true)?;
                     match tls {
-                        Some(tls) => encrypt(stream, host, tls).await,
-                        None => Ok(Pipe::new(stream)),
+                        Some(tls) => Ok(self.pipe(encrypt(stream, host, tls).await?)),
+                        None => Ok(self.pipe(stream)),
                     }
                 }
-                Address::Ssh(target) => dial_stdio(&self.ssh, target),
+                Address::Ssh(target) => Ok(self.pipe(dial_stdio(&self.ssh, target)?)),
             }
         };
         match tokio::time::timeout(self.deadline, connecting).await {
             Ok(connected) => connected,
             Err(_) => Err(ConnectError::Timeout(self.deadline)),
         }
+    }
+
+    fn pipe(&self, stream: impl Duplex + 'static) -> Pipe {
+        Pipe(TokioIo::new(Box::new(Bounded::new(stream, self.held))))
     }
 }
 
@@ -105,7 +122,11 @@ impl tower_service::Service<Uri> for Connector {
     }
 }
 
-async fn encrypt(stream: TcpStream, host: &str, tls: &Tls) -> Result<Pipe, ConnectError> {
+async fn encrypt(
+    stream: TcpStream,
+    host: &str,
+    tls: &Tls,
+) -> Result<TlsStream<TcpStream>, ConnectError> {
     let config = client_config(tls)?;
     let name = ServerName::try_from(host.to_owned())
         .map_err(|_| ConnectError::Tls(format!("`{host}` can't be the name of a certificate")))?;
@@ -113,14 +134,12 @@ async fn encrypt(stream: TcpStream, host: &str, tls: &Tls) -> Result<Pipe, Conne
         .connect(name, stream)
         .await;
     // The error is rustls' own in an I/O error's clothes.
-    stream
-        .map(Pipe::new)
-        .map_err(|error| match error.get_ref() {
-            Some(inner) if inner.is::<tokio_rustls::rustls::Error>() => {
-                ConnectError::Tls(inner.to_string())
-            }
-            _ => ConnectError::Io(error),
-        })
+    stream.map_err(|error| match error.get_ref() {
+        Some(inner) if inner.is::<tokio_rustls::rustls::Error>() => {
+            ConnectError::Tls(inner.to_string())
+        }
+        _ => ConnectError::Io(error),
+    })
 }
 
 fn client_config(tls: &Tls) -> Result<ClientConfig, ConnectError> {
@@ -230,7 +249,7 @@ mod unverified {
 
 /// Runs `docker system dial-stdio` on the other machine, as docker's client does: its standard
 /// streams are the connection.
-fn dial_stdio(ssh: &Path, target: &SshTarget) -> Result<Pipe, ConnectError> {
+fn dial_stdio(ssh: &Path, target: &SshTarget) -> Result<SshStream, ConnectError> {
     let mut command = Command::new(ssh);
     command.args(["-o", "ConnectTimeout=30", "-T"]);
     if let Some(user) = &target.user {
@@ -256,7 +275,7 @@ fn dial_stdio(ssh: &Path, target: &SshTarget) -> Result<Pipe, ConnectError> {
         .kill_on_drop(true)
         .spawn()
         .map_err(ConnectError::NoSsh)?;
-    Ok(Pipe::new(SshStream::new(child)?))
+    SshStream::new(child)
 }
 
 /// A child's standard streams as one connection. What it says on stderr becomes the error that the
@@ -383,12 +402,6 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 
 /// A connection of any kind, as hyper wants it.
 pub(in crate::engine) struct Pipe(TokioIo<Box<dyn Duplex>>);
-
-impl Pipe {
-    fn new(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Self {
-        Self(TokioIo::new(Box::new(stream)))
-    }
-}
 
 impl Connection for Pipe {
     fn connected(&self) -> Connected {
