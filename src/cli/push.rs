@@ -24,6 +24,9 @@ use crate::plan::push::{Remedy, Wanted, order, remedy, version};
 use crate::plan::run::JOB_LABEL;
 use crate::report::{push_human, push_json, push_plan_human, push_plan_json, push_summary};
 
+/// What of standard input may be a password, in bytes.
+const LONGEST_PASSWORD: u64 = 1 << 20;
+
 /// Push images under all of their names
 ///
 /// Of a job, its newest image is pushed under the names that it was built with. Layers travel once;
@@ -366,7 +369,10 @@ pub(super) fn exec_login(args: &LoginArgs, context: &mut Context) -> Ending {
             .output
             .note("type the password, and Ctrl-D on a line of its own; better: `… < FILE`");
     }
-    if let Err(error) = std::io::stdin().read_to_string(&mut password) {
+    if let Err(error) = std::io::stdin()
+        .take(LONGEST_PASSWORD)
+        .read_to_string(&mut password)
+    {
         let message = format!("the password can't be read from standard input: {error}");
         return Ok(context.output.error(&message));
     }

@@ -1,12 +1,13 @@
 //! Which ignore file holds.
 
 use std::ffi::OsString;
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::LARGEST_BUILD_FILE;
 use super::error::ContextError;
 use super::pattern::Patterns;
+use crate::facts::read_small;
 
 /// The name of the ignore file at the top of a context.
 const IGNORE_FILE: &str = ".dockerignore";
@@ -30,7 +31,7 @@ pub fn ignore_file(root: &Path, dockerfile: &Path) -> Result<Option<IgnoreFile>,
     let mut own = OsString::from(dockerfile);
     own.push(IGNORE_FILE);
     for path in [PathBuf::from(own), root.join(IGNORE_FILE)] {
-        match fs::read(&path) {
+        match read_small(&path, LARGEST_BUILD_FILE) {
             Ok(text) => {
                 let patterns = Patterns::parse_ignore_file(&text).map_err(|source| {
                     ContextError::IgnoreFile {

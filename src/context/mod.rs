@@ -44,6 +44,9 @@ pub use read::open;
 pub use tar::{TarTimes, file_header, padding, write_file, write_tar};
 pub use walk::{Filter, walk};
 
+/// The largest Dockerfile or ignore file that is read, in bytes.
+pub const LARGEST_BUILD_FILE: u64 = 16 << 20;
+
 /// The pattern that keeps jobctl's own state folder (its runs and caches) out of a context, at any
 /// level. Callers add it to the excludes.
 pub const STATE_EXCLUDE: &str = "**/.jobctl";

@@ -4,7 +4,9 @@ mod engine;
 mod environment;
 mod git;
 pub mod host;
+mod small_file;
 
 pub use engine::EngineFacts;
 pub use environment::Environment;
 pub use git::{GitFacts, git, git_patch};
+pub use small_file::{is_given_pipe, read_small};

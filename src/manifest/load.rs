@@ -8,7 +8,7 @@ use super::masking::masked;
 use super::schema::Root;
 use super::{Manifest, Rule, check, interpolate, yaml};
 use crate::diagnostic::{Diagnostic, Severity, Source};
-use crate::facts::Environment;
+use crate::facts::{Environment, read_small};
 
 /// The names a manifest is found by, in order of preference.
 pub const FILE_NAMES: [&str; 2] = ["jobs.yaml", "jobs.yml"];
@@ -22,7 +22,7 @@ pub fn find(folder: &Path) -> Option<PathBuf> {
     folder
         .ancestors()
         .flat_map(|folder| FILE_NAMES.map(|name| folder.join(name)))
-        .find(|file| file.is_file())
+        .find(|file| file.metadata().is_ok_and(|file| !file.is_dir()))
 }
 
 /// Says that no manifest is to be found from a folder on.
@@ -142,7 +142,7 @@ fn read(path: &Path, shown: &Path) -> Result<String, Box<Diagnostic>> {
                 .help("is this the right file? data belongs in files that `inputs` names"),
         ));
     }
-    let bytes = std::fs::read(path).map_err(unreadable)?;
+    let bytes = read_small(path, MAX_SIZE_BYTES).map_err(unreadable)?;
     String::from_utf8(bytes).map_err(|error| Box::new(not_utf8(shown, &error)))
 }
 

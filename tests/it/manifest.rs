@@ -6,6 +6,8 @@ use jobctl::facts::Environment;
 use jobctl::manifest::{self, Manifest, Rule};
 use jobctl::report::diagnostics;
 
+use crate::support::{Bench, jobctl, run};
+
 /// A value that must never be shown.
 const CANARY: &str = "canary-9f2c";
 
@@ -175,4 +177,44 @@ fn the_nearest_manifest_above_is_found() {
         manifest::find(&inner),
         Some(folder.path().join("a/jobs.yaml"))
     );
+}
+
+/// Files that are read whole, and lie where they are read: a pipe that nobody writes to, and a device
+/// that never ends.
+#[test]
+fn what_is_no_file_is_an_error_at_once() {
+    const MANIFEST: &str = "version: 1\nname: a\njobs:\n  b: { build: { context: . }, \
+                            env_file: [b.env] }\n";
+
+    let names = [
+        ("jobs.yaml", &["validate"][..]),
+        ("b.env", &["validate"]),
+        ("Dockerfile", &["build", "b"]),
+        (".dockerignore", &["build", "b"]),
+        ("home/.docker/config.json", &["build", "b"]),
+    ];
+    for (name, args) in names {
+        for (target, said) in [
+            ("pipe", "it is a named pipe"),
+            ("/dev/zero", "it is a device"),
+        ] {
+            let bench = Bench::new();
+            bench.write("jobs.yaml", MANIFEST);
+            bench.write("b.env", "A=1\n");
+            bench.write("Dockerfile", "FROM scratch\n");
+            let pipe = run(bench.command("mkfifo").arg("pipe"));
+            assert_eq!(pipe.code, Some(0));
+            let place = bench.path().join(name);
+            let _ = std::fs::remove_file(&place);
+            let target = bench.path().join(target);
+            std::os::unix::fs::symlink(target, place).unwrap();
+            let mut command = bench.command("timeout");
+            let ended = run(command.arg("20").arg(jobctl()).args(args));
+            let is_refused = matches!(ended.code, Some(1 | 2 | 125));
+            assert!(is_refused, "{name} {args:?}: {ended:?}");
+            assert!(ended.stderr.contains(said), "{name} {args:?}: {ended:?}");
+            let errors = ended.stderr.matches("error").count();
+            assert_eq!(errors, 1, "{name} {args:?}: {}", ended.stderr);
+        }
+    }
 }

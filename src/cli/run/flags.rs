@@ -6,13 +6,16 @@ use super::args::{ConfinementArgs, ContainerArgs, EndingArgs, RunArgs};
 use crate::cli::context::Context;
 use crate::diagnostic::Diagnostic;
 use crate::engine::run::{Limits, Restart, RunSpec};
-use crate::facts::Environment;
+use crate::facts::{Environment, read_small};
 use crate::model::{ByteSize, ContainerPath, Duration, EnvName, ImageRef, Secret, ValueError};
 use crate::plan::build::{BuildFlags, host_authorities};
 use crate::plan::run::{Building, Pull, RunFlags, bound, label};
 
 /// The longest value of a flag that an error shows.
 const MAX_SHOWN: usize = 80;
+
+/// The largest seccomp profile that is read, in bytes.
+const LARGEST_PROFILE: u64 = 16 << 20;
 
 /// What is wrong with a command line.
 #[derive(Default)]
@@ -382,7 +385,8 @@ fn security(text: &str, environment: &Environment) -> Result<String, ValueError>
                     .help("name a file of JSON, or `seccomp=unconfined`")
             };
             let path = environment.current_dir().join(file);
-            let profile = std::fs::read(&path).map_err(|_| refuse("can't be read".to_owned()))?;
+            let profile = read_small(&path, LARGEST_PROFILE)
+                .map_err(|_| refuse("can't be read".to_owned()))?;
             let profile: serde_json::Value = serde_json::from_slice(&profile)
                 .map_err(|error| refuse(format!("is not JSON (line {})", error.line())))?;
             Ok(format!("seccomp={profile}"))

@@ -13,11 +13,12 @@ use tokio_stream::wrappers::ReceiverStream;
 use super::client::DockerEngine;
 use super::error::EngineError;
 use crate::context::{
-    ContextError, Filter, Patterns, STATE_EXCLUDE, TarTimes, ignore_file, walk, write_file,
-    write_tar,
+    ContextError, Filter, LARGEST_BUILD_FILE, Patterns, STATE_EXCLUDE, TarTimes, ignore_file, walk,
+    write_file, write_tar,
 };
 use crate::engine::build::{BuildError, BuildRequest, BuiltImage, FailedStep, Reuse};
 use crate::event::{Events, Outcome, Step, StepId, Stream};
+use crate::facts::read_small;
 use crate::model::{Digest, ImageRef};
 
 /// How much of the context is sent at once.
@@ -144,9 +145,11 @@ fn pack(
     };
     let mut out = io::BufWriter::with_capacity(CHUNK_BYTES, chunks);
     if !dockerfile.starts_with(context) {
-        let text = std::fs::read(dockerfile).map_err(|source| ContextError::Unreadable {
-            path: dockerfile.to_owned(),
-            source,
+        let text = read_small(dockerfile, LARGEST_BUILD_FILE).map_err(|source| {
+            ContextError::Unreadable {
+                path: dockerfile.to_owned(),
+                source,
+            }
         })?;
         write_file(FOREIGN_DOCKERFILE, &text, &mut out, times).map_err(ContextError::Send)?;
     }

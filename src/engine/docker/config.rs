@@ -7,8 +7,11 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
-use crate::facts::Environment;
+use crate::facts::{Environment, read_small};
 use crate::model::Secret;
+
+/// The largest configuration that is read, in bytes.
+const LARGEST: u64 = 16 << 20;
 
 /// The keys of proxies in `config.json`, and the build arguments that they become.
 const PROXIES: [(&str, &str); 5] = [
@@ -77,6 +80,9 @@ impl ConfigError {
     #[must_use]
     pub fn help(&self) -> String {
         match self {
+            Self::Unreadable { path, source } if source.raw_os_error().is_none() => {
+                format!("put a file of JSON there, or nothing: `{}`", path.display())
+            }
             Self::Unreadable { path, .. } => {
                 format!(
                     "make it readable: `sudo chown \"$USER\" {}`",
@@ -181,7 +187,7 @@ pub(super) fn folder(environment: &Environment) -> Option<PathBuf> {
 pub(super) fn read_json<T: serde::de::DeserializeOwned>(
     path: &Path,
 ) -> Result<Option<T>, ConfigError> {
-    let text = match std::fs::read(path) {
+    let text = match read_small(path, LARGEST) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(source) => {

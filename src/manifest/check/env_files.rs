@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{Checker, Rule};
 use crate::diagnostic::Diagnostic;
-use crate::facts::Environment;
+use crate::facts::{Environment, is_given_pipe};
 use crate::manifest::env_file::{EnvFile, Reading, Unset};
 use crate::manifest::schema::{EnvFileFormat, Root};
 
@@ -27,7 +27,7 @@ pub(super) fn check(checker: &mut Checker<'_>) {
 /// What is wrong, or likely wrong, in the env files of a manifest that `shown` names.
 ///
 /// The caller's environment now is not the one of the run, so that what is not set is no error.
-/// Pipes are left alone: they can be read once only.
+/// Pipes that jobctl was given are left alone: they can be read once only.
 pub(in crate::manifest) fn contents(
     root: &Root,
     shown: &Path,
@@ -39,7 +39,8 @@ pub(in crate::manifest) fn contents(
     for file in root.jobs.values().flat_map(|job| &job.value.env_file.0) {
         let format = file.format.unwrap_or(EnvFileFormat::Raw);
         let path = folder.join(file.path.as_path());
-        if seen.contains(&(path.clone(), format)) || !path.is_file() {
+        let is_readable = path.exists() && !path.is_dir() && !is_given_pipe(&path);
+        if seen.contains(&(path.clone(), format)) || !is_readable {
             continue;
         }
         let reading = Reading {

@@ -1,14 +1,14 @@
 //! Bytes → text.
 
-use std::fs::File;
-use std::io::Read as _;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use super::{MAX_FILE_BYTES, Rule};
 use crate::diagnostic::Diagnostic;
+use crate::facts::read_small;
 use crate::manifest::load::plain;
 
-/// The bytes of a file, which may be a pipe.
+/// The bytes of a file, which may be a pipe that jobctl was given.
 pub(super) fn read(path: &Path, shown: &Path) -> Result<Vec<u8>, Box<Diagnostic>> {
     let unreadable = |error: std::io::Error| {
         Box::new(
@@ -21,22 +21,17 @@ pub(super) fn read(path: &Path, shown: &Path) -> Result<Vec<u8>, Box<Diagnostic>
                 .help("name a file that can be read"),
         )
     };
-    let mut bytes = Vec::new();
-    let file = File::open(path).map_err(unreadable)?;
-    file.take(MAX_FILE_BYTES + 1)
-        .read_to_end(&mut bytes)
-        .map_err(unreadable)?;
-    if bytes.len() as u64 > MAX_FILE_BYTES {
-        return Err(Box::new(
+    read_small(path, MAX_FILE_BYTES).map_err(|error| match error.kind() {
+        ErrorKind::FileTooLarge => Box::new(
             Rule::EnvSize
                 .error(format!(
                     "the env file `{}` has more than {MAX_FILE_BYTES} bytes",
                     shown.display()
                 ))
                 .help("is this the right file? data belongs in files that `inputs` names"),
-        ));
-    }
-    Ok(bytes)
+        ),
+        _ => unreadable(error),
+    })
 }
 
 /// The text of a file, without a byte order mark.

@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use super::Reason;
 use crate::context::{
-    ContextDigest, ContextError, Filter, Patterns, STATE_EXCLUDE, StatCache, digest, ignore_file,
+    ContextDigest, ContextError, Filter, LARGEST_BUILD_FILE, Patterns, STATE_EXCLUDE, StatCache,
+    digest, ignore_file,
 };
 use crate::engine::build::{FileClock, Reuse};
 use crate::engine::docker::DockerEngine;
 use crate::event::{Event, Events, Outcome, StepId};
-use crate::facts::{self, GitFacts};
+use crate::facts::{self, GitFacts, read_small};
 use crate::model::{Digest, ImageRef};
 use crate::plan::build::{BuildFacts, BuildPlan, BuildSpec};
 use crate::plan::dockerfile::{Dockerfile, Sources};
@@ -159,7 +160,7 @@ async fn digest_apart(
 }
 
 fn read_dockerfile(path: &Path) -> Result<Vec<u8>, Reason> {
-    std::fs::read(path).map_err(|source| match source.kind() {
+    read_small(path, LARGEST_BUILD_FILE).map_err(|source| match source.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
             Reason::NoDockerfile(path.to_owned())
         }

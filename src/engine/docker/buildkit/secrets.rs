@@ -9,6 +9,7 @@ use bollard_buildkit_proto::moby::buildkit::secrets::v1::{GetSecretRequest, GetS
 use tonic::{Request, Response, Status};
 
 use crate::engine::build::SecretSource;
+use crate::facts::read_small;
 
 /// The largest secret, as docker has it.
 const MAX_BYTES: u64 = 500 << 10;
@@ -43,11 +44,7 @@ async fn read(id: &str, path: PathBuf) -> Result<Vec<u8>, Status> {
     let unreadable = |error: std::io::Error| {
         Status::failed_precondition(format!("secret `{id}`: can't read `{shown}`: {error}"))
     };
-    let size = tokio::fs::metadata(&path).await.map_err(unreadable)?.len();
-    if size > MAX_BYTES {
-        return Err(Status::failed_precondition(format!(
-            "secret `{id}`: `{shown}` has {size} bytes; a secret has at most {MAX_BYTES}"
-        )));
-    }
-    tokio::fs::read(&path).await.map_err(unreadable)
+    let reading = tokio::task::spawn_blocking(move || read_small(&path, MAX_BYTES));
+    let read = reading.await.unwrap_or_else(|error| Err(error.into()));
+    read.map_err(unreadable)
 }
