@@ -26,7 +26,7 @@ pub(super) fn exec(_: &DoctorArgs, context: &mut Context) -> Ending {
         }),
     };
     let diagnosis = context.watch(async |events| Box::pin(diagnose(question, events)).await)?;
-    context.output.result(
+    context.output.styled_result(
         || diagnosis_human(&diagnosis),
         || diagnosis_json(&diagnosis),
     )?;

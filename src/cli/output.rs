@@ -15,7 +15,7 @@ use crate::diagnostic::Diagnostic;
 use crate::engine::docker::EngineError;
 use crate::event::Stream;
 use crate::exit::Exit;
-use crate::report::{diagnostics, printable_text};
+use crate::report::{diagnostics, printable_document, printable_result, printable_text};
 
 /// Where results and messages go.
 pub(super) struct Output {
@@ -51,10 +51,23 @@ impl Output {
         human: impl FnOnce() -> String,
         json: impl FnOnce() -> Value,
     ) -> io::Result<()> {
+        self.styled_result(|| printable_result(&human()), json)
+    }
+
+    /// The same for a text that has styles, and nothing else that a terminal would act on.
+    pub(super) fn styled_result(
+        &self,
+        human: impl FnOnce() -> String,
+        json: impl FnOnce() -> Value,
+    ) -> io::Result<()> {
         match self.format {
             Format::Human => self.text(&human()),
-            Format::Json => self.text(&format!("{:#}", json())),
+            Format::Json => self.document(&json()),
         }
+    }
+
+    fn document(&self, document: &Value) -> io::Result<()> {
+        self.text(&printable_document(&format!("{document:#}")))
     }
 
     /// Writes a text and a line's end to stdout.
@@ -73,7 +86,7 @@ impl Output {
 
     /// Says that jobctl itself failed.
     pub(super) fn error(&self, message: &str) -> Exit {
-        self.message(&format!("error: {message}\n"));
+        self.message(&format!("error: {}\n", printable_text(message)));
         self.annotate(&[Diagnostic::error("failed", message)]);
         Exit::Failed
     }
@@ -91,7 +104,7 @@ impl Output {
                     "diagnostics": diagnostics::json(found),
                 });
                 self.annotate(found);
-                self.text(&format!("{document:#}"))
+                self.document(&document)
             }
         }
     }
@@ -144,8 +157,9 @@ impl Output {
 
     /// Says what is likely wrong but stopped nothing.
     pub(super) fn warning(&self, text: &str) {
+        let text = printable_text(text);
         let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.contains(text) {
+        if told.contains(&text) {
             return;
         }
         self.message(&format!("warning: {text}\n"));
@@ -155,7 +169,7 @@ impl Output {
     /// Says what is of interest to people.
     pub(super) fn note(&self, text: &str) {
         if !self.is_quiet {
-            self.message(&format!("{text}\n"));
+            self.message(&format!("{}\n", printable_text(text)));
         }
     }
 
@@ -173,8 +187,9 @@ impl Output {
             let _ = self.failure(&[diagnostic]);
             return;
         }
+        let help = help.map(printable_text);
         let help = help.map_or_else(String::new, |help| format!("help: {help}\n"));
-        self.message(&format!("error: {message}\n{help}"));
+        self.message(&format!("error: {}\n{help}", printable_text(message)));
         self.annotate(&[diagnostic]);
     }
 
@@ -187,7 +202,7 @@ impl Output {
 /// Says what is wrong with the command line before there is an output.
 pub(super) fn fail_early(message: &str, exit: Exit) -> Exit {
     // Nobody can be told if that fails.
-    let text = format!("error: {message}\n");
+    let text = format!("error: {}\n", printable_text(message));
     let _ = Standard(Stream::Stderr).write_text(&text, ColorChoice::Never);
     exit
 }

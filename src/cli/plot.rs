@@ -70,7 +70,7 @@ pub(super) fn exec(args: &PlotArgs, context: &mut Context) -> Ending {
         return Ok(Exit::Success);
     }
     let columns = context.columns();
-    context.output.result(
+    context.output.styled_result(
         || draw(&charts, columns),
         || {
             let runs: Vec<_> = runs.iter().map(|run| metrics_json(run, true)).collect();

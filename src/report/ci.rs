@@ -26,8 +26,9 @@ pub enum Marks {
 impl Marks {
     /// The line before what is folded. GitLab counts the time, in seconds since 1970, until it ends.
     pub(super) fn begin(self, id: u64, title: &str, seconds: i64) -> String {
+        let title = printable::line(title);
         match self {
-            Self::GitHub => format!("::group::{}", escaped(title)),
+            Self::GitHub => format!("::group::{}", escaped(&title)),
             Self::GitLab => format!(
                 "\x1b[0Ksection_start:{seconds}:jobctl_{id}[collapsed=true]\r\x1b[0K{title}"
             ),
@@ -74,8 +75,8 @@ impl Marks {
 
 /// A text as the message of a workflow command has it (actions/toolkit, `command.ts`).
 fn escaped(text: &str) -> String {
-    let text = text.replace('%', "%25");
-    text.replace('\r', "%0D").replace('\n', "%0A")
+    let text = printable::text(text).replace('%', "%25");
+    text.replace('\n', "%0A")
 }
 
 /// A text as one of a workflow command's properties.

@@ -3,6 +3,7 @@
 use anstyle::{AnsiColor, Style};
 use serde_json::{Value, json};
 
+use super::printable;
 use super::words::counted;
 use crate::ops::doctor::{Diagnosis, Status};
 
@@ -26,9 +27,10 @@ pub fn diagnosis_human(diagnosis: &Diagnosis) -> String {
             Status::Skipped => ("skip", AnsiColor::BrightBlack),
         };
         let style = Style::new().fg_color(Some(color.into()));
-        let (id, detail) = (check.id, &check.finding.detail);
+        let (id, detail) = (check.id, printable::text(&check.finding.detail));
         let _ = writeln!(text, "{style}{mark}{style:#} {id:width$}  {detail}");
         if let Some(mend) = &check.finding.mend {
+            let mend = printable::text(mend);
             let _ = writeln!(text, "     {:width$}  → {mend}", "");
         }
     }

@@ -1,11 +1,13 @@
 //! Diagnostics as rustc shows them, and as JSON.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use annotate_snippets::renderer::DecorStyle;
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use serde_json::{Value, json};
 
+use super::printable;
 use super::words::counted;
 use crate::diagnostic::{Diagnostic, Label, Severity, Source};
 
@@ -19,7 +21,7 @@ pub fn human(diagnostics: &[Diagnostic]) -> String {
     let renderer = Renderer::styled().decor_style(DecorStyle::Ascii);
     let mut text = String::new();
     for diagnostic in diagnostics.iter().take(SHOWN) {
-        text.push_str(&renderer.render(&[group(diagnostic)]));
+        text.push_str(&renderer.render(&[group(&printable(diagnostic))]));
         text.push_str("\n\n");
     }
     let hidden = diagnostics.len().saturating_sub(SHOWN);
@@ -57,6 +59,29 @@ pub fn tally(diagnostics: &[Diagnostic]) -> String {
 #[must_use]
 pub fn json(diagnostics: &[Diagnostic]) -> Value {
     diagnostics.iter().map(one_json).collect()
+}
+
+/// A diagnostic without anything that a terminal would act on: names, values and engines' words are in
+/// it.
+fn printable(diagnostic: &Diagnostic) -> Diagnostic {
+    let label = |label: &Label| Label {
+        span: label.span.clone(),
+        text: printable::text(&label.text),
+    };
+    let texts = |texts: &[String]| texts.iter().map(|text| printable::text(text)).collect();
+    let source = diagnostic.source.as_ref().map(|source| Source {
+        path: printable::line(&source.path.to_string_lossy()).into(),
+        text: printable::source(&source.text),
+    });
+    Diagnostic {
+        message: printable::text(&diagnostic.message),
+        source: source.map(Arc::new),
+        primary: diagnostic.primary.as_ref().map(label),
+        related: diagnostic.related.iter().map(label).collect(),
+        notes: texts(&diagnostic.notes),
+        help: texts(&diagnostic.help),
+        ..diagnostic.clone()
+    }
 }
 
 fn group(diagnostic: &Diagnostic) -> Group<'_> {

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::printable;
 use super::yaml::yaml;
 use crate::plan::export::Export;
 
@@ -14,8 +15,8 @@ pub fn compose_file(export: &Export, command: &str) -> String {
         text.push_str("# What compose does not do:\n");
     }
     for note in &export.notes {
-        let _ = writeln!(text, "# - {}", super::printable::line(note));
+        let _ = writeln!(text, "# - {}", printable::line(note));
     }
-    text.push_str(&yaml(&export.document));
+    text.push_str(&printable::escaped(&yaml(&export.document)));
     text
 }

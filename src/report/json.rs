@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use serde_json::{Value, json};
 
 use super::Reporter;
+use super::printable;
 use super::steps::outcome_words;
 use crate::event::{Event, Stream, Unit};
 
@@ -25,7 +26,7 @@ impl Reporter for Json {
     fn event(&mut self, event: &Event) -> io::Result<()> {
         let mut line = event_json(event);
         line["schema"] = json!("jobctl.event/1");
-        writeln!(self.out, "{line}")?;
+        writeln!(self.out, "{}", printable::escaped(&line.to_string()))?;
         self.out.flush()
     }
 }

@@ -52,7 +52,9 @@ pub use metrics::{
     charts, history_csv, history_human, last_csv, last_human, metrics_failure, metrics_json,
 };
 pub use plain::Plain;
-pub use printable::text as printable_text;
+pub use printable::{
+    escaped as printable_document, laid_out as printable_result, text as printable_text,
+};
 pub use ps::{ps_human, ps_json};
 pub use push::{push_human, push_json, push_plan_human, push_plan_json};
 pub use record::{files_human, files_json, record_human, record_json};

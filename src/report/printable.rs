@@ -1,7 +1,7 @@
-//! What programs, engines and registries say, as it can be shown.
+//! What programs, engines, registries, labels and names of files say, as it can be shown.
 //!
-//! Their words may redraw lines, colour them, or ring the bell. In a log that is noise, on a
-//! terminal it would move what we draw.
+//! Their words may redraw lines, colour them, ring the bell, or turn the direction of writing. In a
+//! log that is noise; on a terminal it would move what we draw, or say what is not so.
 
 use std::fmt::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
@@ -16,7 +16,6 @@ pub(super) fn line(said: &str) -> String {
 }
 
 /// The same for a text that may have several lines.
-/// A text of others, with nothing in it that a terminal would act on.
 #[must_use]
 pub fn text(said: &str) -> String {
     let lines: Vec<_> = said.split('\n').map(line).collect();
@@ -34,7 +33,7 @@ pub(super) fn path(path: &Path) -> String {
                 c if c.is_ascii_control() && !matches!(c, '\n' | '\r' | '\t') => {
                     let _ = write!(shown, "\\x{:02x}", u32::from(c));
                 }
-                c if is_unsafe(c) => shown.extend(c.escape_default()),
+                c if is_acted_on(c) => shown.extend(c.escape_default()),
                 c => shown.push(c),
             }
         }
@@ -45,10 +44,41 @@ pub(super) fn path(path: &Path) -> String {
     shown
 }
 
-/// Control characters, and those that change the direction of what follows (Unicode, UAX #9).
-fn is_unsafe(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+/// A result as it is laid out, with nothing in it that a terminal would act on.
+#[must_use]
+pub fn laid_out(result: &str) -> String {
+    let plain = anstream::adapter::strip_str(result).to_string();
+    let is_kept = |c: &char| matches!(c, '\n' | '\t') || !is_acted_on(*c);
+    plain.chars().filter(is_kept).collect()
+}
+
+/// JSON, or YAML that quotes as JSON does, with escapes for what a terminal would act on: it is in
+/// texts only, and means the same there.
+#[must_use]
+pub fn escaped(document: &str) -> String {
+    let mut escaped = String::with_capacity(document.len());
+    for c in document.chars() {
+        if c != '\n' && is_acted_on(c) {
+            let _ = write!(escaped, "\\u{:04x}", u32::from(c));
+        } else {
+            escaped.push(c);
+        }
+    }
+    escaped
+}
+
+/// The text of a file, in which everything has the place that it had.
+pub(super) fn source(text: &str) -> String {
+    let shown = |c: char| match c {
+        '\n' | '\r' | '\t' => c,
+        c if !is_acted_on(c) => c,
+        c => match c.len_utf8() {
+            1 => '?',
+            2 => '¿',
+            _ => char::REPLACEMENT_CHARACTER,
+        },
+    };
+    text.chars().map(shown).collect()
 }
 
 /// A text without escapes and control characters, and without blanks at its end.
@@ -57,7 +87,7 @@ fn plain(drawn: &str) -> String {
     for c in anstream::adapter::strip_str(drawn).to_string().chars() {
         match c {
             '\t' => plain.push_str("    "),
-            c if c.is_control() => {}
+            c if is_acted_on(c) => {}
             c => plain.push(c),
         }
     }
@@ -65,12 +95,22 @@ fn plain(drawn: &str) -> String {
     plain
 }
 
+/// Whether a terminal does something else with it than show it: control characters (C0 and C1),
+/// separators of lines, and what turns the direction of writing (Unicode's UAX #9).
+fn is_acted_on(c: char) -> bool {
+    c.is_control()
+        || matches!(
+            c,
+            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+        )
+}
+
 #[cfg(test)]
 mod tests {
     use std::ffi::OsStr;
     use std::os::unix::ffi::OsStrExt as _;
 
-    use super::{line, path, text};
+    use super::{escaped, laid_out, line, path, source, text};
 
     #[test]
     fn a_path_is_shown_on_one_line_whatever_its_bytes_are() {
@@ -100,6 +140,7 @@ mod tests {
             ("a\tb", "a    b"),
             ("é 漢 \u{1f600}", "é 漢 \u{1f600}"),
             ("\u{9b}31mred", "31mred"),
+            ("\u{202e}txt.exe\u{2066}", "txt.exe"),
         ] {
             assert_eq!(line(said), shown, "{said:?}");
         }
@@ -108,5 +149,31 @@ mod tests {
     #[test]
     fn a_text_keeps_its_lines() {
         assert_eq!(text("a\r\n\u{1b}[1mb\u{1b}[0m\n\nc"), "a\nb\n\nc");
+    }
+
+    const HOSTILE: &str = "a\u{1b}]0;x\u{7}\u{9b}2Jb\u{85}\u{202e}c\u{7f}";
+
+    #[test]
+    fn a_result_keeps_its_columns() {
+        assert_eq!(laid_out("a  b\t c  \n\u{1b}[31m d\r\n"), "a  b\t c  \n d\n");
+        assert_eq!(laid_out(HOSTILE), "a2Jbc");
+    }
+
+    #[test]
+    fn a_document_means_what_it_meant() {
+        let document = serde_json::json!({ HOSTILE: [HOSTILE, "é漢\n"] });
+        let written = escaped(&format!("{document:#}"));
+        let is_acting = |c: char| c != '\n' && super::is_acted_on(c);
+        assert!(!written.contains(is_acting), "{written:?}");
+        let read: serde_json::Value = serde_json::from_str(&written).unwrap();
+        assert_eq!(read, document);
+    }
+
+    #[test]
+    fn a_source_keeps_its_places() {
+        let shown = source(HOSTILE);
+        assert_eq!(shown.len(), HOSTILE.len());
+        assert_eq!(shown.find('b'), HOSTILE.find('b'));
+        assert!(!shown.contains(super::is_acted_on), "{shown:?}");
     }
 }

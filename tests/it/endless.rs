@@ -38,7 +38,7 @@ impl Engine {
         let listener = UnixListener::bind(folder.path().join("engine.sock")).unwrap();
         std::thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
-                std::thread::spawn(move || serve(client, answer, healthy));
+                std::thread::spawn(move || serve(&client, answer, healthy));
             }
         });
         Self { folder }
@@ -51,7 +51,7 @@ impl Engine {
 }
 
 /// Answers until the client has gone.
-fn serve(client: UnixStream, answer: Endless, healthy: &[&str]) {
+fn serve(mut client: &UnixStream, answer: Endless, healthy: &[&str]) {
     let mut asked = BufReader::new(client.try_clone().unwrap());
     loop {
         let Some(path) = read_request(&mut asked) else {
@@ -63,14 +63,14 @@ fn serve(client: UnixStream, answer: Endless, healthy: &[&str]) {
             ("201 Created", r#"{"Id":"0123456789abcdef","Warnings":[]}"#)
         } else {
             // The client ends it.
-            let _ = answer_for_ever(&client, answer);
+            let _ = answer_for_ever(client, answer);
             return;
         };
         let length = body.len();
         let head = format!(
             "HTTP/1.1 {status}\r\nApi-Version: 1.41\r\nContent-Length: {length}\r\n\r\n{body}"
         );
-        if (&client).write_all(head.as_bytes()).is_err() {
+        if client.write_all(head.as_bytes()).is_err() {
             return;
         }
     }

@@ -6,6 +6,7 @@ use anstyle::{AnsiColor, Style};
 
 use super::axis::Axis;
 use super::{Chart, Curve, thinned};
+use crate::report::printable;
 use crate::report::words::figure;
 
 /// The rows of a chart without its title and its lower edge.
@@ -93,8 +94,9 @@ fn color(number: usize) -> Style {
 
 /// A text in so many columns.
 fn cut(text: &str, columns: usize) -> String {
+    let text = printable::line(text);
     if text.chars().count() <= columns {
-        return text.to_owned();
+        return text;
     }
     let kept: String = text.chars().take(columns.saturating_sub(1)).collect();
     if columns == 0 { kept } else { kept + "…" }
