@@ -13,8 +13,12 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use tar::{Archive, Entry, EntryType};
 
+use super::tar_names::TarNames;
+
 /// A JSON document of an image is not larger.
 const LARGEST_DOCUMENT_BYTES: u64 = 16 << 20;
+/// And all of them together are not.
+const ALL_DOCUMENTS_BYTES: usize = 64 << 20;
 /// A tar header's block; what an entry is can be told from so much of it.
 const BLOCK_BYTES: usize = 512;
 /// Where in a tar header its format is named.
@@ -103,7 +107,7 @@ pub enum ArchiveError {
 /// See [`ArchiveError`].
 pub fn read_image(archive: impl Read) -> Result<ImageContent, ArchiveError> {
     let mut parts = Parts::default();
-    for entry in Archive::new(archive).entries()? {
+    for entry in Archive::new(TarNames::new(archive)).entries()? {
         parts.take(entry?)?;
     }
     parts.image()
@@ -120,7 +124,10 @@ enum Part {
 }
 
 #[derive(Default)]
-struct Parts(HashMap<String, Part>);
+struct Parts {
+    by_name: HashMap<String, Part>,
+    document_bytes: usize,
+}
 
 /// An image in `manifest.json`.
 #[derive(Deserialize)]
@@ -141,7 +148,13 @@ impl Parts {
             EntryType::Regular | EntryType::Continuous => part(&mut entry)?,
             _ => return Ok(()),
         };
-        self.0.insert(name, part);
+        if let Part::Document(text) = &part {
+            self.document_bytes += text.len();
+            if self.document_bytes > ALL_DOCUMENTS_BYTES {
+                return Err(io::Error::other("its documents are too large").into());
+            }
+        }
+        self.by_name.insert(name, part);
         Ok(())
     }
 
@@ -184,7 +197,7 @@ impl Parts {
     }
 
     fn document(&self, name: &str) -> Result<&[u8], ArchiveError> {
-        match self.0.get(name) {
+        match self.by_name.get(name) {
             Some(Part::Document(text)) => Ok(text),
             _ => Err(ArchiveError::Incomplete(format!("`{name}`"))),
         }
@@ -193,13 +206,13 @@ impl Parts {
     fn layer(&mut self, name: &str) -> Result<Layer, ArchiveError> {
         let mut name = name;
         let mut seen = 0;
-        while let Some(Part::Alias(other)) = self.0.get(name)
-            && seen < self.0.len()
+        while let Some(Part::Alias(other)) = self.by_name.get(name)
+            && seen < self.by_name.len()
         {
             name = other;
             seen += 1;
         }
-        match self.0.get(name) {
+        match self.by_name.get(name) {
             // The same layer may be in an image twice.
             Some(Part::Layer(layer)) => Ok(layer.clone()),
             Some(Part::Unknown) => Err(ArchiveError::Compression(name.to_owned())),
@@ -259,7 +272,7 @@ fn is_empty_tar(head: &[u8]) -> bool {
 
 fn layer(tar: impl Read) -> Result<Layer, ArchiveError> {
     let mut layer = Layer::new();
-    for entry in Archive::new(tar).entries()? {
+    for entry in Archive::new(TarNames::new(tar)).entries()? {
         let mut entry = entry?;
         let path = trimmed(&entry.path_bytes());
         let node = node(&mut entry)?;

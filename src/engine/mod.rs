@@ -6,3 +6,4 @@ pub mod docker;
 pub mod gpu;
 pub mod registry;
 pub mod run;
+pub mod tar_names;

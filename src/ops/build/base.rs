@@ -15,6 +15,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use super::{Image, Reason, State};
 use crate::context::{TarTimes, file_header, padding, write_file};
 use crate::engine::docker::{DockerEngine, EngineError};
+use crate::engine::tar_names::TarNames;
 use crate::event::{Events, Outcome, Step, Stream};
 use crate::model::ImageRef;
 use crate::plan::build::BaseSpec;
@@ -352,7 +353,7 @@ impl Archive {
 
 /// The newest time in an archive, in seconds since 1970; fails if it is none.
 fn newest(archive: &std::fs::File) -> io::Result<u64> {
-    let mut archive = tar::Archive::new(io::BufReader::new(archive));
+    let mut archive = tar::Archive::new(TarNames::new(io::BufReader::new(archive)));
     let mut newest = None;
     for entry in archive.entries()? {
         newest = newest.max(Some(entry?.header().mtime()?));
