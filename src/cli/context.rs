@@ -202,7 +202,7 @@ impl Context {
         // A disk that hangs holds its thread for ever; nobody waits for that.
         runtime.shutdown_background();
         // A display that failed has nothing to do with the work.
-        self.output.told(&drawn.join().unwrap_or_default());
+        self.output.note_shown(&drawn.join().unwrap_or_default());
         Ok(value)
     }
 

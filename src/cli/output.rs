@@ -24,7 +24,7 @@ pub(super) struct Output {
     is_quiet: bool,
     ci: Ci,
     /// Warnings that were shown already, as they were shown.
-    told: Mutex<BTreeSet<String>>,
+    shown_warnings: Mutex<BTreeSet<String>>,
 }
 
 impl Output {
@@ -34,15 +34,18 @@ impl Output {
             color,
             is_quiet,
             ci,
-            told: Mutex::default(),
+            shown_warnings: Mutex::default(),
         }
     }
 
     /// Takes note of warnings that were shown as they came: once is enough.
-    pub(super) fn told(&self, warnings: &[String]) {
+    pub(super) fn note_shown(&self, warnings: &[String]) {
         let warnings = warnings.iter().map(|warning| printable_text(warning));
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        told.extend(warnings);
+        let mut shown = self
+            .shown_warnings
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        shown.extend(warnings);
     }
 
     /// Writes a result: text for people, or a JSON document.
@@ -158,8 +161,11 @@ impl Output {
     /// Says what is likely wrong but stopped nothing.
     pub(super) fn warning(&self, text: &str) {
         let text = printable_text(text);
-        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.contains(&text) {
+        let shown = self
+            .shown_warnings
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if shown.contains(&text) {
             return;
         }
         self.message(&format!("warning: {text}\n"));

@@ -66,18 +66,18 @@ pub async fn forward(
     for (address, listener) in listeners {
         let (sender, events) = (sender.clone(), events.clone());
         tasks.spawn(async move {
-            let mut is_told = false;
+            let mut is_reported = false;
             loop {
                 match listener.accept().await {
                     Ok((client, _)) => {
-                        is_told = false;
+                        is_reported = false;
                         if sender.send((address, client)).await.is_err() {
                             return;
                         }
                     }
                     // Too many files are open: some will be closed.
                     Err(error) => {
-                        if !std::mem::replace(&mut is_told, true) {
+                        if !std::mem::replace(&mut is_reported, true) {
                             let warning = format!("a connection is not accepted: {error}");
                             events.send(Event::Warning(warning));
                         }

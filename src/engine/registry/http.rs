@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http_body_util::{BodyExt as _, Limited};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::{Body, Bytes, Frame, SizeHint};
 use hyper::header::{HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use hyper::{Method, StatusCode, Uri};
@@ -196,7 +196,14 @@ impl Site {
             let response = self.client.request(request).await;
             let (head, body) = response.map_err(|error| innermost(&error))?.into_parts();
             let body = Limited::new(body, most_bytes).collect().await;
-            let body = body.map_err(|error| innermost(&*error))?.to_bytes();
+            let body = body.map_err(|error| {
+                if error.is::<LengthLimitError>() {
+                    format!("its answer does not end within {most_bytes} bytes")
+                } else {
+                    innermost(&*error)
+                }
+            })?;
+            let body = body.to_bytes();
             Ok(Answer {
                 status: head.status,
                 headers: head.headers,
@@ -277,6 +284,32 @@ mod tests {
         let plain = "http://example.com:80".to_owned();
         assert_eq!(ways(false), [(tls(), Some(true))]);
         assert_eq!(ways(true), [(tls(), Some(false)), (plain, None)]);
+    }
+
+    #[tokio::test]
+    async fn an_answer_without_end_is_not_taken() {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let (site, path) = Site::of_url(&url, &[]).unwrap();
+        for (head, said) in [
+            ("HTTP/1.1 200 OK\r\n\r\n", "does not end within 1000 bytes"),
+            ("HTTP/1.1 500 No\r\n\r\n", "does not end within 1000 bytes"),
+            ("HTTP/1.1 200 OK\r\nX-Long: ", "message head is too large"),
+        ] {
+            let endless = async {
+                let (mut link, _) = listener.accept().await.unwrap();
+                link.read_buf(&mut Vec::with_capacity(4096)).await.unwrap();
+                link.write_all(head.as_bytes()).await.unwrap();
+                // Until the other side has had enough.
+                while link.write_all(&[b'x'; 4096]).await.is_ok() {}
+            };
+            let asking = site.send(Ask::new(Method::GET, path.clone()), 1000);
+            let (answer, ()) = tokio::join!(asking, endless);
+            let answer = answer.unwrap_err();
+            assert!(answer.contains(said), "{answer}");
+        }
     }
 
     #[tokio::test]

@@ -74,6 +74,49 @@ fn a_cidfile_that_is_not_written_is_a_warning_that_is_kept() {
     project.assert_clean();
 }
 
+/// jobctl, with a limit to the size of what it writes: a little more than 1 MB a file.
+fn with_small_files(project: &Project, args: &[&str]) -> Ended {
+    let script = "trap '' XFSZ; ulimit -f 2200; exec \"$@\"";
+    let mut command = project.bench.command("sh");
+    command.args(["-c", script, "sh"]).arg(jobctl());
+    run(command.args(["--progress", "quiet", "run"]).args(args))
+}
+
+#[test]
+fn lost_metrics_are_a_warning_that_is_kept() {
+    let project = Project::new(
+        "train:\n  image: IMAGE\n  metrics: { log: { loss: 'loss=([0-9.]+)' } }\n  \
+         command: [sh, -c, 'yes loss=1 | head -n 30000']",
+    );
+    let ended = with_small_files(&project, &["train"]);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let said = "metrics of the log are lost: File too large (os error 27)";
+    assert_eq!(ended.stderr, format!("warning: {said}\n"));
+    let record = project.record();
+    assert_eq!(record["warnings"], serde_json::json!([said]));
+    assert_eq!(record["metrics"]["loss"], 1.0);
+    assert_eq!(project.file("stdout.log").len(), 210_000);
+    project.assert_clean();
+}
+
+#[test]
+fn a_log_that_was_cut_says_so() {
+    let project = Project::empty();
+    let args = ["--image", DEBIAN, "sh", "-c", "yes | head -c 3000000"];
+    let ended = with_small_files(&project, &args);
+    assert_eq!((ended.code, ended.stdout.len()), (Some(0), 3_000_000));
+    let said = "the log is not whole: File too large (os error 27)";
+    assert_eq!(ended.stderr, format!("warning: {said}\n"));
+    let record = project.record();
+    assert_eq!(record["warnings"], serde_json::json!([said]));
+    let ended = run(&mut project.jobctl(&["logs", record["id"].as_str().unwrap()]));
+    assert_eq!(ended.code, Some(0));
+    assert_eq!(ended.stdout.into_bytes(), project.file("stdout.log"));
+    let said = "warning: the log is not whole: the disk was full while the job wrote\n";
+    assert_eq!(ended.stderr, said);
+    project.assert_clean();
+}
+
 /// Longer than an output that stays open is waited for.
 #[test]
 fn a_reader_that_takes_its_time_gets_all_and_so_does_the_log() {
