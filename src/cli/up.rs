@@ -18,7 +18,7 @@ use crate::manifest::{self, Manifest};
 use crate::model::{Name, Secret};
 use crate::ops::env_files;
 use crate::ops::run::{Asked, Prepared, RunFailure};
-use crate::ops::up::{Done, Launched, Launcher, Pipeline, UpFailure, Wishes};
+use crate::ops::up::{Done, How, Launched, Launcher, Pipeline, UpFailure, Wishes};
 use crate::plan::run::{RunFlags, RunPlan, Subject, plan};
 use crate::plan::up::{Step, after, gates, order};
 use crate::report::{pipeline_human, pipeline_json, printable_text, up_human, up_json};
@@ -92,6 +92,11 @@ pub(super) fn exec(args: &UpArgs, context: &mut Context) -> Ending {
     })?;
     match outcome {
         Ok(done) => {
+            // What was run before had its warnings then.
+            let ran = done.iter().filter(|step| step.how != How::UpToDate);
+            for warning in ran.flat_map(|step| &step.record.warnings) {
+                context.output.warning(warning);
+            }
             let records: Vec<_> = done.iter().map(|step| &step.record).collect();
             ending::tell_ci(context, &records)?;
             context
