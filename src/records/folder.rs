@@ -1,11 +1,10 @@
 //! A run's folder.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
@@ -183,10 +182,18 @@ impl RunFolder {
         }
     }
 
+    /// Writes another file of the run.
+    ///
+    /// # Errors
+    ///
+    /// It can't be written.
+    pub fn write_file(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        durable::write(&self.path.join(name), bytes)
+    }
+
     /// Sets bytes aside for a full disk.
     pub(super) fn make_reserve(&self) -> io::Result<()> {
-        let path = self.path.join(RESERVE);
-        let file = File::create(&path)?;
+        let file = durable::change(&self.path.join(RESERVE))?;
         let whole = rustix::fs::FallocateFlags::empty();
         match rustix::fs::fallocate(&file, whole, 0, RESERVE_BYTES) {
             Ok(()) => Ok(()),
@@ -229,21 +236,13 @@ pub(super) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), StorageFull | QuotaExceeded)
 }
 
-/// Reads a file that may be anything: a link, a pipe that nobody writes to, or endless.
+/// Reads a file that may be endless.
 fn read_limited(path: &Path) -> io::Result<Vec<u8>> {
-    let refused = |reason: &str| io::Error::new(io::ErrorKind::InvalidData, reason.to_owned());
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    let file = match rustix::fs::open(path, flags, Mode::empty()) {
-        Ok(file) => File::from(file),
-        Err(Errno::LOOP) => return Err(refused("run.json is a link")),
-        Err(errno) => return Err(errno.into()),
-    };
+    let file = durable::open(path)?;
     let metadata = file.metadata()?;
-    if !metadata.is_file() {
-        return Err(refused("run.json is not a file"));
-    }
     if metadata.len() > LARGEST_RECORD {
-        return Err(refused("run.json is too large"));
+        let reason = "run.json is too large";
+        return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
     }
     let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0) + 1);
     file.take(LARGEST_RECORD).read_to_end(&mut bytes)?;

@@ -5,13 +5,14 @@
 //! damaged or old costs time and changes nothing.
 
 use std::collections::HashMap;
-use std::fs::{self, File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::Path;
 
 use rustix::fs::Stat;
 use serde::{Deserialize, Serialize};
 
+use super::durable;
 use super::summary::Summary;
 use crate::model::RunId;
 
@@ -57,7 +58,7 @@ pub(super) struct Index {
 impl Index {
     /// Reads what can be read.
     pub(super) fn read(path: &Path) -> Self {
-        let Ok(bytes) = fs::read(path) else {
+        let Ok(bytes) = durable::read(path) else {
             return Self::damaged();
         };
         let mut lines = bytes.split(|byte| *byte == b'\n');
@@ -105,15 +106,13 @@ fn rewrite<'a>(path: &Path, entries: impl Iterator<Item = &'a Entry>) -> io::Res
         bytes.extend(encode(entry)?);
     }
     // It need not survive a crash of the machine, only be whole.
-    let mut file = tempfile::Builder::new()
-        .prefix(".new-")
-        .tempfile_in(folder)?;
+    let mut file = durable::unnamed(folder)?;
     file.write_all(&bytes)?;
     file.persist(path).map(drop).map_err(|error| error.error)
 }
 
 fn append(path: &Path, entries: &[Entry]) -> io::Result<()> {
-    let mut file = OpenOptions::new().read(true).append(true).open(path)?;
+    let mut file = durable::append(path)?;
     if file.try_lock().is_err() {
         // Whoever has it adds the same.
         return Ok(());

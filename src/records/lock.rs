@@ -1,11 +1,12 @@
 //! Who works on a run.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::Duration;
 
+use super::durable;
 use crate::model::RunId;
 
 /// Somebody who only looks whether a lock is held holds it himself for some microseconds.
@@ -66,7 +67,7 @@ pub(super) fn take(file: &File) -> io::Result<bool> {
 
 /// Whether a process has the lock.
 pub(super) fn is_held(path: &Path) -> io::Result<bool> {
-    let file = match File::open(path) {
+    let file = match durable::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(error),
@@ -80,11 +81,9 @@ pub(super) fn is_held(path: &Path) -> io::Result<bool> {
 
 /// Opens the file; where the folder can't be written to, one that is there will do.
 fn open(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false);
-    match options.open(path) {
+    match durable::change(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            File::open(path).map_err(|_| error)
+            durable::open(path).map_err(|_| error)
         }
         opened => opened,
     }
@@ -93,7 +92,7 @@ fn open(path: &Path) -> io::Result<File> {
 /// Whether the path still leads to the file: a run may be removed while its lock is waited for.
 fn is_at(file: &File, path: &Path) -> io::Result<bool> {
     let held = file.metadata()?;
-    match path.metadata() {
+    match path.symlink_metadata() {
         Ok(found) => Ok((found.dev(), found.ino()) == (held.dev(), held.ino())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),

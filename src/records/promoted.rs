@@ -1,7 +1,6 @@
 //! `promoted.json`: which runs are good enough to be compared with, and to go back to.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::io;
 
 use jiff::Timestamp;
@@ -114,7 +113,7 @@ impl Store {
     /// The file is there, and can't be read.
     pub fn promoted(&self) -> Result<Promoted, StoreError> {
         let path = self.path().join("promoted.json");
-        let text = match fs::read(&path) {
+        let text = match durable::read(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Ok(Promoted::default());
@@ -147,6 +146,8 @@ impl Store {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn record(job: &str, second: i64) -> Record {

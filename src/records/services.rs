@@ -112,14 +112,16 @@ impl Store {
     pub fn services(&self) -> Result<Vec<String>, StoreError> {
         let folder = self.path().join("services");
         let failed = |error| StoreError::read(&folder, error);
-        let entries = match fs::read_dir(&folder) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(failed(error)),
-        };
+        if !self.has(&folder)? {
+            return Ok(Vec::new());
+        }
         let mut services = Vec::new();
-        for entry in entries {
-            services.extend(entry.map_err(failed)?.file_name().into_string().ok());
+        for entry in fs::read_dir(&folder).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            // A link would lead elsewhere.
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                services.extend(entry.file_name().into_string().ok());
+            }
         }
         services.sort();
         Ok(services)
@@ -169,7 +171,7 @@ impl ServiceFolder {
     /// It is there, and can't be read.
     pub fn route(&self) -> Result<Option<Route>, StoreError> {
         let path = self.route_file();
-        let text = match fs::read(&path) {
+        let text = match durable::read(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(StoreError::read(path, error)),

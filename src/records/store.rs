@@ -103,7 +103,7 @@ impl Store {
 
     fn stage(&self, staged: &RunFolder, record: &Record) -> Result<RunLock, StoreError> {
         let fail = |error| self.refused(staged.path(), error);
-        fs::create_dir(staged.path()).map_err(fail)?;
+        durable::make_folder(staged.path()).map_err(fail)?;
         let lock = RunLock::take(record.id, &staged.path().join(LOCK)).map_err(fail)?;
         let lock = lock.ok_or_else(|| fail(io::ErrorKind::ResourceBusy.into()))?;
         staged.make_reserve().map_err(fail)?;
@@ -138,13 +138,15 @@ impl Store {
     /// The store can't be made.
     pub fn images(&self) -> Result<PathBuf, StoreError> {
         self.prepare()?;
-        Ok(self.folder.join("images"))
+        let images = self.folder.join("images");
+        durable::make_folder(&images).map_err(|error| self.refused(&images, error))?;
+        Ok(images)
     }
 
     /// Makes the folder with what each store has.
     pub(super) fn prepare(&self) -> Result<(), StoreError> {
-        for folder in [self.runs(), self.staging()] {
-            fs::create_dir_all(&folder).map_err(|error| self.refused(&folder, error))?;
+        for folder in [self.folder.clone(), self.runs(), self.staging()] {
+            durable::make_folder(&folder).map_err(|error| self.refused(&folder, error))?;
         }
         let ignore = self.folder.join(".gitignore");
         if !ignore.exists() {
@@ -181,15 +183,16 @@ impl Store {
     pub fn ids(&self) -> Result<Vec<RunId>, StoreError> {
         let runs = self.runs();
         let failed = |error| StoreError::read(&runs, error);
-        let entries = match fs::read_dir(&runs) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(failed(error)),
-        };
+        if !self.has(&runs)? {
+            return Ok(Vec::new());
+        }
         let mut ids = Vec::new();
-        for entry in entries {
-            let name = entry.map_err(failed)?.file_name();
-            ids.extend(name.to_str().and_then(id_of));
+        for entry in fs::read_dir(&runs).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            // A link would lead elsewhere.
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                ids.extend(entry.file_name().to_str().and_then(id_of));
+            }
         }
         ids.sort_unstable_by(|a, b| b.cmp(a));
         Ok(ids)
@@ -302,6 +305,17 @@ impl Store {
         read_key(&path)?.ok_or_else(|| StoreError::read(path, io::ErrorKind::NotFound.into()))
     }
 
+    /// Whether a folder of the store is there, which no link may lead to.
+    pub(super) fn has(&self, folder: &Path) -> Result<bool, StoreError> {
+        for folder in [self.path(), folder] {
+            let found = durable::folder(folder).map_err(|error| StoreError::read(folder, error));
+            if found?.is_none() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     fn runs(&self) -> PathBuf {
         self.folder.join("runs")
     }
@@ -312,7 +326,7 @@ impl Store {
 }
 
 fn read_key(path: &Path) -> Result<Option<Key>, StoreError> {
-    let bytes = match fs::read(path) {
+    let bytes = match durable::read(path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(StoreError::read(path, error)),

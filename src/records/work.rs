@@ -1,10 +1,11 @@
 //! What whoever works on runs needs of their folders.
 
-use std::fs::{self, OpenOptions};
+use std::fs::File;
 use std::io::{self, Write as _};
 
 use serde_json::Value;
 
+use super::durable;
 use super::error::StoreError;
 use super::folder::RunFolder;
 use super::log::{LogReader, LogSelection, LogWriter};
@@ -52,7 +53,7 @@ impl RunFolder {
     ///
     /// The folder can't be written to.
     pub fn want_stop(&self) -> io::Result<()> {
-        fs::write(self.path().join(STOP), b"")
+        durable::change(&self.path().join(STOP)).map(drop)
     }
 
     /// Whether the user wants the run to end.
@@ -67,9 +68,17 @@ impl RunFolder {
     ///
     /// The file can't be written to.
     pub fn tell(&self, event: &Value) -> io::Result<()> {
-        let path = self.path().join(EVENTS);
-        let mut file = OpenOptions::new().create(true).append(true).open(path)?;
+        let mut file = durable::append(&self.path().join(EVENTS))?;
         file.write_all(format!("{event}\n").as_bytes())
+    }
+
+    /// Opens what the run's supervisor itself says.
+    ///
+    /// # Errors
+    ///
+    /// The file can't be opened.
+    pub fn supervisor_log(&self) -> io::Result<File> {
+        durable::append(&self.path().join("supervisor.log"))
     }
 
     /// Opens the run's log to append to it; see [`LogWriter::open`].

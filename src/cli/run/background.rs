@@ -112,11 +112,7 @@ pub(in crate::cli) fn start(
     cidfile: Option<PathBuf>,
 ) -> io::Result<Told> {
     let (ours, theirs) = UnixStream::pair()?;
-    let folder = prepared.run.folder.path().to_owned();
-    let log = OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(folder.join("supervisor.log"))?;
+    let log = prepared.run.folder.supervisor_log()?;
     let mut command = context.program()?;
     command
         .arg("supervise")
@@ -161,7 +157,8 @@ pub(in crate::cli) fn start(
     serde_json::from_str(&line).or_else(|_| {
         let _ = child.wait();
         let mut said = String::new();
-        File::open(folder.join("supervisor.log"))?.read_to_string(&mut said)?;
+        let mut log = prepared.run.folder.supervisor_log()?;
+        log.read_to_string(&mut said)?;
         Ok(Told::Over {
             code: Exit::Engine.code(),
             message: format!("the run's supervisor ended: {}", said.trim()),

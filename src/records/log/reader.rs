@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use super::entry::{Checker, Entry, Kind};
 use super::{STREAMS, file, index, number};
 use crate::event::Stream;
+use crate::records::durable;
 
 /// How much of a stream is read at once, and how much of the index.
 const BLOCK: usize = 64 << 10;
@@ -449,7 +450,7 @@ impl<'a> Entries<'a> {
 const ENTRIES: u64 = (BLOCK / Entry::BYTES) as u64;
 
 fn existing(path: &Path) -> io::Result<Option<File>> {
-    match File::open(path) {
+    match durable::open(path) {
         Ok(file) => Ok(Some(file)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),

@@ -1,6 +1,6 @@
 //! Keeping a run's log.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, BufReader, Read as _, Write as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
@@ -11,6 +11,7 @@ use sha2::{Digest as _, Sha256};
 use super::entry::{Checker, Entry, Kind};
 use super::{STREAMS, file, index, number};
 use crate::event::Stream;
+use crate::records::durable;
 use crate::records::folder::RESERVE;
 
 /// What of the same stream comes within so many milliseconds is one entry.
@@ -72,7 +73,7 @@ impl LogWriter {
     ///
     /// The files can't be opened.
     pub fn open(folder: &Path, from: [u64; 2]) -> io::Result<Self> {
-        let index = open(&index(folder))?;
+        let index = durable::append(&index(folder))?;
         let mut streams = [
             Half::open(folder, Stream::Stdout, from[0])?,
             Half::open(folder, Stream::Stderr, from[1])?,
@@ -217,9 +218,7 @@ impl LogWriter {
     /// Gives up writing. Files and index are left so that they agree, with a mark at the end.
     fn stop(&mut self, error: io::Error) {
         // Half of the reserve is for these few bytes, half for the record.
-        if let Ok(reserve) = OpenOptions::new()
-            .write(true)
-            .open(self.folder.join(RESERVE))
+        if let Ok(reserve) = durable::change(&self.folder.join(RESERVE))
             && let Ok(metadata) = reserve.metadata()
         {
             let _ = reserve.set_len(metadata.len() / 2);
@@ -259,7 +258,7 @@ impl Drop for LogWriter {
 
 impl Half {
     fn open(folder: &Path, stream: Stream, from: u64) -> io::Result<Self> {
-        let file = open(&file(folder, stream))?;
+        let file = durable::append(&file(folder, stream))?;
         let written = file.metadata()?.len();
         let from = from.min(written);
         Ok(Self {
@@ -306,11 +305,6 @@ impl Half {
             sha256: self.hasher.clone().finalize().into(),
         })
     }
-}
-
-fn open(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.read(true).append(true).create(true).open(path)
 }
 
 /// Makes files and index agree. What a file has more is taken into the index; what the index has

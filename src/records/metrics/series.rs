@@ -1,6 +1,6 @@
 //! `metrics.jsonl`: each figure of a run, in the order in which they came.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::Path;
 
@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::Point;
+use crate::records::durable;
 
 const FILE: &str = "metrics.jsonl";
 /// No line that jobctl writes is longer.
@@ -37,9 +38,7 @@ impl MetricsWriter {
     ///
     /// The file can't be opened.
     pub fn open(folder: &Path) -> io::Result<Self> {
-        let mut options = OpenOptions::new();
-        let options = options.read(true).append(true).create(true);
-        let mut file = options.open(folder.join(FILE))?;
+        let mut file = durable::append(&folder.join(FILE))?;
         if file.metadata()?.len() > 0 {
             let mut last = [0];
             file.seek(SeekFrom::End(-1))?;
@@ -81,7 +80,7 @@ impl MetricsWriter {
 ///
 /// The file is there, and can't be read.
 pub fn series(folder: &Path, name: Option<&str>) -> io::Result<Vec<Point>> {
-    let file = match File::open(folder.join(FILE)) {
+    let file = match durable::open(&folder.join(FILE)) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(error),
