@@ -22,7 +22,9 @@ use crate::ops::push::{Asked, PushFailure, Pushed, forget_relays, push, runs_of}
 use crate::plan::build::{BuildFlags, BuildSpec, Item, plan};
 use crate::plan::push::{Remedy, Wanted, order, remedy, version};
 use crate::plan::run::JOB_LABEL;
-use crate::report::{push_human, push_json, push_plan_human, push_plan_json, push_summary};
+use crate::report::{
+    printable_text, push_human, push_json, push_plan_human, push_plan_json, push_summary,
+};
 
 /// What of standard input may be a password, in bytes.
 const LONGEST_PASSWORD: u64 = 1 << 20;
@@ -140,6 +142,10 @@ pub(super) fn exec(args: &PushArgs, context: &mut Context) -> Ending {
             Some(_) => runs_of(&wanted, run, &context.store())?,
             None => BTreeMap::new(),
         };
+        for run in runs.values() {
+            let (id, content) = (run.id, printable_text(&run.content()));
+            events.send(Event::Note(format!("the record of run {id} has {content}")));
+        }
         if args.dry_run {
             return Ok((wanted, Vec::new()));
         }

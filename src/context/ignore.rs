@@ -4,9 +4,10 @@ use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::LARGEST_BUILD_FILE;
 use super::error::ContextError;
 use super::pattern::Patterns;
+use super::walk::Filter;
+use super::{LARGEST_BUILD_FILE, STATE_EXCLUDE};
 use crate::facts::read_small;
 
 /// The name of the ignore file at the top of a context.
@@ -50,6 +51,24 @@ pub fn ignore_file(root: &Path, dockerfile: &Path) -> Result<Option<IgnoreFile>,
         }
     }
     Ok(None)
+}
+
+impl Filter {
+    /// What a build lets through: all but what its ignore file names, and jobctl's own state.
+    ///
+    /// # Errors
+    ///
+    /// As [`ignore_file`].
+    pub fn of_build(root: &Path, dockerfile: &Path) -> Result<Self, ContextError> {
+        let mut excludes = Patterns::from_lines([STATE_EXCLUDE])?;
+        if let Some(ignored) = ignore_file(root, dockerfile)? {
+            excludes = ignored.patterns.followed_by(excludes);
+        }
+        Ok(Self {
+            excludes,
+            ..Self::default()
+        })
+    }
 }
 
 impl Patterns {

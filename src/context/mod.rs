@@ -41,6 +41,7 @@ pub use error::ContextError;
 pub use ignore::{IgnoreFile, ignore_file};
 pub use pattern::{Inherited, PatternError, PatternProblem, Patterns};
 pub use read::open;
+pub use secret::holds_secrets;
 pub use tar::{TarTimes, file_header, padding, write_file, write_tar};
 pub use walk::{Filter, walk};
 

@@ -29,20 +29,55 @@ const PATHS: &[&str] = &[
     ".kube/config",
 ];
 
+/// Words of the names of files that hold secrets; where such a file is text and no program.
+const WORDS: &[&str] = &[
+    "apikey",
+    "credential",
+    "credentials",
+    "passwd",
+    "password",
+    "passwords",
+    "secret",
+    "secrets",
+    "token",
+];
+const PAIRS: &[&str] = &["access_key", "api_key", "private_key", "secret_key"];
+/// How such files end, besides without any ending.
+const TEXTS: &[&str] = &[
+    "cfg", "conf", "env", "ini", "json", "toml", "txt", "yaml", "yml",
+];
+
 /// Whether a path in a context is that of a file that usually holds secrets.
-pub(super) fn holds_secrets(path: &[u8]) -> bool {
+#[must_use]
+pub fn holds_secrets(path: &[u8]) -> bool {
     let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or(path);
     let is_env = name.starts_with(b".env.")
         && ![".example", ".sample", ".template", ".dist"]
             .iter()
             .any(|end| name.ends_with(end.as_bytes()));
     is_env
+        || is_said(name)
         || NAMES.iter().any(|known| name == known.as_bytes())
         || ENDS.iter().any(|end| name.ends_with(end.as_bytes()))
         || PATHS.iter().any(|known| {
             path.strip_suffix(known.as_bytes())
                 .is_some_and(|folder| folder.is_empty() || folder.ends_with(b"/"))
         })
+}
+
+/// Whether the words of a name say so: `hf_token.txt`.
+fn is_said(name: &[u8]) -> bool {
+    let name = String::from_utf8_lossy(name).to_ascii_lowercase();
+    let (stem, end) = match name.rsplit_once('.') {
+        Some((stem, end)) if !stem.is_empty() => (stem, Some(end)),
+        _ => (name.as_str(), None),
+    };
+    if end.is_some_and(|end| !TEXTS.contains(&end)) {
+        return false;
+    }
+    let stem = stem.replace(['-', '.', ' '], "_");
+    stem.split('_').any(|word| WORDS.contains(&word))
+        || PAIRS.iter().any(|pair| stem.contains(pair))
 }
 
 #[cfg(test)]
@@ -58,6 +93,10 @@ mod tests {
             "tls/server.key",
             ".aws/credentials",
             "root/.docker/config.json",
+            "hf_token.txt",
+            "deploy/db-password",
+            "secrets.yaml",
+            "api_key.json",
         ] {
             assert!(holds_secrets(path.as_bytes()), "{path}");
         }
@@ -67,8 +106,11 @@ mod tests {
             "id_rsa.pub",
             "src/credentials.rs",
             "keys/monkey",
-            "x.aws/credentials",
+            "x.kube/config",
             "tls/server.pem",
+            "token.py",
+            "tokenizer_config.json",
+            "special_tokens_map.json",
         ] {
             assert!(!holds_secrets(path.as_bytes()), "{path}");
         }

@@ -1,12 +1,9 @@
 //! What git says of a folder.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
 
+use super::repository::{Repository, answer};
 use crate::model::Version;
-
-/// The largest patch that is kept.
-const LARGEST_PATCH: usize = 64 << 20;
 
 /// What git says of a folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,77 +24,72 @@ pub struct GitFacts {
 /// there is no git.
 #[must_use]
 pub fn git(folder: &Path) -> Option<GitFacts> {
-    // Most folders are found to be in no repository without a process.
-    folder
-        .ancestors()
-        .find(|ancestor| ancestor.join(".git").exists())?;
-    let asked = [
-        ["log", "-1", "--format=%H %ct", "--", "."].as_slice(),
-        &["status", "--porcelain", "--", "."],
-        &["tag", "--points-at", "HEAD", "--list", "v*"],
-        &["config", "--get", "remote.origin.url"],
+    let repository = Repository::open(folder)?;
+    let questions = [
+        ["rev-list", "-1", "--timestamp", "HEAD", "--", "."].as_slice(),
+        &[
+            "for-each-ref",
+            "--points-at=HEAD",
+            "--format=%(refname)",
+            "refs/tags/v*",
+        ],
     ];
     // They run side by side, as each takes some milliseconds.
-    let running: Vec<_> = asked.iter().map(|args| start(folder, args)).collect();
-    let mut answers = running.into_iter().map(|child| {
-        let output = child?.wait_with_output().ok()?;
-        let text = String::from_utf8_lossy(&output.stdout)
-            .trim_end()
-            .to_owned();
-        output.status.success().then_some(text)
-    });
-    let commit = answers.next()??;
-    let (revision, committed) = commit.split_once(' ')?;
-    let is_dirty = !answers.next()??.is_empty();
-    let tags = answers.next().flatten().unwrap_or_default();
-    let origin = answers.next().flatten().filter(|url| !url.is_empty());
+    let [commit, tags] = questions.map(|args| repository.ask(args));
+    let changes = CHANGES.map(|args| repository.ask(args));
+    let text = |child| {
+        Some(
+            String::from_utf8_lossy(&answer(child)?)
+                .trim_end()
+                .to_owned(),
+        )
+    };
+    let commit = text(commit)?;
+    let (committed, revision) = commit.split_once(' ')?;
+    let tags = text(tags).unwrap_or_default();
+    let mut is_dirty = false;
+    for change in changes {
+        is_dirty |= !answer(change)?.is_empty();
+    }
     Some(GitFacts {
         revision: revision.to_owned(),
         committed: committed.parse().ok()?,
-        is_dirty,
+        is_dirty: is_dirty || has_dirty_submodule(&repository),
         version: tags
             .lines()
-            .filter_map(|tag| tag.strip_prefix('v')?.parse().ok())
+            .filter_map(|tag| tag.strip_prefix("refs/tags/v")?.parse().ok())
             .max(),
-        origin: origin.map(|url| without_credentials(&url)),
+        origin: repository.origin().map(without_credentials),
     })
 }
 
-/// What differs from the commit in a folder, new files among it, as `git apply` takes it. `None` if git
-/// can't tell, or there is more of it than anybody would keep.
-#[must_use]
-pub fn git_patch(folder: &Path) -> Option<Vec<u8>> {
-    // An index of its own, so that nobody's is touched.
-    let index = tempfile::tempdir().ok()?;
-    let git = |args: &[&str]| {
-        let output = Command::new("git")
-            .arg("-C")
-            .arg(folder)
-            .args(args)
-            .env("GIT_INDEX_FILE", index.path().join("index"))
-            .stdin(Stdio::null())
-            .stderr(Stdio::null())
-            .output()
-            .ok()?;
-        output.status.success().then_some(output.stdout)
-    };
-    git(&["read-tree", "HEAD"])?;
-    git(&["add", "--all", "--", "."])?;
-    let patch = git(&["diff", "--cached", "--binary", "HEAD", "--", "."])?;
-    (patch.len() <= LARGEST_PATCH).then_some(patch)
-}
+/// What lists files that are not as they were committed, or new.
+const CHANGES: [&[&str]; 2] = [
+    &[
+        "ls-files",
+        "--modified",
+        "--deleted",
+        "--others",
+        "--exclude-standard",
+        "--directory",
+        "--no-empty-directory",
+        "--",
+        ".",
+    ],
+    &["diff-index", "--cached", "--name-only", "HEAD", "--", "."],
+];
 
-fn start(folder: &Path, args: &[&str]) -> Option<std::process::Child> {
-    Command::new("git")
-        .arg("-C")
-        .arg(folder)
-        .args(args)
-        .env("GIT_OPTIONAL_LOCKS", "0")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .ok()
+/// Whether files of a submodule are not as they were committed: of those git looks at the commit alone.
+fn has_dirty_submodule(repository: &Repository) -> bool {
+    if !repository.top().join(".gitmodules").exists() {
+        return false;
+    }
+    let submodules = repository.submodules(&repository.tracked(&[]).unwrap_or_default());
+    submodules.iter().any(|(_, submodule)| {
+        let changes = CHANGES.map(|args| submodule.ask(args));
+        let is_dirty = changes.map(|change| answer(change).is_none_or(|text| !text.is_empty()));
+        is_dirty.contains(&true) || has_dirty_submodule(submodule)
+    })
 }
 
 /// `https://user:token@host/path` is `https://host/path`.

@@ -4,9 +4,11 @@ mod engine;
 mod environment;
 mod git;
 pub mod host;
+mod repository;
 mod small_file;
 
 pub use engine::EngineFacts;
 pub use environment::Environment;
-pub use git::{GitFacts, git, git_patch};
+pub use git::{GitFacts, git};
+pub use repository::{Blob, Edit, Repository, Tracked};
 pub use small_file::{is_given_pipe, read_small};

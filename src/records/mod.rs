@@ -32,8 +32,8 @@ pub use lock::RunLock;
 pub use outputs::{CollectedFile, FileList, OutputRecord, TreeDigest};
 pub use promoted::{Promoted, Promotion};
 pub use record::{
-    Attempt, Ending, EngineRecord, HostRecord, ImageRecord, InputRecord, Policy, Record,
-    RetryRecord, SCHEMA, SourceRecord, State, VariableRecord,
+    Attempt, Ending, EngineRecord, HostRecord, ImageRecord, InputRecord, LeftOut, LeftOutReason,
+    Policy, Record, RetryRecord, SCHEMA, SourceRecord, State, VariableRecord,
 };
 pub use resolve::ResolveError;
 pub use services::{FileLock, Route, ServiceFolder};

@@ -227,6 +227,50 @@ pub struct SourceRecord {
     /// The file in the run's folder that has what differed from the commit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub patch: Option<String>,
+    /// The files that the patch changes, by their paths in the repository, sorted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<String>,
+    /// Files that differed and are not in the patch; at most a thousand are named.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<LeftOut>,
+    /// How many more there are of them.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub left_out_unnamed: usize,
+}
+
+/// A file that differed from the commit and is not in the patch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftOut {
+    /// Its path in the repository.
+    pub path: String,
+    /// Why.
+    pub reason: LeftOutReason,
+    /// How many bytes it has, and had as it was committed.
+    pub bytes: u64,
+}
+
+/// Why a file is not in the patch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LeftOutReason {
+    /// Files with such a name usually hold secrets.
+    SecretName,
+    /// There is a private key in it.
+    PrivateKey,
+    /// It is too large.
+    TooLarge,
+    /// The patch would become too large with it.
+    PatchTooLarge,
+    /// It could not be read.
+    Unreadable,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 /// A variable that a container was given.

@@ -148,8 +148,11 @@ fn source_words(source: &SourceRecord) -> String {
     if source.is_dirty {
         text.push_str(" with changes");
     }
-    if let Some(patch) = &source.patch {
-        let _ = write!(text, " ({patch})");
+    let left_out = source.left_out.len() + source.left_out_unnamed;
+    let left_out = (left_out > 0).then(|| format!("{} left out", counted(left_out, "file")));
+    let parts: Vec<_> = source.patch.clone().into_iter().chain(left_out).collect();
+    if !parts.is_empty() {
+        let _ = write!(text, " ({})", parts.join(", "));
     }
     if let Some(origin) = &source.origin {
         let _ = write!(text, ", from {origin}");

@@ -30,6 +30,7 @@ mod run_parity;
 mod run_plans;
 mod running;
 mod schema;
+mod source_patch;
 mod standard_output;
 mod support;
 mod typos;

@@ -293,6 +293,9 @@ fn described(bench: &Bench) -> Record {
         is_dirty: true,
         origin: Some("https://example.com/films.git".to_owned()),
         patch: Some("source.patch".to_owned()),
+        files: Vec::new(),
+        left_out: Vec::new(),
+        left_out_unnamed: 0,
     });
     let variable = |name: &str, origin: &str| VariableRecord {
         name: name.to_owned(),

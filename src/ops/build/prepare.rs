@@ -5,10 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Reason;
-use crate::context::{
-    ContextDigest, ContextError, Filter, LARGEST_BUILD_FILE, Patterns, STATE_EXCLUDE, StatCache,
-    digest, ignore_file,
-};
+use crate::context::{ContextDigest, ContextError, Filter, LARGEST_BUILD_FILE, StatCache, digest};
 use crate::engine::build::{FileClock, Reuse};
 use crate::engine::docker::DockerEngine;
 use crate::event::{Event, Events, Outcome, StepId};
@@ -187,14 +184,7 @@ fn digest_context(
     dockerfile: &Path,
     cache_path: Option<&Path>,
 ) -> Result<(ContextDigest, StatCache), ContextError> {
-    let mut excludes = Patterns::from_lines([STATE_EXCLUDE])?;
-    if let Some(ignored) = ignore_file(context, dockerfile)? {
-        excludes = ignored.patterns.followed_by(excludes);
-    }
-    let filter = Filter {
-        excludes,
-        ..Filter::default()
-    };
+    let filter = Filter::of_build(context, dockerfile)?;
     let mut cache = cache_path.map_or_else(StatCache::default, StatCache::load);
     let digest = digest(context, &filter, &mut cache)?;
     // What can't be remembered is found out again.

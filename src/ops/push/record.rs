@@ -1,6 +1,7 @@
 //! The records of runs, as they are attached to their images.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::io;
 
 use hyper::body::Bytes;
@@ -9,7 +10,7 @@ use crate::engine::registry::{Artifact, ArtifactFile};
 use crate::model::{Digest, RunId};
 use crate::plan::push::Wanted;
 use crate::plan::run::JOB_LABEL;
-use crate::records::{Record, State, Store};
+use crate::records::{Record, SourceRecord, State, Store, durable};
 
 /// What a record is, in a registry.
 const KIND: &str = "application/vnd.jobctl.run.v1";
@@ -18,15 +19,42 @@ const KIND: &str = "application/vnd.jobctl.run.v1";
 const FILES: [(&str, &str); 3] = [
     ("run.json", "application/vnd.jobctl.run.v1+json"),
     ("metrics.jsonl", "application/jsonl"),
-    ("source.patch", "text/x-diff"),
+    (PATCH, "text/x-diff"),
 ];
+const PATCH: &str = "source.patch";
+/// So many files of a patch are named, at most.
+const MOST_NAMED: usize = 20;
 
 /// A run whose record is attached.
 #[derive(Debug, Clone)]
 pub struct AttachedRun {
     /// The run.
     pub id: RunId,
+    /// The files that its patch changes, if that is attached.
+    patched: Vec<String>,
     pub(super) artifact: Artifact,
+}
+
+impl AttachedRun {
+    /// Which files are published with the image, in words.
+    #[must_use]
+    pub fn content(&self) -> String {
+        let names: Vec<_> = (self.artifact.files.iter())
+            .map(|file| file.name.as_str())
+            .collect();
+        let mut content = names.join(", ");
+        if !self.patched.is_empty() {
+            let named = &self.patched[..self.patched.len().min(MOST_NAMED)];
+            let _ = write!(content, " (changes of {}", named.join(", "));
+            match self.patched.len() - named.len() {
+                0 => content.push(')'),
+                more => {
+                    let _ = write!(content, ", and {more} more)");
+                }
+            }
+        }
+        content
+    }
 }
 
 /// Why no record can be attached.
@@ -83,7 +111,15 @@ pub fn runs_of(
         let runs = if is_its_own { &mut found } else { &mut others };
         if !runs.contains_key(&of.id) {
             let artifact = artifact(&record, store).map_err(|error| unreadable(&error))?;
-            runs.insert(of.id.clone(), AttachedRun { id, artifact });
+            let has_patch = artifact.files.iter().any(|file| file.name == PATCH);
+            let patched = record.source.filter(|_| has_patch);
+            let patched = patched.map_or_else(Vec::new, |source| source.files);
+            let attached = AttachedRun {
+                id,
+                patched,
+                artifact,
+            };
+            runs.insert(of.id.clone(), attached);
         }
     }
     for (image, run) in others {
@@ -101,7 +137,12 @@ fn artifact(record: &Record, store: &Store) -> io::Result<Artifact> {
     let folder = store.run(record.id);
     let mut files = Vec::new();
     for (name, kind) in FILES {
-        match std::fs::read(folder.path().join(name)) {
+        // One whose files nobody has looked at may have secrets.
+        let is_known = |source: &SourceRecord| !source.files.is_empty();
+        if name == PATCH && !record.source.as_ref().is_some_and(is_known) {
+            continue;
+        }
+        match durable::read(&folder.path().join(name)) {
             Ok(bytes) => files.push(ArtifactFile {
                 name: name.to_owned(),
                 kind: kind.to_owned(),

@@ -20,6 +20,7 @@ mod outputs;
 mod prepare;
 mod pump;
 mod settle;
+mod source;
 mod supervise;
 mod unpack;
 

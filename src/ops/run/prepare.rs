@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::inputs::describe_all;
+use super::source::PATCH;
 use super::{Prepared, RunFailure};
 use crate::engine::docker::DockerEngine;
 use crate::engine::gpu::{GpuHost, gpu_problem};
 use crate::engine::run::{Bound, BoundKind, RunError, RunSpec};
 use crate::event::{Event, Events};
-use crate::facts::{self, host};
+use crate::facts::host;
 use crate::model::{EnvName, Name, Port, RunId, Secret};
 use crate::ops::build;
 use crate::plan::build::{Item, VersionChoice};
@@ -18,9 +19,6 @@ use crate::records::{
     Ending, EngineRecord, HostRecord, ImageRecord, InputRecord, Record, SourceRecord, Store,
     VariableRecord, spec,
 };
-
-/// The file in a run's folder that has what differed from the commit.
-const PATCH: &str = "source.patch";
 
 /// What a run is asked for with.
 #[derive(Debug, Clone, Default)]
@@ -235,7 +233,7 @@ pub async fn begin(
         shared,
         key,
     } = ready;
-    let source = source(&plan);
+    let source = source(&plan).await;
     let copied = share(engine, &mut plan.spec, shared).await;
     let id = RunId::new(host::now());
     plan.spec.name = plan
@@ -249,7 +247,12 @@ pub async fn begin(
     record.key = Some(key);
     record.argv.clone_from(&asked.argv);
     record.image = image;
-    record.source = source.as_ref().map(|(source, _)| source.clone());
+    let mut patch = None;
+    if let Some((source, found, warning)) = source {
+        record.source = Some(source);
+        record.warnings.extend(warning);
+        patch = found;
+    }
     record.manifest = plan.manifest;
     record.container = spec::to_json(&plan.spec);
     record.environment = environment;
@@ -259,8 +262,8 @@ pub async fn begin(
     record.engine = Some(engine_record(engine));
     record.host = Some(host_record());
     let run = store.begin(&record)?;
-    if let Some((_, Some(patch))) = source {
-        std::fs::write(run.folder.path().join(PATCH), patch)?;
+    if let Some(patch) = patch {
+        run.folder.write_file(PATCH, &patch)?;
     }
     Ok(Prepared {
         record,
@@ -333,24 +336,18 @@ async fn see_to_gpus(
     Ok(())
 }
 
-/// What git says of what the image is built from, and what differs from the commit.
-fn source(plan: &RunPlan) -> Option<(SourceRecord, Option<Vec<u8>>)> {
+/// What git knows of what the image is built from, and what differs from the commit.
+async fn source(plan: &RunPlan) -> Option<(SourceRecord, Option<Vec<u8>>, Option<String>)> {
     let ImageChoice::Build(items) = &plan.image else {
         return None;
     };
     let Some(Item::Build(spec)) = items.last() else {
         return None;
     };
-    let folder = &spec.recipe.context;
-    let git = facts::git(folder)?;
-    let patch = git.is_dirty.then(|| facts::git_patch(folder)).flatten();
-    let source = SourceRecord {
-        revision: git.revision,
-        is_dirty: git.is_dirty,
-        origin: git.origin,
-        patch: patch.is_some().then(|| PATCH.to_owned()),
-    };
-    Some((source, patch))
+    let (context, dockerfile) = (spec.recipe.context.clone(), spec.recipe.dockerfile.clone());
+    let secrets = plan.secrets.clone();
+    let asking = move || super::source::source(&context, &dockerfile, &secrets);
+    tokio::task::spawn_blocking(asking).await.ok().flatten()
 }
 
 /// The image, which is built if it is to be.

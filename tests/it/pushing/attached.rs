@@ -135,3 +135,46 @@ fn a_registry_that_lists_what_is_attached_gets_no_tag_for_it() {
     assert!(pushed["run"]["digest"].is_string());
     assert_eq!(proxy.count("PUT", "/manifests/sha256-"), 0);
 }
+
+#[test]
+fn which_files_are_published_with_a_run_is_printed_first() {
+    let registry = Registry::new();
+    let proxy = Proxy::start(registry.address(), |_, _, _| Deed::Pass);
+    let pusher = project(&proxy);
+    let name = pusher.image.as_str();
+    let git = |words: &[&str]| {
+        let author = ["-c", "user.name=A", "-c", "user.email=a@example.com"];
+        let mut command = pusher.bench.command("git");
+        let ended = run(command.args(author).args(words));
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+    };
+    pusher.bench.write(".gitignore", "home\n");
+    git(&["init", "--quiet", "."]);
+    git(&["add", "--all"]);
+    git(&["commit", "--quiet", "--message", "one"]);
+    pusher.bench.write("a", "changed");
+    pusher.bench.write(".env", "X=canary");
+    let ended = jobctl(&pusher, &["run", name]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    for flags in [&["--dry-run"][..], &[]] {
+        let words = [&["push", name, "--with-run"], flags].concat();
+        let ended = jobctl(&pusher, &words);
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        let said = "has run.json, metrics.jsonl, source.patch (changes of a)\n";
+        assert!(ended.stderr.contains(said), "{}", ended.stderr);
+    }
+    let repository = format!("test-{name}");
+    assert!(!registry.tags(&repository).is_empty());
+
+    // Nobody knows what is in a patch without a list of its files.
+    let runs = pusher.bench.path().join(".jobctl/runs");
+    let folder = std::fs::read_dir(runs).unwrap().next().unwrap().unwrap();
+    let path = folder.path().join("run.json");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let mut record: Value = serde_json::from_str(&text).unwrap();
+    record["source"]["files"] = json!([]);
+    std::fs::write(&path, record.to_string()).unwrap();
+    let ended = jobctl(&pusher, &["push", name, "--with-run", "--dry-run"]);
+    let said = "has run.json, metrics.jsonl\n";
+    assert!(ended.stderr.contains(said), "{}", ended.stderr);
+}
