@@ -55,7 +55,12 @@ pub(super) fn exec(args: &AttachArgs, context: &mut Context) -> Ending {
             container,
             attachment,
             tty,
-        } = attach(context.connect().await?, &record, !args.no_stdin).await?;
+        } = attach(
+            context.connect().await?,
+            &store.run(record.id),
+            !args.no_stdin,
+        )
+        .await?;
         let mut hold = Hold::take(tty, args.sig_proxy)?;
         if let Some(mut sink) = attachment.input {
             let mut input = hold.input(&keys, tokio::io::stdin());

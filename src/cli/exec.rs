@@ -10,7 +10,7 @@ use super::{Ending, reach};
 use crate::engine::run::ExecSpec;
 use crate::exit::Exit;
 use crate::model::{EnvName, Secret};
-use crate::ops::run::Control;
+use crate::ops::run::{Control, up_container_of};
 
 /// Run a program in a run's container, as docker exec does
 #[derive(Debug, Args)]
@@ -54,16 +54,13 @@ pub(super) fn exec(args: &ExecArgs, context: &mut Context) -> Ending {
         Ok(record) => record,
         Err(exit) => return Ok(exit),
     };
-    let container = record
-        .attempts
-        .last()
-        .and_then(|attempt| attempt.container_id.clone());
-    let (false, Some(container)) = (record.state.is_final(), container) else {
+    if record.state.is_final() {
         let message = format!("the run {} has no container that is up", record.id.short());
         return Ok(context
             .output
             .unrun(&message, Some("`jobctl ps` shows those that have")));
-    };
+    }
+    let folder = context.store().run(record.id);
     let spec = ExecSpec {
         command: args.command.clone(),
         environment,
@@ -77,7 +74,8 @@ pub(super) fn exec(args: &ExecArgs, context: &mut Context) -> Ending {
     let (display, shown) = Display::start()?;
     let outcome: Result<i64, Unrun> = context.watch(async |_events| {
         let engine = context.connect().await?;
-        let (id, attachment) = engine.exec(&container, &spec).await?;
+        let container = up_container_of(&engine, &folder).await?;
+        let (id, attachment) = engine.exec(&container.id, &spec).await?;
         let mut hold = Hold::take(args.tty && args.interactive, true)?;
         if let Some(mut sink) = attachment.input {
             let keys = keys::parse(keys::DEFAULT).expect("docker's keys are keys");

@@ -6,7 +6,8 @@ use super::Ending;
 use super::context::Context;
 use crate::exit::Exit;
 use crate::ops::ps::list;
-use crate::report::{ps_human, ps_json};
+use crate::ops::run::orphan_words;
+use crate::report::{printable_text, ps_human, ps_json};
 
 /// List the runs that are not over, as they are right now
 ///
@@ -28,13 +29,22 @@ pub(super) struct PsArgs {
 pub(super) fn exec(args: &PsArgs, context: &mut Context) -> Ending {
     let store = context.store();
     let outcome = context.watch(async |events| {
-        let engine = super::reach::reconciled(context, &store, events).await;
+        let mut engine = super::reach::reconciled(context, &store, events).await;
+        if engine.is_none() && store.unfinished().is_ok_and(|runs| runs.is_empty()) {
+            // There may be containers whose records are gone. Nobody asked for an engine otherwise.
+            engine = context.connect().await.ok();
+        }
         list(engine.as_ref(), &store, args.all, events).await
     })?;
     let mut runs = match outcome {
         Ok(runs) => runs,
         Err(error) => return Ok(context.output.error(&error.to_string())),
     };
+    for orphan in runs.iter().filter(|listed| listed.is_orphan) {
+        let run = &orphan.run;
+        let warning = orphan_words(run.id, run.job.as_deref(), &store);
+        context.output.warning(&printable_text(&warning));
+    }
     runs.truncate(args.last.unwrap_or(usize::MAX));
     if args.ids {
         let ids: Vec<_> = runs

@@ -8,7 +8,7 @@ use crate::engine::docker::DockerEngine;
 use crate::event::{Event, Events};
 use crate::exit::Exit;
 use crate::model::RunId;
-use crate::ops::run::reconcile;
+use crate::ops::run::{Orphan, orphans, reconcile};
 use crate::records::{Record, Store};
 
 /// The engine, after it was asked what became of runs that nobody looks after. Nothing, with a
@@ -58,6 +58,43 @@ pub(super) fn run(context: &Context, written: &str) -> Result<RunId, Exit> {
     context
         .resolve(written)
         .map_err(|error| unmeant(context, *error))
+}
+
+/// What a verb ends or removes.
+pub(super) enum Target {
+    Run(RunId),
+    /// A container whose record is gone.
+    Orphan(Box<Orphan>),
+}
+
+impl Target {
+    pub(super) fn id(&self) -> RunId {
+        match self {
+            Self::Run(id) => *id,
+            Self::Orphan(orphan) => orphan.run,
+        }
+    }
+}
+
+/// The run that is meant, whether or not its record is still there.
+pub(super) fn target(context: &Context, written: &str) -> io::Result<Result<Target, Exit>> {
+    let error = match context.resolve(written) {
+        Ok(id) => return Ok(Ok(Target::Run(id))),
+        Err(error) => error,
+    };
+    let orphans = context.watch(async |_events| {
+        let engine = context.connect().await.ok()?;
+        orphans(&engine, &context.store()).await.ok()
+    })?;
+    let prefix = written.replace('-', "");
+    let is_meant = |orphan: &Orphan| {
+        orphan.run.to_string().starts_with(&prefix) || orphan.job.as_deref() == Some(written)
+    };
+    let mut meant = orphans.into_iter().flatten().filter(is_meant);
+    Ok(match (meant.next(), meant.next()) {
+        (Some(orphan), None) => Ok(Target::Orphan(Box::new(orphan))),
+        _ => Err(unmeant(context, *error)),
+    })
 }
 
 /// The record of the run that is meant.

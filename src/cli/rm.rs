@@ -2,13 +2,14 @@
 
 use clap::Args;
 
+use super::Ending;
 use super::context::Context;
+use super::reach::{self, Target};
 use super::run::{Unrun, say_undone};
-use super::{Ending, reach};
 use crate::exit::Exit;
 use crate::facts::host::now;
 use crate::model;
-use crate::ops::run::{Kept, prune, remove};
+use crate::ops::run::{Kept, prune, remove, remove_orphan};
 use crate::report::counted;
 
 /// Remove runs: their records, outputs and logs, and what is left of their containers
@@ -41,13 +42,20 @@ pub(super) struct PruneArgs {
 pub(super) fn exec(args: &RmArgs, context: &mut Context) -> Ending {
     let store = context.store();
     for written in &args.runs {
-        let id = match reach::run(context, written) {
-            Ok(id) => id,
+        let target = match reach::target(context, written)? {
+            Ok(target) => target,
             Err(exit) => return Ok(exit.of_other_verb()),
         };
+        let id = target.id();
         let done: Result<(), Unrun> = context.watch(async |events| {
             let connect = async || context.connect().await;
-            Ok(remove(connect, &store, id, args.force, events).await?)
+            match &target {
+                Target::Run(id) => remove(connect, &store, *id, args.force, events).await?,
+                Target::Orphan(orphan) => {
+                    remove_orphan(&connect().await?, orphan, args.force).await?;
+                }
+            }
+            Ok(())
         })?;
         if let Err(unrun) = done {
             return Ok(say_undone(context, unrun));

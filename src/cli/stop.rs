@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::Ending;
 use super::context::Context;
+use super::reach::{self, Target};
 use super::run::{Unrun, say_undone};
-use super::{Ending, reach};
 use crate::exit::Exit;
-use crate::ops::run::{RunFailure, end, signal};
+use crate::ops::run::{GRACE, RunFailure, end, signal};
 use crate::records::Store;
 
 /// End runs: ask them to, then kill them
@@ -37,16 +38,32 @@ pub(super) struct KillArgs {
 }
 
 pub(super) fn exec(args: &StopArgs, context: &mut Context) -> Ending {
-    each(context, &args.runs, &async |engine, store, id, events| {
-        let grace = args.timeout.map(Duration::from_secs);
-        end(engine, store, id, args.signal.as_deref(), grace, events).await
-    })
+    each(
+        context,
+        &args.runs,
+        &async |engine, store, target, events| {
+            let grace = args.timeout.map(Duration::from_secs);
+            let signal = args.signal.as_deref();
+            match target {
+                Target::Run(id) => end(engine, store, *id, signal, grace, events).await,
+                Target::Orphan(orphan) => {
+                    let grace = grace.unwrap_or(GRACE);
+                    Ok(engine.stop(&orphan.container.id, signal, grace).await?)
+                }
+            }
+        },
+    )
 }
 
 pub(super) fn exec_kill(args: &KillArgs, context: &mut Context) -> Ending {
-    each(context, &args.runs, &async |engine, store, id, events| {
-        signal(engine, store, id, &args.signal, events).await
-    })
+    each(
+        context,
+        &args.runs,
+        &async |engine, store, target, events| match target {
+            Target::Run(id) => signal(engine, store, *id, &args.signal, events).await,
+            Target::Orphan(orphan) => Ok(engine.kill(&orphan.container.id, &args.signal).await?),
+        },
+    )
 }
 
 /// Does something to each run, and says which it was done to.
@@ -56,27 +73,27 @@ fn each(
     work: &impl AsyncFn(
         &crate::engine::docker::DockerEngine,
         &Store,
-        crate::model::RunId,
+        &Target,
         &crate::event::Events,
     ) -> Result<(), RunFailure>,
 ) -> Ending {
     let store = context.store();
-    let mut ids = Vec::new();
+    let mut targets = Vec::new();
     for written in written {
-        match reach::run(context, written) {
-            Ok(id) => ids.push(id),
+        match reach::target(context, written)? {
+            Ok(target) => targets.push(target),
             Err(exit) => return Ok(exit.of_other_verb()),
         }
     }
-    for id in ids {
+    for target in targets {
         let done: Result<(), Unrun> = context.watch(async |events| {
             let engine = context.connect().await?;
-            Ok(work(&engine, &store, id, events).await?)
+            Ok(work(&engine, &store, &target, events).await?)
         })?;
         if let Err(unrun) = done {
             return Ok(say_undone(context, unrun));
         }
-        context.output.text(&id.to_string())?;
+        context.output.text(&target.id().to_string())?;
     }
     Ok(Exit::Success)
 }

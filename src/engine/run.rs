@@ -206,6 +206,8 @@ pub struct Container {
     pub labels: BTreeMap<String, String>,
     /// What it does.
     pub status: Status,
+    /// When it was made.
+    pub created: Option<Timestamp>,
     /// When it started, if it did.
     pub started: Option<Timestamp>,
     /// When it ended, if it did.

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use super::run::RUN_LABEL;
-use crate::engine::docker::DockerEngine;
-use crate::engine::run::{Container, RunError, Status};
+use super::run::{Orphan, container, orphans};
+use crate::engine::docker::{DockerEngine, EngineError};
+use crate::engine::run::{Container, Status};
 use crate::event::{Event, Events};
-use crate::records::{Store, StoreError, Summary};
+use crate::model::RunId;
+use crate::plan::run::PROJECT_LABEL;
+use crate::records::{Attempt, Record, State, Store, StoreError, Summary};
 
 /// A run, and what can be seen of it.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,12 +19,40 @@ pub struct Listed {
     pub container: Option<Container>,
     /// Whether a jobctl looks after it.
     pub is_attended: bool,
+    /// Whether its record is gone: what is known of it is what the engine knows.
+    pub is_orphan: bool,
+}
+
+impl Listed {
+    fn orphan(orphan: Orphan) -> Self {
+        let container = orphan.container;
+        let mut record = Record::new(orphan.run, orphan.run.time());
+        record.project = container.labels.get(PROJECT_LABEL).cloned();
+        record.job = orphan.job;
+        record.state = State::Running;
+        record.image.name.clone_from(&container.image);
+        record.policy.is_service = orphan.is_service;
+        record.attempts.push(Attempt {
+            container: container.name.clone(),
+            container_id: Some(container.id.clone()),
+            ..Attempt::default()
+        });
+        Self {
+            run: Summary::from(&record),
+            container: Some(container),
+            is_attended: false,
+            is_orphan: true,
+        }
+    }
 }
 
 impl Listed {
     /// What it does, in a word or two.
     #[must_use]
     pub fn status(&self) -> String {
+        if self.is_orphan {
+            return "orphan".to_owned();
+        }
         let state = self.run.state;
         if state.is_final() {
             return match self.run.exit_code {
@@ -51,8 +81,8 @@ impl Listed {
     }
 }
 
-/// The runs that are not over, or all of them; newest first. Without an engine, what the records
-/// say.
+/// The runs that are not over, or all of them, newest first; and containers whose records are gone. Without
+/// an engine, what the records say.
 ///
 /// # Errors
 ///
@@ -75,28 +105,26 @@ pub async fn list(
         }),
         _ => BTreeMap::new(),
     };
-    runs.into_iter()
-        .map(|run| {
-            let is_attended = run.state.is_final() || store.run(run.id).is_locked()?;
-            Ok(Listed {
-                container: containers.remove(&run.id.to_string()),
-                is_attended,
-                run,
-            })
+    let orphans = match engine {
+        Some(engine) => orphans(engine, store).await.unwrap_or_default(),
+        None => Vec::new(),
+    };
+    let listed = runs.into_iter().map(|run| {
+        let is_attended = run.state.is_final() || store.run(run.id).is_locked()?;
+        Ok(Listed {
+            container: containers.remove(&run.id),
+            is_attended,
+            is_orphan: false,
+            run,
         })
-        .collect()
+    });
+    let orphans = orphans.into_iter().map(|orphan| Ok(Listed::orphan(orphan)));
+    listed.chain(orphans).collect()
 }
 
 /// The newest container of each run.
-async fn by_run(engine: &DockerEngine) -> Result<BTreeMap<String, Container>, RunError> {
-    let mut found = BTreeMap::new();
-    let mut containers = engine.containers_labelled(RUN_LABEL, None).await?;
-    // A further attempt has a longer name.
-    containers.sort_by_key(|container| container.name.len());
-    for container in containers {
-        if let Some(run) = container.labels.get(RUN_LABEL).cloned() {
-            found.insert(run, container);
-        }
-    }
-    Ok(found)
+async fn by_run(engine: &DockerEngine) -> Result<BTreeMap<RunId, Container>, EngineError> {
+    let containers = container::all(engine).await?.into_iter();
+    let runs = containers.filter_map(|found| Some((container::run_of(&found)?, found)));
+    Ok(runs.collect())
 }

@@ -14,6 +14,7 @@ use super::error::{ReadError, StoreError};
 use super::hex;
 use super::lock::{self, RunLock};
 use super::record::{Record, SCHEMA};
+use super::store::Store;
 use crate::model::{Name, RunId};
 
 /// The record.
@@ -49,6 +50,13 @@ impl RunFolder {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The state folder that it is in, by its absolute path.
+    #[must_use]
+    pub fn state(&self) -> PathBuf {
+        let runs = self.path.parent().unwrap_or(&self.path);
+        Store::new(runs.parent().unwrap_or(runs).to_owned()).place()
     }
 
     /// What is remembered of an input: a cache that all runs of the project share.

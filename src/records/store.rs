@@ -77,6 +77,16 @@ impl Store {
         &self.folder
     }
 
+    /// The state folder's absolute path without links, whether it is there or not.
+    #[must_use]
+    pub fn place(&self) -> PathBuf {
+        let place = self.folder.canonicalize().ok().or_else(|| {
+            let folder = self.folder.parent()?.canonicalize().ok()?;
+            Some(folder.join(self.folder.file_name()?))
+        });
+        place.unwrap_or_else(|| self.folder.clone())
+    }
+
     /// Records a run before anything is asked of an engine, and takes its lock. Others see the
     /// whole record or none.
     ///

@@ -7,11 +7,12 @@ use tokio::time::Instant;
 
 use super::attempt::{Followed, Work, latest};
 use super::collect;
+use super::container::container_of;
 use super::control::{Controls, Orders};
 use super::outcome::note_removal;
 use super::pump::Pump;
 use super::supervise::{Streams, finish};
-use super::{Ended, RUN_LABEL, RunFailure};
+use super::{Ended, RunFailure};
 use crate::engine::docker::{DockerEngine, EngineError};
 use crate::engine::run::{Container, LogRequest, Status};
 use crate::event::{Event, Events};
@@ -74,7 +75,7 @@ pub(super) async fn look_after(
         folder: &folder,
         events,
     };
-    let Some(container) = find(engine, &mut record).await? else {
+    let Some(container) = find(&work, &mut record).await? else {
         return orphan(&work, record).await;
     };
     if container.status.is_up() {
@@ -106,29 +107,16 @@ fn is_of(record: &Record, engine: &DockerEngine) -> bool {
     is_engine && is_host
 }
 
-/// The container of the last attempt. One that was made, but not noted, is found by its label.
+/// The container of the last attempt, which the record has from then on.
 pub(super) async fn find(
-    engine: &DockerEngine,
+    work: &Work<'_>,
     record: &mut Record,
 ) -> Result<Option<Container>, RunFailure> {
-    let known = record
-        .attempts
-        .last()
-        .and_then(|attempt| attempt.container_id.clone());
-    if let Some(id) = known {
-        return Ok(engine.container(&id).await?);
+    let found = container_of(work.engine, work.folder).await?;
+    if let Some(container) = &found {
+        latest(record).container_id = Some(container.id.clone());
     }
-    let label = record.id.to_string();
-    let mut found = engine.containers_labelled(RUN_LABEL, Some(&label)).await?;
-    found.sort_by(|left, right| left.name.cmp(&right.name));
-    let Some(newest) = found.pop() else {
-        return Ok(None);
-    };
-    let Some(container) = engine.container(&newest.id).await? else {
-        return Ok(None);
-    };
-    latest(record).container_id = Some(container.id.clone());
-    Ok(Some(container))
+    Ok(found)
 }
 
 /// A run that has no container.
@@ -158,7 +146,7 @@ async fn take_log(
     record: &mut Record,
     container: &Container,
 ) -> Result<(), RunFailure> {
-    let secrets = secrets(work.engine, record).await?;
+    let secrets = secrets(work.engine, record, &container.id).await?;
     let mut pump = Pump::open(work, record, secrets, None)?;
     pump.rewind()?;
     let request = LogRequest {
@@ -184,6 +172,7 @@ async fn take_log(
 pub(super) async fn secrets(
     engine: &DockerEngine,
     record: &Record,
+    container: &str,
 ) -> Result<Vec<Secret>, RunFailure> {
     let names: Vec<_> = record
         .environment
@@ -191,14 +180,10 @@ pub(super) async fn secrets(
         .filter(|variable| variable.is_secret)
         .map(|variable| variable.name.as_str())
         .collect();
-    let id = record
-        .attempts
-        .last()
-        .and_then(|attempt| attempt.container_id.as_deref());
-    let (false, Some(id)) = (names.is_empty(), id) else {
+    if names.is_empty() {
         return Ok(Vec::new());
-    };
-    let environment = engine.environment_of(id).await?;
+    }
+    let environment = engine.environment_of(container).await?;
     Ok(environment
         .into_iter()
         .filter(|(name, _)| names.contains(&name.as_str()))
@@ -232,7 +217,7 @@ pub async fn catch_up(
             folder: &folder,
             events,
         };
-        if let Some(container) = find(&engine, &mut record).await? {
+        if let Some(container) = find(&work, &mut record).await? {
             take_log(&work, &mut record, &container).await?;
             work.keep(&mut record, "caught up")?;
         }
@@ -282,13 +267,18 @@ async fn supervise_on(
         folder: &run.folder,
         events,
     };
-    let secrets = secrets(engine, record).await?;
+    let Some(container) = find(&work, record).await? else {
+        note_removal(latest(record));
+        finish(&work, record).await?;
+        return Ok(Ended::Over(Box::new(record.clone())));
+    };
+    let secrets = secrets(engine, record, &container.id).await?;
     let mut pump = Pump::open(&work, record, secrets, streams.display)?;
     record.state = State::Running;
     work.keep(record, "adopted")?;
     let deadline = match record.policy.timeout_ms {
         Some(timeout) => {
-            let elapsed = elapsed(engine, record).await?;
+            let elapsed = elapsed(&container, record);
             Some(Instant::now() + Duration::from_millis(timeout).saturating_sub(elapsed))
         }
         None => None,
@@ -307,14 +297,12 @@ async fn supervise_on(
 
 /// How long a run's container has been up. The engine knows when it started: what stands in the record
 /// is by the clock of a process that is gone.
-async fn elapsed(engine: &DockerEngine, record: &mut Record) -> Result<Duration, RunFailure> {
-    let found = find(engine, record).await?;
-    let started = found.and_then(|container| container.started);
-    let elapsed = started
+fn elapsed(container: &Container, record: &Record) -> Duration {
+    let elapsed = (container.started)
         .or(record.started)
         .map(|started| host::now().duration_since(started));
     // A clock that was set back since makes a time that is to come.
-    Ok(elapsed
+    elapsed
         .and_then(|elapsed| elapsed.try_into().ok())
-        .unwrap_or_default())
+        .unwrap_or_default()
 }

@@ -5,15 +5,16 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
 use super::adopt::secrets;
+use super::container::up_container_of;
 use super::control::{Controls, Orders, obey};
 use super::pump::silence;
 use super::{Ended, RunFailure, Streams, attend};
 use crate::engine::docker::DockerEngine;
 use crate::engine::docker::run::{Attachment, Output};
-use crate::engine::run::{AttachRequest, Chunk, RunError};
+use crate::engine::run::{AttachRequest, Chunk};
 use crate::event::{Events, Stream};
 use crate::records::mask::Masker;
-use crate::records::{Record, Store};
+use crate::records::{Record, RunFolder, Store};
 
 /// A connection to a run's container.
 pub struct Attached {
@@ -34,20 +35,10 @@ pub struct Attached {
 /// It has none that is up, or the engine can't be used.
 pub async fn attach(
     engine: DockerEngine,
-    record: &Record,
+    folder: &RunFolder,
     stdin: bool,
 ) -> Result<Attached, RunFailure> {
-    let gone = || RunError::NoContainer {
-        container: record.id.short(),
-    };
-    let id = record
-        .attempts
-        .last()
-        .and_then(|attempt| attempt.container_id.as_ref());
-    let container = engine.container(id.ok_or_else(gone)?).await?;
-    let container = container
-        .filter(|container| container.status.is_up())
-        .ok_or_else(gone)?;
+    let container = up_container_of(&engine, folder).await?;
     let request = AttachRequest {
         tty: container.tty,
         stdin,
@@ -76,7 +67,7 @@ pub async fn watch(
     controls: &mut Controls,
     events: &Events,
 ) -> Result<Ended, RunFailure> {
-    let secrets = secrets(engine, record).await?;
+    let secrets = secrets(engine, record, container).await?;
     let maskers = [Masker::new(&secrets), Masker::new(&secrets)];
     let (end, has_ended) = watch::channel(false);
     let showing = tokio::spawn(show(output, maskers, display, has_ended));

@@ -13,7 +13,7 @@ use super::control::{self, Controls, Orders};
 use super::outcome::{note_failure, note_removal};
 use super::outputs::make_room;
 use super::pump::Pump;
-use super::{RUN_LABEL, RunFailure, Streams, collect, inputs};
+use super::{RunFailure, Streams, collect, container, inputs};
 use crate::engine::docker::run::{Attachment, Output, Waiting};
 use crate::engine::docker::{DockerEngine, EngineError};
 use crate::engine::run::{AttachRequest, LogRequest, RunError, RunSpec, Until};
@@ -71,8 +71,9 @@ impl Work<'_> {
         streams: &mut Streams,
     ) -> Result<Followed, RunFailure> {
         let mut spec = asked.spec.clone();
-        spec.labels
-            .insert(RUN_LABEL.to_owned(), record.id.to_string());
+        let number = record.attempts.len();
+        let labels = container::labels(self.folder, number, record.policy.is_service);
+        spec.labels.extend(labels);
         if record.attempts.len() > 1 {
             spec.name = format!("{}-{}", spec.name, record.attempts.len());
         }
@@ -124,10 +125,7 @@ impl Work<'_> {
             return error;
         };
         let found = self.engine.container(&holder).await;
-        let run = found
-            .ok()
-            .flatten()
-            .and_then(|found| found.labels.get(RUN_LABEL).cloned());
+        let run = found.ok().flatten().as_ref().and_then(container::run_of);
         let holder = match run {
             Some(run) => format!("{holder} of the run {run}"),
             None => holder,
@@ -391,12 +389,13 @@ impl Work<'_> {
     /// Removes the container of the last attempt, if it was made, and if nothing is to be had of it any
     /// more.
     pub(super) async fn discard(&self, record: &mut Record) {
+        let run = record.id;
         let keep = record.policy.keep || !record.lost_outputs.is_empty();
         let attempt = latest(record);
         let Some(id) = attempt.container_id.as_ref().filter(|_| !keep) else {
             return;
         };
-        match self.engine.remove(id).await {
+        match container::remove(self.engine, run, id).await {
             Ok(()) => attempt.is_removed = true,
             Err(error) => {
                 let name = &attempt.container;

@@ -12,6 +12,7 @@ mod attach;
 mod attempt;
 mod attend;
 mod collect;
+pub(in crate::ops) mod container;
 mod control;
 mod inputs;
 mod orders;
@@ -36,15 +37,15 @@ pub use adopt::{Adopted, adopt, catch_up, reconcile};
 pub use attach::{Attached, attach, watch};
 pub use attend::attend;
 pub(in crate::ops) use collect::files;
+pub use container::{
+    GRACE, Orphan, container_of, orphan_words, orphans, remove_orphan, up_container_of,
+};
 pub use control::{Control, Controls};
 pub use orders::{Kept, end, prune, remove, signal};
 pub use outputs::collect_again;
 pub(in crate::ops) use prepare::built_image;
 pub use prepare::{Asked, Given, Ready, begin, prepare, ready};
 pub use supervise::{Streams, supervise};
-
-/// The label of a container's run.
-pub const RUN_LABEL: &str = "dev.jobctl.run";
 
 /// A run that is recorded, and not yet submitted.
 #[derive(Debug)]
@@ -153,6 +154,14 @@ pub enum RunFailure {
         /// The run.
         id: RunId,
     },
+    /// A run's container belongs to the record in another state folder.
+    #[error("the run {} is kept in `{}`, and this is a copy", .id.short(), .state.display())]
+    Elsewhere {
+        /// The run.
+        id: RunId,
+        /// The other state folder.
+        state: PathBuf,
+    },
     /// A run that is to be removed is read by another.
     #[error("the run {} reads what the run {} has made", .by.short(), .id.short())]
     InUse {
@@ -205,6 +214,10 @@ impl RunFailure {
             Self::GoesOn { id } => Some(format!(
                 "end it first: `jobctl stop {}`; or remove it with `--force`",
                 id.short()
+            )),
+            Self::Elsewhere { state, .. } => Some(format!(
+                "call jobctl there, or with `JOBCTL_STATE_DIR={}`",
+                state.display()
             )),
             Self::InUse { by, .. } => Some(format!(
                 "end that one first: `jobctl stop {}`; or remove it with `--force`",

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::adopt::look_after;
+use super::adopt::{Adopted, look_after};
+use super::container::{self, container_of, up_container_of};
 use super::{Ended, RunFailure, attend};
 use crate::engine::docker::{DockerEngine, EngineError};
-use crate::engine::run::{Container, RunError};
 use crate::event::Events;
 use crate::model::RunId;
 use crate::ops::run::Streams;
-use crate::records::{Record, Store, StoreError, Summary};
+use crate::records::{Attempt, Store, StoreError, Summary};
 
 /// How long a run's supervisor has to finish it, once its container has ended.
 const FINISH: Duration = Duration::from_mins(10);
@@ -43,8 +43,10 @@ pub async fn end(
     if record.state.is_final() {
         return Ok(());
     }
-    store.run(id).want_stop()?;
-    if let Some(container) = up(engine, &record).await? {
+    let folder = store.run(id);
+    let found = container_of(engine, &folder).await?;
+    folder.want_stop()?;
+    if let Some(container) = found.filter(|container| container.status.is_up()) {
         let grace = grace.unwrap_or(Duration::from_millis(record.policy.grace_ms));
         engine.stop(&container.id, signal, grace).await?;
     }
@@ -63,11 +65,7 @@ pub async fn signal(
     signal: &str,
     events: &Events,
 ) -> Result<(), RunFailure> {
-    let record = store.read(id)?;
-    let Some(container) = up(engine, &record).await? else {
-        let container = id.short();
-        return Err(RunError::NoContainer { container }.into());
-    };
+    let container = up_container_of(engine, &store.run(id)).await?;
     let kills = matches!(signal, "KILL" | "SIGKILL" | "9");
     if kills {
         store.run(id).want_stop()?;
@@ -77,18 +75,6 @@ pub async fn signal(
         finished(engine, store, id, events).await?;
     }
     Ok(())
-}
-
-async fn up(engine: &DockerEngine, record: &Record) -> Result<Option<Container>, RunFailure> {
-    let id = record
-        .attempts
-        .last()
-        .and_then(|attempt| attempt.container_id.as_ref());
-    let Some(id) = id else {
-        return Ok(None);
-    };
-    let container = engine.container(id).await?;
-    Ok(container.filter(|container| container.status.is_up()))
 }
 
 /// Waits until a run's record is final: its supervisor's work, or ours if it has none.
@@ -136,23 +122,31 @@ pub async fn remove(
         }
         if !record.state.is_final() {
             let engine = connect().await?;
-            if is_forced {
-                end(&engine, store, id, None, None, events).await?;
+            let ended = if is_forced {
+                end(&engine, store, id, None, None, events).await
             } else {
-                look_after(&engine, store, id, events).await?;
-                if !store.read(id)?.state.is_final() {
-                    return Err(RunFailure::GoesOn { id });
+                let found = look_after(&engine, store, id, events).await;
+                found.map(|_: Adopted| ())
+            };
+            match ended {
+                // Of a copy nothing but the copy is removed.
+                Err(RunFailure::Elsewhere { .. }) => {}
+                ended => {
+                    ended?;
+                    if !store.read(id)?.state.is_final() {
+                        return Err(RunFailure::GoesOn { id });
+                    }
                 }
             }
         }
-        let left = record.attempts.iter().filter(|attempt| !attempt.is_removed);
-        let left: Vec<_> = left
-            .filter_map(|attempt| attempt.container_id.clone())
-            .collect();
-        if !left.is_empty() {
+        if record.attempts.iter().any(may_be_left) {
             let engine = connect().await?;
-            for container in left {
-                engine.remove(&container).await?;
+            let left = match container::all_of(&engine, &store.run(id)).await {
+                Err(RunFailure::Elsewhere { .. }) => Vec::new(),
+                left => left?,
+            };
+            for left in left {
+                container::remove(&engine, id, &left.id).await?;
             }
         }
     }
@@ -161,6 +155,10 @@ pub async fn remove(
     };
     store.remove(id)?;
     Ok(())
+}
+
+fn may_be_left(attempt: &Attempt) -> bool {
+    attempt.container_id.is_some() && !attempt.is_removed
 }
 
 /// A run that goes on, and reads what another has made.

@@ -115,6 +115,7 @@ mod tests {
             image: String::new(),
             labels: std::collections::BTreeMap::default(),
             status: Status::Exited,
+            created: None,
             started: None,
             finished: None,
             exit_code: Some(code),

@@ -156,7 +156,7 @@ pub async fn collect_again(
         folder: &folder,
         events,
     };
-    if find(engine, &mut record).await?.is_none() {
+    if find(&work, &mut record).await?.is_none() {
         latest(&mut record).is_removed = true;
         work.keep(&mut record, "removed")?;
         let outputs = record.lost_outputs.into_keys().collect();

@@ -188,7 +188,6 @@ impl Ready {
             }
             container.environment.push((name, value));
         }
-        container.labels.remove(super::RUN_LABEL);
         plan.spec = container;
         plan.policy = record.policy.clone();
         plan.manifest.clone_from(&record.manifest);

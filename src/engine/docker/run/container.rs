@@ -79,6 +79,9 @@ fn inspected(found: ContainerInspectResponse) -> Container {
         image: found.image.unwrap_or_default(),
         labels: config.labels.unwrap_or_default().into_iter().collect(),
         status,
+        created: found
+            .created
+            .and_then(|time| Timestamp::from_nanosecond(time.unix_timestamp_nanos()).ok()),
         started: state.started_at.as_deref().and_then(time),
         finished,
         exit_code: state
@@ -115,6 +118,9 @@ fn listed(found: ContainerSummary) -> Container {
         image: found.image_id.unwrap_or_default(),
         labels: found.labels.unwrap_or_default().into_iter().collect(),
         status,
+        created: found
+            .created
+            .and_then(|second| Timestamp::from_second(second).ok()),
         started: None,
         finished: None,
         exit_code: exit_code(&words),
