@@ -3,6 +3,7 @@
 use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use rustix::process::{Resource, getrlimit, setrlimit};
@@ -12,8 +13,10 @@ use super::Ending;
 use super::context::Context;
 use crate::exit::Exit;
 use crate::ops::forward::{bind, forward};
-use crate::records::{FileLock, Store};
+use crate::records::{FileLock, ServiceFolder, Store};
 
+/// How often it is looked whether the service's folder is still there.
+const LOOK: Duration = Duration::from_millis(500);
 /// What is told once it listens.
 pub(super) const READY: &str = "ready";
 
@@ -30,7 +33,8 @@ pub(super) struct ListenArgs {
 pub(super) fn exec(args: &ListenArgs, context: &mut Context) -> Ending {
     // A terminal that is closed takes its processes along, but not those of another session.
     let _ = rustix::process::setsid();
-    let folder = Store::new(args.state.clone()).service(&args.job);
+    // It may be moved while this process listens.
+    let (_folder, folder) = Store::new(args.state.clone()).service(&args.job).pinned()?;
     let Some(_lock) = FileLock::take(&folder.lock())? else {
         return tell(READY);
     };
@@ -58,13 +62,27 @@ pub(super) fn exec(args: &ListenArgs, context: &mut Context) -> Ending {
             Ok((address, tokio::net::TcpListener::from_std(listener)?))
         });
         let listeners = listeners.collect::<std::io::Result<_>>()?;
+        let socket = folder.answer()?;
+        let asked = folder.clone();
         tell(READY)?;
         let stop = async {
-            ended.recv().await;
+            tokio::select! {
+                _ = ended.recv() => {}
+                () = asked.asked_to_stop(&socket) => {}
+                () = gone(&asked) => {}
+            }
         };
         forward(folder, listeners, events.clone(), stop).await;
         Ok(Exit::Success)
     })?
+}
+
+/// Waits until the service's folder is removed: nobody could end this process any more, and nobody knows
+/// where its connections are to go.
+async fn gone(folder: &ServiceFolder) {
+    while folder.route_file().exists() {
+        tokio::time::sleep(LOOK).await;
+    }
 }
 
 /// Tells whoever started this process, who then waits no longer.

@@ -1,6 +1,5 @@
 //! `jobctl up`
 
-use std::fs::File;
 use std::io::{self, Read as _};
 use std::process::Stdio;
 use std::time::Duration;
@@ -229,7 +228,7 @@ pub(super) fn fail(context: &Context, failure: &UpFailure) -> Ending {
             Exit::Failed
         }
         UpFailure::NotPromotable { .. } => Exit::Failed,
-        UpFailure::Port { .. } | UpFailure::Busy => Exit::Engine,
+        UpFailure::Port { .. } | UpFailure::Listener { .. } | UpFailure::Busy => Exit::Engine,
     };
     let mut why = Diagnostic::error("up", message);
     if let UpFailure::Unhealthy { log, .. } = failure {
@@ -268,10 +267,7 @@ impl Processes<'_> {
     /// Starts the process that listens; what it tells.
     fn listen(&self, job: &str) -> io::Result<String> {
         let folder = self.context.store().service(job);
-        let log = File::options()
-            .create(true)
-            .append(true)
-            .open(folder.path().join("listener.log"))?;
+        let log = folder.log()?;
         let mut child = self
             .context
             .program()?

@@ -36,6 +36,6 @@ pub use record::{
     Policy, Record, RetryRecord, SCHEMA, SourceRecord, State, VariableRecord,
 };
 pub use resolve::ResolveError;
-pub use services::{FileLock, Route, ServiceFolder};
+pub use services::{FileLock, Holder, Route, ServiceFolder};
 pub use store::{Listing, OpenRun, Store};
 pub use summary::Summary;

@@ -1,11 +1,19 @@
 //! `services/JOB/`: where connections to a service's ports go.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::net::SocketAddr;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::{Mode, OFlags};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{UnixListener, UnixStream};
 
 use super::durable;
 use super::error::StoreError;
@@ -39,25 +47,40 @@ impl Route {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServiceFolder(PathBuf);
 
+/// What is sent to the process that listens, to end it.
+const STOP: &[u8] = b"stop\n";
+/// How long a message may take.
+const SAY: Duration = Duration::from_secs(2);
+
 /// A file that one process has at a time: the kernel takes it back when that process ends.
 #[derive(Debug)]
 pub struct FileLock {
     file: File,
 }
 
+/// A process that has proved that it has a lock's file open.
+#[derive(Debug)]
+pub struct Holder(OwnedFd);
+
+impl Holder {
+    /// Sends it a signal: to that very process, and not to one that has got its number meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// It has ended, or is another user's.
+    pub fn signal(&self, signal: Signal) -> io::Result<()> {
+        Ok(pidfd_send_signal(&self.0, signal)?)
+    }
+}
+
 impl FileLock {
-    /// Takes the lock, and writes this process's id into the file; nothing where another has it.
+    /// Takes the lock, and writes this process's id into the file as a hint; nothing where another has it.
     ///
     /// # Errors
     ///
     /// The file can't be written.
     pub fn take(path: &Path) -> io::Result<Option<Self>> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path)?;
+        let file = durable::change(path)?;
         if !lock::take(&file)? {
             return Ok(None);
         }
@@ -75,18 +98,35 @@ impl FileLock {
         lock::is_held(path)
     }
 
-    /// The process that has it.
+    /// The process that has it, if it can be seen from here. The file names one; whether it is that one is
+    /// told by the files that it has open.
     ///
     /// # Errors
     ///
-    /// It can't be read.
-    pub fn holder(path: &Path) -> io::Result<Option<i32>> {
+    /// The file can't be read.
+    pub fn holder(path: &Path) -> io::Result<Option<Holder>> {
         if !lock::is_held(path)? {
             return Ok(None);
         }
+        let mut file = durable::open(path)?;
         let mut text = String::new();
-        File::open(path)?.read_to_string(&mut text)?;
-        Ok(text.trim().parse().ok())
+        (&mut file).take(32).read_to_string(&mut text)?;
+        let named = text.trim().parse().ok().and_then(Pid::from_raw);
+        let Some(process) = named else {
+            return Ok(None);
+        };
+        let Ok(holder) = pidfd_open(process, PidfdFlags::empty()) else {
+            return Ok(None);
+        };
+        let metadata = file.metadata()?;
+        let is_it = |open: fs::DirEntry| {
+            let open = fs::metadata(open.path());
+            open.is_ok_and(|open| (open.dev(), open.ino()) == (metadata.dev(), metadata.ino()))
+        };
+        // Who may not look at another's files may not end it either.
+        let open = fs::read_dir(format!("/proc/{}/fd", process.as_raw_pid()));
+        let has_it = open.is_ok_and(|mut open| open.any(|open| open.is_ok_and(is_it)));
+        Ok(has_it.then_some(Holder(holder)))
     }
 }
 
@@ -146,6 +186,78 @@ impl ServiceFolder {
         &self.0
     }
 
+    /// The same folder, wherever it is moved to, for as long as the file is open.
+    ///
+    /// # Errors
+    ///
+    /// It can't be opened.
+    pub fn pinned(&self) -> io::Result<(File, Self)> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let folder = File::from(rustix::fs::open(&self.0, flags, Mode::empty())?);
+        let path = format!("/proc/self/fd/{}", folder.as_raw_fd());
+        Ok((folder, Self(path.into())))
+    }
+
+    /// Opens what the process that listens says.
+    ///
+    /// # Errors
+    ///
+    /// The file can't be opened.
+    pub fn log(&self) -> io::Result<File> {
+        durable::append(&self.0.join("listener.log"))
+    }
+
+    /// The socket on which the process that listens is talked to. Call it on a folder that is
+    /// [pinned](Self::pinned): the path of a socket is short.
+    fn socket(&self) -> PathBuf {
+        self.0.join("socket")
+    }
+
+    /// Makes the socket of the process that listens, which has the lock.
+    ///
+    /// # Errors
+    ///
+    /// It can't be made.
+    pub fn answer(&self) -> io::Result<UnixListener> {
+        let path = self.socket();
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let socket = UnixListener::bind(&path)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
+        Ok(socket)
+    }
+
+    /// Waits until the process that listens is asked to end.
+    pub async fn asked_to_stop(&self, socket: &UnixListener) {
+        loop {
+            let Ok((mut peer, _)) = socket.accept().await else {
+                tokio::time::sleep(SAY).await;
+                continue;
+            };
+            let mut said = [0; STOP.len()];
+            let hearing = tokio::time::timeout(SAY, peer.read_exact(&mut said));
+            if matches!(hearing.await, Ok(Ok(_))) && said == *STOP {
+                return;
+            }
+        }
+    }
+
+    /// Asks the process that listens to end.
+    ///
+    /// # Errors
+    ///
+    /// Nobody answers: there is none, or it is of an earlier version of jobctl.
+    pub async fn ask_to_stop(&self) -> io::Result<()> {
+        let (_folder, pinned) = self.pinned()?;
+        let asking = async {
+            let mut socket = UnixStream::connect(pinned.socket()).await?;
+            socket.write_all(STOP).await
+        };
+        tokio::time::timeout(SAY, asking).await?
+    }
+
     /// The lock of the process that listens.
     #[must_use]
     pub fn lock(&self) -> PathBuf {
@@ -189,7 +301,10 @@ impl ServiceFolder {
     ///
     /// It can't be written.
     pub fn set_route(&self, route: &Route) -> Result<(), StoreError> {
-        fs::create_dir_all(&self.0).map_err(|error| StoreError::write(&self.0, error))?;
+        let services = self.0.parent().unwrap_or(&self.0);
+        for folder in [services, &self.0] {
+            durable::make_folder(folder).map_err(|error| StoreError::write(folder, error))?;
+        }
         let path = self.route_file();
         let mut text = serde_json::to_vec_pretty(route)
             .map_err(|error| StoreError::write(&path, error.into()))?;
@@ -234,15 +349,37 @@ mod tests {
         assert_eq!(service.route().unwrap(), None);
     }
 
+    #[tokio::test]
+    async fn who_listens_is_asked_to_end_wherever_its_folder_is() {
+        let top = tempfile::tempdir().unwrap();
+        // No socket has so long a path.
+        let state = top.path().join("long".repeat(60));
+        let service = Store::new(state.clone()).service("serve");
+        let run = RunId::new(jiff::Timestamp::UNIX_EPOCH);
+        service.set_route(&Route::new(run, Vec::new())).unwrap();
+        assert!(service.ask_to_stop().await.is_err());
+        let (_folder, pinned) = service.pinned().unwrap();
+        let socket = pinned.answer().unwrap();
+        let moved = top.path().join("moved");
+        fs::rename(state, &moved).unwrap();
+        assert!(pinned.route().unwrap().is_some());
+        let service = Store::new(moved).service("serve");
+        let asked = pinned.asked_to_stop(&socket);
+        let (asked, ()) = tokio::join!(service.ask_to_stop(), asked);
+        asked.unwrap();
+    }
+
     #[test]
     fn one_process_at_a_time_has_a_lock() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("lock");
-        assert_eq!(FileLock::holder(&path).unwrap(), None);
+        assert!(FileLock::holder(&path).unwrap().is_none());
         let held = FileLock::take(&path).unwrap();
         assert!(held.is_some() && FileLock::take(&path).unwrap().is_none());
-        let holder = FileLock::holder(&path).unwrap();
-        assert_eq!(holder, i32::try_from(std::process::id()).ok());
+        assert!(FileLock::holder(&path).unwrap().is_some());
+        // A number that a stranger has got.
+        fs::write(&path, "1").unwrap();
+        assert!(FileLock::holder(&path).unwrap().is_none());
         drop(held);
         assert!(!FileLock::is_held(&path).unwrap());
     }

@@ -1,8 +1,9 @@
 //! Takes services down.
 
+use std::path::Path;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use tokio::time::{Instant, sleep};
 
 use super::UpFailure;
@@ -10,7 +11,7 @@ use super::service::serving;
 use crate::engine::docker::DockerEngine;
 use crate::event::Events;
 use crate::model::RunId;
-use crate::ops::run::{RunFailure, end, reconcile};
+use crate::ops::run::{RunFailure, end, orphans, reconcile, remove_orphan};
 use crate::records::{FileLock, ServiceFolder, Store};
 
 /// How often it is looked whether the process that listens has ended.
@@ -42,7 +43,10 @@ pub async fn down(
         return Err(UpFailure::Busy);
     };
     reconcile(engine, store, events).await;
+    let orphans = orphans(engine, store).await?.into_iter();
+    let orphans: Vec<_> = orphans.filter(|orphan| orphan.is_service).collect();
     let mut jobs = store.services()?;
+    jobs.extend(orphans.iter().filter_map(|orphan| orphan.job.clone()));
     let runs = store.summaries()?.runs.into_iter();
     let up = runs.filter(|run| run.is_service && !run.state.is_final());
     jobs.extend(up.filter_map(|run| run.job));
@@ -52,38 +56,56 @@ pub async fn down(
     let mut taken = Vec::new();
     for job in jobs {
         let service = store.service(&job);
-        stop_listener(&service).await?;
+        stop_listener(&job, &service).await?;
         service.remove()?;
         let mut runs = Vec::new();
         for record in serving(store, &job)? {
             end(engine, store, record.id, None, None, events).await?;
             runs.push(record.id);
         }
+        for orphan in orphans
+            .iter()
+            .filter(|orphan| orphan.job.as_ref() == Some(&job))
+        {
+            remove_orphan(engine, orphan, true).await?;
+            runs.push(orphan.run);
+        }
         taken.push(Down { job, runs });
     }
     Ok(taken)
 }
 
-/// Ends the process that listens, and waits until it has.
-pub(super) async fn stop_listener(service: &ServiceFolder) -> Result<(), UpFailure> {
+/// Ends the process that listens, and waits until it has. It is asked to; one that does not hear, as of
+/// an earlier version of jobctl, is signalled.
+pub(super) async fn stop_listener(job: &str, service: &ServiceFolder) -> Result<(), UpFailure> {
     let lock = service.lock();
-    let start = Instant::now();
-    let mut is_asked = false;
-    while FileLock::is_held(&lock).map_err(RunFailure::from)? {
-        let holder = FileLock::holder(&lock).map_err(RunFailure::from)?;
-        if let Some(pid) = holder.and_then(Pid::from_raw) {
-            let signal = match start.elapsed() {
-                late if late >= END => Some(Signal::KILL),
-                _ if is_asked => None,
-                _ => Some(Signal::TERM),
-            };
-            is_asked = true;
-            if let Some(signal) = signal {
-                // One that is gone already needs none.
-                let _ = kill_process(pid, signal);
-            }
-        }
-        sleep(LOOK).await;
+    let is_held = || FileLock::is_held(&lock).map_err(RunFailure::from);
+    if !is_held()? {
+        return Ok(());
     }
-    Ok(())
+    if service.ask_to_stop().await.is_err() {
+        signal(&lock, Signal::TERM)?;
+    }
+    for _ in 0..2 {
+        let start = Instant::now();
+        while start.elapsed() < END {
+            if !is_held()? {
+                return Ok(());
+            }
+            sleep(LOOK).await;
+        }
+        if !signal(&lock, Signal::KILL)? {
+            break;
+        }
+    }
+    Err(UpFailure::Listener {
+        job: job.to_owned(),
+        lock,
+    })
+}
+
+/// Sends a signal to the process that has a lock, if it can be seen; whether that was done.
+fn signal(lock: &Path, signal: Signal) -> Result<bool, RunFailure> {
+    let holder = FileLock::holder(lock)?;
+    Ok(holder.is_some_and(|holder| holder.signal(signal).is_ok()))
 }

@@ -12,6 +12,7 @@ mod step;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -22,7 +23,9 @@ use crate::engine::docker::DockerEngine;
 use crate::event::{Event, Events};
 use crate::facts::host::now;
 use crate::model::{Name, Port, RunId};
-use crate::ops::run::{Asked, Control, Controls, Given, Prepared, RunFailure, reconcile};
+use crate::ops::run::{
+    Asked, Control, Controls, Given, Prepared, RunFailure, orphan_words, orphans, reconcile,
+};
 use crate::plan::up::{Judgement, Step, judge};
 use crate::records::{FileLock, ImageRecord, Record, Store, StoreError};
 
@@ -140,6 +143,14 @@ pub enum UpFailure {
         /// Why.
         why: String,
     },
+    /// The process that listens on a service's ports does not end.
+    #[error("the process that listens on the ports of `{job}` does not end")]
+    Listener {
+        /// The service.
+        job: String,
+        /// The lock that it holds.
+        lock: PathBuf,
+    },
     /// There is nothing to go back to.
     #[error("`{job}` has nothing to go back to: {why}")]
     NoWayBack {
@@ -189,6 +200,11 @@ impl UpFailure {
                 ))
             }
             Self::Port { .. } => Some("end what has the port, or change `ports`".to_owned()),
+            Self::Listener { lock, .. } => Some(format!(
+                "it can't be seen from here, or is another user's; where it was started, end it: \
+                 `fuser -k {}`",
+                lock.display()
+            )),
             Self::Busy => Some("wait for its end, or end it".to_owned()),
             Self::NotPromotable { .. } => {
                 Some("name a run that `jobctl runs --state finished` lists".to_owned())
@@ -261,6 +277,10 @@ impl<L: Launcher> Pipeline<'_, L> {
     async fn begin(&self) -> Result<FileLock, UpFailure> {
         let lock = self.store.take_up_lock()?.ok_or(UpFailure::Busy)?;
         reconcile(self.engine, self.store, self.events).await;
+        for orphan in orphans(self.engine, self.store).await? {
+            let words = orphan_words(orphan.run, orphan.job.as_deref(), self.store);
+            self.events.send(Event::Warning(words));
+        }
         Ok(lock)
     }
 }

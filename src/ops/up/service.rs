@@ -12,7 +12,7 @@ use crate::event::{self, Event, Stream};
 use crate::facts::host::now;
 use crate::model::{Name, Port, Protocol, RunId};
 use crate::ops::forward::bind;
-use crate::ops::run::{Control, Controls, Ready, RunFailure, begin, end};
+use crate::ops::run::{Control, Controls, Ready, RunFailure, begin, container_of, end};
 use crate::plan::up::Step;
 use crate::records::log::{LogReader, LogSelection};
 use crate::records::{FileLock, Record, Route, Store, StoreError, spec};
@@ -162,14 +162,7 @@ impl<L: Launcher> Pipeline<'_, L> {
                     None => "it ended".to_owned(),
                 };
             }
-            let id = record
-                .attempts
-                .last()
-                .and_then(|attempt| attempt.container_id.as_deref());
-            let container = match id {
-                Some(id) => self.engine.container(id).await.map_err(RunFailure::from)?,
-                None => None,
-            };
+            let container = container_of(self.engine, &self.store.run(run)).await?;
             match container.as_ref().map(health) {
                 Some(Health::Good) => return Ok(()),
                 Some(Health::Bad) => break "its health check fails".to_owned(),
@@ -215,7 +208,7 @@ impl<L: Launcher> Pipeline<'_, L> {
         let addresses =
             |route: &Route| -> Vec<_> { route.ports.iter().map(|port| port.0).collect() };
         if known.is_some_and(|known| addresses(&known) != addresses(route)) {
-            stop_listener(&service).await?;
+            stop_listener(job.as_str(), &service).await?;
         }
         if !FileLock::is_held(&service.lock()).map_err(RunFailure::from)? {
             let listen = || {

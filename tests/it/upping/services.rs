@@ -2,6 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -13,7 +14,7 @@ use serde_json::Value;
 use super::{records_of, up};
 use crate::support::project::Project;
 use crate::support::random::Random;
-use crate::support::{Ended, run, wait_for};
+use crate::support::{Ended, is_root, run, wait_for};
 
 /// A server that answers with its model and its greeting, and does not get healthy where that is `ill`.
 /// A request that it has begun is answered before it ends.
@@ -316,6 +317,82 @@ fn a_service_that_was_started_by_itself_is_replaced() {
     assert_eq!(steps, ["train up_to_date", "serve ran"], "{ended:?}");
     assert_eq!(served.ask().unwrap(), "model a\nhello");
     assert_eq!(served.serving().len(), 1);
+}
+
+/// Where the service's state is.
+fn state(served: &Served) -> PathBuf {
+    served.project.bench.path().join(".jobctl")
+}
+
+#[test]
+fn a_service_whose_state_folder_is_moved_answers_and_is_found() {
+    let served = Served::new();
+    served.up(&[]);
+    let first = served.serving()[0]["id"].as_str().unwrap().to_owned();
+    let moved = served.project.bench.path().join("moved");
+    std::fs::rename(state(&served), &moved).unwrap();
+    assert_eq!(served.ask().unwrap(), "model a\nhello");
+    let there = |args: &[&str]| {
+        let mut command = served.project.jobctl(args);
+        run(command.env("JOBCTL_STATE_DIR", &moved))
+    };
+    let ended = there(&["up"]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(ended.stdout.contains(&first[..14]), "{ended:?}");
+    assert_eq!(served.ask().unwrap(), "model a\nhello");
+    let ended = there(&["down"]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(served.ask().is_err());
+    served.project.assert_clean();
+}
+
+#[test]
+fn a_service_whose_state_folder_is_removed_is_told_and_can_be_ended() {
+    let served = Served::new();
+    served.up(&[]);
+    let run_id = served.serving()[0]["id"].as_str().unwrap().to_owned();
+    std::fs::remove_dir_all(state(&served)).unwrap();
+    // Nobody is sent to a service that nobody can end.
+    wait_for(|| TcpListener::bind(served.address).is_ok());
+    let (steps, ended) = served.up(&[]);
+    assert_eq!(steps, ["train ran", "serve ran"], "{ended:?}");
+    let mut command = served.project.jobctl(&["up"]);
+    let ended = run(&mut command);
+    let said = format!(
+        "the run {} of `serve` has a container, and its record",
+        &run_id[..14]
+    );
+    assert!(ended.stderr.contains(&said), "{ended:?}");
+    assert_eq!(served.ask().unwrap(), "model a\nhello");
+    let said = served.project.output(&["down"]);
+    assert!(said.contains(&run_id[..14]), "{said}");
+    served.project.assert_clean();
+}
+
+#[test]
+fn a_listener_is_ended_from_where_its_number_is_anothers() {
+    if !is_root("a_listener_is_ended_from_where_its_number_is_anothers") {
+        return;
+    }
+    let served = Served::new();
+    served.up(&[]);
+    let down = served.project.jobctl(&["down"]);
+    let mut apart = served.project.bench.command("unshare");
+    apart.args(["--pid", "--fork", "--mount-proc"]);
+    let ended = run(apart.arg(down.get_program()).args(down.get_args()));
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(served.ask().is_err());
+    served.project.assert_clean();
+}
+
+#[test]
+fn a_listener_that_does_not_hear_is_ended_all_the_same() {
+    let served = Served::new();
+    served.up(&[]);
+    kill_process(served.listener(), Signal::STOP).unwrap();
+    served.project.output(&["down"]);
+    assert!(served.ask().is_err());
+    served.project.assert_clean();
 }
 
 #[test]
