@@ -160,9 +160,21 @@ impl Context {
         recorded(&self.words, &built_command(), secrets)
     }
 
-    /// This program, and the flags with which another process of it finds the same engine.
+    /// This program, to go on when this process has ended, with what it needs to find the same engine: flags,
+    /// and the few variables that it, ssh and credential helpers read. Whatever else is in the user's
+    /// environment is not for a process that stays.
     pub(super) fn program(&self) -> io::Result<std::process::Command> {
         let mut command = std::process::Command::new(std::env::current_exe()?);
+        command.env_clear();
+        let names = self.environment.names().filter(|name| is_passed_on(name));
+        for (name, value) in names.filter_map(|name| Some((name, self.environment.path(name)?))) {
+            // It works in another folder.
+            if ["DOCKER_CERT_PATH", "DOCKER_CONFIG"].contains(&name) {
+                command.env(name, self.environment.current_dir().join(value));
+            } else {
+                command.env(name, value);
+            }
+        }
         if let Some(host) = &self.globals.host {
             command.args(["--host", host]);
         }
@@ -244,6 +256,45 @@ impl Context {
             }
         }
     }
+}
+
+/// Variables that processes of ours need which go on by themselves.
+const PASSED_ON: [&str; 27] = [
+    // What finds the engine.
+    "DOCKER_API_VERSION",
+    "DOCKER_CERT_PATH",
+    "DOCKER_CONFIG",
+    "DOCKER_CONTEXT",
+    "DOCKER_HOST",
+    "DOCKER_TLS",
+    "DOCKER_TLS_VERIFY",
+    "HOME",
+    "PATH",
+    "SSL_CERT_DIR",
+    "SSL_CERT_FILE",
+    "TMPDIR",
+    // What ssh and the user's agents need.
+    "GNUPGHOME",
+    "KRB5CCNAME",
+    "LOGNAME",
+    "SSH_AUTH_SOCK",
+    "USER",
+    // What a pull needs: credentials, and where helpers find theirs.
+    "AWS_CONFIG_FILE",
+    "AWS_PROFILE",
+    "AWS_REGION",
+    "AWS_SHARED_CREDENTIALS_FILE",
+    "CLOUDSDK_CONFIG",
+    "DBUS_SESSION_BUS_ADDRESS",
+    "DOCKER_AUTH_CONFIG",
+    "GOOGLE_APPLICATION_CREDENTIALS",
+    "PASSWORD_STORE_DIR",
+    "REGISTRY_AUTH_FILE",
+];
+
+fn is_passed_on(name: &str) -> bool {
+    let prefixes = ["JOBCTL_", "XDG_"];
+    PASSED_ON.contains(&name) || prefixes.iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// A file as seen from a folder: `jobs.yaml`, `../jobs.yaml`.

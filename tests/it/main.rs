@@ -20,6 +20,7 @@ mod exporting;
 mod hostile;
 mod layering;
 mod manifest;
+mod ownership;
 mod properties;
 mod pushing;
 mod readme;

@@ -119,7 +119,8 @@ pub(in crate::cli) fn start(
         .arg("--state")
         .arg(context.state_dir())
         .arg(prepared.record.id.to_string())
-        .current_dir("/")
+        // Its record is there, wherever the folder is moved to.
+        .current_dir(context.state_dir())
         .stdin(Stdio::from(OwnedFd::from(theirs)))
         // Whoever has this file open has the lock.
         .stdout(Stdio::from(prepared.run.lock.file()?))
@@ -170,7 +171,8 @@ pub(in crate::cli) fn start(
 pub(in crate::cli) fn supervise_exec(args: &SuperviseArgs, context: &mut Context) -> Ending {
     // A terminal that is closed takes its processes along, but not those of another session.
     let _ = rustix::process::setsid();
-    let store = Store::new(args.state.clone());
+    // The folder that it works in is the state folder; that it is called so tells people whose it is.
+    let store = Store::new(".".into());
     let Ok(id) = args.run.parse::<RunId>() else {
         return Ok(context.output.usage("this is not a run's id", None));
     };
