@@ -97,11 +97,8 @@ impl Repository {
     #[must_use]
     pub fn open(folder: &Path) -> Option<Self> {
         let folder = folder.canonicalize().ok()?;
-        let top = folder
-            .ancestors()
-            .find(|ancestor| ancestor.join(".git").exists())?
-            .to_owned();
-        let directory = git_directory(&top)?;
+        let found = |top: &Path| Some((top.to_owned(), git_directory(top)?));
+        let (top, directory) = folder.ancestors().find_map(found)?;
         let common = match fs::read(directory.join("commondir")) {
             Ok(text) => directory.join(OsStr::from_bytes(text.trim_ascii_end())),
             Err(_) => directory.clone(),
@@ -423,12 +420,14 @@ pub(super) fn answer(child: Option<Child>) -> Option<Vec<u8>> {
 /// The git directory of a work tree: `.git`, or where that file says.
 fn git_directory(top: &Path) -> Option<PathBuf> {
     let path = top.join(".git");
-    if path.is_dir() {
-        return Some(path);
-    }
-    let text = fs::read(path).ok()?;
-    let target = text.strip_prefix(b"gitdir: ")?.trim_ascii_end();
-    Some(top.join(OsStr::from_bytes(target)))
+    let directory = if path.is_dir() {
+        path
+    } else {
+        let text = fs::read(path).ok()?;
+        let target = text.strip_prefix(b"gitdir: ")?.trim_ascii_end();
+        top.join(OsStr::from_bytes(target))
+    };
+    directory.join("HEAD").is_file().then_some(directory)
 }
 
 /// Our configuration, with what is taken over of the user's; and where the repository comes from.

@@ -202,6 +202,28 @@ fn what_is_no_source_is_not_in_the_patch_and_git_is_left_alone() {
 }
 
 #[test]
+fn a_patch_that_would_be_too_large_leaves_the_largest_files_out() {
+    let repository = Repository::new(JOBS, &[]);
+    for number in 1..=8 {
+        let file = fs::File::create(repository.path().join(format!("part{number}"))).unwrap();
+        file.set_len(9_000_000 - number).unwrap();
+    }
+    let (source, patch) = repository.run();
+    let expected = [
+        "part2", "part3", "part4", "part5", "part6", "part7", "part8",
+    ];
+    assert_eq!(source["files"], json!(expected));
+    let left_out = json!([{ "path": "part1", "reason": "patch_too_large", "bytes": 8_999_999 }]);
+    assert_eq!(source["left_out"], left_out);
+    assert!(patch.unwrap().metadata().unwrap().len() < 1_000_000);
+    let shown = repository.project.output(&["show", "a"]);
+    assert!(
+        shown.contains("with changes (source.patch, 1 file left out)"),
+        "{shown}"
+    );
+}
+
+#[test]
 fn the_patch_gives_the_context_back() {
     let repository = Repository::new(
         JOBS,
