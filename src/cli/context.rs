@@ -83,8 +83,10 @@ impl Context {
     pub(super) fn state_dir(&self) -> PathBuf {
         let environment = &self.environment;
         let here = environment.current_dir();
+        // A link is followed where the user has named it, and not where a repository may have brought it.
+        let named = |folder: PathBuf| folder.canonicalize().unwrap_or(folder);
         if let Some(folder) = environment.path("JOBCTL_STATE_DIR") {
-            return here.join(folder);
+            return named(here.join(folder));
         }
         if let Ok((manifest, _)) = self.manifest()
             && let Some(folder) = manifest.parent()
@@ -94,7 +96,7 @@ impl Context {
         let state = environment.path("XDG_STATE_HOME");
         let state = state.filter(|folder| folder.is_absolute());
         match state.or_else(|| Some(environment.home()?.join(".local/state"))) {
-            Some(state) => state.join("jobctl"),
+            Some(state) => named(state.join("jobctl")),
             None => here.join(".jobctl"),
         }
     }
@@ -160,9 +162,9 @@ impl Context {
         recorded(&self.words, &built_command(), secrets)
     }
 
-    /// This program, to go on when this process has ended, with what it needs to find the same engine: flags,
-    /// and the few variables that it, ssh and credential helpers read. Whatever else is in the user's
-    /// environment is not for a process that stays.
+    /// This program, to keep running after this process, with what it needs to find the same engine: flags,
+    /// and the few environment variables that it, ssh and credential helpers read. Whatever else your shell
+    /// has, a password for one, does not stay in a process that does.
     pub(super) fn program(&self) -> io::Result<std::process::Command> {
         let mut command = std::process::Command::new(std::env::current_exe()?);
         command.env_clear();
@@ -258,7 +260,7 @@ impl Context {
     }
 }
 
-/// Variables that processes of ours need which go on by themselves.
+/// Environment variables that supervisors and listeners need.
 const PASSED_ON: [&str; 27] = [
     // What finds the engine.
     "DOCKER_API_VERSION",

@@ -77,8 +77,8 @@ pub(super) fn exec(args: &ListenArgs, context: &mut Context) -> Ending {
     })?
 }
 
-/// Waits until the service's folder is removed: nobody could end this process any more, and nobody knows
-/// where its connections are to go.
+/// Waits until the service's folder is removed: from then on nobody could stop this process, or say where
+/// its connections are to go.
 async fn gone(folder: &ServiceFolder) {
     while folder.route_file().exists() {
         tokio::time::sleep(LOOK).await;

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use super::run::adopt::is_of;
 use super::run::{Orphan, container, orphans};
 use crate::engine::docker::{DockerEngine, EngineError};
 use crate::engine::run::{Container, Status};
 use crate::event::{Event, Events};
+use crate::facts::host;
 use crate::model::RunId;
 use crate::plan::run::PROJECT_LABEL;
 use crate::records::{Attempt, Record, State, Store, StoreError, Summary};
@@ -19,6 +21,8 @@ pub struct Listed {
     pub container: Option<Container>,
     /// Whether a jobctl looks after it.
     pub is_attended: bool,
+    /// The host that it is on, if that is another.
+    pub other_host: Option<String>,
     /// Whether its record is gone: what is known of it is what the engine knows.
     pub is_orphan: bool,
 }
@@ -41,6 +45,7 @@ impl Listed {
             run: Summary::from(&record),
             container: Some(container),
             is_attended: false,
+            other_host: None,
             is_orphan: true,
         }
     }
@@ -59,6 +64,9 @@ impl Listed {
                 Some(code) if code != 0 => format!("{} ({code})", state.word()),
                 _ => state.word().to_owned(),
             };
+        }
+        if let Some(host) = &self.other_host {
+            return format!("{} on {host}", state.word());
         }
         let Some(container) = &self.container else {
             return state.word().to_owned();
@@ -114,12 +122,21 @@ pub async fn list(
         Ok(Listed {
             container: containers.remove(&run.id),
             is_attended,
+            other_host: other_host(engine, store, &run),
             is_orphan: false,
             run,
         })
     });
     let orphans = orphans.into_iter().map(|orphan| Ok(Listed::orphan(orphan)));
     listed.chain(orphans).collect()
+}
+
+/// The host of a run that is not over, if that is not this machine.
+fn other_host(engine: Option<&DockerEngine>, store: &Store, run: &Summary) -> Option<String> {
+    let engine = engine.filter(|_| !run.state.is_final())?;
+    let record = store.read(run.id).ok()?;
+    let host = record.host.as_ref()?.name.clone();
+    (!is_of(&record, engine) && host != host::name()).then_some(host)
 }
 
 /// The newest container of each run.

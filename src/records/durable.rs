@@ -1,8 +1,8 @@
-//! Files and folders of the state folder: the one place where they are made and opened.
+//! Files and directories of the state folder: the one place where they are created and opened.
 //!
 //! They are for their owner alone, whatever the process's umask is. None is reached through a link, and
-//! one that is there already has to be the user's own or root's: a state folder may have come with a
-//! repository that was cloned. Writes are such that a crash leaves them done or not begun.
+//! one that already exists has to be the user's own or root's: a state folder may have come with a cloned
+//! repository. A crash leaves a write either complete or not started.
 
 use std::fs::{self, DirBuilder, File, Metadata, Permissions};
 use std::io::{self, Read as _, Write as _};
@@ -13,11 +13,11 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 const FILE: u32 = 0o600;
-const FOLDER: u32 = 0o700;
+const DIRECTORY: u32 = 0o700;
 
 /// Puts a file in its place: written beside it, made durable, then renamed over what was there.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let folder = folder_of(path);
+    let folder = directory_of(path);
     beside(path, bytes)?
         .persist(path)
         .map_err(|error| error.error)?;
@@ -27,55 +27,55 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// The same only where there is no such file yet: whoever comes second finds the file of the first.
 pub(super) fn write_once(path: &Path, bytes: &[u8]) -> io::Result<()> {
     match beside(path, bytes)?.persist_noclobber(path) {
-        Ok(_) => sync(folder_of(path)),
+        Ok(_) => sync(directory_of(path)),
         Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(error.error),
     }
 }
 
-/// Makes durable which files a folder has.
-pub(super) fn sync(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
+/// Makes durable which files a directory has.
+pub(super) fn sync(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
 }
 
-/// A file in a folder that has no name to be found by yet.
-pub(super) fn unnamed(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
+/// A new file in a directory, under a name that nobody looks for.
+pub(super) fn unnamed(directory: &Path) -> io::Result<tempfile::NamedTempFile> {
     let file = tempfile::Builder::new()
         .prefix(".new-")
-        .tempfile_in(folder)?;
+        .tempfile_in(directory)?;
     let mode = Permissions::from_mode(FILE);
     file.as_file().set_permissions(mode)?;
     Ok(file)
 }
 
-/// Makes a folder, and those above it. One that is there already is taken from everybody else.
-pub(crate) fn make_folder(path: &Path) -> io::Result<()> {
-    let make = || DirBuilder::new().mode(FOLDER).create(path);
-    let made = make().or_else(|error| {
+/// Creates a directory, and those above it. One that already exists is closed to everybody else.
+pub(crate) fn create_directory(path: &Path) -> io::Result<()> {
+    let create = || DirBuilder::new().mode(DIRECTORY).create(path);
+    let created = create().or_else(|error| {
         if error.kind() != io::ErrorKind::NotFound {
             return Err(error);
         }
-        fs::create_dir_all(folder_of(path))?;
-        make()
+        fs::create_dir_all(directory_of(path))?;
+        create()
     });
-    match made {
+    match created {
         // The umask may have taken something away.
-        Ok(()) => fs::set_permissions(path, Permissions::from_mode(FOLDER)),
+        Ok(()) => fs::set_permissions(path, Permissions::from_mode(DIRECTORY)),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            let metadata = folder(path)?.ok_or(error)?;
-            if metadata.mode() & 0o777 == FOLDER || metadata.uid() != user() {
+            let metadata = directory(path)?.ok_or(error)?;
+            if metadata.mode() & 0o777 == DIRECTORY || metadata.uid() != user() {
                 return Ok(());
             }
-            fs::set_permissions(path, Permissions::from_mode(FOLDER))
+            fs::set_permissions(path, Permissions::from_mode(DIRECTORY))
         }
         Err(error) => Err(error),
     }
 }
 
-/// What is known of a folder, if it is there.
-pub(super) fn folder(path: &Path) -> io::Result<Option<Metadata>> {
+/// The metadata of a directory, if it exists.
+pub(super) fn directory(path: &Path) -> io::Result<Option<Metadata>> {
     match path.symlink_metadata() {
-        Ok(metadata) if !metadata.is_dir() => Err(refused(path, "is not a folder")),
+        Ok(metadata) if !metadata.is_dir() => Err(refused(path, "is not a directory")),
         Ok(metadata) => own(path, metadata).map(Some),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
@@ -94,7 +94,7 @@ pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Opens a file to write at its end and to read it; makes it if it is not there.
+/// Opens a file to write at its end and to read it; creates it if it does not exist.
 pub(super) fn append(path: &Path) -> io::Result<File> {
     tightened(opened(
         path,
@@ -102,12 +102,12 @@ pub(super) fn append(path: &Path) -> io::Result<File> {
     )?)
 }
 
-/// Opens a file to write it anywhere and to read it; makes it if it is not there.
+/// Opens a file to write it anywhere and to read it; creates it if it does not exist.
 pub(super) fn change(path: &Path) -> io::Result<File> {
     tightened(opened(path, OFlags::RDWR | OFlags::CREATE)?)
 }
 
-/// Takes a file that is there already from everybody else.
+/// Closes a file that already exists to everybody else.
 fn tightened(file: File) -> io::Result<File> {
     let metadata = file.metadata()?;
     if metadata.mode() & 0o777 != FILE && metadata.uid() == user() {
@@ -151,13 +151,13 @@ fn refused(path: &Path, reason: &str) -> io::Error {
 
 /// A durable file that has no place yet.
 fn beside(path: &Path, bytes: &[u8]) -> io::Result<tempfile::NamedTempFile> {
-    let mut file = unnamed(folder_of(path))?;
+    let mut file = unnamed(directory_of(path))?;
     file.write_all(bytes)?;
     file.as_file().sync_all()?;
     Ok(file)
 }
 
-fn folder_of(path: &Path) -> &Path {
+fn directory_of(path: &Path) -> &Path {
     match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
@@ -175,13 +175,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_made_is_for_its_owner_alone_and_what_is_there_becomes_so() {
+    fn what_is_created_is_for_its_owner_alone_and_what_exists_becomes_so() {
         let top = tempfile::tempdir().unwrap();
         let loose = top.path().join("loose");
         fs::create_dir(&loose).unwrap();
         fs::set_permissions(&loose, Permissions::from_mode(0o755)).unwrap();
         for folder in [&loose, &top.path().join("new/state")] {
-            make_folder(folder).unwrap();
+            create_directory(folder).unwrap();
             assert_eq!(mode(folder), 0o700);
         }
         let [log, text] = ["log", "text"].map(|name| loose.join(name));
@@ -208,7 +208,7 @@ mod tests {
 
         let folder = top.path().join("folder");
         symlink(top.path(), &folder).unwrap();
-        assert!(make_folder(&folder).is_err() && super::folder(&folder).is_err());
+        assert!(create_directory(&folder).is_err() && super::directory(&folder).is_err());
         assert!(open(top.path()).is_err());
     }
 }

@@ -303,7 +303,7 @@ impl ServiceFolder {
     pub fn set_route(&self, route: &Route) -> Result<(), StoreError> {
         let services = self.0.parent().unwrap_or(&self.0);
         for folder in [services, &self.0] {
-            durable::make_folder(folder).map_err(|error| StoreError::write(folder, error))?;
+            durable::create_directory(folder).map_err(|error| StoreError::write(folder, error))?;
         }
         let path = self.route_file();
         let mut text = serde_json::to_vec_pretty(route)

@@ -113,7 +113,7 @@ impl Store {
 
     fn stage(&self, staged: &RunFolder, record: &Record) -> Result<RunLock, StoreError> {
         let fail = |error| self.refused(staged.path(), error);
-        durable::make_folder(staged.path()).map_err(fail)?;
+        durable::create_directory(staged.path()).map_err(fail)?;
         let lock = RunLock::take(record.id, &staged.path().join(LOCK)).map_err(fail)?;
         let lock = lock.ok_or_else(|| fail(io::ErrorKind::ResourceBusy.into()))?;
         staged.make_reserve().map_err(fail)?;
@@ -149,14 +149,14 @@ impl Store {
     pub fn images(&self) -> Result<PathBuf, StoreError> {
         self.prepare()?;
         let images = self.folder.join("images");
-        durable::make_folder(&images).map_err(|error| self.refused(&images, error))?;
+        durable::create_directory(&images).map_err(|error| self.refused(&images, error))?;
         Ok(images)
     }
 
     /// Makes the folder with what each store has.
     pub(super) fn prepare(&self) -> Result<(), StoreError> {
         for folder in [self.folder.clone(), self.runs(), self.staging()] {
-            durable::make_folder(&folder).map_err(|error| self.refused(&folder, error))?;
+            durable::create_directory(&folder).map_err(|error| self.refused(&folder, error))?;
         }
         let ignore = self.folder.join(".gitignore");
         if !ignore.exists() {
@@ -173,7 +173,10 @@ impl Store {
         };
         for entry in staged.flatten() {
             let name = entry.file_name();
-            let Some(name) = name.to_str() else { continue };
+            let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+            let Some(name) = name.to_str().filter(|_| is_folder) else {
+                continue;
+            };
             if name.ends_with(GONE) {
                 let _ = fs::remove_dir_all(entry.path());
             } else if let Some(id) = name.strip_suffix(NEW).and_then(id_of)
@@ -318,7 +321,7 @@ impl Store {
     /// Whether a folder of the store is there, which no link may lead to.
     pub(super) fn has(&self, folder: &Path) -> Result<bool, StoreError> {
         for folder in [self.path(), folder] {
-            let found = durable::folder(folder).map_err(|error| StoreError::read(folder, error));
+            let found = durable::directory(folder).map_err(|error| StoreError::read(folder, error));
             if found?.is_none() {
                 return Ok(false);
             }

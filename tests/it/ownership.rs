@@ -289,7 +289,7 @@ fn nothing_is_written_through_a_link_in_a_state_folder() {
         .unwrap();
         let ended = run(&mut project.run_image(&[], &["true"]));
         assert_eq!(ended.code, Some(125), "{name}: {ended:?}");
-        assert!(ended.stderr.contains("is not a folder"), "{ended:?}");
+        assert!(ended.stderr.contains("is not a directory"), "{ended:?}");
         assert_eq!(fs::read_dir(&elsewhere).unwrap().count(), 0);
         assert_eq!(elsewhere.metadata().unwrap().mode() & 0o777, 0o755);
     }
@@ -376,7 +376,7 @@ fn a_process_is_not_ended_for_a_number_in_a_file() {
 }
 
 #[test]
-fn what_goes_on_by_itself_has_no_more_of_the_environment_than_it_needs() {
+fn a_supervisor_has_no_more_of_the_environment_than_it_needs() {
     let project = Project::empty();
     let mut command = project.run_image(&["-d"], &["sleep", "600"]);
     command
@@ -396,5 +396,35 @@ fn what_goes_on_by_itself_has_no_more_of_the_environment_than_it_needs() {
     names.sort_unstable();
     assert_eq!(names, ["HOME", "PATH", "XDG_RUNTIME_DIR"]);
     project.output(&["stop", "-t", "1", id]);
+    project.assert_clean();
+}
+
+#[test]
+fn a_run_of_another_host_is_left_alone_and_told() {
+    let project = Project::empty();
+    let id = unsupervised(&project, &[]);
+    change(&project, &id, |record| {
+        record["host"]["name"] = json!("elsewhere");
+    });
+    assert!(project.output(&["ps"]).contains("running on elsewhere "));
+    for verb in ["stop", "wait"] {
+        let ended = run(&mut project.jobctl(&[verb, &id]));
+        let said = format!("the run {} is on the host `elsewhere`", &id[..14]);
+        assert!(ended.stderr.contains(&said), "{verb}: {ended:?}");
+    }
+    project.output(&["rm", "--force", &id]);
+    project.assert_clean();
+}
+
+#[test]
+fn a_state_folder_that_the_user_names_may_be_a_link() {
+    let project = Project::empty();
+    let [place, link] = ["place", "link"].map(|name| project.bench.path().join(name));
+    fs::create_dir(&place).unwrap();
+    symlink(&place, &link).unwrap();
+    let mut command = project.run_image(&[], &["true"]);
+    let ended = run(command.env("JOBCTL_STATE_DIR", &link));
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(place.join("runs").is_dir());
     project.assert_clean();
 }

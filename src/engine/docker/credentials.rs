@@ -275,6 +275,8 @@ impl<'a> Keyring<'a> {
             return Err(CredentialsError::NoHelper { program, registry });
         };
         let calling = async {
+            // It finds the user's own session, agents and profiles by the environment, whose names we can't
+            // know: it has all of it, as with docker.
             let mut child = Command::new(path)
                 .arg(verb)
                 .stdin(Stdio::piped())

@@ -250,6 +250,7 @@ mod unverified {
 /// Runs `docker system dial-stdio` on the other machine, as docker's client does: its standard
 /// streams are the connection.
 fn dial_stdio(ssh: &Path, target: &SshTarget) -> Result<SshStream, ConnectError> {
+    // What the user's configuration of ssh reads of the environment we can't know: it has all of it.
     let mut command = Command::new(ssh);
     command.args(["-o", "ConnectTimeout=30", "-T"]);
     if let Some(user) = &target.user {

@@ -248,7 +248,7 @@ async fn build_one(
 fn write(path: &Path, statement: &serde_json::Value) -> Result<(), Reason> {
     let folder = path.parent().unwrap_or(path);
     let text = format!("{statement:#}\n");
-    durable::make_folder(folder)
+    durable::create_directory(folder)
         .and_then(|()| durable::write(path, text.as_bytes()))
         .map_err(|source| Reason::Provenance {
             path: path.to_owned(),

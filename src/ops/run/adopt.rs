@@ -94,8 +94,22 @@ pub(super) async fn look_after(
     Ok(Adopted::Finished(Box::new(record)))
 }
 
+/// Refuses a run that is not one of this machine's, on this engine: nothing can be told of it here.
+pub(super) fn check_place(record: &Record, engine: &DockerEngine) -> Result<(), RunFailure> {
+    if is_of(record, engine) {
+        return Ok(());
+    }
+    let host = record.host.as_ref().map(|host| host.name.clone());
+    let known = record.engine.as_ref().map(|engine| engine.address.clone());
+    Err(RunFailure::NotHere {
+        id: record.id,
+        host: host.unwrap_or_default(),
+        engine: known.unwrap_or_default(),
+    })
+}
+
 /// Whether a run is one of this machine's, on this engine.
-fn is_of(record: &Record, engine: &DockerEngine) -> bool {
+pub(in crate::ops) fn is_of(record: &Record, engine: &DockerEngine) -> bool {
     let is_engine = record
         .engine
         .as_ref()

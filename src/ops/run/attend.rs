@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
+use super::adopt::check_place;
 use super::control::{Control, Controls};
 use super::{Ended, RunFailure, Streams, adopt};
 use crate::engine::docker::{DockerEngine, EngineError};
@@ -34,6 +35,7 @@ pub async fn attend(
         }
         if !store.run(id).is_locked()? {
             let engine = connect().await?;
+            check_place(&record, &engine)?;
             let streams = std::mem::take(&mut streams);
             let adopting = adopt(&engine, store, id, streams, controls, events);
             if let Some(ended) = Box::pin(adopting).await? {

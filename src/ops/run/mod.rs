@@ -6,7 +6,7 @@
 //! Whoever holds a run's lock is its supervisor. When that one is killed, the container goes on, and
 //! the next jobctl that looks takes over: see [`adopt()`].
 
-mod adopt;
+pub(in crate::ops) mod adopt;
 mod archive;
 mod attach;
 mod attempt;
@@ -154,6 +154,16 @@ pub enum RunFailure {
         /// The run.
         id: RunId,
     },
+    /// A run is on another machine or engine.
+    #[error("the run {} is on the host `{host}`, with the engine {engine}", .id.short())]
+    NotHere {
+        /// The run.
+        id: RunId,
+        /// The host that jobctl ran on.
+        host: String,
+        /// The engine's address.
+        engine: String,
+    },
     /// A run's container belongs to the record in another state folder.
     #[error("the run {} is kept in `{}`, and this is a copy", .id.short(), .state.display())]
     Elsewhere {
@@ -215,6 +225,10 @@ impl RunFailure {
                 "end it first: `jobctl stop {}`; or remove it with `--force`",
                 id.short()
             )),
+            Self::NotHere { .. } => Some(
+                "call jobctl on that host, with that engine; `jobctl rm --force` removes the record here"
+                    .to_owned(),
+            ),
             Self::Elsewhere { state, .. } => Some(format!(
                 "call jobctl there, or with `JOBCTL_STATE_DIR={}`",
                 state.display()

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::adopt::{Adopted, look_after};
+use super::adopt::{Adopted, check_place, look_after};
 use super::container::{self, container_of, up_container_of};
 use super::{Ended, RunFailure, attend};
 use crate::engine::docker::{DockerEngine, EngineError};
@@ -43,6 +43,7 @@ pub async fn end(
     if record.state.is_final() {
         return Ok(());
     }
+    check_place(&record, engine)?;
     let folder = store.run(id);
     let found = container_of(engine, &folder).await?;
     folder.want_stop()?;
@@ -130,7 +131,7 @@ pub async fn remove(
             };
             match ended {
                 // Of a copy nothing but the copy is removed.
-                Err(RunFailure::Elsewhere { .. }) => {}
+                Err(RunFailure::Elsewhere { .. } | RunFailure::NotHere { .. }) => {}
                 ended => {
                     ended?;
                     if !store.read(id)?.state.is_final() {
