@@ -199,6 +199,20 @@ fn a_container_whose_record_is_gone_is_an_orphan_that_can_be_ended() {
     );
     assert_eq!(project.output(&["rm", short]), format!("{id}\n"));
     project.assert_clean();
+    // One of another host's is not ours, whatever the path of its state folder.
+    let place = project.bench.path().canonicalize().unwrap().join(".jobctl");
+    let [run_label, state, host] = [
+        format!("dev.jobctl.run={id}"),
+        format!("dev.jobctl.state={}", place.display()),
+        "dev.jobctl.host=elsewhere".to_owned(),
+    ];
+    let mut args = vec!["create", "--label", "dev.jobctl.test=victim"];
+    for label in [&run_label, &state, &host] {
+        args.extend(["--label", label]);
+    }
+    args.extend([DEBIAN, "true"]);
+    let _theirs = Container(docker(&args).trim().to_owned());
+    assert!(!project.output(&["ps"]).contains("orphan"));
     // Another project's is not ours.
     let other = Project::empty();
     assert_eq!(run(&mut other.jobctl(&["stop", short])).code, Some(1));

@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use serde_json::{Value, json};
 
@@ -379,4 +380,32 @@ fn nothing_that_a_repository_configures_is_run() {
     let source = &repository.project.record()["source"];
     assert_eq!(source["files"], json!(["app.sh"]));
     assert!(!trace.exists(), "{}", fs::read_to_string(trace).unwrap());
+}
+
+#[test]
+fn what_git_knows_depends_on_no_configuration_and_no_owner() {
+    let repository = Repository::new(JOBS, &[]);
+    let head = repository.git(&["rev-parse", "HEAD"]);
+    for (key, value) in [
+        ("status.showUntrackedFiles", "no"),
+        ("column.ui", "always"),
+        ("log.showSignature", "true"),
+        ("core.worktree", "/nowhere"),
+        ("diff.noprefix", "true"),
+    ] {
+        repository.git(&["config", "--file", ".git/config", key, value]);
+    }
+    repository.write("new.py", "new\n");
+    if rustix::process::geteuid().is_root() {
+        let ended = run(Command::new("chown")
+            .args(["-R", "12345"])
+            .arg(repository.path().join(".git")));
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+    }
+    let (source, patch) = repository.run();
+    assert_eq!(source["revision"], head.trim());
+    assert_eq!(source["is_dirty"], true);
+    assert_eq!(source["files"], json!(["new.py"]));
+    let text = fs::read_to_string(patch.unwrap()).unwrap();
+    assert!(text.starts_with("diff --git a/new.py b/new.py\n"), "{text}");
 }

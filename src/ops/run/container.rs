@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::RunFailure;
 use crate::engine::docker::{DockerEngine, EngineError};
 use crate::engine::run::{Container, RunError};
+use crate::facts::host;
 use crate::model::RunId;
 use crate::plan::run::JOB_LABEL;
 use crate::records::{RunFolder, Store};
@@ -22,6 +23,9 @@ pub(super) const RUN_LABEL: &str = "dev.jobctl.run";
 pub(super) const ATTEMPT_LABEL: &str = "dev.jobctl.attempt";
 /// The label of the state folder that has the run's record.
 pub(super) const STATE_LABEL: &str = "dev.jobctl.state";
+/// The label of the host that the state folder is on: other hosts that use the engine may have one of the same
+/// path.
+pub(super) const HOST_LABEL: &str = "dev.jobctl.host";
 /// The label of services.
 pub(super) const SERVICE_LABEL: &str = "dev.jobctl.service";
 
@@ -147,7 +151,10 @@ pub async fn orphans(engine: &DockerEngine, store: &Store) -> Result<Vec<Orphan>
         return Ok(Vec::new());
     }
     let known = store.ids()?;
-    let orphans = found.into_iter().filter_map(|container| {
+    let host = host::name();
+    let is_here = |container: &Container| container.labels.get(HOST_LABEL) == Some(&host);
+    let found = found.into_iter().filter(is_here);
+    let orphans = found.filter_map(|container| {
         let run = run_of(&container).filter(|run| !known.contains(run))?;
         Some(Orphan {
             run,
@@ -202,6 +209,7 @@ pub(super) fn labels(
         (RUN_LABEL.to_owned(), folder.id().to_string()),
         (ATTEMPT_LABEL.to_owned(), attempt.to_string()),
         (STATE_LABEL.to_owned(), state),
+        (HOST_LABEL.to_owned(), host::name()),
     ]
     .into_iter()
     .chain(service)
