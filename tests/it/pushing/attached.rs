@@ -148,6 +148,10 @@ fn which_files_are_published_with_a_run_is_printed_first() {
         let ended = run(command.args(author).args(words));
         assert_eq!(ended.code, Some(0), "{ended:?}");
     };
+    // The run builds it anew, and so without the label that a flag gave it.
+    let label = pusher.image.label();
+    let dockerfile = format!("FROM {DEBIAN}\nLABEL {label}\nCOPY a /a\n");
+    pusher.bench.write("Dockerfile", &dockerfile);
     pusher.bench.write(".gitignore", "home\n");
     git(&["init", "--quiet", "."]);
     git(&["add", "--all"]);
