@@ -4,9 +4,11 @@ mod forms;
 
 use std::borrow::Cow;
 use std::ops::Range;
+use std::sync::Arc;
 
 use aho_corasick::{AhoCorasick, Input, MatchKind};
 
+use self::forms::Forms;
 use crate::model::Secret;
 
 /// What stands for a secret.
@@ -14,14 +16,14 @@ const STARS: &[u8] = b"***";
 
 /// Takes known values out of one stream of bytes, however it is cut into pieces.
 ///
-/// A value is found as it is, and as base64 (alone or within a longer text), percent-encoded, or
-/// escaped as in JSON. What has fewer than [`Masker::SHORTEST`] bytes is not looked for: it is in
-/// every text. Of the input only as much is held back as may be the beginning of a value, so that
+/// A value is found as it is, line by line, and as base64 (alone or within a longer text, in lines of
+/// any length), percent-encoded, escaped as in JSON, or quoted as for a shell. What has fewer than
+/// [`Masker::SHORTEST`] bytes is not looked for: it is in every text. Of the input only as much is held back as may be the beginning of a value, so that
 /// a prompt is not kept from whoever waits for it.
 #[derive(Debug, Clone)]
 pub struct Masker {
     /// Nothing where there is nothing to look for.
-    search: Option<Search>,
+    search: Option<Arc<Search>>,
     /// The end of what came, which may be the beginning of a value.
     held: Vec<u8>,
     /// How many bytes of that belong to a value that was found.
@@ -30,8 +32,14 @@ pub struct Masker {
     is_masking: bool,
 }
 
-#[derive(Clone)]
+/// What is looked for in a text, and in the text with its lines joined.
+#[derive(Debug)]
 struct Search {
+    plain: Words,
+    joined: Option<Words>,
+}
+
+struct Words {
     automaton: AhoCorasick,
     /// What is looked for, sorted.
     forms: Vec<Vec<u8>>,
@@ -45,18 +53,41 @@ impl Masker {
     /// A masker of those values, for one stream.
     #[must_use]
     pub fn new(secrets: &[Secret]) -> Self {
-        let mut forms = Vec::new();
+        let mut forms = Forms::default();
         for secret in secrets {
-            forms::add(secret.expose(), &mut forms);
+            forms.add(secret.expose());
         }
-        forms.sort_unstable();
-        forms.dedup();
+        let search = Words::of(forms.plain).map(|plain| Search {
+            plain,
+            joined: Words::of(forms.joined),
+        });
         Self {
-            search: Search::of(forms),
+            search: search.map(Arc::new),
             held: Vec::new(),
             covered: 0,
             is_masking: false,
         }
+    }
+
+    /// A whole text with its secrets starred out.
+    #[must_use]
+    pub fn masked(&self, text: &str) -> String {
+        let mut masker = Self {
+            search: self.search.clone(),
+            held: Vec::new(),
+            covered: 0,
+            is_masking: false,
+        };
+        let mut shown = masker.feed(text.as_bytes()).into_owned();
+        shown.extend(masker.finish());
+        String::from_utf8_lossy(&shown).into_owned()
+    }
+
+    /// Whether a text has any of the values in it.
+    #[must_use]
+    pub fn finds(&self, text: &str) -> bool {
+        let search = self.search.as_ref();
+        search.is_some_and(|search| !search.found(text.as_bytes()).is_empty())
     }
 
     /// Takes in what was written, and gives out what can be shown of it by now.
@@ -122,7 +153,93 @@ impl Masker {
 }
 
 impl Search {
-    fn of(forms: Vec<Vec<u8>>) -> Option<Self> {
+    /// The values in an input, by where they begin; they may overlap.
+    fn found(&self, input: &[u8]) -> Vec<Range<usize>> {
+        let mut found = self.plain.found(input);
+        if let Some(words) = &self.joined {
+            let joined = Joined::of(input);
+            let ranges = words.found(&joined.text).into_iter();
+            found.extend(
+                ranges.map(|range| joined.place(range.start)..joined.place(range.end - 1) + 1),
+            );
+            found.sort_unstable_by_key(|range| (range.start, range.end));
+        }
+        found
+    }
+
+    /// Where the longest end begins that may go on as a value.
+    fn undecided(&self, input: &[u8]) -> usize {
+        let plain = self.plain.undecided(input).unwrap_or(input.len());
+        let Some(words) = &self.joined else {
+            return plain;
+        };
+        let joined = Joined::of(input);
+        let Some(at) = words.undecided(&joined.text) else {
+            return plain;
+        };
+        // What ends like the beginning of a value by chance is not kept from its reader: a form
+        // without its first bytes is looked for as well.
+        match joined.text.len() - at {
+            0..Masker::SHORTEST => plain,
+            _ => plain.min(joined.place(at)),
+        }
+    }
+}
+
+/// A text without the ends of lines, and the blanks behind them, that are within base64.
+struct Joined<'a> {
+    text: Cow<'a, [u8]>,
+    /// Where lines are joined, and how many bytes are left out up to there.
+    joints: Vec<(usize, usize)>,
+}
+
+impl<'a> Joined<'a> {
+    fn of(input: &'a [u8]) -> Self {
+        let mut text = Vec::new();
+        let mut joints = Vec::new();
+        let (mut from, mut at) = (0, 0);
+        while let Some(end) = input[at..].iter().position(|byte| *byte == b'\n') {
+            let end = at + end;
+            let line = input[..end].strip_suffix(b"\r").unwrap_or(&input[..end]);
+            let blanks = input[end + 1..].iter();
+            let blanks = blanks
+                .take_while(|byte| matches!(byte, b' ' | b'\t'))
+                .count();
+            at = end + 1 + blanks;
+            let goes_on = input.get(at).copied().is_none_or(is_base64);
+            if line.last().copied().is_some_and(is_base64) && goes_on && line.len() >= from {
+                text.extend_from_slice(&input[from..line.len()]);
+                joints.push((text.len(), at - text.len()));
+                from = at;
+            }
+        }
+        if joints.is_empty() {
+            let text = Cow::Borrowed(input);
+            return Self { text, joints };
+        }
+        text.extend_from_slice(&input[from..]);
+        Self {
+            text: Cow::Owned(text),
+            joints,
+        }
+    }
+
+    /// Where a byte of it is in the text.
+    fn place(&self, at: usize) -> usize {
+        let joint = self.joints.partition_point(|(joint, _)| *joint <= at);
+        let left_out = joint.checked_sub(1).map_or(0, |joint| self.joints[joint].1);
+        at + left_out
+    }
+}
+
+fn is_base64(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'-' | b'_' | b'=')
+}
+
+impl Words {
+    fn of(mut forms: Vec<Vec<u8>>) -> Option<Self> {
+        forms.sort_unstable();
+        forms.dedup();
         let longest = forms.iter().map(Vec::len).max()?;
         let automaton = AhoCorasick::builder()
             .match_kind(MatchKind::LeftmostLongest)
@@ -135,8 +252,7 @@ impl Search {
         })
     }
 
-    /// The values in an input, by where they begin; they may overlap. Of those that begin at the
-    /// same place, the longest.
+    /// What is found in an input, by where it begins. Of what begins at the same place, the longest.
     fn found(&self, input: &[u8]) -> Vec<Range<usize>> {
         let mut found = Vec::new();
         let mut from = 0;
@@ -147,8 +263,8 @@ impl Search {
         found
     }
 
-    /// Where the longest end begins that may go on as a value.
-    fn undecided(&self, input: &[u8]) -> usize {
+    /// Where the longest end begins that may go on as one of them.
+    fn undecided(&self, input: &[u8]) -> Option<usize> {
         let first = input.len().saturating_sub(self.longest - 1);
         let may_begin = |at: &usize| {
             let end = &input[*at..];
@@ -157,13 +273,13 @@ impl Search {
                 .get(next)
                 .is_some_and(|form| form.starts_with(end))
         };
-        (first..input.len()).find(may_begin).unwrap_or(input.len())
+        (first..input.len()).find(may_begin)
     }
 }
 
-impl std::fmt::Debug for Search {
+impl std::fmt::Debug for Words {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Search({} forms)", self.forms.len())
+        write!(f, "Words({} forms)", self.forms.len())
     }
 }
 

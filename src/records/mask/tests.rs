@@ -36,6 +36,18 @@ fn values_are_starred_out() {
         (&["aaaa"], "-aaaaaa-", "-***-"),
         (&["one\ntwo"], "-one\ntwo-one\r\ntwo-", "-***-***-"),
         (&["token\n"], "token; token\n", "***; ***"),
+        (
+            &["first\nsecond\n\tthird"],
+            "> first\n    second\n|third",
+            "> ***\n    ***\n|***",
+        ),
+        (
+            &["first\\nsecond"],
+            "first\nsecond first\\nsecond",
+            "***\n*** ***",
+        ),
+        (&["first\r\nsecond\r\n"], "second, first", "***, ***"),
+        (&["a\nlonger"], "a\nb longer", "a\nb ***"),
         (&["abc"], "abc is too short", "abc is too short"),
         (&["", "   "], "nothing", "nothing"),
     ] {
@@ -59,6 +71,12 @@ fn encoded_values_are_starred_out() {
         ("?a=p%40ss+w%2frd%22%c3%a9%2b~&", "?a=***&"),
         ("/p%40ss%20w/rd%22%C3%A9%2B~/", "/***/"),
         (r#"{"a":"p@ss w/rd\"é+~"}"#, r#"{"a":"***"}"#),
+        (r#"{"a":"p@ss w/rd\"\u00e9+~"}"#, r#"{"a":"***"}"#),
+        (r#"{"a":"p@ss w\/rd\"é+~"}"#, r#"{"a":"***"}"#),
+        (
+            r#"{"a":"{\"b\":\"p@ss w/rd\\\"é+~\"}"}"#,
+            r#"{"a":"{\"b\":\"***\"}"}"#,
+        ),
     ] {
         assert_eq!(mask(&[secret], text), expected, "{text}");
     }
@@ -85,4 +103,75 @@ fn only_what_may_be_a_secret_is_held_back() {
     assert_eq!(&*masker.feed(b"2"), b"2");
     assert_eq!(&*masker.feed(b"h"), b"");
     assert_eq!(masker.finish(), b"h");
+}
+
+/// What `printf %q`, `set -x`, `declare -p` and `shlex.quote` make of it.
+#[test]
+fn quoted_values_are_starred_out() {
+    let secret = "it's \"a\" $b\\!";
+    for text in [
+        r#"it\'s\ \"a\"\ \$b\\\!"#,
+        r#"'it'\''s "a" $b\!'"#,
+        r#""it's \"a\" \$b\\!""#,
+        r#"'it'"'"'s "a" $b\!'"#,
+        r#"$'it\'s "a" $b\\!'"#,
+    ] {
+        let shown = mask(&[secret], text);
+        assert_eq!(shown.trim_matches(['\'', '"', '$']), "***", "{text}");
+    }
+    assert_eq!(mask(&["one\ntwo three"], r"$'one\ntwo three'"), "$'***'");
+}
+
+/// base64 breaks lines at 76, openssl and PEM at 64, and people where they like.
+#[test]
+fn base64_is_found_in_lines_of_any_length() {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+
+    let secret = ["k1-", "k2+", "k3~", "k4/"]
+        .map(|word| word.repeat(13))
+        .concat();
+    let usual = masker(&[&secret]);
+    for before in (0..60).step_by(5) {
+        let plain = format!("{}{secret} and more", "#".repeat(before));
+        let encoded = STANDARD.encode(&plain);
+        for (width, end) in [
+            (64, "\n"),
+            (76, "\n"),
+            (76, "\r\n"),
+            (20, "\n  "),
+            (1000, "\n"),
+        ] {
+            let lines: Vec<_> = encoded
+                .as_bytes()
+                .chunks(width)
+                .map(|line| std::str::from_utf8(line).unwrap())
+                .collect();
+            let text = format!("begin\n{}\nend\n", lines.join(end));
+            // In one piece, and as a program writes it that ends each line by itself.
+            let pieces = text.split_inclusive('\n').map(str::as_bytes);
+            for shown in [usual.masked(&text), fed(&mut usual.clone(), pieces)] {
+                let shown: String = shown.split_whitespace().collect();
+                assert!(
+                    shown.starts_with("begin") && shown.ends_with("end"),
+                    "{shown}"
+                );
+                for at in (0..encoded.len() - 8).filter(|at| (before * 4 / 3 + 4..).contains(at)) {
+                    let piece = &encoded[at..at + 8];
+                    let inside = at + 8 <= (before + secret.len()) * 4 / 3;
+                    assert!(
+                        !inside || !shown.contains(piece),
+                        "{before} {width}: {shown}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_end_of_a_line_is_not_kept_back() {
+    let mut masker = masker(&["hunter2hunter2"]);
+    assert_eq!(&*masker.feed(b"value=a\n"), b"value=a\n");
+    assert_eq!(&*masker.feed(b"done: n\n"), b"done: n\n");
 }
