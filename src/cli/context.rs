@@ -5,11 +5,9 @@ use std::ffi::OsString;
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 
-use super::built_command;
 use super::ci::Ci;
 use super::globals::{Globals, ProgressStyle};
 use super::output::Output;
-use super::run::argv::recorded;
 use super::standard::Standard;
 use super::threads::{self, NoThread};
 use crate::diagnostic::Diagnostic;
@@ -20,6 +18,7 @@ use crate::event::{Events, Stream};
 use crate::facts::Environment;
 use crate::manifest;
 use crate::model::{RunId, Secret};
+use crate::plan::run::RunPlan;
 use crate::records::{Record, RunFolder, Store};
 use crate::report::{self, Progress};
 
@@ -158,8 +157,15 @@ impl Context {
     }
 
     /// The command line as a record may keep it.
-    pub(super) fn recorded_words(&self, secrets: &[Secret]) -> Vec<String> {
-        recorded(&self.words, &built_command(), secrets)
+    pub(super) fn recorded_words(&self, plans: &[&RunPlan]) -> Vec<String> {
+        let words = self
+            .words
+            .iter()
+            .map(|word| word.to_string_lossy().into_owned());
+        let words = words.collect();
+        plans
+            .iter()
+            .fold(words, |words: Vec<_>, plan| plan.discretion().words(&words))
     }
 
     /// This program, to keep running after this process, with what it needs to find the same engine: flags,

@@ -26,7 +26,7 @@ pub(super) struct PromoteArgs {
 /// Put a service back to the run that was up before
 ///
 /// The same image is run with the same inputs, and is found to be healthy before the one that is up ends.
-/// Variables whose values no record has are those of jobs.yaml and of the caller.
+/// Secrets, which no record has, are those of jobs.yaml and of your shell.
 #[derive(Debug, Args)]
 pub(super) struct RollbackArgs {
     /// The service; the only one, if not given
@@ -70,7 +70,7 @@ pub(super) fn exec_rollback(args: &RollbackArgs, context: &mut Context) -> Endin
         Err(found) => return Ok(unusable(context, &found)?.of_other_verb()),
     };
     let wishes = Wishes {
-        asked: asked(&plan.secrets, context),
+        asked: asked(&[&plan], context),
         is_fresh: false,
         at_once: 1,
         patience: args.patience.get(),

@@ -14,7 +14,7 @@ use crate::diagnostic::Diagnostic;
 use crate::exit::Exit;
 use crate::manifest::schema::Job;
 use crate::manifest::{self, Manifest};
-use crate::model::{Name, Secret};
+use crate::model::Name;
 use crate::ops::env_files;
 use crate::ops::run::{Asked, Prepared, RunFailure};
 use crate::ops::up::{Done, How, Launched, Launcher, Pipeline, UpFailure, Wishes};
@@ -76,12 +76,9 @@ pub(super) fn exec(args: &UpArgs, context: &mut Context) -> Ending {
             .result(|| pipeline_human(&steps), || pipeline_json(&steps))?;
         return Ok(Exit::Success);
     }
-    let secrets: Vec<_> = steps
-        .iter()
-        .flat_map(|step| step.plan.secrets.clone())
-        .collect();
+    let plans: Vec<_> = steps.iter().map(|step| &step.plan).collect();
     let wishes = Wishes {
-        asked: asked(&secrets, context),
+        asked: asked(&plans, context),
         is_fresh: args.fresh,
         at_once: args.jobs_at_once.map_or(usize::MAX, usize::from),
         patience: args.patience.get(),
@@ -170,9 +167,9 @@ pub(super) fn planned(
 }
 
 /// What every run of a pipeline is asked for with.
-pub(super) fn asked(secrets: &[Secret], context: &Context) -> Asked {
+pub(super) fn asked(plans: &[&RunPlan], context: &Context) -> Asked {
     Asked {
-        argv: context.recorded_words(secrets),
+        argv: context.recorded_words(plans),
         is_detached: false,
         cache: super::build::cache_folder(&context.environment),
         nvidia_hook: context

@@ -1,5 +1,7 @@
 //! Finding and reading the manifest.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,6 +11,7 @@ use super::schema::Root;
 use super::{Manifest, Rule, check, interpolate, yaml};
 use crate::diagnostic::{Diagnostic, Severity, Source};
 use crate::facts::{Environment, read_small};
+use crate::model::Secret;
 
 /// The names a manifest is found by, in order of preference.
 pub const FILE_NAMES: [&str; 2] = ["jobs.yaml", "jobs.yml"];
@@ -69,8 +72,15 @@ pub fn parse(
     });
     let mut node = yaml::parse(text, &source).map_err(|diagnostic| vec![*diagnostic])?;
     let mut diagnostics = Vec::new();
-    let lookup = |name: &str| environment.get(name).map(str::to_owned);
+    let interpolated = RefCell::new(BTreeMap::new());
+    let lookup = |name: &str| {
+        let value = environment.get(name);
+        let mut interpolated = interpolated.borrow_mut();
+        interpolated.insert(name.to_owned(), value.map(Secret::new));
+        value.map(str::to_owned)
+    };
     interpolate::interpolate(&mut node, &lookup, &source, &mut diagnostics);
+    let interpolated = interpolated.into_inner();
     let root = if node.is_null() {
         diagnostics.push(
             Rule::EmptyFile
@@ -83,7 +93,7 @@ pub fn parse(
         Root::decode(&node, &mut decoder)
     };
     if let Some(root) = &root {
-        check::check(root, &source, folder, &mut diagnostics);
+        check::check(root, &source, folder, &interpolated, &mut diagnostics);
     }
     diagnostics.sort_by_key(|diagnostic| {
         let place = diagnostic.primary.as_ref().map(|label| label.span.start);
@@ -101,6 +111,7 @@ pub fn parse(
             path: shown.to_owned(),
             folder: folder.to_owned(),
             source,
+            interpolated,
             warnings: diagnostics,
         }),
         _ => Err(diagnostics),

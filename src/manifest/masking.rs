@@ -1,35 +1,16 @@
 //! What looks like a secret is not shown.
 
+use std::ops::Range;
 use std::sync::LazyLock;
 
 use regex::Regex;
 
-/// Whether a variable's name says that its value is a secret (after BuildKit's
-/// `SecretsUsedInArgOrEnv` check).
-pub(crate) fn looks_secret(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    let is_word = |word: &str| name.split(['_', '-', '.']).any(|part| part == word);
-    let is_public = is_word("public") || is_word("file") || is_word("path");
-    let words = [
-        "apikey",
-        "auth",
-        "credential",
-        "credentials",
-        "passwd",
-        "password",
-        "pword",
-        "secret",
-        "token",
-    ];
-    let pairs = ["api_key", "access_key", "private_key", "secret_key"];
-    !is_public
-        && (words.iter().any(|word| is_word(word)) || pairs.iter().any(|pair| name.contains(pair)))
-}
+use crate::model::Sensitive;
 
-/// A text as errors may show it: literal values under names that look like secrets are starred out,
-/// byte by byte, so that offsets stay true. `value` is what people write who put a secret itself
-/// under `secrets`. It works on lines, since a text that is not valid YAML
-/// is shown too.
+/// A text as errors may show it: literal values under names that look like secrets, and values that
+/// have the form of one, are starred out, byte by byte, so that offsets stay true. `value` is what
+/// people write who put a secret itself under `secrets`. It works on lines, since a text that is not
+/// valid YAML is shown too.
 pub(super) fn masked(text: &str) -> String {
     static ENTRY: LazyLock<Regex> = LazyLock::new(|| {
         Regex::new(
@@ -37,8 +18,12 @@ pub(super) fn masked(text: &str) -> String {
         )
         .expect("the expression is valid")
     });
-    let mut masked = String::with_capacity(text.len());
-    let mut end = 0;
+    let sensitive = Sensitive::new(declared(text));
+    let mut masked = text.as_bytes().to_vec();
+    let mut hide = |span: Range<usize>| {
+        let hidden = masked[span].iter_mut().filter(|byte| **byte != b'\n');
+        hidden.for_each(|byte| *byte = b'*');
+    };
     for found in ENTRY.captures_iter(text) {
         let (Some(name), Some(value)) = (found.name("name"), found.name("value")) else {
             continue;
@@ -46,43 +31,37 @@ pub(super) fn masked(text: &str) -> String {
         let is_key = text[..name.start()]
             .trim_end_matches(' ')
             .ends_with(['\n', '{', ',', '-']);
-        let is_secret = looks_secret(name.as_str()) || (name.as_str() == "value" && is_key);
+        let is_secret = sensitive.is_name(name.as_str())
+            || matches!(name.as_str(), "webhook" | "value") && is_key;
         if is_secret && !value.as_str().contains("${") {
-            masked.push_str(&text[end..value.start()]);
-            masked.extend(std::iter::repeat_n('*', value.len()));
-            end = value.end();
+            hide(value.range());
         }
     }
-    masked.push_str(&text[end..]);
-    masked
+    for span in sensitive.spans(text) {
+        hide(span);
+    }
+    String::from_utf8_lossy(&masked).into_owned()
+}
+
+/// What stands under `sensitive`, whether the text is valid or not.
+fn declared(text: &str) -> impl Iterator<Item = &str> {
+    static SENSITIVE: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(r"\bsensitive:(?<names>\s*\[[^\]]*\]|(?:\s*\n\s*-[^\n]*)+)")
+            .expect("the expression is valid")
+    });
+    let names = SENSITIVE
+        .captures_iter(text)
+        .filter_map(|found| found.name("names"));
+    let names = names.flat_map(|names| {
+        let is_inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.');
+        names.as_str().split(move |c| !is_inner(c))
+    });
+    names.filter(|name| !name.is_empty())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{looks_secret, masked};
-
-    #[test]
-    fn names_of_secrets_are_known() {
-        for name in [
-            "HF_TOKEN",
-            "DB_PASSWORD",
-            "AWS_SECRET_ACCESS_KEY",
-            "OPENAI_API_KEY",
-            "TOKEN",
-        ] {
-            assert!(looks_secret(name), "{name}");
-        }
-        for name in [
-            "TOKENIZER",
-            "MAX_TOKENS",
-            "SEED",
-            "KEY",
-            "PUBLIC_KEY",
-            "TOKEN_FILE",
-        ] {
-            assert!(!looks_secret(name), "{name}");
-        }
-    }
+    use super::masked;
 
     #[test]
     fn literal_secrets_are_starred_out() {
@@ -102,6 +81,15 @@ mod tests {
             ),
             ("MAX_TOKENS: 512", "MAX_TOKENS: 512"),
             ("x: { value: abc }", "x: { value: *** }"),
+            ("webhook: https://h/abc", "webhook: *************"),
+            ("X: postgres://u:abc@h/d", "X: postgres://u:***@h/d"),
+            ("[A=hf_abcdefghijklmnop]", "[A=*******************]"),
+            (
+                "X: |\n  -----BEGIN KEY-----\n  AAAA\n",
+                "X: |\n  *******************\n******\n",
+            ),
+            ("sensitive: [ID]\nID: abc", "sensitive: [ID]\nID: ***"),
+            ("sensitive:\n  - ID\nID: abc", "sensitive:\n  - ID\nID: ***"),
             (
                 "X: # empty value: the caller's",
                 "X: # empty value: the caller's",

@@ -19,15 +19,16 @@ pub mod schema;
 pub(crate) mod suggest;
 mod yaml;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::diagnostic::{Diagnostic, Source};
+use crate::model::Secret;
 
 pub use decode::{Entry, Located, Map, Names};
 pub use json_schema::json_schema;
 pub use load::{FILE_NAMES, MAX_SIZE_BYTES, find, load, not_found, parse};
-pub(crate) use masking::looks_secret;
 pub use raise::{RaiseError, Raised};
 pub use rule::Rule;
 
@@ -42,6 +43,8 @@ pub struct Manifest {
     pub folder: PathBuf,
     /// Its text, with what looks like a secret starred out.
     pub source: Arc<Source>,
+    /// The variables of the user's environment that its values name, and what they have.
+    pub interpolated: BTreeMap<String, Option<Secret>>,
     /// What is likely not meant.
     pub warnings: Vec<Diagnostic>,
 }

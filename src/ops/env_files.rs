@@ -1,4 +1,4 @@
-//! Reads the env files of a run.
+//! Reads the env files of a run, and the files of secrets.
 
 use std::path::Path;
 
@@ -6,10 +6,11 @@ use crate::diagnostic::Diagnostic;
 use crate::facts::Environment;
 use crate::manifest::env_file::{EnvFile, Reading, Unset};
 use crate::manifest::schema::EnvFileFormat;
+use crate::model::Secret;
 use crate::plan::run::{EnvFiles, RunFlags, Subject};
 
-/// Reads the env files of a job and of the command line. A job's that is not required may be
-/// missing.
+/// Reads the env files of a job and of the command line, and the files of secrets. A job's that is
+/// not required may be missing.
 ///
 /// # Errors
 ///
@@ -55,9 +56,26 @@ pub fn read(
             .of_flags
             .extend(read(&path, shown, EnvFileFormat::Raw));
     }
+    if let Subject::Job(manifest, ..) = subject {
+        // Whoever needs one that can't be read says so.
+        files.secrets = (manifest.root.secrets.values())
+            .filter_map(|secret| secret.value.file.as_deref())
+            .filter_map(|file| secret_in(&manifest.folder.join(file.as_path())))
+            .collect();
+    }
     if found.is_empty() {
         Ok(files)
     } else {
         Err(found)
     }
+}
+
+/// The content of a file of a secret, as far as it is a text.
+pub(in crate::ops) fn secret_in(path: &Path) -> Option<Secret> {
+    /// The largest secret that BuildKit takes.
+    const MOST_BYTES: u64 = 500 << 10;
+
+    let is_small = path.metadata().ok()?.len() <= MOST_BYTES;
+    let bytes = is_small.then(|| std::fs::read(path).ok()).flatten()?;
+    Some(Secret::new(String::from_utf8_lossy(&bytes)))
 }

@@ -8,12 +8,13 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use serde_json::json;
 
+use super::Discretion;
 use super::tags::{self, Bump, Naming};
 use crate::engine::build::{Recipe, SecretSource};
 use crate::facts::GitFacts;
-use crate::manifest::looks_secret;
 use crate::manifest::schema::Latest;
-use crate::model::{Digest, ImageRef, Secret, ValueError, Version};
+use crate::model::{Digest, ImageRef, Secret, Sensitive, ValueError, Version};
+use crate::records::mask::Masker;
 
 pub(in crate::plan) use select::clean;
 pub use select::{PlanError, host_authorities, plan};
@@ -119,6 +120,8 @@ pub struct BuildSpec {
     pub is_base: bool,
     /// The time that the image is given, if the user says so.
     pub epoch: Option<u64>,
+    /// Secrets that may have been put into something, besides those of the recipe.
+    pub secrets: Vec<Secret>,
 }
 
 /// Where an image's version comes from.
@@ -182,7 +185,46 @@ impl BuildSpec {
             pulls: false,
             is_base: false,
             epoch: None,
+            secrets: Vec::new(),
         }
+    }
+
+    /// The values that nobody may see, as far as they are known: the files of secrets are not read.
+    #[must_use]
+    pub fn secrets(&self) -> Vec<Secret> {
+        let sensitive = Sensitive::default();
+        let sources = self.recipe.secrets.values();
+        let given = sources.filter_map(|source| match source {
+            SecretSource::Value(value) => Some(value),
+            SecretSource::File(_) => None,
+        });
+        let mut secrets: Vec<_> = self.secrets.iter().chain(given).cloned().collect();
+        let args = self.recipe.args.iter();
+        let args = args.filter(|(name, value)| sensitive.is_secret(name, value.expose()));
+        secrets.extend(args.map(|(_, value)| value.clone()));
+        let parts = |secret: &Secret| sensitive.parts(secret.expose());
+        let parts: Vec<_> = secrets.iter().flat_map(parts).map(Secret::new).collect();
+        secrets.extend(parts);
+        secrets
+    }
+
+    /// What may be shown of it.
+    #[must_use]
+    pub fn discretion(&self) -> Discretion {
+        Discretion::new(Sensitive::default(), &self.secrets())
+    }
+
+    /// The build arguments with those values that are no secrets.
+    #[must_use]
+    pub fn shown_args(&self) -> BTreeMap<&str, Option<&str>> {
+        let sensitive = Sensitive::default();
+        let known = Masker::new(&self.secrets());
+        let args = self.recipe.args.iter().map(|(name, value)| {
+            let value = value.expose();
+            let is_secret = sensitive.is_secret(name, value) || known.finds(value);
+            (name.as_str(), Some(value).filter(|_| !is_secret))
+        });
+        args.collect()
     }
 
     /// Decides on names and labels.
@@ -213,11 +255,12 @@ impl BuildSpec {
             VersionChoice::Declared(version) => Some(tags::dirty(version, &facts.context)),
             VersionChoice::Git => Some(tags::dirty(&tagged(), &facts.context)),
         };
+        let shown = self.shown_args();
         warnings.extend(
             self.recipe
                 .args
                 .keys()
-                .filter(|name| looks_secret(name))
+                .filter(|name| !is_proxy(name) && shown[name.as_str()].is_none())
                 .map(|name| {
                     format!(
                         "the build argument `{name}` looks like a secret and stays visible in the \

@@ -11,7 +11,7 @@ use super::up::Step;
 use crate::engine::run::{Bound, BoundKind, Restart, RunSpec};
 use crate::manifest::Manifest;
 use crate::manifest::schema::Job;
-use crate::model::{ByteSize, Devices, MountSource, Name, Secret};
+use crate::model::{ByteSize, Devices, MountSource, Name, STARS, Secret};
 use crate::records::VariableRecord;
 
 /// A compose file, and what of the pipeline it does not say.
@@ -114,10 +114,10 @@ fn build(service: &mut Service<'_>, step: &Step, notes: &mut Vec<String>) {
     if let Some(target) = &recipe.target {
         build.insert("target".to_owned(), json!(plain(target)));
     }
-    let args = recipe.args.iter();
+    let args = spec.shown_args().into_iter();
     let args: BTreeMap<_, _> = args
         .filter(|(name, _)| !super::build::is_proxy(name))
-        .map(|(name, value)| (name.clone(), plain(value.expose())))
+        .map(|(name, value)| (name, value.map_or_else(|| asked_for(name), plain)))
         .collect();
     if !args.is_empty() {
         build.insert("args".to_owned(), json!(args));
@@ -130,6 +130,15 @@ fn unsaid(step: &Step) -> Vec<String> {
     let job = &step.job;
     let policy = &step.plan.policy;
     let mut unsaid = Vec::new();
+    let spec = &step.plan.spec;
+    let health = spec.health.as_ref().map(|health| &health.test);
+    let commands = [spec.command.as_ref(), spec.entrypoint.as_ref(), health];
+    let discretion = step.plan.discretion();
+    if (commands.into_iter().flatten()).any(|words| discretion.words(words) != *words) {
+        unsaid.push(format!(
+            "{job}: a secret in its command is not written: `{STARS}` is in its place"
+        ));
+    }
     for (need, gate) in &step.gates {
         unsaid.push(format!(
             "{job}: runs whatever the metrics of {need} are; here it runs if {gate}"
@@ -175,7 +184,11 @@ impl Service<'_> {
     /// What is asked of the container itself.
     fn container(&mut self, plan: &RunPlan, job: Option<&Job>) {
         let spec = &plan.spec;
-        let words = |words: &Vec<String>| words.iter().map(|word| plain(word)).collect::<Vec<_>>();
+        let discretion = plan.discretion();
+        let words = |words: &Vec<String>| {
+            let words = discretion.words(words);
+            words.iter().map(|word| plain(word)).collect::<Vec<_>>()
+        };
         self.put("platform", json!(spec.platform));
         self.put("entrypoint", json!(spec.entrypoint.as_ref().map(words)));
         self.put("command", json!(spec.command.as_ref().map(words)));
@@ -203,7 +216,7 @@ impl Service<'_> {
         self.put("cpus", json!(cpus));
         self.put("mem_limit", json!(limits.memory.map(ByteSize::bytes)));
         self.put("shm_size", json!(limits.shm_size.map(ByteSize::bytes)));
-        self.put("healthcheck", health(spec));
+        self.put("healthcheck", health(spec, words));
         self.put("deploy", gpus(spec));
         let restart = match (plan.policy.is_service, spec.restart) {
             (_, Some(Restart::Always)) => "always",
@@ -333,10 +346,15 @@ fn environment(plan: &RunPlan, job: Option<&Job>) -> Vec<String> {
 }
 
 fn required(name: &str) -> String {
-    format!("{name}=${{{name}:?}}")
+    format!("{name}={}", asked_for(name))
 }
 
-fn health(spec: &RunSpec) -> Value {
+/// A value that the user must supply.
+fn asked_for(name: &str) -> String {
+    format!("${{{name}:?}}")
+}
+
+fn health(spec: &RunSpec, words: impl Fn(&Vec<String>) -> Vec<String>) -> Value {
     let Some(health) = &spec.health else {
         return Value::Null;
     };
@@ -345,8 +363,7 @@ fn health(spec: &RunSpec) -> Value {
         return json!({ "disable": true });
     }
     if !health.test.is_empty() {
-        let test: Vec<_> = health.test.iter().map(|word| plain(word)).collect();
-        fields.insert("test".to_owned(), json!(test));
+        fields.insert("test".to_owned(), json!(words(&health.test)));
     }
     let times = [
         ("interval", health.interval),

@@ -280,16 +280,29 @@ pub struct VariableRecord {
     pub name: String,
     /// Who gave it: `jobs.yaml`, `--env`, `jobctl`, or an env file's path.
     pub origin: String,
-    /// Its value, where it stands in jobs.yaml for all to read, or is jobctl's own.
+    /// Its value: a parameter of the run. Nothing for a secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<String>,
-    /// A digest of its value under this project's own key, so that two runs can be compared and
-    /// nobody can guess it. Nothing for a secret.
+    /// Of a secret, a digest of its value under this project's own key: two runs can be compared, and
+    /// nobody can guess it. Earlier versions of jobctl kept that of other values, and not the values.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
-    /// Whether it is a secret, of which nothing but the name is kept.
+    /// Whether it is a secret, whose value is not kept.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_secret: bool,
+}
+
+impl VariableRecord {
+    /// What the variables are from that jobctl adds by itself.
+    pub const JOBCTL: &str = "jobctl";
+    /// What the proxies are from that docker's configuration names.
+    pub const DOCKER: &str = "docker's config.json";
+
+    /// Whether nobody chose it for the run.
+    #[must_use]
+    pub fn is_added(&self) -> bool {
+        matches!(self.origin.as_str(), Self::JOBCTL | Self::DOCKER)
+    }
 }
 
 /// What a run read.

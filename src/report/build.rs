@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::printable;
 use crate::diagnostic::{Diagnostic, Source};
 use crate::engine::build::{BuildError, FailedStep, Place, Reuse, SecretSource};
-use crate::model::Digest;
+use crate::model::{Digest, STARS};
 use crate::ops::build::{BaseError, Failure, Image, Reason, State};
 use crate::plan::build::{BuildSpec, Item, VersionChoice};
 
@@ -186,7 +186,7 @@ fn version(spec: &BuildSpec) -> Option<String> {
     }
 }
 
-/// The docker command that does the same, with the values of arguments and secrets left out.
+/// The docker command that does the same, secrets starred out.
 fn docker_command(spec: &BuildSpec) -> String {
     let mut words = vec!["docker".to_owned(), "build".to_owned()];
     let mut flag = |name: &str, value: String| {
@@ -208,18 +208,20 @@ fn docker_command(spec: &BuildSpec) -> String {
     if let Some(platform) = &spec.recipe.platform {
         flag("--platform", platform.clone());
     }
-    for name in spec.recipe.args.keys() {
-        flag("--build-arg", format!("{name}=***"));
+    for (name, value) in spec.shown_args() {
+        flag("--build-arg", format!("{name}={}", value.unwrap_or(STARS)));
     }
+    let discretion = spec.discretion();
     for (name, value) in &spec.labels {
-        flag("--label", format!("{name}={value}"));
+        let label = [format!("{name}={value}")];
+        flag("--label", discretion.words(&label).concat());
     }
     for (id, source) in &spec.recipe.secrets {
         flag(
             "--secret",
             match source {
                 SecretSource::File(path) => format!("id={id},src={}", path.display()),
-                SecretSource::Value(_) => format!("id={id},env=***"),
+                SecretSource::Value(_) => format!("id={id},env={STARS}"),
             },
         );
     }

@@ -7,10 +7,9 @@ use serde_json::{Value, json};
 
 use super::{build_plan_human, build_plan_json};
 use crate::engine::run::{Bound, BoundKind, Restart, RunSpec};
-use crate::model::Gpus;
+use crate::model::{Gpus, STARS};
 use crate::plan::build::{Item, VersionChoice};
 use crate::plan::run::{GpuChoice, ImageChoice, Pull, RunPlan};
-use crate::records::spec;
 
 /// What would be run, and as which docker command.
 #[must_use]
@@ -86,7 +85,7 @@ pub fn run_plan_json(plan: &RunPlan) -> Value {
             GpuChoice::Optional => "optional",
             GpuChoice::Required => "required",
         },
-        "container": spec::to_json(&plan.spec),
+        "container": plan.container(),
         "environment": plan.variables,
         "inputs": inputs.collect::<BTreeMap<_, _>>(),
         "needs": needs.collect::<BTreeMap<_, _>>(),
@@ -127,8 +126,7 @@ fn image(plan: &RunPlan) -> String {
         .map_or_else(|| spec.name.clone(), ToString::to_string)
 }
 
-/// The docker command that does the same. Values of variables are shown only where they stand in
-/// jobs.yaml for all to read, or are our own.
+/// The docker command that does the same, secrets starred out.
 fn docker_command(plan: &RunPlan, image: &str) -> String {
     let spec = &plan.spec;
     let mut words = Words(vec!["docker".to_owned(), "run".to_owned()]);
@@ -148,7 +146,7 @@ fn docker_command(plan: &RunPlan, image: &str) -> String {
             Some(match &variable.value {
                 Some(value) => format!("{name}={value}"),
                 None if is_unset(spec, name) => name.clone(),
-                None => format!("{name}=***"),
+                None => format!("{name}={STARS}"),
             }),
         );
     }
@@ -211,7 +209,7 @@ fn docker_command(plan: &RunPlan, image: &str) -> String {
         .0
         .extend(entrypoint.unwrap_or_default().iter().skip(1).cloned());
     words.0.extend(spec.command.clone().unwrap_or_default());
-    shell_words::join(words.0)
+    shell_words::join(plan.discretion().words(&words.0))
 }
 
 /// The words of a command.

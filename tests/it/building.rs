@@ -312,10 +312,11 @@ fn what_an_image_was_built_from_is_written_down() {
                         "dockerfile": "Dockerfile",
                         "target": null,
                         "platform": null,
-                        "buildArgs": [
-                            "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "TOKEN", "http_proxy",
-                            "https_proxy", "no_proxy",
-                        ],
+                        "buildArgs": {
+                            "HTTPS_PROXY": null, "HTTP_PROXY": null,
+                            "NO_PROXY": "localhost,127.0.0.1", "TOKEN": null, "http_proxy": null,
+                            "https_proxy": null, "no_proxy": "localhost,127.0.0.1",
+                        },
                         "secrets": [],
                         "sshAgents": [],
                     },

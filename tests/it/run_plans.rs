@@ -31,8 +31,8 @@ jobs:
 fn bench() -> Bench {
     let bench = Bench::new();
     bench.write("jobs.yaml", MANIFEST);
-    bench.write("job.env", "LR=canary\nSEED=canary\n");
-    bench.write("more.env", "EXTRA=canary\n");
+    bench.write("job.env", "LR=0.1\nSEED=1\n");
+    bench.write("more.env", "EXTRA=more\n");
     bench.write("data.csv", "");
     bench.write("app/Dockerfile", "FROM scratch\n");
     bench
@@ -50,19 +50,16 @@ fn dry(bench: &Bench, args: &str) -> Ended {
 #[test]
 fn a_job_is_shown_as_the_docker_command_that_does_the_same() {
     let bench = bench();
-    let ended = dry(
-        &bench,
-        "-e A=canary --env-file more.env -it train --epochs 3",
-    );
+    let ended = dry(&bench, "-e A=a --env-file more.env -it train --epochs 3");
     let here = bench.path().display();
     assert_eq!((ended.code, &*ended.stderr), (Some(0), ""));
     assert_eq!(
         ended.stdout,
         format!(
             "train: build {here}/app\n  docker build --file {here}/app/Dockerfile --tag \
-             project-train:latest --build-arg 'TOKEN_FILE=***' {here}/app\n\
+             project-train:latest --build-arg 'TOKEN_FILE=x' {here}/app\n\
              train: run project-train:latest\n  docker run --rm --interactive --tty --init --env \
-             'LR=***' --env 'SEED=1337' --env 'HF_TOKEN=***' --env 'EXTRA=***' --env 'A=***' \
+             'LR=0.1' --env 'SEED=1337' --env 'HF_TOKEN=***' --env 'EXTRA=more' --env 'A=a' \
              --volume project_cache:/cache --volume {here}/app:/app:ro --mount \
              'type=bind,source={here}/data.csv,target=/data.csv,readonly' --cpus 2 --memory 8gb \
              --shm-size 1gb --security-opt no-new-privileges --label 'dev.jobctl.job=train' --label \
@@ -128,7 +125,7 @@ fn a_plan_is_a_document_for_programs() {
                 "security": ["no-new-privileges"],
             },
             "environment": [
-                { "name": "LR", "origin": "job.env" },
+                { "name": "LR", "origin": "job.env", "value": "0.1" },
                 { "name": "SEED", "origin": "jobs.yaml", "value": "1337" },
                 { "name": "HF_TOKEN", "origin": "jobs.yaml", "is_secret": true },
             ],

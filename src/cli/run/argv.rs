@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use clap::Command;
 
-use crate::model::{Gpus, Secret};
+use crate::model::Gpus;
 
 /// How many words a flag is.
 enum Flag {
@@ -26,8 +26,6 @@ struct Walk {
     flags: Range<usize>,
     /// Where in it flags begin that have no value of their own.
     bare_gpus: Vec<usize>,
-    /// The words that are values of variables, and how many bytes in each are not.
-    variables: Vec<(usize, usize)>,
     /// Whether `--image` is given.
     has_image: bool,
 }
@@ -96,29 +94,6 @@ fn misplaced(word: &OsString, job: &OsString) -> (String, String) {
     )
 }
 
-/// The command line as a record may keep it: the values of `--env` and all secrets starred out.
-pub(in crate::cli) fn recorded(
-    words: &[OsString],
-    command: &Command,
-    secrets: &[Secret],
-) -> Vec<String> {
-    let walk = command
-        .find_subcommand("run")
-        .and_then(|run| walk(words, command, run));
-    let variables = walk.map(|walk| walk.variables).unwrap_or_default();
-    let starred = |(at, word): (usize, &OsString)| {
-        let word = word.to_string_lossy();
-        let name = variables.iter().find(|(variable, _)| *variable == at);
-        let word = match name.and_then(|(_, from)| Some((from, word[*from..].find('=')?))) {
-            Some((from, length)) => format!("{}=***", &word[..from + length]),
-            None => word.into_owned(),
-        };
-        let shown = secrets.iter().filter(|secret| !secret.expose().is_empty());
-        shown.fold(word, |word, secret| word.replace(secret.expose(), "***"))
-    };
-    words.iter().enumerate().map(starred).collect()
-}
-
 /// Whether the verb is one that ends with a job's code.
 pub(in crate::cli) fn ends_as_a_job(words: &[OsString], command: &Command) -> bool {
     const VERBS: [&str; 6] = ["attach", "exec", "logs", "run", "up", "wait"];
@@ -144,7 +119,6 @@ fn walk(words: &[OsString], command: &Command, run: &Command) -> Option<Walk> {
     let mut found = Walk {
         flags: start..start,
         bare_gpus: Vec::new(),
-        variables: Vec::new(),
         has_image: false,
     };
     let mut at = start;
@@ -160,12 +134,6 @@ fn walk(words: &[OsString], command: &Command, run: &Command) -> Option<Walk> {
             at += 1;
             continue;
         }
-        if let Some(from) = variable(&text, run) {
-            match kind {
-                Flag::Pair => found.variables.push((at + 1, 0)),
-                _ => found.variables.push((at, from)),
-            }
-        }
         at += match kind {
             Flag::Pair => 2,
             Flag::Alone | Flag::Unknown => 1,
@@ -173,29 +141,6 @@ fn walk(words: &[OsString], command: &Command, run: &Command) -> Option<Walk> {
     }
     found.flags.end = at.min(words.len());
     Some(found)
-}
-
-/// Where in a word the value of `--env` begins, if it is that flag.
-fn variable(text: &str, run: &Command) -> Option<usize> {
-    if let Some(long) = text.strip_prefix("--") {
-        return match long.strip_prefix("env") {
-            Some("") => Some(text.len()),
-            Some(rest) if rest.starts_with('=') => Some("--env=".len()),
-            _ => None,
-        };
-    }
-    let letters = text.strip_prefix('-')?;
-    for (at, letter) in letters.char_indices() {
-        if letter == 'e' {
-            let from = 2 + at;
-            let is_attached = text[from..].starts_with('=');
-            return Some(from + usize::from(is_attached));
-        }
-        if takes_value(run, |arg| arg.get_short() == Some(letter)) != Some(false) {
-            return None;
-        }
-    }
-    None
 }
 
 /// Whether the word behind `--gpus` is its value, and not the job.
@@ -250,8 +195,7 @@ fn takes_value(command: &Command, is_it: impl Fn(&clap::Arg) -> bool) -> Option<
 mod tests {
     use std::ffi::OsString;
 
-    use super::{plain, recorded};
-    use crate::model::Secret;
+    use super::plain;
 
     fn words(text: &str) -> Vec<OsString> {
         let words = shell_words::split(text).unwrap();
@@ -361,23 +305,5 @@ mod tests {
                 )
             );
         }
-    }
-
-    #[test]
-    fn a_record_does_not_show_values() {
-        let secrets = [Secret::new("hush"), Secret::new("")];
-        let found = recorded(
-            &words(
-                "jobctl run -e A=1 -eB=2 -e=C=3 -ite D=4 --env E=5 --env=F=6 -e G --env-file=H=7 \
-                 train -e I=8 x=hush",
-            ),
-            &command(),
-            &secrets,
-        );
-        assert_eq!(
-            found.join(" "),
-            "jobctl run -e A=*** -eB=*** -e=C=*** -ite D=*** --env E=*** --env=F=*** -e G \
-             --env-file=H=7 train -e I=8 x=***"
-        );
     }
 }

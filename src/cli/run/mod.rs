@@ -92,7 +92,7 @@ fn wishes(args: &RunArgs, plan: &RunPlan, context: &Context) -> Result<Wishes, (
     }
     Ok(Wishes {
         asked: Asked {
-            argv: context.recorded_words(&plan.secrets),
+            argv: context.recorded_words(&[plan]),
             is_detached,
             cache: super::build::cache_folder(&context.environment),
             nvidia_hook: context

@@ -9,6 +9,7 @@ mod jobs;
 mod references;
 mod secrets;
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use super::schema::Root;
 use super::suggest::nearest;
 use super::{Located, Rule};
 use crate::diagnostic::{Diagnostic, Severity, Source};
-use crate::model::Name;
+use crate::model::{Name, Secret};
 
 pub(super) use env_files::contents as env_file_contents;
 
@@ -26,6 +27,7 @@ pub(super) fn check(
     root: &Root,
     source: &Arc<Source>,
     folder: &Path,
+    interpolated: &BTreeMap<String, Option<Secret>>,
     diagnostics: &mut Vec<Diagnostic>,
 ) {
     let damaged = diagnostics
@@ -37,6 +39,7 @@ pub(super) fn check(
         root,
         source,
         folder,
+        interpolated,
         damaged,
         diagnostics,
     };
@@ -52,6 +55,8 @@ struct Checker<'a> {
     root: &'a Root,
     source: &'a Arc<Source>,
     folder: &'a Path,
+    /// The variables that values name.
+    interpolated: &'a BTreeMap<String, Option<Secret>>,
     /// Places that could not be read.
     damaged: Vec<Range<usize>>,
     diagnostics: &'a mut Vec<Diagnostic>,

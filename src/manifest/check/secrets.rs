@@ -1,9 +1,8 @@
 //! Secrets, and what looks like one.
 
 use super::{Checker, Rule};
-use crate::manifest::masking::looks_secret;
-use crate::manifest::schema::Variables;
-use crate::model::Name;
+use crate::manifest::schema::{Build, Secret, Variable, Variables};
+use crate::model::{Name, Sensitive};
 
 pub(super) fn check(checker: &mut Checker<'_>) {
     let root = checker.root;
@@ -15,48 +14,55 @@ pub(super) fn check(checker: &mut Checker<'_>) {
                 .help("give it either `environment: VARIABLE` or `file: PATH`");
             checker.report(diagnostic, secret.key.span(), "");
         }
-        if !is_used(checker, name) {
+        if !is_used(checker, name, &secret.value) {
+            let help = match secret.value.environment.as_deref() {
+                Some(variable) => format!(
+                    "name it under a build's `secrets`, or `{variable}` under a job's \
+                     `environment`; or remove it"
+                ),
+                None => "name it under a build's `secrets`, or remove it".to_owned(),
+            };
             let diagnostic = Rule::UnusedSecret
                 .warning(format!("the secret `{name}` is not used"))
-                .help("name it under a build's `secrets`, or remove it");
+                .help(help);
             checker.report(diagnostic, secret.key.span(), "");
         }
     }
-    let builds = root
-        .jobs
-        .values()
-        .filter_map(|job| job.value.build.as_ref());
-    let bases = root
-        .images
-        .values()
-        .filter_map(|image| image.value.build.as_ref());
-    for build in builds.chain(bases) {
+    for build in builds(checker) {
         arguments(checker, &build.args);
     }
     for job in root.jobs.values() {
-        literals(checker, &job.value.environment);
+        let declared = job.value.sensitive.iter().map(|name| name.as_str());
+        literals(checker, &job.value.environment, &Sensitive::new(declared));
     }
 }
 
-fn is_used(checker: &Checker<'_>, name: &Name) -> bool {
+fn builds<'a>(checker: &Checker<'a>) -> impl Iterator<Item = &'a Build> + use<'a> {
     let root = checker.root;
-    let builds = root
-        .jobs
-        .values()
-        .filter_map(|job| job.value.build.as_ref());
-    let bases = root
-        .images
-        .values()
-        .filter_map(|image| image.value.build.as_ref());
-    builds
-        .chain(bases)
-        .any(|build| build.secrets.iter().any(|used| **used == *name))
+    let of_jobs = root.jobs.values().map(|job| &job.value.build);
+    let of_images = root.images.values().map(|image| &image.value.build);
+    of_jobs.chain(of_images).flatten()
+}
+
+/// Whether a build gets the secret, or a job the variable that has it, under whatever name. A file
+/// may be anything to a job.
+fn is_used(checker: &Checker<'_>, name: &Name, secret: &Secret) -> bool {
+    let is_built_in = builds(checker).any(|build| build.secrets.iter().any(|used| **used == *name));
+    let Some(variable) = secret.environment.as_deref() else {
+        return is_built_in;
+    };
+    let mut jobs = checker.root.jobs.values();
+    let is_given = jobs.any(|job| {
+        let mut variables = job.value.environment.0.iter();
+        variables.any(|given| *given.name == *variable)
+    });
+    is_built_in || is_given || checker.interpolated.contains_key(variable.as_str())
 }
 
 /// A build argument stays in the image's history, whoever supplied it.
 fn arguments(checker: &mut Checker<'_>, arguments: &Variables) {
     for argument in &arguments.0 {
-        if looks_secret(argument.name.as_str()) {
+        if is_secret(argument, &Sensitive::default()) {
             let diagnostic = Rule::LiteralSecret
                 .error(format!(
                     "the build argument `{}` looks like a secret, and would stay in the image",
@@ -68,15 +74,20 @@ fn arguments(checker: &mut Checker<'_>, arguments: &Variables) {
     }
 }
 
+fn is_secret(variable: &Variable, sensitive: &Sensitive) -> bool {
+    let value = variable.value.as_deref().map_or("", String::as_str);
+    sensitive.is_name(variable.name.as_str()) || sensitive.is_value(value)
+}
+
 /// A literal in the manifest ends up in the repository.
-fn literals(checker: &mut Checker<'_>, variables: &Variables) {
+fn literals(checker: &mut Checker<'_>, variables: &Variables, sensitive: &Sensitive) {
     for variable in &variables.0 {
         let has_literal = variable
             .value
             .as_ref()
             .is_some_and(|value| !value.is_empty())
             && variable.is_literal;
-        if has_literal && looks_secret(variable.name.as_str()) {
+        if has_literal && is_secret(variable, sensitive) {
             let name = &*variable.name;
             let diagnostic = Rule::LiteralSecret
                 .error(format!(

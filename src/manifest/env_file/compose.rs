@@ -3,12 +3,15 @@
 //! A statement is `NAME=value` or `NAME: value`, with `export` in front or not, or a name alone.
 //! Text behind a closing quote, which compose reads as the next statement, is an error here.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::docker::lone_carriage_return;
 use super::findings::Findings;
 use super::{Rule, Unset};
 use crate::manifest::interpolate::{Dialect, expand};
+use crate::model::Secret;
 
 /// Reads all statements.
 pub(super) fn parse(findings: &mut Findings<'_>) {
@@ -316,11 +319,18 @@ fn expanded(value: &Value, name: &Range<usize>, findings: &mut Findings<'_>) -> 
         Unset::Allowed => Dialect::LenientEnvFile,
     };
     let caller = findings.reading.caller;
+    let interpolated = RefCell::new(BTreeMap::new());
     let lookup = |name: &str| {
         let given = caller.get(name).or_else(|| findings.value(name));
+        if let Some(value) = given {
+            let value = Secret::new(value);
+            interpolated.borrow_mut().insert(name.to_owned(), value);
+        }
         given.map(str::to_owned)
     };
-    match expand(&value.text, dialect, &lookup) {
+    let expanded = expand(&value.text, dialect, &lookup);
+    findings.interpolated.extend(interpolated.into_inner());
+    match expanded {
         Ok(text) => Some(text),
         Err(problem) => {
             // The problem's own words have pieces of the value in them.

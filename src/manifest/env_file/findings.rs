@@ -1,6 +1,6 @@
 //! What is found while a file is read: variables, errors, warnings, and what may be shown of it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -22,6 +22,8 @@ pub(super) struct Findings<'a> {
     /// Where lines begin.
     lines: Vec<usize>,
     variables: Vec<(EnvVariable, Range<usize>)>,
+    /// What was put into values of what the user's environment has.
+    pub(super) interpolated: BTreeMap<String, Secret>,
     /// Where in `variables` a name is.
     named: HashMap<EnvName, usize>,
     found: Vec<(Diagnostic, Range<usize>, &'static str)>,
@@ -38,6 +40,7 @@ impl<'a> Findings<'a> {
             reading,
             lines: std::iter::once(0).chain(ends).collect(),
             variables: Vec::new(),
+            interpolated: BTreeMap::new(),
             named: HashMap::new(),
             found: Vec::new(),
             has_errors: false,
@@ -208,6 +211,7 @@ impl<'a> Findings<'a> {
                 .into_iter()
                 .map(|(variable, _)| variable)
                 .collect(),
+            interpolated: self.interpolated,
             warnings: diagnostics,
         })
     }

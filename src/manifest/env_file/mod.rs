@@ -17,6 +17,7 @@ mod docker;
 mod findings;
 mod load;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use self::findings::Findings;
@@ -42,6 +43,8 @@ pub const MAX_FILE_BYTES: u64 = 4 << 20;
 pub struct EnvFile {
     /// The variables in the file's order, each once: the last one's value at the first one's place.
     pub variables: Vec<EnvVariable>,
+    /// What was put into values of what the user's environment has, by name.
+    pub interpolated: BTreeMap<String, Secret>,
     /// What is likely not meant.
     pub warnings: Vec<Diagnostic>,
 }

@@ -9,8 +9,8 @@ use super::{Build, Command, EnvFiles, GpusKey, Needs, Retry, Variables};
 use crate::manifest::decode::{Decode, Decoder, Located, Map, Names, Table, decode_table};
 use crate::manifest::node::{Kind, Node};
 use crate::model::{
-    ByteSize, ContainerPath, Cpus, Duration, HostPath, ImageRef, MetricName, MetricPattern, Mount,
-    Name, Port, Scalar, ValueError,
+    ByteSize, ContainerPath, Cpus, Duration, EnvName, HostPath, ImageRef, MetricName,
+    MetricPattern, Mount, Name, Port, Scalar, ValueError,
 };
 
 /// A program in an image: how the image comes to be, what is run, with what, for what.
@@ -32,6 +32,10 @@ pub struct Job {
     /// Environment variables. One without a value must be supplied by the caller.
     #[schemars(default)]
     pub environment: Variables,
+    /// Names of variables whose values are secrets, besides those that say so themselves: they are
+    /// neither kept nor shown.
+    #[schemars(default)]
+    pub sensitive: Vec<Located<EnvName>>,
     /// Files and folders that the job reads: hashed, and mounted read-only.
     #[schemars(default)]
     pub inputs: Names<Input>,
@@ -64,7 +68,7 @@ pub struct Job {
 }
 
 decode_table!(Job, "a job", {
-    build, image, command, gpus, env_file, environment, inputs, outputs, metrics, resources,
+    build, image, command, gpus, env_file, environment, sensitive, inputs, outputs, metrics, resources,
     timeout, retry, volumes, network, needs, service, ports, healthcheck,
 });
 

@@ -28,7 +28,7 @@ pub(super) struct Course<'a> {
     pub(super) engine: Option<&'a str>,
 }
 
-/// The statement of an image. Values of build arguments and of secrets are not in it.
+/// The statement of an image. Values of secrets are not in it, be they build arguments or mounted.
 pub(super) fn statement(
     spec: &BuildSpec,
     prepared: &Prepared,
@@ -73,7 +73,7 @@ pub(super) fn statement(
                     "dockerfile": inside.map(|path| path.display().to_string()),
                     "target": recipe.target,
                     "platform": recipe.platform,
-                    "buildArgs": recipe.args.keys().collect::<Vec<_>>(),
+                    "buildArgs": spec.shown_args(),
                     "secrets": recipe.secrets.keys().collect::<Vec<_>>(),
                     "sshAgents": recipe.agents.keys().collect::<Vec<_>>(),
                 },

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -17,8 +18,9 @@ use crate::engine::docker::{DockerEngine, EngineError};
 use crate::engine::run::{Container, LogRequest, Status};
 use crate::event::{Event, Events};
 use crate::facts::host;
-use crate::model::{RunId, Secret};
-use crate::records::{Ending, OpenRun, Record, State, Store};
+use crate::model::{RunId, STARS, Secret, Sensitive, starred_out};
+use crate::records::mask::Masker;
+use crate::records::{Ending, OpenRun, Record, RunFolder, State, Store};
 
 /// How old a run is at least that has no container: an engine may still be making one for a jobctl that
 /// was killed meanwhile.
@@ -70,12 +72,15 @@ pub(super) async fn look_after(
     if record.state.is_final() || !is_of(&record, engine) {
         return Ok(Adopted::NotOurs);
     }
+    let found = find(engine, &folder, &mut record).await?;
+    let secrets = secrets_of(engine, &record, found.as_ref()).await?;
     let work = Work {
         engine,
         folder: &folder,
         events,
+        masker: Masker::new(&secrets),
     };
-    let Some(container) = find(&work, &mut record).await? else {
+    let Some(container) = found else {
         return orphan(&work, record).await;
     };
     if container.status.is_up() {
@@ -86,7 +91,7 @@ pub(super) async fn look_after(
         latest(&mut record).message =
             Some("jobctl ended before it started the container".to_owned());
     } else {
-        take_log(&work, &mut record, &container).await?;
+        take_log(&work, &mut record, secrets, &container).await?;
         work.settle(&mut record, Orders::default(), false).await?;
         collect::collect(&work, &mut record).await;
     }
@@ -123,10 +128,11 @@ pub(in crate::ops) fn is_of(record: &Record, engine: &DockerEngine) -> bool {
 
 /// The container of the last attempt, which the record has from then on.
 pub(super) async fn find(
-    work: &Work<'_>,
+    engine: &DockerEngine,
+    folder: &RunFolder,
     record: &mut Record,
 ) -> Result<Option<Container>, RunFailure> {
-    let found = container_of(work.engine, work.folder).await?;
+    let found = container_of(engine, folder).await?;
     if let Some(container) = &found {
         latest(record).container_id = Some(container.id.clone());
     }
@@ -158,9 +164,9 @@ async fn orphan(work: &Work<'_>, mut record: Record) -> Result<Adopted, RunFailu
 async fn take_log(
     work: &Work<'_>,
     record: &mut Record,
+    secrets: Vec<Secret>,
     container: &Container,
 ) -> Result<(), RunFailure> {
-    let secrets = secrets(work.engine, record, &container.id).await?;
     let mut pump = Pump::open(work, record, secrets, None)?;
     pump.rewind()?;
     let request = LogRequest {
@@ -188,21 +194,44 @@ pub(super) async fn secrets(
     record: &Record,
     container: &str,
 ) -> Result<Vec<Secret>, RunFailure> {
-    let names: Vec<_> = record
-        .environment
-        .iter()
-        .filter(|variable| variable.is_secret)
-        .map(|variable| variable.name.as_str())
-        .collect();
-    if names.is_empty() {
+    let variables = record.environment.iter();
+    let names = variables.filter(|variable| variable.is_secret);
+    let names: Vec<_> = names.map(|variable| variable.name.as_str()).collect();
+    let words = ["entrypoint", "command"].map(|field| words(&record.container[field]));
+    let has_stars = words.iter().flatten().any(|word| word.contains(STARS));
+    if !has_stars && names.is_empty() {
         return Ok(Vec::new());
     }
-    let environment = engine.environment_of(container).await?;
-    Ok(environment
-        .into_iter()
-        .filter(|(name, _)| names.contains(&name.as_str()))
-        .map(|(_, value)| value)
-        .collect())
+    let given = engine.given_to(container).await?;
+    let environment = given.environment.into_iter();
+    let environment = environment.filter(|(name, _)| names.contains(&name.as_str()));
+    let mut secrets: Vec<_> = environment.map(|(_, value)| value).collect();
+    for (shown, whole) in words.iter().zip([&given.entrypoint, &given.command]) {
+        let words = shown.iter().zip(whole);
+        let starred = words.filter_map(|(shown, word)| starred_out(shown, word.expose()));
+        secrets.extend(starred.flatten().map(Secret::new));
+    }
+    let parts = |secret: &Secret| Sensitive::default().parts(secret.expose());
+    let parts: Vec<_> = secrets.iter().flat_map(parts).map(Secret::new).collect();
+    secrets.extend(parts);
+    Ok(secrets)
+}
+
+/// The same of a container that may be gone.
+pub(super) async fn secrets_of(
+    engine: &DockerEngine,
+    record: &Record,
+    container: Option<&Container>,
+) -> Result<Vec<Secret>, RunFailure> {
+    match container {
+        Some(container) => secrets(engine, record, &container.id).await,
+        None => Ok(Vec::new()),
+    }
+}
+
+fn words(list: &Value) -> Vec<&str> {
+    let words = list.as_array().into_iter().flatten();
+    words.filter_map(Value::as_str).collect()
 }
 
 /// Takes what a run wrote since its jobctl was killed. The engine is asked for only if there is such
@@ -226,13 +255,15 @@ pub async fn catch_up(
         && let Some(_lock) = folder.try_lock()?
     {
         let mut record = folder.read()?;
-        let work = Work {
-            engine: &engine,
-            folder: &folder,
-            events,
-        };
-        if let Some(container) = find(&work, &mut record).await? {
-            take_log(&work, &mut record, &container).await?;
+        if let Some(container) = find(&engine, &folder, &mut record).await? {
+            let secrets = secrets(&engine, &record, &container.id).await?;
+            let work = Work {
+                engine: &engine,
+                folder: &folder,
+                events,
+                masker: Masker::new(&secrets),
+            };
+            take_log(&work, &mut record, secrets, &container).await?;
             work.keep(&mut record, "caught up")?;
         }
     }
@@ -276,17 +307,19 @@ async fn supervise_on(
     controls: &mut Controls,
     events: &Events,
 ) -> Result<Ended, RunFailure> {
+    let container = find(engine, &run.folder, record).await?;
+    let secrets = secrets_of(engine, record, container.as_ref()).await?;
     let work = Work {
         engine,
         folder: &run.folder,
         events,
+        masker: Masker::new(&secrets),
     };
-    let Some(container) = find(&work, record).await? else {
+    let Some(container) = container else {
         note_removal(latest(record));
         finish(&work, record).await?;
         return Ok(Ended::Over(Box::new(record.clone())));
     };
-    let secrets = secrets(engine, record, &container.id).await?;
     let mut pump = Pump::open(&work, record, secrets, streams.display)?;
     record.state = State::Running;
     work.keep(record, "adopted")?;

@@ -22,6 +22,7 @@ use crate::facts::host::now;
 use crate::model::ImageRef;
 use crate::ops::pull::pull;
 use crate::plan::run::Pull;
+use crate::records::mask::Masker;
 use crate::records::{Attempt, Record, RunFolder, State};
 
 /// The time between two tries to get back to an engine that is gone: the first, and the longest.
@@ -38,6 +39,8 @@ pub(super) struct Work<'a> {
     pub(super) engine: &'a DockerEngine,
     pub(super) folder: &'a RunFolder,
     pub(super) events: &'a Events,
+    /// Of the run's secrets.
+    pub(super) masker: Masker,
 }
 
 /// How following a container ended.
@@ -85,6 +88,7 @@ impl Work<'_> {
             Err(RunFailure::Run(error)) => {
                 let error = self.with_owner(error).await;
                 note_failure(latest(record), &error);
+                self.mask(latest(record));
                 self.discard(record).await;
                 return match error {
                     // Whoever asks for an engine that is not there has no run.
@@ -193,6 +197,12 @@ impl Work<'_> {
             image: image.to_string(),
             reason,
         })
+    }
+
+    /// Takes secrets out of the engine's words about an attempt: it may quote the command.
+    pub(super) fn mask(&self, attempt: &mut Attempt) {
+        let message = attempt.message.as_deref();
+        attempt.message = message.map(|message| self.masker.masked(message));
     }
 
     /// Writes the record, and what has just happened to the run.

@@ -121,8 +121,13 @@ pub(super) async fn glance(work: &Work<'_>, container: &str, files: &[String]) {
     }
 }
 
-/// Keeps the points that are new.
+/// Keeps the points that are new. A job may put a secret into a name.
 fn keep(work: &Work<'_>, points: &[Point]) {
+    let masked = points.iter().map(|point| Point {
+        name: work.masker.masked(&point.name),
+        ..*point
+    });
+    let points: Vec<_> = masked.collect();
     let folder = work.folder.path();
     let key = |point: &Point| {
         let step = point.step.map(f64::to_bits);

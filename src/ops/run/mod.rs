@@ -180,6 +180,12 @@ pub enum RunFailure {
         /// Who reads it.
         by: RunId,
     },
+    /// It can't be run again: a secret is missing.
+    #[error("its `{field}` has a secret, which its record has not, and jobs.yaml has another now")]
+    SecretGone {
+        /// The field of the container's description.
+        field: String,
+    },
     /// Its record can't be written.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -213,6 +219,9 @@ impl RunFailure {
             Self::NeverRun { job } | Self::NoOutput { job, .. } => {
                 Some(format!("run it first: `jobctl run {job}`"))
             }
+            Self::SecretGone { .. } => Some(
+                "give the secret as a variable: its name is kept, and its value asked for".to_owned(),
+            ),
             Self::Input { .. } => Some("check its `source` in jobs.yaml".to_owned()),
             Self::OutputGone { .. } => Some("run that job again".to_owned()),
             Self::NotOver { id } => Some(format!("wait for it: `jobctl wait {}`", id.short())),

@@ -3,7 +3,7 @@
 
 use std::io;
 
-use super::adopt::{Adopted, find, look_after};
+use super::adopt::{Adopted, find, look_after, secrets_of};
 use super::attempt::{Work, latest};
 use super::supervise::finish;
 use super::{RunFailure, collect};
@@ -12,6 +12,7 @@ use crate::engine::run::{RunError, RunSpec};
 use crate::event::{Event, Events};
 use crate::facts::host::now;
 use crate::model::RunId;
+use crate::records::mask::Masker;
 use crate::records::{Ending, Policy, Record, Store};
 
 /// The largest `/etc/passwd` that is read.
@@ -151,12 +152,15 @@ pub async fn collect_again(
     if record.ending != Some(Ending::OutputsLost) {
         return Ok(record);
     }
+    let container = find(engine, &folder, &mut record).await?;
+    let secrets = secrets_of(engine, &record, container.as_ref()).await?;
     let work = Work {
         engine,
         folder: &folder,
         events,
+        masker: Masker::new(&secrets),
     };
-    if find(&work, &mut record).await?.is_none() {
+    if container.is_none() {
         latest(&mut record).is_removed = true;
         work.keep(&mut record, "removed")?;
         let outputs = record.lost_outputs.into_keys().collect();

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use serde_json::Value;
+
 use super::inputs::describe_all;
 use super::source::PATCH;
 use super::{Prepared, RunFailure};
@@ -11,12 +13,12 @@ use crate::engine::gpu::{GpuHost, gpu_problem};
 use crate::engine::run::{Bound, BoundKind, RunError, RunSpec};
 use crate::event::{Event, Events};
 use crate::facts::host;
-use crate::model::{EnvName, Name, Port, RunId, Secret};
+use crate::model::{EnvName, Name, Port, RunId, STARS, Secret};
 use crate::ops::build;
 use crate::plan::build::{Item, VersionChoice};
 use crate::plan::run::{GpuChoice, Handed, ImageChoice, RunPlan, key};
 use crate::records::{
-    Ending, EngineRecord, HostRecord, ImageRecord, InputRecord, Record, SourceRecord, Store,
+    Ending, EngineRecord, HostRecord, ImageRecord, InputRecord, Key, Record, SourceRecord, Store,
     VariableRecord, spec,
 };
 
@@ -124,8 +126,9 @@ pub async fn ready(
             of_job.insert(output.to_string(), known);
         }
     }
-    let environment = variables(store, &plan)?;
-    let key = key(&plan, &environment, &inputs, &handed);
+    let project = store.key()?;
+    let environment = variables(&project, &plan);
+    let key = key(&plan, &project, &inputs, &handed);
     Ok(Ready {
         plan,
         image,
@@ -157,8 +160,9 @@ impl Ready {
         &self.plan.spec
     }
 
-    /// What was run, to be run again: its image, its container, and what it was given. Values of variables
-    /// that its record does not have are those of `plan`; what is not as it was is told in words.
+    /// What was run, to be run again: its image, its container, and what it was given. Secrets, and
+    /// values that the record of an earlier jobctl does not have, are those of `plan`; what is not as
+    /// it was is told in words.
     ///
     /// # Errors
     ///
@@ -168,27 +172,41 @@ impl Ready {
         record: &Record,
         mut plan: RunPlan,
     ) -> Result<(Self, Vec<String>), RunFailure> {
-        let mut container = spec::from_json(&record.container).map_err(std::io::Error::other)?;
-        let given: BTreeMap<_, _> = plan.spec.environment.iter().cloned().collect();
-        let key = store.key()?;
+        let project = store.key()?;
         let mut doubts = Vec::new();
+        let container = with_secrets(&record.container, &plan)?;
+        let mut container = spec::from_json(&container).map_err(std::io::Error::other)?;
+        let given: BTreeMap<_, _> = plan.spec.environment.iter().cloned().collect();
+        let mut variables = Vec::new();
         for variable in &record.environment {
             let Ok(name) = variable.name.parse::<EnvName>() else {
                 continue;
             };
-            let recorded = variable.value.clone().map(Secret::new);
-            let value = recorded.or_else(|| given.get(&name).cloned().flatten());
-            let digest = value
-                .as_ref()
-                .map(|value| key.digest(value.expose().as_bytes()));
-            if !variable.is_secret && digest != variable.digest {
-                doubts.push(format!("`{name}` has not the value that it had then"));
-            } else if variable.is_secret && value.is_none() {
+            let is_recorded = !variable.is_secret && variable.digest.is_none();
+            let value = match &variable.value {
+                Some(value) => Some(Secret::new(value.as_str())),
+                None if is_recorded => None,
+                None => given.get(&name).cloned().flatten(),
+            };
+            let text = value.as_ref().map(Secret::expose);
+            let digest = text.map(|text| project.digest(text.as_bytes()));
+            if variable.is_secret && value.is_none() {
                 doubts.push(format!("the secret `{name}` is not given"));
+            } else if variable.digest.is_some() && digest != variable.digest {
+                doubts.push(format!("`{name}` has not the value that it had then"));
             }
+            let is_secret =
+                variable.is_secret || text.is_some_and(|text| plan.sensitive.is_value(text));
+            variables.push(VariableRecord {
+                value: text.filter(|_| !is_secret).map(str::to_owned),
+                digest: digest.filter(|_| is_secret),
+                is_secret,
+                ..variable.clone()
+            });
             container.environment.push((name, value));
         }
         plan.spec = container;
+        plan.variables.clone_from(&variables);
         plan.policy = record.policy.clone();
         plan.manifest.clone_from(&record.manifest);
         // Nothing is built.
@@ -199,7 +217,7 @@ impl Ready {
             image: record.image.clone(),
             inputs: record.inputs.clone(),
             parents: record.parents.clone(),
-            environment: record.environment.clone(),
+            environment: variables,
             shared: Vec::new(),
             key: record.key.clone().unwrap_or_default(),
         };
@@ -210,6 +228,25 @@ impl Ready {
     pub fn publish(&mut self, ports: Vec<Port>) {
         self.plan.spec.ports = ports;
     }
+}
+
+/// A container's description as it was recorded, with the secrets that were starred out: those of
+/// `plan`, where all else of what they are in is the same.
+fn with_secrets(recorded: &Value, plan: &RunPlan) -> Result<Value, RunFailure> {
+    let mut container = recorded.clone();
+    let (whole, shown) = (spec::to_json(&plan.spec), plan.container());
+    for (name, value) in container.as_object_mut().into_iter().flatten() {
+        if !value.to_string().contains(STARS) {
+            continue;
+        }
+        if *value == shown[name.as_str()] {
+            value.clone_from(&whole[name.as_str()]);
+        } else {
+            let field = name.clone();
+            return Err(RunFailure::SecretGone { field });
+        }
+    }
+    Ok(container)
 }
 
 /// Records a run.
@@ -252,8 +289,8 @@ pub async fn begin(
         record.warnings.extend(warning);
         patch = found;
     }
+    record.container = plan.container();
     record.manifest = plan.manifest;
-    record.container = spec::to_json(&plan.spec);
     record.environment = environment;
     record.inputs = inputs;
     record.parents = parents;
@@ -468,14 +505,13 @@ fn container_name(plan: &RunPlan, id: RunId) -> String {
     parts.join("-")
 }
 
-/// The variables for the record: of their values, digests under the project's own key.
-fn variables(store: &Store, plan: &RunPlan) -> Result<Vec<VariableRecord>, RunFailure> {
-    let key = store.key()?;
+/// The variables for the record: of the values of secrets, digests under the project's own key.
+fn variables(project: &Key, plan: &RunPlan) -> Vec<VariableRecord> {
     let mut variables = plan.variables.clone();
     for (variable, (_, value)) in variables.iter_mut().zip(&plan.spec.environment) {
-        if let (false, Some(value)) = (variable.is_secret, value) {
-            variable.digest = Some(key.digest(value.expose().as_bytes()));
+        if let (true, Some(value)) = (variable.is_secret, value) {
+            variable.digest = Some(project.digest(value.expose().as_bytes()));
         }
     }
-    Ok(variables)
+    variables
 }

@@ -14,6 +14,7 @@ use super::{Ended, Prepared, RunFailure, collect};
 use crate::engine::docker::DockerEngine;
 use crate::engine::run::Chunk;
 use crate::event::{Event, Events};
+use crate::records::mask::Masker;
 use crate::records::{Attempt, Ending, Record, State};
 
 /// What connects a run to whoever watches it.
@@ -54,6 +55,7 @@ pub async fn supervise(
         engine,
         folder: &run.folder,
         events,
+        masker: Masker::new(&secrets),
     };
     let asked = Asked {
         spec: &spec,
@@ -73,6 +75,7 @@ pub async fn supervise(
             Ok(followed) => followed,
             Err(error) => {
                 latest(&mut record).message = Some(error.to_string());
+                work.mask(latest(&mut record));
                 latest(&mut record).ending = Some(Ending::Infra);
                 conclude(&mut record);
                 work.discard(&mut record).await;

@@ -8,7 +8,7 @@ use crate::engine::build::{Recipe, Reuse, SecretSource};
 use crate::facts::Environment;
 use crate::manifest::Manifest;
 use crate::manifest::schema::{self, Build, CaBundle, ImageSource, Latest, VersionSource};
-use crate::model::{HostPath, ImageRef, Name, Secret, ValueError};
+use crate::model::{EnvName, HostPath, ImageRef, Name, Secret, Sensitive, ValueError};
 
 /// Where most systems keep the certificate authorities that they trust.
 const HOST_AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
@@ -278,7 +278,23 @@ impl Planner<'_> {
             recipe.secrets.insert(CA_BUNDLE_SECRET.to_owned(), source);
         }
         let image = format!("{}-{name}", *self.manifest.root.name);
-        Ok(BuildSpec::new(name.to_string(), image, recipe))
+        let mut spec = BuildSpec::new(name.to_string(), image, recipe);
+        spec.secrets = self.secrets();
+        Ok(spec)
+    }
+
+    /// What the manifest calls secrets, and secrets that were put into its values.
+    fn secrets(&self) -> Vec<Secret> {
+        let sources = self.manifest.root.secrets.values();
+        let names = sources.filter_map(|secret| secret.value.environment.as_deref());
+        let names: Vec<_> = names.map(EnvName::as_str).collect();
+        let sensitive = Sensitive::new(names.iter().copied());
+        let declared = names.iter().filter_map(|name| self.environment.get(name));
+        let declared = declared.map(Secret::new);
+        let given = self.manifest.interpolated.iter();
+        let given = given.filter_map(|(name, value)| Some((name, value.clone()?)));
+        let given = given.filter(|(name, value)| sensitive.is_secret(name, value.expose()));
+        declared.chain(given.map(|(_, value)| value)).collect()
     }
 
     fn callers(&self, name: &str) -> Result<String, PlanError> {

@@ -16,6 +16,7 @@ use crate::facts::Environment;
 use crate::manifest::Manifest;
 use crate::manifest::schema::{Healthcheck, ImageSource, Job, RetryCause};
 use crate::model::{Devices, Gpus, Mount, MountSource, Name, ValueError};
+use crate::plan::Discretion;
 use crate::plan::build::{self, Item, PlanError, clean};
 use crate::records::{Ending, Policy, RetryRecord};
 
@@ -98,18 +99,26 @@ pub fn plan(
     if !errors.is_empty() {
         return Err(errors);
     }
+    let words = [&spec.command, &spec.entrypoint];
+    for words in words.into_iter().flatten() {
+        variables.add_words(words);
+    }
     let Settled {
         variables,
         records,
         secrets,
+        sensitive,
+        warnings: doubts,
     } = variables.finish();
+    warnings.extend(doubts);
     spec.environment = variables;
+    let discretion = Discretion::new(sensitive.clone(), &secrets);
     warnings.extend(doubtful(&spec));
     let (project, job, manifest) = match subject {
         Subject::Job(manifest, name, job) => (
             Some((*manifest.root.name).clone()),
             Some((*name).clone()),
-            Some(job_json(job)),
+            Some(discretion.document(&job_json(job))),
         ),
         Subject::Image(_) => (None, None, None),
     };
@@ -123,6 +132,7 @@ pub fn plan(
         gpus,
         variables: records,
         secrets,
+        sensitive,
         inputs,
         needs,
         policy,

@@ -7,9 +7,10 @@ use crate::diagnostic::Diagnostic;
 use crate::facts::Environment;
 use crate::manifest::env_file::EnvFile;
 use crate::manifest::schema::{Job, Variable};
-use crate::manifest::{Manifest, Rule, looks_secret};
-use crate::model::{EnvName, Name, Secret};
+use crate::manifest::{Manifest, Rule};
+use crate::model::{EnvName, Name, Secret, Sensitive};
 use crate::records::VariableRecord;
+use crate::records::mask::Masker;
 
 /// Where the container's certificate authorities appear.
 pub const CA_BUNDLE_TARGET: &str = "/run/jobctl/ca-bundle.crt";
@@ -17,23 +18,36 @@ pub const CA_BUNDLE_TARGET: &str = "/run/jobctl/ca-bundle.crt";
 const CA_BUNDLE_VARIABLE: &str = "SSL_CERT_FILE";
 /// Which GPUs NVIDIA's runtime gives a container; `void` for none, whatever the image says.
 const GPU_VARIABLE: &str = "NVIDIA_VISIBLE_DEVICES";
+/// A value of fewer bytes holds a secret by chance: `train`, `test`, `1337`.
+const HELD_BYTES: usize = 8;
 
-/// The env files of a run, read: each with its path as the user knows it.
+/// The files of a run that are read before it is planned: each with its path as the user knows it.
 #[derive(Debug, Clone, Default)]
 pub struct EnvFiles {
     /// Those of the job, in order.
     pub of_job: Vec<(String, EnvFile)>,
     /// Those of the command line, in order.
     pub of_flags: Vec<(String, EnvFile)>,
+    /// What is in the files of the manifest's secrets.
+    pub secrets: Vec<Secret>,
 }
 
 /// A variable as it was given last.
 struct Given {
     value: Option<Secret>,
     origin: String,
-    /// Whether everybody may see the value.
-    is_public: bool,
-    is_secret: bool,
+    from: From,
+}
+
+/// How a value came to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum From {
+    /// It is written in jobs.yaml for all to read, or is jobctl's own.
+    Text,
+    /// Variables were put into it.
+    Interpolation,
+    /// The user gave it.
+    User,
 }
 
 /// The variables of a run, as they go into a plan.
@@ -42,32 +56,36 @@ pub(super) struct Settled {
     pub(super) variables: Vec<(EnvName, Option<Secret>)>,
     /// For the record, in the same order.
     pub(super) records: Vec<VariableRecord>,
-    /// The values that nobody may see, each once.
+    /// The values that nobody may see, each once, and their parts.
     pub(super) secrets: Vec<Secret>,
+    /// What else is a secret.
+    pub(super) sensitive: Sensitive,
+    /// What the user should know of it.
+    pub(super) warnings: Vec<String>,
 }
 
 /// The variables of a run: each at the place where it was first given, with the value that it was
 /// given last. That is what a container of docker's sees, too.
-pub(super) struct Variables<'a> {
+pub(super) struct Variables {
     given: IndexMap<EnvName, Given>,
-    /// The variables of the caller's that the manifest says are secret.
-    secret_names: Vec<&'a str>,
-    pub(super) secrets: Vec<Secret>,
+    sensitive: Sensitive,
+    /// Secrets that are not variables of the run: declared, or put into something.
+    known: Vec<Secret>,
     pub(super) warnings: Vec<String>,
     pub(super) errors: Vec<Diagnostic>,
 }
 
-impl<'a> Variables<'a> {
+impl Variables {
     /// Image < env files < `environment` < `--env-file` < docker's proxies < `--env`.
     ///
     /// Docker's proxies give way to those of the job, as compose has it.
     pub(super) fn collect(
-        subject: &Subject<'a>,
+        subject: &Subject<'_>,
         flags: &RunFlags,
         files: &EnvFiles,
         environment: &Environment,
     ) -> Self {
-        let mut variables = Self::new(subject, environment);
+        let mut variables = Self::new(subject, files, environment);
         for (origin, file) in &files.of_job {
             variables.add_file(origin, file);
         }
@@ -84,7 +102,8 @@ impl<'a> Variables<'a> {
                 continue;
             };
             if !of_job.contains(&name) {
-                variables.add_proxy(name, value);
+                let value = Some(value.clone());
+                variables.add(name, value, VariableRecord::DOCKER, From::User);
             }
         }
         variables.add_flags(&flags.environment, environment);
@@ -100,20 +119,38 @@ impl<'a> Variables<'a> {
         variables
     }
 
-    fn new(subject: &Subject<'a>, environment: &Environment) -> Self {
-        let secret_names: Vec<_> = match subject {
-            Subject::Job(manifest, ..) => {
-                let secrets = manifest.root.secrets.values();
-                let names = secrets.filter_map(|secret| secret.value.environment.as_deref());
-                names.map(EnvName::as_str).collect()
+    fn new(subject: &Subject<'_>, files: &EnvFiles, environment: &Environment) -> Self {
+        let mut known = files.secrets.clone();
+        let mut names = Vec::new();
+        let mut interpolated: Vec<(&str, &Secret)> = Vec::new();
+        if let Subject::Job(manifest, _, job) = subject {
+            let secrets = manifest.root.secrets.values();
+            let variables = secrets.filter_map(|secret| secret.value.environment.as_deref());
+            names.extend(variables.map(EnvName::as_str));
+            known.extend(
+                names
+                    .iter()
+                    .filter_map(|name| environment.get(name))
+                    .map(Secret::new),
+            );
+            names.extend(job.sensitive.iter().map(|name| name.as_str()));
+            let given = manifest.interpolated.iter();
+            interpolated.extend(given.filter_map(|(name, value)| Some((&**name, value.as_ref()?))));
+        }
+        for (_, file) in files.of_job.iter().chain(&files.of_flags) {
+            let given = file.interpolated.iter();
+            interpolated.extend(given.map(|(name, value)| (&**name, value)));
+        }
+        let sensitive = Sensitive::new(names);
+        for (name, value) in interpolated {
+            if sensitive.is_name(name) || sensitive.is_value(value.expose()) {
+                known.push(value.clone());
             }
-            Subject::Image(_) => Vec::new(),
-        };
-        let values = secret_names.iter().filter_map(|name| environment.get(name));
+        }
         Self {
-            secrets: values.map(Secret::new).collect(),
             given: IndexMap::new(),
-            secret_names,
+            sensitive,
+            known,
             warnings: Vec::new(),
             errors: Vec::new(),
         }
@@ -124,13 +161,18 @@ impl<'a> Variables<'a> {
         if !self.given.keys().any(|given| given.as_str() == name) {
             let given = Given {
                 value: Some(Secret::new(value)),
-                origin: "jobctl".to_owned(),
-                is_public: true,
-                is_secret: false,
+                origin: VariableRecord::JOBCTL.to_owned(),
+                from: From::Text,
             };
             let name = name.parse().expect("jobctl's own names are names");
             self.given.insert(name, given);
         }
+    }
+
+    /// Looks for secrets in the words of a command: the job may print them.
+    pub(super) fn add_words(&mut self, words: &[String]) {
+        let secrets = self.sensitive.secret_words(words).into_iter();
+        self.known.extend(secrets.map(Secret::new));
     }
 
     /// Lets the container find its certificate authorities.
@@ -140,23 +182,35 @@ impl<'a> Variables<'a> {
 
     /// The variables for the container and for the record.
     pub(super) fn finish(self) -> Settled {
-        let mut secrets = self.secrets;
+        let is_secret = self.secret_ones();
+        let mut secrets = self.known;
         let mut records = Vec::new();
         let mut variables = Vec::new();
-        for (name, given) in self.given {
-            let shown = given.value.as_ref().filter(|_| given.is_public);
+        let mut warnings = Vec::new();
+        for ((name, given), is_secret) in self.given.into_iter().zip(is_secret) {
+            let shown = given.value.as_ref().filter(|_| !is_secret);
             records.push(VariableRecord {
                 name: name.to_string(),
                 origin: given.origin,
                 value: shown.map(|value| value.expose().to_owned()),
                 digest: None,
-                is_secret: given.is_secret,
+                is_secret,
             });
-            if given.is_secret {
-                secrets.extend(given.value.clone().filter(is_masked));
+            if is_secret && let Some(value) = &given.value {
+                let length = value.expose().len();
+                if (1..Masker::SHORTEST).contains(&length) {
+                    warnings.push(format!(
+                        "the secret `{name}` has fewer than {} bytes: it is not starred out in logs",
+                        Masker::SHORTEST
+                    ));
+                }
+                secrets.push(value.clone());
             }
             variables.push((name, given.value));
         }
+        let parts = |secret: &Secret| self.sensitive.parts(secret.expose());
+        let parts: Vec<_> = secrets.iter().flat_map(parts).map(Secret::new).collect();
+        secrets.extend(parts);
         let mut seen = Vec::new();
         secrets.retain(|secret| {
             let is_new = !secret.expose().is_empty() && !seen.contains(secret);
@@ -167,6 +221,44 @@ impl<'a> Variables<'a> {
             variables,
             records,
             secrets,
+            sensitive: self.sensitive,
+            warnings,
+        }
+    }
+
+    /// Which of the variables are secrets: by name, by form, or because they hold one.
+    fn secret_ones(&self) -> Vec<bool> {
+        let value = |given: &Given| given.value.as_ref().map_or("", Secret::expose).to_owned();
+        let says_so = |(name, given): (&EnvName, &Given)| {
+            self.sensitive.is_name(name.as_str()) || self.sensitive.is_value(&value(given))
+        };
+        let mut are_secret: Vec<_> = self.given.iter().map(says_so).collect();
+        let mut known = self.known.clone();
+        let of_variables = self.given.values().zip(&are_secret);
+        let of_variables = of_variables.filter(|(_, is_secret)| **is_secret);
+        known.extend(of_variables.filter_map(|(given, _)| given.value.clone()));
+        // What holds a secret may be held by another.
+        loop {
+            let is_long = |secret: &&Secret| secret.expose().len() >= HELD_BYTES;
+            let long: Vec<_> = known.iter().filter(is_long).cloned().collect();
+            let (any, long) = (Masker::new(&known), Masker::new(&long));
+            let mut found = Vec::new();
+            for (given, is_secret) in self.given.values().zip(&mut are_secret) {
+                let holds = match given.from {
+                    _ if *is_secret => false,
+                    From::Text => false,
+                    From::Interpolation => any.finds(&value(given)),
+                    From::User => long.finds(&value(given)),
+                };
+                if holds {
+                    *is_secret = true;
+                    found.extend(given.value.clone());
+                }
+            }
+            if found.is_empty() {
+                return are_secret;
+            }
+            known.extend(found);
         }
     }
 
@@ -174,57 +266,50 @@ impl<'a> Variables<'a> {
         self.given.get(name)?.value.as_ref()
     }
 
-    fn is_secret(&self, name: &EnvName) -> bool {
-        looks_secret(name.as_str()) || self.secret_names.contains(&name.as_str())
-    }
-
-    fn add(&mut self, name: EnvName, value: Option<Secret>, origin: &str, is_literal: bool) {
-        let is_secret = self.is_secret(&name);
+    fn add(&mut self, name: EnvName, value: Option<Secret>, origin: &str, from: From) {
         let given = Given {
             value,
             origin: origin.to_owned(),
-            is_public: is_literal && !is_secret,
-            is_secret,
+            from,
         };
         self.given.insert(name, given);
     }
 
     fn add_file(&mut self, origin: &str, file: &EnvFile) {
+        let from = if file.interpolated.is_empty() {
+            From::User
+        } else {
+            From::Interpolation
+        };
         for variable in &file.variables {
             let value = Some(variable.value.clone());
-            self.add(variable.name.clone(), value, origin, false);
+            self.add(variable.name.clone(), value, origin, from);
         }
     }
 
     /// Adds the variables of a job; gives back those that the caller did not supply.
-    fn add_job(&mut self, job: &'a Job, environment: &Environment) -> Vec<&'a Variable> {
+    fn add_job<'a>(&mut self, job: &'a Job, environment: &Environment) -> Vec<&'a Variable> {
         let mut missing = Vec::new();
         for variable in &job.environment.0 {
             let name = (*variable.name).clone();
             match (&variable.value, environment.get(name.as_str())) {
                 (Some(value), _) => {
                     let value = Some(Secret::new(value.as_str()));
-                    self.add(name, value, "jobs.yaml", variable.is_literal);
+                    let from = if variable.is_literal {
+                        From::Text
+                    } else {
+                        From::Interpolation
+                    };
+                    self.add(name, value, "jobs.yaml", from);
                 }
                 (None, Some(value)) => {
-                    self.add(name, Some(Secret::new(value)), "jobs.yaml", false);
+                    self.add(name, Some(Secret::new(value)), "jobs.yaml", From::User);
                 }
                 // An env file may have it.
                 (None, None) => missing.push(variable),
             }
         }
         missing
-    }
-
-    /// A proxy's address may hold a password; which hosts need none is no secret.
-    fn add_proxy(&mut self, name: EnvName, value: &Secret) {
-        let given = Given {
-            value: Some(value.clone()),
-            origin: "docker's config.json".to_owned(),
-            is_public: false,
-            is_secret: !name.as_str().eq_ignore_ascii_case("no_proxy"),
-        };
-        self.given.insert(name, given);
     }
 
     /// Of one that is given twice, the last counts. One that the caller has not set takes away
@@ -241,7 +326,7 @@ impl<'a> Variables<'a> {
                 ));
                 continue;
             }
-            self.add(name.clone(), value, "--env", false);
+            self.add(name.clone(), value, "--env", From::User);
         }
     }
 }
@@ -261,19 +346,11 @@ pub(super) fn hide_gpus(plan: &mut RunPlan) {
         .push((name, Some(Secret::new("void"))));
     plan.variables.push(VariableRecord {
         name: GPU_VARIABLE.to_owned(),
-        origin: "jobctl".to_owned(),
+        origin: VariableRecord::JOBCTL.to_owned(),
         value: Some("void".to_owned()),
         digest: None,
         is_secret: false,
     });
-}
-
-/// Whether a secret is looked for in what the run says. A proxy without a password is none.
-fn is_masked(value: &Secret) -> bool {
-    let is_address = ["http://", "https://", "socks5://"]
-        .iter()
-        .any(|scheme| value.expose().starts_with(scheme));
-    !is_address || value.expose().contains('@')
 }
 
 fn unset(variable: &Variable, manifest: &Manifest, job: &Name) -> Diagnostic {

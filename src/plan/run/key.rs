@@ -6,9 +6,10 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::RunPlan;
-use crate::model::Digest;
+use crate::model::{Digest, Secret};
+use crate::plan::Discretion;
 use crate::plan::build::is_proxy;
-use crate::records::{InputRecord, VariableRecord, spec};
+use crate::records::{InputRecord, Key, spec};
 
 /// What of a container does not decide what a job makes: how it is called, what it may use of the
 /// machine, how it is watched.
@@ -38,33 +39,51 @@ pub type Handed = BTreeMap<String, BTreeMap<String, (String, String)>>;
 /// it is handed by other runs, by job and output. Of a service, everything that is asked of the container
 /// counts.
 ///
-/// `variables` have the digests of their values; a secret counts by its name alone. A proxy is a way to
-/// the same result, and is left out.
+/// A variable that is named as a secret counts by its name alone, another that is one or holds one by
+/// what is left when that is starred out. A proxy is a way to the same result, and is left out. What
+/// has a secret in the container's description counts by its digest under the project's own key.
 #[must_use]
 pub fn key(
     plan: &RunPlan,
-    variables: &[VariableRecord],
+    project: &Key,
     inputs: &BTreeMap<String, InputRecord>,
     handed: &Handed,
 ) -> String {
-    let mut container = spec::to_json(&plan.spec);
+    let mut container = plan.container();
+    let whole = spec::to_json(&plan.spec);
     if let Some(fields) = container.as_object_mut() {
+        for (name, value) in fields.iter_mut() {
+            if *value != whole[name.as_str()] {
+                *value = project
+                    .digest(whole[name.as_str()].to_string().as_bytes())
+                    .into();
+            }
+        }
         let is_left_out = |name: &str| {
             matches!(name, "image" | "name" | "labels")
                 || (!plan.policy.is_service && NOT_THE_RESULTS.contains(&name))
         };
         fields.retain(|name, _| !is_left_out(name));
     }
-    let variables = variables
-        .iter()
-        .filter(|variable| !is_proxy(&variable.name))
-        .map(|variable| (&variable.name, &variable.digest));
+    let given = plan.variables.iter().zip(&plan.spec.environment);
+    let variables =
+        given
+            .filter(|(variable, _)| !is_proxy(&variable.name))
+            .map(|(variable, (_, value))| {
+                let name = &variable.name;
+                let value = value.as_ref().map(Secret::expose);
+                match value {
+                    Some(_) if variable.is_secret && plan.sensitive.is_name(name) => json!([name]),
+                    Some(value) if variable.is_secret => json!([name, around(plan, value)]),
+                    value => json!([name, value]),
+                }
+            });
     let inputs: BTreeMap<_, _> = inputs
         .iter()
         .map(|(name, input)| (name, (&input.sha256, &input.target)))
         .collect();
     let all: Value = json!({
-        "key": 1,
+        "key": 2,
         "container": container,
         "variables": variables.collect::<Vec<_>>(),
         "inputs": inputs,
@@ -72,4 +91,14 @@ pub fn key(
         "outputs": plan.policy.outputs,
     });
     Digest::from(<[u8; 32]>::from(Sha256::digest(all.to_string()))).to_string()
+}
+
+/// What of a value that holds a secret is none.
+fn around(plan: &RunPlan, value: &str) -> String {
+    let secrets = plan
+        .secrets
+        .iter()
+        .filter(|secret| secret.expose() != value);
+    let secrets: Vec<_> = secrets.cloned().collect();
+    Discretion::new(plan.sensitive.clone(), &secrets).text(value)
 }

@@ -1,16 +1,12 @@
-//! A job as JSON, for its runs' records: as `jobs.yaml` has it, secrets starred out.
+//! A job as JSON, as `jobs.yaml` has it with variables put in. Secrets are in it.
 
 use serde_json::{Map, Value, json};
 
 use crate::manifest::Located;
-use crate::manifest::looks_secret;
 use crate::manifest::schema::{
     Build, CaBundle, EnvFileFormat, Healthcheck, Job, Metrics, Need, Output, Resources, Retry,
     RetryCause, Variables,
 };
-
-/// What is not shown.
-const STARS: &str = "***";
 
 /// A job, with the keys that it has in the order of the schema.
 pub(super) fn job_json(job: &Job) -> Value {
@@ -42,6 +38,7 @@ pub(super) fn job_json(job: &Job) -> Value {
         }),
     );
     keys.map("environment", variables(&job.environment));
+    keys.list("sensitive", job.sensitive.iter().map(text));
     keys.map(
         "inputs",
         job.inputs.iter().map(|(name, input)| {
@@ -107,17 +104,11 @@ fn text<T: ToString>(value: &Located<T>) -> Value {
     Value::String((**value).to_string())
 }
 
-/// Variables: a value that stands there for all to read is shown; one that comes from elsewhere,
-/// and one of a secret's, is not.
 fn variables(variables: &Variables) -> impl Iterator<Item = (String, Value)> {
     variables.0.iter().map(|variable| {
         let name = variable.name.to_string();
-        let value = match &variable.value {
-            None => Value::Null,
-            Some(value) if variable.is_literal && !looks_secret(&name) => text(value),
-            Some(_) => json!(STARS),
-        };
-        (name, value)
+        let value = variable.value.as_ref();
+        (name, value.map_or(Value::Null, text))
     })
 }
 

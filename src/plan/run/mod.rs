@@ -15,10 +15,11 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
+use super::Discretion;
 use super::build::{BuildSpec, Item};
 use crate::engine::run::RunSpec;
-use crate::model::{ContainerPath, Devices, GpuRequest, ImageRef, Name, Secret};
-use crate::records::{Policy, VariableRecord};
+use crate::model::{ContainerPath, Devices, GpuRequest, ImageRef, Name, Secret, Sensitive};
+use crate::records::{Policy, VariableRecord, spec};
 
 pub use decide::{JOB_LABEL, PROJECT_LABEL, label, plan};
 pub use environment::{CA_BUNDLE_TARGET, EnvFiles};
@@ -49,6 +50,8 @@ pub struct RunPlan {
     pub variables: Vec<VariableRecord>,
     /// The values that nobody may see.
     pub secrets: Vec<Secret>,
+    /// What else is a secret.
+    pub sensitive: Sensitive,
     /// Files and folders that it reads.
     pub inputs: BTreeMap<Name, PlannedInput>,
     /// Outputs of other jobs that it reads: by job and output, where each appears.
@@ -62,6 +65,18 @@ pub struct RunPlan {
 }
 
 impl RunPlan {
+    /// What may be shown of it.
+    #[must_use]
+    pub fn discretion(&self) -> Discretion {
+        Discretion::new(self.sensitive.clone(), &self.secrets)
+    }
+
+    /// The container as a record may keep it.
+    #[must_use]
+    pub fn container(&self) -> Value {
+        self.discretion().document(&spec::to_json(&self.spec))
+    }
+
     /// Settles whether a run that takes GPUs where there are some gets them.
     pub fn settle_gpus(&mut self, are_there: bool) {
         if self.gpus != GpuChoice::Optional {

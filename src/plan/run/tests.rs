@@ -399,7 +399,7 @@ fn a_job_is_recorded_without_secrets() {
             "image": "debian:trixie-slim",
             "command": ["train", "--fast"],
             "gpus": "\"device=0,1\"",
-            "environment": { "A": "1", "HF_TOKEN": "***", "SET": null, "B": "***" },
+            "environment": { "A": "1", "HF_TOKEN": "***", "SET": null, "B": "xfrom caller" },
             "resources": { "memory": "8gb" },
             "timeout": "1m30s",
             "needs": { "data": { "outputs": { "set": "/set" } } },

@@ -1,4 +1,4 @@
-//! What a container was given: its variables, its user.
+//! What a container was given: its user, and what may be a secret.
 
 use bollard::models::ContainerConfig;
 use bollard::query_parameters::InspectContainerOptions;
@@ -7,22 +7,39 @@ use super::super::client::DockerEngine;
 use crate::engine::run::RunError;
 use crate::model::Secret;
 
+/// What a container was given that may be a secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Given {
+    /// Its variables, its image's among them.
+    pub environment: Vec<(String, Secret)>,
+    /// Its entry point.
+    pub entrypoint: Vec<Secret>,
+    /// Its command.
+    pub command: Vec<Secret>,
+}
+
 impl DockerEngine {
-    /// The variables that a container was given, its image's among them.
+    /// What a container was given.
     ///
     /// # Errors
     ///
     /// There is no such container, or the engine refused or stopped answering.
-    pub async fn environment_of(&self, container: &str) -> Result<Vec<(String, Secret)>, RunError> {
+    pub async fn given_to(&self, container: &str) -> Result<Given, RunError> {
         let config = self.config_of(container).await?;
-        let variables = config.env.unwrap_or_default();
-        Ok(variables
-            .into_iter()
-            .filter_map(|variable| {
-                let (name, value) = variable.split_once('=')?;
-                Some((name.to_owned(), Secret::new(value)))
-            })
-            .collect())
+        let variables = config.env.unwrap_or_default().into_iter();
+        let environment = variables.filter_map(|variable| {
+            let (name, value) = variable.split_once('=')?;
+            Some((name.to_owned(), Secret::new(value)))
+        });
+        let words = |words: Option<Vec<String>>| {
+            let words = words.unwrap_or_default().into_iter();
+            words.map(Secret::new).collect()
+        };
+        Ok(Given {
+            environment: environment.collect(),
+            entrypoint: words(config.entrypoint),
+            command: words(config.cmd),
+        })
     }
 
     /// The user that a container's program runs as, as docker's `--user` takes it; empty for root.

@@ -34,6 +34,7 @@ mod wait;
 mod witness;
 
 pub use attach::{Attachment, Input};
+pub use environment::Given;
 pub use image::ImageDetails;
 pub use output::Output;
 pub use wait::Waiting;

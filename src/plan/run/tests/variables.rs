@@ -59,6 +59,7 @@ fn later_ones_win_and_say_where_they_come_from() {
             env_file("two.env", "B=b2"),
         ],
         of_flags: vec![env_file("f.env", "D=d4\nhttp_proxy=file")],
+        ..EnvFiles::default()
     };
     let mut flags = given(&["E=e5"]);
     for (name, value) in [
@@ -92,18 +93,21 @@ fn later_ones_win_and_say_where_they_come_from() {
     assert_eq!(
         records.collect::<Vec<_>>(),
         [
-            "A one.env -",
-            "B two.env -",
+            "A one.env a1",
+            "B two.env b2",
             "C jobs.yaml c3",
-            "D f.env -",
-            "E --env -",
+            "D f.env d4",
+            "E --env e5",
             "HF_TOKEN jobs.yaml - secret",
-            "SET jobs.yaml -",
+            "SET jobs.yaml from caller",
             "http_proxy docker's config.json - secret",
-            "no_proxy docker's config.json -",
+            "no_proxy docker's config.json here",
         ]
     );
-    assert_eq!(plan.secrets, ["hush", "http://u:p@proxy"].map(Secret::new));
+    assert_eq!(
+        plan.secrets,
+        ["hush", "http://u:p@proxy", "p"].map(Secret::new)
+    );
 }
 
 #[test]
@@ -182,4 +186,128 @@ fn a_variable_that_keeps_its_value_is_told() {
         plan.warnings,
         ["`--env SEED`: the caller has not set it, so it keeps its value of jobs.yaml"]
     );
+}
+
+/// Which of the variables are secrets, and what the others are.
+fn recorded(plan: &crate::plan::run::RunPlan) -> Vec<String> {
+    let variables = plan.variables.iter();
+    let shown = variables.map(|variable| match (&variable.value, variable.is_secret) {
+        (Some(value), false) => format!("{}={value}", variable.name),
+        (None, true) => format!("{} secret", variable.name),
+        (None, false) => variable.name.clone(),
+        (Some(_), true) => panic!("{variable:?}"),
+    });
+    shown.filter(|shown| !shown.starts_with("NVIDIA")).collect()
+}
+
+#[test]
+fn parameters_are_kept_and_secrets_are_not() {
+    let manifest = manifest_of(
+        "    environment: { WD: '${WD:-0.05}', CUSTOMER: }\n    sensitive: [CUSTOMER, ID]\n",
+    );
+    let files = EnvFiles {
+        of_job: vec![env_file(
+            "c.env",
+            "N_EPOCHS=3\nDB_PASSWORD=hunter2hunter2\nU=pg://u:pw@h",
+        )],
+        ..EnvFiles::default()
+    };
+    let flags = given(&[
+        "LR=0.001",
+        "MAX_TOKENS=512",
+        "KEY=hf_abcdefghijklmnopqrstuvwxyz012345",
+        "CUSTOMER=acme",
+        "ID=7",
+        "COPY=-hunter2hunter2-",
+        "AGAIN=x-hunter2hunter2-",
+        "NONE",
+    ]);
+    let plan = planned(&job(&manifest), &flags, &files);
+    assert_eq!(
+        recorded(&plan),
+        [
+            "N_EPOCHS=3",
+            "DB_PASSWORD secret",
+            "U secret",
+            "WD=0.05",
+            "LR=0.001",
+            "MAX_TOKENS=512",
+            "KEY secret",
+            "CUSTOMER secret",
+            "ID secret",
+            "COPY secret",
+            "AGAIN secret",
+            "NONE",
+        ]
+    );
+    assert_eq!(
+        plan.warnings,
+        ["the secret `ID` has fewer than 4 bytes: it is not starred out in logs"]
+    );
+}
+
+#[test]
+fn what_holds_a_secret_is_one() {
+    let text = "version: 1\nname: p\nsecrets: { key: { environment: HF } }\njobs:\n  a:\n    image: \
+                debian\n    command: [x, '${HF}', --lr, '1']\n    environment: { URL: 'http://h/${HF}', \
+                NAME: hush, WHERE: '${SET}/hushed' }\n    healthcheck: { test: [CMD, curl, '-H', \
+                'Cookie: abc'] }\n    service: true\n";
+    let manifest =
+        manifest::parse(text, Path::new("jobs.yaml"), Path::new("/"), &caller()).unwrap();
+    let subject = Subject::job(&manifest, None).unwrap();
+    let flags = given(&["HUSH=hush"]);
+    let plan = planned(&subject, &flags, &EnvFiles::default());
+    // What is written for all to read is no secret by chance, and neither is a short value.
+    let expected = ["URL secret", "NAME=hush", "WHERE secret", "HUSH=hush"];
+    assert_eq!(recorded(&plan), expected);
+    let container = plan.container();
+    assert_eq!(
+        container["command"],
+        serde_json::json!(["x", "***", "--lr", "1"])
+    );
+    assert_eq!(container["health"]["test"][3], "Cookie: ***");
+    let manifest = plan.manifest.unwrap();
+    assert_eq!(manifest["command"][1], "***");
+    assert_eq!(manifest["environment"]["URL"], "***");
+}
+
+#[test]
+fn a_key_knows_secrets_by_their_names_alone() {
+    use std::collections::BTreeMap;
+
+    use crate::plan::run::{Handed, key};
+    use crate::records::Key;
+
+    let manifest = manifest_of("    environment: { LR: '1' }\n");
+    let key_of = |given_ones: &[&str], command: &str| {
+        let mut flags = given(given_ones);
+        let words = shell_words::split(command).unwrap();
+        flags.spec.command = (!words.is_empty()).then_some(words);
+        let plan = planned(&job(&manifest), &flags, &EnvFiles::default());
+        key(&plan, &Key::new([7; 32]), &BTreeMap::new(), &Handed::new())
+    };
+    let held = |url: &str, token: &str| {
+        let variables = [format!("HF_TOKEN={token}"), format!("URL={url}/{token}")];
+        key_of(&variables.each_ref().map(String::as_str), "")
+    };
+    assert_eq!(
+        held("http://h", "hunter2hunter2"),
+        held("http://h", "changed-changed")
+    );
+    assert_ne!(
+        held("http://h", "hunter2hunter2"),
+        held("http://i", "hunter2hunter2")
+    );
+    let usual = key_of(&["HF_TOKEN=one", "U=pg://u:one@h/d"], "");
+    assert_eq!(usual, key_of(&["HF_TOKEN=two", "U=pg://u:two@h/d"], ""));
+    for (given, command) in [
+        (&["HF_TOKEN=one", "U=pg://u:one@h/e"][..], ""),
+        (&["HF_TOKEN=one"], ""),
+        (&["HF_TOKEN=one", "U=pg://u:one@h/d", "LR=2"], ""),
+        (&["HF_TOKEN=one", "U=pg://u:one@h/d"], "x --token a"),
+    ] {
+        assert_ne!(usual, key_of(given, command), "{given:?} {command}");
+    }
+    // No result is taken for another's, whatever is starred out.
+    assert_ne!(key_of(&[], "x --token a"), key_of(&[], "x --token b"));
 }
