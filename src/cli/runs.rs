@@ -6,7 +6,7 @@ use super::context::Context;
 use super::{Ending, reach};
 use crate::exit::Exit;
 use crate::facts;
-use crate::ops::runs::{Question, runs};
+use crate::ops::runs::{Question, RunsError, runs};
 use crate::records::State;
 use crate::report::{runs_human, runs_json};
 
@@ -27,6 +27,11 @@ pub(super) struct RunsArgs {
     /// Only those that are so far
     #[arg(long, value_enum, value_name = "STATE")]
     state: Option<StateName>,
+    /// What is shown of each, in this order: names of variables and metrics, and of `run`, `job`,
+    /// `image`, `state`, `exit_code`, `created`, `took`. If not given, what tells the runs apart: the
+    /// variables in which they differ, and their metrics
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
+    columns: Vec<String>,
 }
 
 /// How far a run is.
@@ -59,10 +64,15 @@ pub(super) fn exec(args: &RunsArgs, context: &mut Context) -> Ending {
             StateName::Failed => State::Failed,
             StateName::Lost => State::Lost,
         }),
+        columns: args.columns.clone(),
     };
     let runs = match runs(&context.store(), &question) {
         Ok(runs) => runs,
-        Err(error) => return context.output.failed(&(&error).into()),
+        Err(RunsError::Store(error)) => return context.output.failed(&(&error).into()),
+        Err(RunsError::NoColumn { ref name, ref help }) => {
+            let message = format!("--columns: no run has a column `{name}`");
+            return Ok(context.output.usage(&message, Some(help)));
+        }
     };
     if let Some(warning) = &runs.warning {
         context.output.warning(warning);

@@ -17,7 +17,7 @@ use super::summary::Summary;
 use crate::model::RunId;
 
 /// The first line. A later format has another, and this version makes the file anew.
-const HEADER: &str = "jobctl.runs.index/1";
+const HEADER: &str = "jobctl.runs.index/2";
 /// A line's checksum and the blank after it.
 const CHECKSUM: usize = 9;
 

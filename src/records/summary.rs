@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::record::{Ending, Record, State};
+use super::record::{Ending, Record, State, VariableRecord};
 use crate::model::RunId;
 
 /// What lists of runs show of one.
@@ -47,6 +47,9 @@ pub struct Summary {
     /// The digest of all but the image that decides what comes of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
+    /// The variables that it was given, but secrets and what jobctl and docker add by themselves.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub parameters: BTreeMap<String, String>,
     /// The last value of each metric.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub metrics: BTreeMap<String, f64>,
@@ -81,6 +84,7 @@ impl From<&Record> for Summary {
             container: last.map(|attempt| attempt.container.clone()),
             container_id: last.and_then(|attempt| attempt.container_id.clone()),
             key: record.key.clone(),
+            parameters: parameters(&record.environment),
             metrics: finite(&record.metrics),
             is_detached: record.is_detached,
             is_service: record.policy.is_service,
@@ -88,6 +92,16 @@ impl From<&Record> for Summary {
             is_removed: last.is_some_and(|attempt| attempt.is_removed),
         }
     }
+}
+
+/// What the user chose, as far as its values are kept.
+fn parameters(variables: &[VariableRecord]) -> BTreeMap<String, String> {
+    let chosen = variables.iter().filter(|variable| !variable.is_added());
+    let chosen = chosen.filter_map(|variable| {
+        let value = variable.value.clone().filter(|_| !variable.is_secret)?;
+        Some((variable.name.clone(), value))
+    });
+    chosen.collect()
 }
 
 /// What is not finite is not in the record's file either.

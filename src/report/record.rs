@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::printable::{self, line};
-use super::runs::{between, ending_words, state_words};
+use super::runs::{between, ending_words, state_words, value_line};
 use super::table::columns;
 use super::words::{bytes, counted, elapsed};
 use crate::records::{Attempt, Record, RunFolder, SourceRecord, VariableRecord, hex};
@@ -162,12 +162,21 @@ fn source_words(source: &SourceRecord) -> String {
 
 fn variable(variable: &VariableRecord) -> Vec<String> {
     let value = match (&variable.value, &variable.digest) {
+        (_, Some(digest)) if variable.is_secret => format!("a secret, {}", abridged(digest)),
         _ if variable.is_secret => "a secret".to_owned(),
-        (Some(value), _) => line(value),
-        (None, Some(digest)) => line(digest),
+        (Some(value), _) => value_line(value),
+        (None, Some(digest)) => format!("not recorded, {}", abridged(digest)),
         (None, None) => String::new(),
     };
     vec![line(&variable.name), line(&variable.origin), value]
+}
+
+/// As much of a keyed digest as tells two values apart.
+fn abridged(digest: &str) -> String {
+    /// The name, the colon, and 12 digits.
+    const LETTERS: usize = "hmac-sha256:".len() + 12;
+
+    line(digest.get(..LETTERS).unwrap_or(digest))
 }
 
 fn inputs(record: &Record) -> Vec<Vec<String>> {

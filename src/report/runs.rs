@@ -9,11 +9,11 @@ use serde_json::{Value, json};
 use super::printable::line;
 use super::table::columns;
 use super::words::{ago, elapsed, figure};
-use crate::ops::runs::Runs;
+use crate::ops::runs::{Column, Own, Runs};
 use crate::records::{Ending, State, Summary};
 
-/// So many metrics are shown of each run.
-const METRICS: usize = 3;
+/// A value that is longer is cut.
+const VALUE_LETTERS: usize = 32;
 
 /// A table: newest first, and below it what can't be read.
 #[must_use]
@@ -23,11 +23,23 @@ pub fn runs_human(runs: &Runs, now: Timestamp) -> String {
         return "no runs".to_owned();
     }
     if !runs.runs.is_empty() {
-        let heads = ["RUN", "JOB", "STATE", "CREATED", "TOOK", "METRICS"];
-        let mut rows = vec![heads.map(str::to_owned).to_vec()];
-        let is_promoted = |run: &Summary| runs.promoted.contains(&run.id);
-        rows.extend(runs.runs.iter().map(|run| row(run, is_promoted(run), now)));
+        let heads = runs.columns.iter().map(|column| match column {
+            Column::Own(own) => own.name().to_uppercase().replace('_', " "),
+            Column::Parameter(name) | Column::Metric(name) => line(name),
+        });
+        let mut rows = vec![heads.collect::<Vec<_>>()];
+        rows.extend(runs.runs.iter().map(|run| {
+            let is_promoted = runs.promoted.contains(&run.id);
+            let cells = runs.columns.iter();
+            cells
+                .map(|column| cell(run, column, is_promoted, now))
+                .collect()
+        }));
         text.push_str(&columns(&rows));
+    }
+    if !runs.more_columns.is_empty() {
+        let names: Vec<_> = runs.more_columns.iter().map(|name| line(name)).collect();
+        let _ = writeln!(text, "more columns: {} (--columns)", names.join(", "));
     }
     if runs.left_out > 0 {
         let _ = writeln!(text, "… and {} more: --all", runs.left_out);
@@ -38,32 +50,51 @@ pub fn runs_human(runs: &Runs, now: Timestamp) -> String {
     text
 }
 
-fn row(run: &Summary, is_promoted: bool, now: Timestamp) -> Vec<String> {
-    let took = run.started.map(|started| {
-        let end = run.finished.unwrap_or(now);
-        elapsed(between(started, end))
-    });
-    let metrics = run.metrics.iter().take(METRICS);
-    let metrics: Vec<_> = metrics
-        .map(|(name, value)| format!("{}={}", line(name), figure(*value)))
-        .collect();
-    let more = if run.metrics.len() > METRICS {
-        " …"
-    } else {
-        ""
+fn cell(run: &Summary, column: &Column, is_promoted: bool, now: Timestamp) -> String {
+    let own = match column {
+        Column::Own(own) => own,
+        Column::Parameter(name) => {
+            return run
+                .parameters
+                .get(name)
+                .map_or_else(String::new, |value| short(value));
+        }
+        Column::Metric(name) => {
+            return run
+                .metrics
+                .get(name)
+                .map_or_else(String::new, |value| figure(*value));
+        }
     };
-    let mut state = state_words(run.state, run.ending, run.exit_code);
-    if is_promoted {
-        state.push_str(", promoted");
+    match own {
+        Own::Run => run.id.short(),
+        Own::Job => line(run.job.as_deref().unwrap_or(&run.image)),
+        Own::Image => line(&run.image),
+        Own::State => {
+            let promoted = if is_promoted { ", promoted" } else { "" };
+            state_words(run.state, run.ending, run.exit_code) + promoted
+        }
+        Own::ExitCode => run
+            .exit_code
+            .map_or_else(String::new, |code| code.to_string()),
+        Own::Created => ago(between(run.created, now)),
+        Own::Took => run.started.map_or_else(String::new, |started| {
+            elapsed(between(started, run.finished.unwrap_or(now)))
+        }),
     }
-    vec![
-        run.id.short(),
-        line(run.job.as_deref().unwrap_or(&run.image)),
-        state,
-        ago(between(run.created, now)),
-        took.unwrap_or_default(),
-        metrics.join(" ") + more,
-    ]
+}
+
+/// A value in one line.
+pub(super) fn value_line(value: &str) -> String {
+    line(&value.replace('\n', "\\n"))
+}
+
+fn short(value: &str) -> String {
+    let value = value_line(value);
+    match value.char_indices().nth(VALUE_LETTERS) {
+        Some((end, _)) => format!("{}…", &value[..end]),
+        None => value,
+    }
 }
 
 /// `running`, `finished`, `failed: exit code 3`, `failed: out of memory`.
@@ -114,7 +145,7 @@ pub(super) fn between(start: Timestamp, end: Timestamp) -> Duration {
     Duration::try_from(end.duration_since(start)).unwrap_or_default()
 }
 
-/// `{"schema":"jobctl.runs/1","runs":[…],"left_out":…,"unread":[…]}`.
+/// `{"schema":"jobctl.runs/1","columns":[…],"runs":[…],"left_out":…,"unread":[…]}`.
 #[must_use]
 pub fn runs_json(runs: &Runs) -> Value {
     let unread = runs
@@ -126,8 +157,17 @@ pub fn runs_json(runs: &Runs) -> Value {
         told["is_promoted"] = runs.promoted.contains(&run.id).into();
         told
     });
+    let columns = runs.columns.iter().map(|column| {
+        let kind = match column {
+            Column::Own(_) => "own",
+            Column::Parameter(_) => "parameter",
+            Column::Metric(_) => "metric",
+        };
+        json!({ "kind": kind, "name": column.name() })
+    });
     json!({
         "schema": "jobctl.runs/1",
+        "columns": columns.collect::<Vec<_>>(),
         "runs": shown.collect::<Vec<_>>(),
         "left_out": runs.left_out,
         "unread": unread.collect::<Vec<_>>(),

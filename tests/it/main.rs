@@ -21,6 +21,7 @@ mod hostile;
 mod layering;
 mod manifest;
 mod ownership;
+mod parameters;
 mod properties;
 mod pushing;
 mod readme;
