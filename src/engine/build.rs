@@ -11,6 +11,9 @@ use crate::model::{Digest, ImageRef, Secret};
 /// Says when a file was last changed, in nanoseconds since 1970, as the engine is told.
 pub type FileClock = dyn Fn(&Entry) -> i64 + Send + Sync;
 
+/// Stars secrets out of what an engine says.
+pub type Mask = dyn Fn(&str) -> String + Send + Sync;
+
 /// What an image is built from, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recipe {
@@ -62,6 +65,8 @@ pub struct BuildRequest {
     pub rewrite_times_to: Option<u64>,
     /// When files of the context were changed.
     pub clock: Arc<FileClock>,
+    /// What is done to all that the engine says, before anybody sees it.
+    pub mask: Arc<Mask>,
 }
 
 /// What is taken from an earlier build.

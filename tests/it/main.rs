@@ -32,6 +32,7 @@ mod run_parity;
 mod run_plans;
 mod running;
 mod schema;
+mod secrets;
 mod source_patch;
 mod standard_output;
 mod support;

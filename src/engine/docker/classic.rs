@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io::{self, Write};
 use std::path::Path;
+use std::sync::Arc;
 
 use bollard::query_parameters::{BuildImageOptions, BuilderVersion};
 use futures_util::StreamExt as _;
@@ -16,7 +17,7 @@ use crate::context::{
     ContextError, Filter, LARGEST_BUILD_FILE, Patterns, STATE_EXCLUDE, TarTimes, ignore_file, walk,
     write_file, write_tar,
 };
-use crate::engine::build::{BuildError, BuildRequest, BuiltImage, FailedStep, Reuse};
+use crate::engine::build::{BuildError, BuildRequest, BuiltImage, FailedStep, Mask, Reuse};
 use crate::event::{Events, Outcome, Step, StepId, Stream};
 use crate::facts::read_small;
 use crate::model::{Digest, ImageRef};
@@ -46,7 +47,7 @@ impl DockerEngine {
         });
         let body = bollard::body_try_stream(ReceiverStream::new(receiver));
         let mut told = Box::pin(self.docker.build_image(options(request), None, Some(body)));
-        let mut log = Log::new(events.clone(), parent);
+        let mut log = Log::new(events.clone(), parent, Arc::clone(&request.mask));
         let mut failure = None;
         while let Some(told) = told.next().await {
             match told {
@@ -185,6 +186,7 @@ impl Write for Chunks {
 struct Log {
     events: Events,
     parent: Option<StepId>,
+    mask: Arc<Mask>,
     step: Option<(String, Step)>,
     is_cached: bool,
     partial: String,
@@ -193,10 +195,11 @@ struct Log {
 }
 
 impl Log {
-    fn new(events: Events, parent: Option<StepId>) -> Self {
+    fn new(events: Events, parent: Option<StepId>, mask: Arc<Mask>) -> Self {
         Self {
             events,
             parent,
+            mask,
             step: None,
             is_cached: false,
             partial: String::new(),
@@ -210,7 +213,8 @@ impl Log {
         while let Some(end) = self.partial.find('\n') {
             let rest = self.partial.split_off(end + 1);
             let line = std::mem::replace(&mut self.partial, rest);
-            self.line(line.trim_end());
+            let line = (self.mask)(line.trim_end());
+            self.line(&line);
         }
     }
 
@@ -251,7 +255,9 @@ impl Log {
 
     fn fail(mut self, error: EngineError) -> BuildError {
         let message = match error {
-            EngineError::Failed { message } | EngineError::Refused { message, .. } => message,
+            EngineError::Failed { message } | EngineError::Refused { message, .. } => {
+                (self.mask)(&message)
+            }
             // The connection broke, or what came over it was cut off.
             _ if self.step.is_some() => return BuildError::Interrupted,
             error => return BuildError::Engine(error),

@@ -9,16 +9,19 @@ mod verify;
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::context::ContextError;
-use crate::engine::build::{BuildError, BuildRequest, Place};
+use crate::engine::build::{BuildError, BuildRequest, Mask, Place, SecretSource};
 use crate::engine::docker::{DockerEngine, EngineError};
 use crate::event::{Event, Events, Outcome};
 use crate::facts::host;
 use crate::model::{Digest, ImageRef, Secret, ValueError, Version};
-use crate::plan::build::{BaseSpec, BuildSpec, Item, PLAN_LABEL};
+use crate::ops::env_files::secret_in;
+use crate::plan::build::{BaseSpec, BuildSpec, CA_BUNDLE_SECRET, Item, PLAN_LABEL};
 use crate::plan::dockerfile::lines_of;
 use crate::records::durable;
+use crate::records::mask::Masker;
 
 use self::provenance::Course;
 pub use base::BaseError;
@@ -240,7 +243,7 @@ async fn build_one(
         }
         Err(error) => {
             step.finish(Outcome::Failed(String::new()));
-            Err(placed(error, &prepared.dockerfile).into())
+            Err(placed(error, &prepared.dockerfile, &*request.mask).into())
         }
     }
 }
@@ -257,13 +260,19 @@ fn write(path: &Path, statement: &serde_json::Value) -> Result<(), Reason> {
 }
 
 /// Says where in the Dockerfile it is, where the engine did not.
-fn placed(mut error: BuildError, dockerfile: &[u8]) -> BuildError {
+fn placed(mut error: BuildError, dockerfile: &[u8], mask: &Mask) -> BuildError {
     if let BuildError::Step(failed) = &mut error
         && failed.place.is_none()
     {
         let text = String::from_utf8_lossy(dockerfile).into_owned();
         failed.place = lines_of(&text, failed.name.as_deref(), &failed.message)
             .map(|lines| Place { text, lines });
+    }
+    if let BuildError::Step(failed) = &mut error
+        && let Some(place) = &mut failed.place
+    {
+        let lines = place.text.split('\n').map(mask);
+        place.text = lines.collect::<Vec<_>>().join("\n");
     }
     error
 }
@@ -303,5 +312,20 @@ async fn request(
         tags: prepared.plan.tags.clone(),
         rewrite_times_to,
         clock: prepared.clock.clone(),
+        mask: mask(spec),
     })
+}
+
+/// Stars out every secret that a build is given.
+fn mask(spec: &BuildSpec) -> Arc<Mask> {
+    let mut secrets = spec.secrets();
+    let files = spec.recipe.secrets.iter();
+    // Certificate authorities are given as a secret, and are none.
+    let files = files.filter(|(id, _)| *id != CA_BUNDLE_SECRET);
+    secrets.extend(files.filter_map(|(_, source)| match source {
+        SecretSource::File(path) => secret_in(path),
+        SecretSource::Value(_) => None,
+    }));
+    let masker = Masker::new(&secrets);
+    Arc::new(move |text| masker.masked(text))
 }

@@ -171,7 +171,7 @@ async fn built(
     let built = engine.build(request, events, Some(step.id())).await;
     match built {
         Ok(image) => Ok(image.id),
-        Err(error) => Err(placed(error, &prepared.dockerfile).into()),
+        Err(error) => Err(placed(error, &prepared.dockerfile, &*request.mask).into()),
     }
 }
 

@@ -36,6 +36,11 @@ impl Registry {
         Self::start(Ipv4Addr::LOCALHOST, ("", ""))
     }
 
+    /// Where it keeps what it was given.
+    pub(crate) fn data(&self) -> std::path::PathBuf {
+        self.folder.path().join("data")
+    }
+
     /// One that knows a user.
     pub(crate) fn with_password() -> Self {
         let file = tempfile::NamedTempFile::new().unwrap();

@@ -6,7 +6,7 @@ use prost::Message as _;
 use tonic::{Code, Status};
 
 use super::progress::Vertices;
-use crate::engine::build::{BuildError, FailedStep, Place};
+use crate::engine::build::{BuildError, FailedStep, Mask, Place};
 
 /// `errdefs.Source` of BuildKit's `errdefs.proto`: where in the Dockerfile.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -18,8 +18,8 @@ struct Source {
 }
 
 /// A failed `Solve` in the user's words.
-pub(super) fn of_status(status: &Status, vertices: &Vertices) -> BuildError {
-    let message = status.message();
+pub(super) fn of_status(status: &Status, vertices: &Vertices, mask: &Mask) -> BuildError {
+    let message = mask(status.message());
     let is_gone = matches!(status.code(), Code::Unavailable | Code::Aborted)
         || (status.code() == Code::Unknown && std::error::Error::source(status).is_some());
     let (name, log) = vertices.failed().unzip();
@@ -27,12 +27,10 @@ pub(super) fn of_status(status: &Status, vertices: &Vertices) -> BuildError {
         return BuildError::Interrupted;
     }
     if message.contains("no space left on device") {
-        return BuildError::DiskFull {
-            message: message.to_owned(),
-        };
+        return BuildError::DiskFull { message };
     }
     BuildError::Step(Box::new(FailedStep {
-        message: words(message, name.is_some()),
+        message: words(&message, name.is_some()),
         name,
         log: log.unwrap_or_default(),
         place: place(status.details()),

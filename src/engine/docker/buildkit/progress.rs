@@ -1,11 +1,13 @@
 //! What BuildKit tells while it builds, as our events.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bollard_buildkit_proto::google::protobuf::Timestamp;
 use bollard_buildkit_proto::moby::buildkit::v1::{StatusResponse, Vertex, VertexLog, VertexStatus};
 
+use crate::engine::build::Mask;
 use crate::event::{Event, Events, Outcome, Step, StepId, Stream, Unit};
 
 /// How many of a step's last lines are repeated when it fails.
@@ -14,10 +16,10 @@ const TAIL_LINES: usize = 20;
 const STDERR: i64 = 2;
 
 /// BuildKit's vertices, as steps.
-#[derive(Debug)]
 pub(super) struct Vertices {
     events: Events,
     parent: Option<StepId>,
+    mask: Arc<Mask>,
     known: BTreeMap<String, Known>,
 }
 
@@ -34,10 +36,11 @@ struct Known {
 }
 
 impl Vertices {
-    pub(super) fn new(events: Events, parent: Option<StepId>) -> Self {
+    pub(super) fn new(events: Events, parent: Option<StepId>, mask: Arc<Mask>) -> Self {
         Self {
             events,
             parent,
+            mask,
             known: BTreeMap::new(),
         }
     }
@@ -66,34 +69,37 @@ impl Vertices {
         for status in &statuses {
             self.progress(status);
         }
-        for vertex in ended {
+        for vertex in &ended {
             self.end(vertex);
         }
         for warning in warnings {
-            let text = String::from_utf8_lossy(&warning.short).into_owned();
-            self.events.send(Event::Warning(text));
+            let text = String::from_utf8_lossy(&warning.short);
+            self.events.send(Event::Warning((self.mask)(&text)));
         }
     }
 
     fn begin(&mut self, vertex: &Vertex) {
         let known = self.known.entry(vertex.digest.clone()).or_default();
-        known.name.clone_from(&vertex.name);
+        if known.name.is_empty() {
+            known.name = (self.mask)(&vertex.name);
+        }
         let is_news = vertex.started.is_some() || vertex.cached;
         if is_news && known.step.is_none() && !known.is_reported {
-            known.step = Some(self.events.step(self.parent, vertex.name.clone()));
+            known.step = Some(self.events.step(self.parent, known.name.clone()));
         }
     }
 
-    fn end(&mut self, vertex: Vertex) {
+    fn end(&mut self, vertex: &Vertex) {
         let elapsed = elapsed(vertex.started.as_ref(), vertex.completed.as_ref());
         let Some(known) = self.known.get_mut(&vertex.digest) else {
             return;
         };
-        known.flush();
+        known.flush(&*self.mask);
         let is_cancelled = vertex.error.ends_with("context canceled");
         let outcome = if !vertex.error.is_empty() && !is_cancelled {
-            known.error = Some(vertex.error.clone());
-            Outcome::Failed(vertex.error)
+            let error = (self.mask)(&vertex.error);
+            known.error = Some(error.clone());
+            Outcome::Failed(error)
         } else if is_cancelled {
             Outcome::Cancelled
         } else if vertex.cached {
@@ -115,7 +121,7 @@ impl Vertices {
         bytes.extend_from_slice(&log.msg);
         let mut rest = &bytes[..];
         while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
-            known.line(log.stream, &rest[..end]);
+            known.line(log.stream, &rest[..end], &*self.mask);
             rest = &rest[end + 1..];
         }
         if !rest.is_empty() {
@@ -144,8 +150,8 @@ impl Vertices {
 }
 
 impl Known {
-    fn line(&mut self, stream: i64, bytes: &[u8]) {
-        let line = String::from_utf8_lossy(bytes).into_owned();
+    fn line(&mut self, stream: i64, bytes: &[u8], mask: &Mask) {
+        let line = mask(&String::from_utf8_lossy(bytes));
         let stream = if stream == STDERR {
             Stream::Stderr
         } else {
@@ -160,9 +166,9 @@ impl Known {
         self.tail.push_back(line);
     }
 
-    fn flush(&mut self) {
+    fn flush(&mut self, mask: &Mask) {
         for (stream, bytes) in std::mem::take(&mut self.partial) {
-            self.line(stream, &bytes);
+            self.line(stream, &bytes, mask);
         }
     }
 }

@@ -53,7 +53,7 @@ impl DockerEngine {
         let status = StatusRequest {
             r#ref: solve.r#ref.clone(),
         };
-        let mut vertices = Vertices::new(events.clone(), parent);
+        let mut vertices = Vertices::new(events.clone(), parent, Arc::clone(&request.mask));
         let telling = {
             let mut control = control.clone();
             let vertices = &mut vertices;
@@ -74,7 +74,7 @@ impl DockerEngine {
             Err(status) => {
                 return Err(match files.take_failure() {
                     Some(error) => error.into(),
-                    None => failure::of_status(&status, &vertices),
+                    None => failure::of_status(&status, &vertices, &*request.mask),
                 });
             }
         };
