@@ -306,26 +306,19 @@ static ADDRESS: LazyLock<Regex> = LazyLock::new(|| {
         r"[A-Za-z][A-Za-z0-9+.-]*://(?:[^\s/?#:@]*:(?<secret>[^\s/]+)@|(?<user>[^\s/?#:@]{20,})@)",
     )
 });
-/// `NAME=value`, `--name=value`, `?name=value&name=value`.
-static ASSIGNMENT: LazyLock<Regex> = LazyLock::new(|| {
-    compiled(
-        r#"(?:^|[\s;&|"'(,?{=+~-])(?<name>[A-Za-z_][A-Za-z0-9_.-]*)=(?:"(?<double>[^"]+)"|'(?<single>[^']+)'|(?<secret>[^\s"';&|)]+))"#,
-    )
-});
-/// `--name value` within a text.
-static FLAG: LazyLock<Regex> = LazyLock::new(|| {
-    compiled(
-        r#"(?:^|[\s"'])--?(?<name>[A-Za-z][A-Za-z0-9_.-]*)\s+(?:"(?<double>[^"]+)"|'(?<single>[^']+)'|(?<secret>[^\s"'-][^\s"']*))"#,
-    )
-});
-/// `"name": "value"`, as in JSON.
-static FIELD: LazyLock<Regex> = LazyLock::new(|| {
-    compiled(r#""(?<name>[A-Za-z_][A-Za-z0-9_.-]*)"\s*:\s*"(?<secret>(?:[^"\\]|\\.)+)""#)
-});
-/// A header (RFC 9110, sections 5 and 11) that says who sends it; a scheme before what is secret.
+/// `NAME=value`, `--name=value`, `?name=value&name=value`, up to the value.
+static ASSIGNMENT: LazyLock<Regex> =
+    LazyLock::new(|| compiled(r#"(?:^|[\s;&|"'(,?{=+~-])(?<name>[A-Za-z_][A-Za-z0-9_.-]*)="#));
+/// `--name value` within a text, up to the value.
+static FLAG: LazyLock<Regex> =
+    LazyLock::new(|| compiled(r#"(?:^|[\s"'])--?(?<name>[A-Za-z][A-Za-z0-9_.-]*)\s+"#));
+/// `"name": "value"`, as in JSON, up to the value.
+static FIELD: LazyLock<Regex> =
+    LazyLock::new(|| compiled(r#""(?<name>[A-Za-z_][A-Za-z0-9_.-]*)"\s*:\s*"#));
+/// A header (RFC 9110, sections 5 and 11); what is secret follows a scheme.
 static HEADER: LazyLock<Regex> = LazyLock::new(|| {
     compiled(
-        r#"(?i)(?:^|[\s"'=])(?:(?:proxy-)?authorization|cookie|set-cookie|(?:[a-z0-9]+-)+(?:key|token|secret))\s*:\s*(?:(?:basic|bearer|digest|negotiate|token)\s+)?(?<secret>[^"'\r\n]+)"#,
+        r#"(?i)(?:^|[\s"'=])(?<name>authorization|cookie|[a-z0-9]+(?:-[a-z0-9]+)+)\s*:\s*(?:(?:basic|bearer|digest|negotiate|token)\s+)?(?<secret>[^"'\r\n]+)"#,
     )
 });
 /// What an `Authorization` header has, without its name.
@@ -334,6 +327,33 @@ static BEARER: LazyLock<Regex> =
 
 fn compiled(expression: &str) -> Regex {
     Regex::new(expression).expect("the expression is valid")
+}
+
+/// The value that begins at a place of a text: in quotes, or up to what ends a word. A word that
+/// begins with a hyphen is the next flag.
+fn value_at(text: &str, start: usize) -> Option<Range<usize>> {
+    let rest = &text[start..];
+    let quote = rest
+        .chars()
+        .next()
+        .filter(|first| matches!(first, '"' | '\''));
+    let (skipped, length) = match quote {
+        None => {
+            let is_end = |c: char| c.is_whitespace() || "\"';&|)".contains(c);
+            (0, rest.find(is_end).unwrap_or(rest.len()))
+        }
+        Some(quote) => {
+            let mut is_escaped = false;
+            let end = rest[1..].find(|c| {
+                let is_end = c == quote && !is_escaped;
+                is_escaped = c == '\\' && !is_escaped;
+                is_end
+            });
+            (1, end.unwrap_or(rest.len() - 1))
+        }
+    };
+    let value = start + skipped..start + skipped + length;
+    (length > 0 && !text[value.clone()].starts_with('-')).then_some(value)
 }
 
 /// What is a secret in a project: what says so by itself, and the names that the project declares.
@@ -375,26 +395,26 @@ impl Sensitive {
         for form in [&ADDRESS, &HEADER, &BEARER] {
             for found in form.captures_iter(text) {
                 let secret = found.name("secret").or_else(|| found.name("user"));
-                spans.extend(secret.map(|secret| secret.range()));
+                let is_secret = found
+                    .name("name")
+                    .is_none_or(|name| self.is_name(name.as_str()));
+                spans.extend(secret.filter(|_| is_secret).map(|secret| secret.range()));
             }
         }
         for form in [&ASSIGNMENT, &FLAG, &FIELD] {
             let mut at = 0;
             while let Some(found) = form.captures_at(text, at) {
-                let value = ["secret", "double", "single"]
-                    .iter()
-                    .find_map(|group| found.name(group));
-                let (Some(name), Some(value)) = (found.name("name"), value) else {
+                let (Some(whole), Some(name)) = (found.get(0), found.name("name")) else {
                     break;
                 };
-                if self.is_name(name.as_str()) {
-                    spans.push(value.range());
-                    at = value.end();
-                } else {
-                    // The value may itself be `NAME=value`.
-                    at = value.start() - 1;
+                // The value may itself be `NAME=value`.
+                at = name.end();
+                if self.is_name(name.as_str())
+                    && let Some(value) = value_at(text, whole.end())
+                {
+                    at = value.end;
+                    spans.push(value);
                 }
-                at = at.max(name.end());
             }
         }
         // A shell puts the value in, or somebody has taken it out.

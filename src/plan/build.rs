@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::Discretion;
+use super::run::HELD_BYTES;
 use super::tags::{self, Bump, Naming};
 use crate::engine::build::{Recipe, SecretSource};
 use crate::facts::GitFacts;
@@ -221,7 +222,7 @@ impl BuildSpec {
         let known = Masker::new(&self.secrets());
         let args = self.recipe.args.iter().map(|(name, value)| {
             let value = value.expose();
-            let is_secret = sensitive.is_secret(name, value) || known.finds(value);
+            let is_secret = sensitive.is_secret(name, value) || known.finds(value, HELD_BYTES);
             (name.as_str(), Some(value).filter(|_| !is_secret))
         });
         args.collect()

@@ -385,6 +385,7 @@ fn a_secret_that_a_job_uses_is_used() {
              {jobs} }}\n"
         );
         bench.write("jobs.yaml", &text);
+        bench.write("x.env", "MY_TOK\n");
         let ended = run(bench.jobctl().arg("validate").env("MY_TOK", "hush-12345"));
         assert_eq!(ended.code, Some(0), "{ended:?}");
         ended.stderr.contains("unused-secret")
@@ -392,6 +393,7 @@ fn a_secret_that_a_job_uses_is_used() {
     assert!(!warned("environment: [MY_TOK]"));
     assert!(!warned("environment: { TOK: '${MY_TOK}' }"));
     assert!(!warned("command: [x, '${MY_TOK}']"));
+    assert!(!warned("env_file: [x.env]"));
     assert!(warned("command: [x]"));
 }
 

@@ -56,7 +56,17 @@ fn is_used(checker: &Checker<'_>, name: &Name, secret: &Secret) -> bool {
         let mut variables = job.value.environment.0.iter();
         variables.any(|given| *given.name == *variable)
     });
-    is_built_in || is_given || checker.interpolated.contains_key(variable.as_str())
+    let mut files = checker
+        .root
+        .jobs
+        .values()
+        .flat_map(|job| &job.value.env_file.0);
+    let is_in_file = files.any(|file| {
+        let text = std::fs::read_to_string(checker.folder.join(file.path.as_path()));
+        text.is_ok_and(|text| text.contains(variable.as_str()))
+    });
+    let is_interpolated = checker.interpolated.contains_key(variable.as_str());
+    is_built_in || is_given || is_interpolated || is_in_file
 }
 
 /// A build argument stays in the image's history, whoever supplied it.

@@ -225,6 +225,9 @@ const SECRET_VALUES: &[(&str, &str)] = &[
         "export HF_TOKEN=***; python train.py",
     ),
     ("HF_TOKEN='a b' python", "HF_TOKEN='***' python"),
+    ("x\u{3000}TOKEN=a\u{a0}b", "x\u{3000}TOKEN=***\u{a0}b"),
+    ("a=b=TOKEN=c", "a=b=TOKEN=***"),
+    ("TOKEN=\"a", "TOKEN=\"***"),
 ];
 
 const PLAIN_VALUES: &[&str] = &[
@@ -266,6 +269,10 @@ const PLAIN_VALUES: &[&str] = &[
     "--token \"$HF_TOKEN\"",
     "--token ***",
     "[PAD]",
+    "sort-key: abc",
+    "TOKEN=",
+    "--token --lr 1",
+    "é=ü --é ü",
     r#"{"lr": 0.1, "tokens": "a"}"#,
     "max_tokens=512,top_p=0.9",
     "2026-01-01T00:00:00Z",
@@ -332,5 +339,23 @@ fn what_was_starred_out_is_found_in_the_whole() {
     ] {
         let found = starred_out(shown, word);
         assert_eq!(found.as_deref(), expected, "{shown}");
+    }
+}
+
+#[test]
+fn a_long_value_is_looked_through_in_no_time() {
+    let sensitive = Sensitive::default();
+    for text in [
+        "a=",
+        "--a ",
+        "\"a\":",
+        "a://",
+        "a-b:",
+        "-----BEGIN KEY-----",
+    ] {
+        let long = text.repeat(128 * 1024 / text.len());
+        let start = std::time::Instant::now();
+        let _ = sensitive.is_value(&long);
+        assert!(start.elapsed().as_secs() < 20, "{text}");
     }
 }

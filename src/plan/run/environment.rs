@@ -19,7 +19,7 @@ const CA_BUNDLE_VARIABLE: &str = "SSL_CERT_FILE";
 /// Which GPUs NVIDIA's runtime gives a container; `void` for none, whatever the image says.
 const GPU_VARIABLE: &str = "NVIDIA_VISIBLE_DEVICES";
 /// A value of fewer bytes holds a secret by chance: `train`, `test`, `1337`.
-const HELD_BYTES: usize = 8;
+pub(in crate::plan) const HELD_BYTES: usize = 8;
 
 /// The files of a run that are read before it is planned: each with its path as the user knows it.
 #[derive(Debug, Clone, Default)]
@@ -239,16 +239,14 @@ impl Variables {
         known.extend(of_variables.filter_map(|(given, _)| given.value.clone()));
         // What holds a secret may be held by another.
         loop {
-            let is_long = |secret: &&Secret| secret.expose().len() >= HELD_BYTES;
-            let long: Vec<_> = known.iter().filter(is_long).cloned().collect();
-            let (any, long) = (Masker::new(&known), Masker::new(&long));
+            let masker = Masker::new(&known);
             let mut found = Vec::new();
             for (given, is_secret) in self.given.values().zip(&mut are_secret) {
                 let holds = match given.from {
                     _ if *is_secret => false,
                     From::Text => false,
-                    From::Interpolation => any.finds(&value(given)),
-                    From::User => long.finds(&value(given)),
+                    From::Interpolation => masker.finds(&value(given), Masker::SHORTEST),
+                    From::User => masker.finds(&value(given), HELD_BYTES),
                 };
                 if holds {
                     *is_secret = true;

@@ -22,6 +22,7 @@ use crate::model::{ContainerPath, Devices, GpuRequest, ImageRef, Name, Secret, S
 use crate::records::{Policy, VariableRecord, spec};
 
 pub use decide::{JOB_LABEL, PROJECT_LABEL, label, plan};
+pub(in crate::plan) use environment::HELD_BYTES;
 pub use environment::{CA_BUNDLE_TARGET, EnvFiles};
 pub use flags::{Building, RunFlags};
 pub use key::{Handed, key};

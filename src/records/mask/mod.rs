@@ -83,11 +83,15 @@ impl Masker {
         String::from_utf8_lossy(&shown).into_owned()
     }
 
-    /// Whether a text has any of the values in it.
+    /// Whether a text has any of the values in it, or a part of one that is looked for, of so many
+    /// bytes at least.
     #[must_use]
-    pub fn finds(&self, text: &str) -> bool {
+    pub fn finds(&self, text: &str, least_bytes: usize) -> bool {
         let search = self.search.as_ref();
-        search.is_some_and(|search| !search.found(text.as_bytes()).is_empty())
+        search.is_some_and(|search| {
+            let (found, _) = search.look(text.as_bytes());
+            found.iter().any(|range| range.len() >= least_bytes)
+        })
     }
 
     /// Takes in what was written, and gives out what can be shown of it by now.
@@ -100,8 +104,7 @@ impl Masker {
             self.held.extend_from_slice(bytes);
             input = Cow::Owned(std::mem::take(&mut self.held));
         }
-        let end = search.undecided(&input);
-        let found = search.found(&input);
+        let (found, end) = search.look(&input);
         if found.is_empty() && self.covered == 0 && end == input.len() {
             self.is_masking &= input.is_empty();
             return input;
@@ -115,7 +118,7 @@ impl Masker {
     pub fn finish(&mut self) -> Vec<u8> {
         let held = std::mem::take(&mut self.held);
         let found = match &self.search {
-            Some(search) => search.found(&held),
+            Some(search) => search.look(&held).0,
             None => Vec::new(),
         };
         self.show(&held, &found, held.len())
@@ -153,36 +156,27 @@ impl Masker {
 }
 
 impl Search {
-    /// The values in an input, by where they begin; they may overlap.
-    fn found(&self, input: &[u8]) -> Vec<Range<usize>> {
+    /// The values in an input, by where they begin; they may overlap. And where the longest end begins
+    /// that may go on as a value.
+    fn look(&self, input: &[u8]) -> (Vec<Range<usize>>, usize) {
         let mut found = self.plain.found(input);
-        if let Some(words) = &self.joined {
-            let joined = Joined::of(input);
-            let ranges = words.found(&joined.text).into_iter();
-            found.extend(
-                ranges.map(|range| joined.place(range.start)..joined.place(range.end - 1) + 1),
-            );
-            found.sort_unstable_by_key(|range| (range.start, range.end));
-        }
-        found
-    }
-
-    /// Where the longest end begins that may go on as a value.
-    fn undecided(&self, input: &[u8]) -> usize {
         let plain = self.plain.undecided(input).unwrap_or(input.len());
         let Some(words) = &self.joined else {
-            return plain;
+            return (found, plain);
         };
         let joined = Joined::of(input);
-        let Some(at) = words.undecided(&joined.text) else {
-            return plain;
-        };
+        let ranges = words.found(&joined.text).into_iter();
+        found
+            .extend(ranges.map(|range| joined.place(range.start)..joined.place(range.end - 1) + 1));
+        found.sort_unstable_by_key(|range| (range.start, range.end));
         // What ends like the beginning of a value by chance is not kept from its reader: a form
         // without its first bytes is looked for as well.
-        match joined.text.len() - at {
-            0..Masker::SHORTEST => plain,
-            _ => plain.min(joined.place(at)),
-        }
+        let undecided = words.undecided(&joined.text);
+        let undecided = undecided.filter(|at| joined.text.len() - at >= Masker::SHORTEST);
+        (
+            found,
+            undecided.map_or(plain, |at| plain.min(joined.place(at))),
+        )
     }
 }
 
