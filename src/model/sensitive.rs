@@ -98,9 +98,10 @@ const PASSES: [&str; 13] = [
     "single", "three", "two",
 ];
 /// Last words that say something about a secret, which is not the secret itself.
-const ABOUT: [&str; 72] = [
+const ABOUT: [&str; 83] = [
     "accuracy",
     "age",
+    "alg",
     "algorithm",
     "arn",
     "attempts",
@@ -111,6 +112,7 @@ const ABOUT: [&str; 72] = [
     "bytes",
     "chars",
     "class",
+    "classification",
     "count",
     "days",
     "dim",
@@ -118,6 +120,7 @@ const ABOUT: [&str; 72] = [
     "dir",
     "directory",
     "disabled",
+    "domain",
     "dropout",
     "embedding",
     "embeddings",
@@ -138,8 +141,11 @@ const ABOUT: [&str; 72] = [
     "iterations",
     "len",
     "length",
+    "level",
+    "lifetime",
     "limit",
     "loss",
+    "masking",
     "max",
     "method",
     "min",
@@ -151,8 +157,10 @@ const ABOUT: [&str; 72] = [
     "path",
     "paths",
     "policy",
+    "pooling",
     "port",
     "prefix",
+    "prob",
     "provider",
     "rate",
     "ratio",
@@ -163,14 +171,17 @@ const ABOUT: [&str; 72] = [
     "scope",
     "scopes",
     "seconds",
+    "secure",
     "size",
     "sock",
     "stdin",
     "suffix",
+    "threshold",
     "timeout",
     "ttl",
     "type",
     "version",
+    "vocab",
 ];
 /// The same for addresses, which are secrets themselves where they are webhooks'.
 const ADDRESSES: [&str; 3] = ["address", "uri", "url"];

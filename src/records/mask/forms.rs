@@ -88,12 +88,7 @@ impl Forms {
                 let last = 8 * text.len() / 6;
                 forms.push(base64(&text, alphabet)[first..last].to_vec());
             }
-            for form in forms {
-                // So little of one is not held back, and must not hide the rest of it.
-                let cuts = (1..Masker::SHORTEST).filter(|cut| form.len() - cut > Masker::SHORTEST);
-                self.joined.extend(cuts.map(|cut| form[cut..].to_vec()));
-                self.joined.push(form);
-            }
+            self.joined.extend(forms);
         }
     }
 }

@@ -26,6 +26,8 @@ pub struct Masker {
     search: Option<Arc<Search>>,
     /// The end of what came, which may be the beginning of a value.
     held: Vec<u8>,
+    /// How many bytes of that were given out all the same.
+    shown: usize,
     /// How many bytes of that belong to a value that was found.
     covered: usize,
     /// Whether what was given out last was stars.
@@ -64,6 +66,7 @@ impl Masker {
         Self {
             search: search.map(Arc::new),
             held: Vec::new(),
+            shown: 0,
             covered: 0,
             is_masking: false,
         }
@@ -75,6 +78,7 @@ impl Masker {
         let mut masker = Self {
             search: self.search.clone(),
             held: Vec::new(),
+            shown: 0,
             covered: 0,
             is_masking: false,
         };
@@ -89,7 +93,7 @@ impl Masker {
     pub fn finds(&self, text: &str, least_bytes: usize) -> bool {
         let search = self.search.as_ref();
         search.is_some_and(|search| {
-            let (found, _) = search.look(text.as_bytes());
+            let found = search.look(text.as_bytes()).found;
             found.iter().any(|range| range.len() >= least_bytes)
         })
     }
@@ -104,13 +108,16 @@ impl Masker {
             self.held.extend_from_slice(bytes);
             input = Cow::Owned(std::mem::take(&mut self.held));
         }
-        let (found, end) = search.look(&input);
-        if found.is_empty() && self.covered == 0 && end == input.len() {
+        let Look { found, end, kept } = search.look(&input);
+        let is_news = self.shown == 0 && self.covered == 0;
+        if found.is_empty() && is_news && kept == input.len() {
             self.is_masking &= input.is_empty();
             return input;
         }
         let shown = self.show(&input, &found, end);
-        self.held = input[end..].to_vec();
+        self.held = input[kept..].to_vec();
+        self.shown = end - kept;
+        self.covered += self.shown * usize::from(self.covered > 0);
         Cow::Owned(shown)
     }
 
@@ -118,7 +125,7 @@ impl Masker {
     pub fn finish(&mut self) -> Vec<u8> {
         let held = std::mem::take(&mut self.held);
         let found = match &self.search {
-            Some(search) => search.look(&held).0,
+            Some(search) => search.look(&held).found,
             None => Vec::new(),
         };
         self.show(&held, &found, held.len())
@@ -127,7 +134,7 @@ impl Masker {
     /// The input up to `end`, with each run of bytes that belong to values as stars.
     fn show(&mut self, input: &[u8], found: &[Range<usize>], end: usize) -> Vec<u8> {
         let mut shown = Vec::with_capacity(end);
-        let mut at = 0;
+        let mut at = std::mem::take(&mut self.shown);
         let mut covered = 0;
         for range in std::iter::once(&(0..self.covered)).chain(found) {
             let start = range.start.min(end);
@@ -156,28 +163,37 @@ impl Masker {
 }
 
 impl Search {
-    /// The values in an input, by where they begin; they may overlap. And where the longest end begins
-    /// that may go on as a value.
-    fn look(&self, input: &[u8]) -> (Vec<Range<usize>>, usize) {
+    fn look(&self, input: &[u8]) -> Look {
         let mut found = self.plain.found(input);
-        let plain = self.plain.undecided(input).unwrap_or(input.len());
-        let Some(words) = &self.joined else {
-            return (found, plain);
-        };
-        let joined = Joined::of(input);
-        let ranges = words.found(&joined.text).into_iter();
-        found
-            .extend(ranges.map(|range| joined.place(range.start)..joined.place(range.end - 1) + 1));
-        found.sort_unstable_by_key(|range| (range.start, range.end));
-        // What ends like the beginning of a value by chance is not kept from its reader: a form
-        // without its first bytes is looked for as well.
-        let undecided = words.undecided(&joined.text);
-        let undecided = undecided.filter(|at| joined.text.len() - at >= Masker::SHORTEST);
-        (
-            found,
-            undecided.map_or(plain, |at| plain.min(joined.place(at))),
-        )
+        let mut end = self.plain.undecided(input).unwrap_or(input.len());
+        let mut kept = end;
+        if let Some(words) = &self.joined {
+            let joined = Joined::of(input);
+            let place =
+                |range: Range<usize>| joined.place(range.start)..joined.place(range.end - 1) + 1;
+            found.extend(words.found(&joined.text).into_iter().map(place));
+            found.sort_unstable_by_key(|range| (range.start, range.end));
+            if let Some(at) = words.undecided(&joined.text) {
+                kept = kept.min(joined.place(at));
+                // A line that ends like the beginning of a value by chance is shown to its end.
+                let is_short = joined.text.len() - at < Masker::SHORTEST;
+                if !(joined.is_open && is_short) {
+                    end = end.min(kept);
+                }
+            }
+        }
+        Look { found, end, kept }
     }
+}
+
+/// What is found in an input.
+struct Look {
+    /// The values, by where they begin; they may overlap.
+    found: Vec<Range<usize>>,
+    /// Up to where it can be shown.
+    end: usize,
+    /// Where the longest end begins that may go on as a value.
+    kept: usize,
 }
 
 /// A text without the ends of lines, and the blanks behind them, that are within base64.
@@ -185,6 +201,8 @@ struct Joined<'a> {
     text: Cow<'a, [u8]>,
     /// Where lines are joined, and how many bytes are left out up to there.
     joints: Vec<(usize, usize)>,
+    /// Whether it ends with a line, which the next one may go on.
+    is_open: bool,
 }
 
 impl<'a> Joined<'a> {
@@ -201,20 +219,30 @@ impl<'a> Joined<'a> {
                 .count();
             at = end + 1 + blanks;
             let goes_on = input.get(at).copied().is_none_or(is_base64);
-            if line.last().copied().is_some_and(is_base64) && goes_on && line.len() >= from {
+            if ends_in_base64(line) && goes_on && line.len() >= from {
                 text.extend_from_slice(&input[from..line.len()]);
                 joints.push((text.len(), at - text.len()));
                 from = at;
             }
         }
-        if joints.is_empty() {
-            let text = Cow::Borrowed(input);
-            return Self { text, joints };
+        // The end of a line may itself be cut.
+        let rest = &input[from..];
+        if let Some(line) = rest.strip_suffix(b"\r").filter(|line| ends_in_base64(line)) {
+            text.extend_from_slice(line);
+            joints.push((text.len(), input.len() - text.len()));
+            from = input.len();
         }
-        text.extend_from_slice(&input[from..]);
+        let is_open = !joints.is_empty() && from == input.len();
+        let text = if joints.is_empty() {
+            Cow::Borrowed(input)
+        } else {
+            text.extend_from_slice(&input[from..]);
+            Cow::Owned(text)
+        };
         Self {
-            text: Cow::Owned(text),
+            text,
             joints,
+            is_open,
         }
     }
 
@@ -224,6 +252,10 @@ impl<'a> Joined<'a> {
         let left_out = joint.checked_sub(1).map_or(0, |joint| self.joints[joint].1);
         at + left_out
     }
+}
+
+fn ends_in_base64(line: &[u8]) -> bool {
+    line.last().copied().is_some_and(is_base64)
 }
 
 fn is_base64(byte: u8) -> bool {

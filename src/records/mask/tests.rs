@@ -173,5 +173,9 @@ fn base64_is_found_in_lines_of_any_length() {
 fn the_end_of_a_line_is_not_kept_back() {
     let mut masker = masker(&["hunter2hunter2"]);
     assert_eq!(&*masker.feed(b"value=a\n"), b"value=a\n");
-    assert_eq!(&*masker.feed(b"done: n\n"), b"done: n\n");
+    assert_eq!(&*masker.feed(b"done: aH\n"), b"done: aH\n");
+    // It was the beginning of the value after all.
+    assert_eq!(&*masker.feed(b"  VudGVyMmh1bnRlcjI=\n"), b"***\n");
+    assert_eq!(&*masker.feed(b"aH\r"), b"aH\r");
+    assert_eq!(&*masker.feed(b"\nVudGVyMmh1bnRlcjI=;"), b"***;");
 }
