@@ -210,7 +210,7 @@ impl<'a> Joined<'a> {
         let mut text = Vec::new();
         let mut joints = Vec::new();
         let (mut from, mut at) = (0, 0);
-        while let Some(end) = input[at..].iter().position(|byte| *byte == b'\n') {
+        while let Some(end) = memchr::memchr(b'\n', &input[at..]) {
             let end = at + end;
             let line = input[..end].strip_suffix(b"\r").unwrap_or(&input[..end]);
             let blanks = input[end + 1..].iter();
