@@ -50,7 +50,9 @@ pub(super) fn exec(args: &RmArgs, context: &mut Context) -> Ending {
         let done: Result<(), Unrun> = context.watch(async |events| {
             let connect = async || context.connect().await;
             match &target {
-                Target::Run(id) => remove(connect, &store, *id, args.force, events).await?,
+                Target::Run(id) => {
+                    Box::pin(remove(connect, &store, *id, args.force, events)).await?;
+                }
                 Target::Orphan(orphan) => {
                     remove_orphan(&connect().await?, orphan, args.force).await?;
                 }

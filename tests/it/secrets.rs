@@ -299,7 +299,6 @@ fn no_secret_is_in_a_list_of_processes() {
 }
 
 #[test]
-#[ignore = "a supervisor has the environment of whoever starts it"]
 fn no_secret_is_in_the_environment_of_a_supervisor() {
     assert_eq!(found_in_the_background()[1], [""; 0]);
 }

@@ -74,9 +74,7 @@ pub(super) async fn collect(work: &Work<'_>, record: &mut Record) {
                 record.lost_outputs.insert(name.clone(), reason);
                 continue;
             }
-            record
-                .warnings
-                .push(format!("the output `{name}` is missing: {reason}"));
+            work.warn(record, format!("the output `{name}` is missing: {reason}"));
         }
         record
             .outputs
@@ -85,13 +83,16 @@ pub(super) async fn collect(work: &Work<'_>, record: &mut Record) {
     inputs::check(work, record).await;
     for path in &policy.metric_files {
         match read_metrics(work, &container, path).await {
-            Ok(Some(points)) => keep(work, &points),
-            Ok(None) => record
-                .warnings
-                .push(format!("there is no file of metrics at `{path}`")),
-            Err(reason) => record
-                .warnings
-                .push(format!("the metrics in `{path}` can't be read: {reason}")),
+            Ok(Some(points)) => {
+                if let Err(error) = keep(work, &points) {
+                    work.warn(record, format!("metrics are lost: {error}"));
+                }
+            }
+            Ok(None) => work.warn(record, format!("there is no file of metrics at `{path}`")),
+            Err(reason) => work.warn(
+                record,
+                format!("the metrics in `{path}` can't be read: {reason}"),
+            ),
         }
     }
     match series(work.folder.path(), None) {
@@ -100,12 +101,12 @@ pub(super) async fn collect(work: &Work<'_>, record: &mut Record) {
             let points = points.into_iter();
             record.metrics = points.map(|point| (point.name, point.value)).collect();
         }
-        Err(error) => record.warnings.push(format!("metrics are lost: {error}")),
+        Err(error) => work.warn(record, format!("metrics are lost: {error}")),
     }
 }
 
-/// Looks into files of metrics that grow while the job runs. What can't be read now is read at the
-/// end.
+/// Looks into files of metrics that grow while the job runs. What can't be read or kept now is at the
+/// end, or there is a warning then.
 pub(super) async fn glance(work: &Work<'_>, container: &str, files: &[String]) {
     let grows = |path: &str| {
         Path::new(path)
@@ -113,16 +114,14 @@ pub(super) async fn glance(work: &Work<'_>, container: &str, files: &[String]) {
             .is_some_and(|end| end == "jsonl")
     };
     for path in files.iter().filter(|path| grows(path)) {
-        match read_metrics(work, container, path).await {
-            Ok(Some(points)) => keep(work, &points),
-            Ok(None) => {}
-            Err(reason) => tracing::info!("metrics in {path}: {reason}"),
+        if let Ok(Some(points)) = read_metrics(work, container, path).await {
+            let _ = keep(work, &points);
         }
     }
 }
 
 /// Keeps the points that are new. A job may put a secret into a name.
-fn keep(work: &Work<'_>, points: &[Point]) {
+fn keep(work: &Work<'_>, points: &[Point]) -> io::Result<()> {
     let masked = points.iter().map(|point| Point {
         name: work.masker.masked(&point.name),
         ..*point
@@ -133,15 +132,10 @@ fn keep(work: &Work<'_>, points: &[Point]) {
         let step = point.step.map(f64::to_bits);
         (point.name.clone(), step, point.value.to_bits())
     };
-    let kept = series(folder, None).and_then(|known| {
-        let known: HashSet<_> = known.iter().map(key).collect();
-        let new = points.iter().filter(|point| !known.contains(&key(point)));
-        let new: Vec<_> = new.cloned().collect();
-        MetricsWriter::open(folder)?.append(&new, now())
-    });
-    if let Err(error) = kept {
-        tracing::warn!("metrics are lost: {error}");
-    }
+    let known: HashSet<_> = series(folder, None)?.iter().map(key).collect();
+    let new = points.iter().filter(|point| !known.contains(&key(point)));
+    let new: Vec<_> = new.cloned().collect();
+    MetricsWriter::open(folder)?.append(&new, now())
 }
 
 /// An output as it is asked for.

@@ -78,13 +78,10 @@ pub fn plan(
         }
     }
     absolute(&mut spec, caller);
-    errors.extend(spec.mounts.iter().filter_map(colon).map(Diagnostic::from));
     let outputs = policy.outputs.iter();
-    errors.extend(
-        outputs
-            .filter_map(|output| not_kept(&spec, output))
-            .map(Diagnostic::from),
-    );
+    let lost = outputs.filter_map(|output| not_kept(&spec, output));
+    let wrong = spec.mounts.iter().filter_map(colon).chain(lost);
+    errors.extend(wrong.map(Diagnostic::from));
     confine(&mut spec, flags);
     if let Some(bundle) = &flags.ca_bundle {
         variables.add_ca_bundle();
