@@ -89,14 +89,14 @@ fn a_result_waits_for_its_pipe_too() {
 fn a_job_whose_output_can_not_be_shown_goes_on_and_is_kept() {
     let project = Project::new(
         "train:\n  image: IMAGE\n  outputs: { model: /model }\n  \
-         command: [sh, -c, 'yes | head -c 200000; mkdir /model; echo m > /model/m; exit 3']",
+         command: [sh, -c, 'yes | head -c 200000; echo m > /model/m; exit 3']",
     );
     let said = format!("error: can't write the job's output: {FULL}\n");
     let ended = into_full(&mut project.run(&["train"]));
     assert_eq!((ended.code, &ended.stderr), (Some(1), &said));
     let record = project.record();
     assert_eq!(record["exit_code"], 3);
-    assert_eq!(record["outputs"]["model"]["files"][0]["path"], "m");
+    assert_eq!(record["outputs"]["model"]["file_count"], 1);
     assert_eq!(project.file("stdout.log").len(), 200_000);
     let id = record["id"].as_str().unwrap();
     let ended = into_full(&mut project.jobctl(&["logs", id]));

@@ -87,14 +87,16 @@ impl Masker {
         String::from_utf8_lossy(&shown).into_owned()
     }
 
-    /// Whether a text has any of the values in it, or a part of one that is looked for, of so many
-    /// bytes at least.
+    /// Whether a text is one of the values, or has one of so many bytes at least in it, or a part of one
+    /// that is looked for.
     #[must_use]
     pub fn finds(&self, text: &str, least_bytes: usize) -> bool {
         let search = self.search.as_ref();
         search.is_some_and(|search| {
             let found = search.look(text.as_bytes()).found;
-            found.iter().any(|range| range.len() >= least_bytes)
+            found
+                .iter()
+                .any(|range| range.len() >= least_bytes || range.len() == text.len())
         })
     }
 

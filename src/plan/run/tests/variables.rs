@@ -257,8 +257,8 @@ fn what_holds_a_secret_is_one() {
     let subject = Subject::job(&manifest, None).unwrap();
     let flags = given(&["HUSH=hush"]);
     let plan = planned(&subject, &flags, &EnvFiles::default());
-    // What is written for all to read is no secret by chance, and neither is a short value.
-    let expected = ["URL secret", "NAME=hush", "WHERE secret", "HUSH=hush"];
+    // What is written for all to read is no secret by chance; a short value is one where it is all of the value.
+    let expected = ["URL secret", "NAME=hush", "WHERE secret", "HUSH secret"];
     assert_eq!(recorded(&plan), expected);
     let container = plan.container();
     assert_eq!(
