@@ -18,17 +18,18 @@ pub(super) struct RmArgs {
     /// Runs: an id or its beginning, `JOB` for its latest run, `JOB~1` for the one before
     #[arg(required = true, value_name = "RUN")]
     runs: Vec<String>,
-    /// End those that go on, too
+    /// Also stop runs that are running, and discard outputs that were not collected
     #[arg(long)]
     force: bool,
 }
 
-/// Remove runs that are over: all that nothing keeps
+/// Remove finished runs that are no longer needed
 ///
-/// Kept are each job's newest runs, and those that such a run read outputs of.
+/// Keeps each job's newest runs and its newest runs that succeeded, promoted runs, runs whose outputs these
+/// have read, and runs whose container is still there.
 #[derive(Debug, Args)]
 pub(super) struct PruneArgs {
-    /// Keep so many of each job's newest runs
+    /// Keep N of each job's newest runs, and N of its newest that succeeded
     #[arg(long, value_name = "N", default_value_t = 10)]
     keep: usize,
     /// Only those that are older: 30d, 12h

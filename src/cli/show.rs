@@ -7,6 +7,7 @@ use super::globals::Format;
 use super::{Ending, reach};
 use crate::diagnostic::Diagnostic;
 use crate::exit::Exit;
+use crate::ops::get::missing;
 use crate::report::{files_human, files_json, record_human, record_json};
 
 /// Show what was run, with what, and what came of it
@@ -36,6 +37,10 @@ pub(super) fn exec(args: &ShowArgs, context: &mut Context) -> Ending {
             Format::Json => files_json(&record, &folder).map(|json| format!("{json:#}")),
         };
         return match listed {
+            Ok(text) if text.is_empty() => {
+                context.output.note("no files were collected");
+                Ok(Exit::Success)
+            }
             Ok(text) => context.output.text(&text).map(|()| Exit::Success),
             Err(error) => {
                 let why = format!("the files of the outputs can't be listed: {error}");
@@ -46,7 +51,7 @@ pub(super) fn exec(args: &ShowArgs, context: &mut Context) -> Ending {
         };
     }
     context.output.result(
-        || record_human(&record, folder.path()),
+        || record_human(&record, folder.path(), &missing(&folder, &record)),
         || record_json(&record),
     )?;
     Ok(Exit::Success)

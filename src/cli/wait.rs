@@ -42,6 +42,9 @@ pub(super) fn exec(args: &WaitArgs, context: &mut Context) -> Ending {
         })?;
         exit = match outcome {
             Ok(crate::ops::run::Ended::Over(record)) => {
+                if record.ending == Some(crate::records::Ending::OutputsLost) {
+                    ending::say_failed(context, &record);
+                }
                 context
                     .output
                     .text(&ending::exit(&record).code().to_string())?;

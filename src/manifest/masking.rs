@@ -14,7 +14,7 @@ use crate::model::Sensitive;
 pub(super) fn masked(text: &str) -> String {
     static ENTRY: LazyLock<Regex> = LazyLock::new(|| {
         Regex::new(
-            r#"(?P<name>[\w.-]+)["']?[ \t]*[:=][ \t]*(?P<value>"[^"\n]*"|'[^'\n]*'|[^\s"'{}\[\]&*|>#](?:[^\n,}]*[^\s,}])?)"#,
+            r#"(?P<name>[\w.-]+)["']?[ \t]*[:=][ \t]*(?P<value>"[^"\n]*"|'[^'\n]*'|[^\s"'{}\[\],&*|>#](?:[^\n,}]*[^\s,}])?)"#,
         )
         .expect("the expression is valid")
     });
@@ -75,6 +75,7 @@ mod tests {
             ("HF_TOKEN: ${HF_TOKEN:-}", "HF_TOKEN: ${HF_TOKEN:-}"),
             ("HF_TOKEN:\nX: 1", "HF_TOKEN:\nX: 1"),
             ("HF_TOKEN: }", "HF_TOKEN: }"),
+            ("{ HF_TOKEN: , LR: 1 }", "{ HF_TOKEN: , LR: 1 }"),
             (
                 "hf_token: { environment: X }",
                 "hf_token: { environment: X }",

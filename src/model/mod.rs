@@ -37,7 +37,7 @@ pub use path::{ContainerPath, HostPath};
 pub use port::{Port, Protocol};
 pub use run_id::RunId;
 pub use secret::Secret;
-pub use sensitive::{STARS, Sensitive, is_secret_name, starred_out};
+pub use sensitive::{STARS, Sensitive, is_secret_name, masked_source, starred_out};
 pub use tag::{Digest, Tag};
 pub use ulimit::Ulimit;
 pub use version::Version;

@@ -428,38 +428,13 @@ impl Sensitive {
                 }
             }
         }
-        // A shell puts the value in, or somebody has taken it out.
-        spans.retain(|span| {
-            let secret = text[span.clone()].trim_start_matches(['"', '\'']);
-            !secret.starts_with('$') && !secret.chars().all(|letter| letter == '*')
-        });
-        spans.sort_unstable_by_key(|span| (span.start, span.end));
-        spans.dedup_by(|next, before| {
-            let overlaps = next.start <= before.end;
-            if overlaps {
-                before.end = before.end.max(next.end);
-            }
-            overlaps
-        });
-        spans
+        apart(text, spans)
     }
 
     /// A text with its secrets starred out.
     #[must_use]
     pub fn masked<'a>(&self, text: &'a str) -> Cow<'a, str> {
-        let spans = self.spans(text);
-        if spans.is_empty() {
-            return Cow::Borrowed(text);
-        }
-        let mut masked = String::with_capacity(text.len());
-        let mut at = 0;
-        for span in spans {
-            masked.push_str(&text[at..span.start]);
-            masked.push_str(STARS);
-            at = span.end;
-        }
-        masked.push_str(&text[at..]);
-        Cow::Owned(masked)
+        starred(text, self.spans(text))
     }
 
     /// The words of a command with their secrets starred out; a flag's value may be the next word.
@@ -526,6 +501,51 @@ impl Sensitive {
         parts.retain(|part| part != value);
         parts
     }
+}
+
+/// A program's source with the secrets starred out that have a form of their own. What a name says of a value
+/// does not count there: `token = tokens[0]`.
+#[must_use]
+pub fn masked_source(text: &str) -> Cow<'_, str> {
+    let mut spans: Vec<_> = FORM.find_iter(text).map(|found| found.range()).collect();
+    let addresses = ADDRESS.captures_iter(text);
+    let passwords =
+        addresses.filter_map(|found| found.name("secret").or_else(|| found.name("user")));
+    spans.extend(passwords.map(|secret| secret.range()));
+    starred(text, apart(text, spans))
+}
+
+/// Spans that are secrets in a text: sorted, and apart from each other.
+fn apart(text: &str, mut spans: Vec<Range<usize>>) -> Vec<Range<usize>> {
+    // A shell puts the value in, or somebody has taken it out.
+    spans.retain(|span| {
+        let secret = text[span.clone()].trim_start_matches(['"', '\'']);
+        !secret.starts_with('$') && !secret.chars().all(|letter| letter == '*')
+    });
+    spans.sort_unstable_by_key(|span| (span.start, span.end));
+    spans.dedup_by(|next, before| {
+        let overlaps = next.start <= before.end;
+        if overlaps {
+            before.end = before.end.max(next.end);
+        }
+        overlaps
+    });
+    spans
+}
+
+fn starred(text: &str, spans: Vec<Range<usize>>) -> Cow<'_, str> {
+    if spans.is_empty() {
+        return Cow::Borrowed(text);
+    }
+    let mut masked = String::with_capacity(text.len());
+    let mut at = 0;
+    for span in spans {
+        masked.push_str(&text[at..span.start]);
+        masked.push_str(STARS);
+        at = span.end;
+    }
+    masked.push_str(&text[at..]);
+    Cow::Owned(masked)
 }
 
 /// What was starred out of a word that is shown like that; nothing if it is another.

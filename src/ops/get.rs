@@ -1,5 +1,6 @@
 //! A run's outputs, copied out of its folder.
 
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
@@ -170,6 +171,34 @@ pub fn get(folder: &RunFolder, record: &Record, request: &Request) -> Result<Cop
         copy.make(&mut copied)?;
     }
     Ok(copied)
+}
+
+/// How many files of each output are not as they were collected, as far as names and sizes tell; outputs of which
+/// none is are left out.
+#[must_use]
+pub fn missing(folder: &RunFolder, record: &Record) -> BTreeMap<String, u64> {
+    let missing = record.outputs.iter().filter_map(|(name, output)| {
+        let count = missing_files(folder, name, output).unwrap_or(output.file_count);
+        (count > 0).then(|| (name.clone(), count))
+    });
+    missing.collect()
+}
+
+fn missing_files(folder: &RunFolder, name: &str, output: &OutputRecord) -> io::Result<u64> {
+    let mut kept = open_kept(folder, &folder.output(name))?;
+    let mut missing = 0;
+    for file in folder.files(name, output)? {
+        let file = file?;
+        let is_kept = match &file.link {
+            Some(link) => kept.link(&file.path).is_ok_and(|found| found == *link),
+            None => kept
+                .read(&file.path)
+                .and_then(|found| found.metadata())
+                .is_ok_and(|found| found.len() == file.bytes),
+        };
+        missing += u64::from(!is_kept);
+    }
+    Ok(missing)
 }
 
 fn chosen<'a>(

@@ -265,6 +265,20 @@ pub enum LeftOutReason {
     Unreadable,
 }
 
+impl LeftOutReason {
+    /// In some words, as people are shown it.
+    #[must_use]
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::SecretName => "its name is that of a file with secrets",
+            Self::PrivateKey => "it has a private key",
+            Self::TooLarge => "too large",
+            Self::PatchTooLarge => "the patch would be too large",
+            Self::Unreadable => "it could not be read",
+        }
+    }
+}
+
 #[expect(
     clippy::trivially_copy_pass_by_ref,
     reason = "serde passes a reference"

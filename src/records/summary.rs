@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use super::record::{Ending, Record, State, VariableRecord};
+use super::record::{Ending, Record, State};
 use crate::model::RunId;
 
 /// What lists of runs show of one.
@@ -84,7 +85,7 @@ impl From<&Record> for Summary {
             container: last.map(|attempt| attempt.container.clone()),
             container_id: last.and_then(|attempt| attempt.container_id.clone()),
             key: record.key.clone(),
-            parameters: parameters(&record.environment),
+            parameters: parameters(record),
             metrics: finite(&record.metrics),
             is_detached: record.is_detached,
             is_service: record.policy.is_service,
@@ -94,14 +95,25 @@ impl From<&Record> for Summary {
     }
 }
 
-/// What the user chose, as far as its values are kept.
-fn parameters(variables: &[VariableRecord]) -> BTreeMap<String, String> {
-    let chosen = variables.iter().filter(|variable| !variable.is_added());
+/// What the user chose, as far as its values are kept: variables, and as `args` the words that the job was
+/// given in the place of its own.
+fn parameters(record: &Record) -> BTreeMap<String, String> {
+    let variables = record.environment.iter();
+    let chosen = variables.filter(|variable| !variable.is_added());
     let chosen = chosen.filter_map(|variable| {
         let value = variable.value.clone().filter(|_| !variable.is_secret)?;
         Some((variable.name.clone(), value))
     });
-    chosen.collect()
+    let mut parameters: BTreeMap<_, _> = chosen.collect();
+    let of_job = record.manifest.as_ref().map(|job| &job["command"]);
+    if let Some(words) = record.container["command"].as_array()
+        && of_job.is_none_or(|own| own.as_array() != Some(words))
+    {
+        let words = words.iter().filter_map(Value::as_str);
+        let args = shell_words::join(words);
+        parameters.entry("args".to_owned()).or_insert(args);
+    }
+    parameters
 }
 
 /// What is not finite is not in the record's file either.

@@ -1,5 +1,6 @@
 //! A run's record.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io;
 use std::path::Path;
@@ -13,9 +14,13 @@ use super::table::columns;
 use super::words::{bytes, counted, elapsed};
 use crate::records::{Attempt, Record, RunFolder, SourceRecord, VariableRecord, hex};
 
-/// Everything of a run that its readers would want to know, as one would put it into an appendix.
+/// So many files are named that are not in the patch.
+const LEFT_OUT: usize = 20;
+
+/// Everything of a run that its readers would want to know, as one would put it into an appendix; `missing` is how
+/// many files of each output are not kept any more.
 #[must_use]
-pub fn record_human(record: &Record, folder: &Path) -> String {
+pub fn record_human(record: &Record, folder: &Path, missing: &BTreeMap<String, u64>) -> String {
     let mut text = columns(&facts(record, folder));
     let mut section = |title: &str, rows: Vec<Vec<String>>| {
         if !rows.is_empty() {
@@ -37,7 +42,21 @@ pub fn record_human(record: &Record, folder: &Path) -> String {
         record.environment.iter().map(variable).collect(),
     );
     section("inputs", inputs(record));
-    section("outputs", outputs(record, folder));
+    section("outputs", outputs(record, missing));
+    let source = record.source.iter();
+    let left_out = source.flat_map(|source| &source.left_out).take(LEFT_OUT);
+    section(
+        "left out of source.patch",
+        left_out
+            .map(|file| {
+                vec![
+                    line(&file.path),
+                    file.reason.words().to_owned(),
+                    bytes(file.bytes),
+                ]
+            })
+            .collect(),
+    );
     let lost = record.lost_outputs.iter();
     section(
         "outputs lost",
@@ -193,13 +212,15 @@ fn inputs(record: &Record) -> Vec<Vec<String>> {
         .collect()
 }
 
-fn outputs(record: &Record, folder: &Path) -> Vec<Vec<String>> {
+fn outputs(record: &Record, missing: &BTreeMap<String, u64>) -> Vec<Vec<String>> {
     let outputs = record.outputs.iter();
     outputs
         .map(|(name, output)| {
-            let kept = folder.join("outputs").join(name);
-            let is_gone = !kept.symlink_metadata().is_ok_and(|found| found.is_dir());
-            let gone = if is_gone { "; its files are gone" } else { "" };
+            let gone = match missing.get(name) {
+                Some(count) if *count == output.file_count => "; its files are gone".to_owned(),
+                Some(count) => format!("; {} of it missing or changed", counted(*count, "file")),
+                None => String::new(),
+            };
             vec![
                 line(name),
                 line(&output.path),

@@ -27,6 +27,7 @@ pub fn outputs(record: &Record) -> String {
     let outputs: Vec<_> = record
         .outputs
         .iter()
+        .filter(|(_, kept)| kept.file_count > 0)
         .map(|(output, kept)| format!("{output} ({})", counted(kept.file_count, "file")))
         .collect();
     format!("outputs: {}", outputs.join(", "))
@@ -75,7 +76,12 @@ pub(super) fn ending(record: &Record) -> String {
         Some(Ending::OutputsLost) => {
             let lost = record.lost_outputs.iter();
             let lost: Vec<_> = lost
-                .map(|(name, why)| format!("`{name}` is not collected: {}", printable::text(why)))
+                .map(|(name, why)| {
+                    format!(
+                        "the output `{name}` could not be collected: {}",
+                        printable::text(why)
+                    )
+                })
                 .collect();
             lost.join("; ")
         }

@@ -182,3 +182,22 @@ fn columns_are_those_that_the_user_names() {
     let expected = "--columns: no run has a column `acuracy`";
     assert!(ended.stderr.contains(expected) && ended.stderr.contains("did you mean `accuracy`?"));
 }
+
+#[test]
+fn arguments_are_a_parameter_too() {
+    let project = training();
+    train(&project, &["-e", "LR=0.1", "-e", "ACC=5"]);
+    let script = "echo m > /m/model; echo accuracy=0.9";
+    let words = ["-e", "LR=0.1", "-e", "ACC=5", "train", "sh", "-c", script];
+    let args = ["--lr", "0.02", "--token", "hush-hush"];
+    let mut command = project.run(&[&words[..], &args].concat());
+    let ended = run(command.env("HF_TOKEN", "hush-hush-hush"));
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let table = project.output(&["runs", "--columns", "args,LR"]);
+    assert!(table.starts_with("args "), "{table}");
+    let runs = listed(&project, &[]);
+    let args = runs["runs"][0]["parameters"]["args"].as_str().unwrap();
+    assert!(args.ends_with("--lr 0.02 --token '***'"), "{args}");
+    assert_eq!(runs["runs"][1]["parameters"]["args"], Value::Null);
+    assert!(project.output(&["runs"]).contains("args"));
+}

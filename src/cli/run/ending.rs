@@ -28,7 +28,8 @@ pub(in crate::cli) fn say(context: &Context, record: &Record) -> Exit {
             context.output.unrun(&run_ended(record), help.as_deref());
         }
     }
-    if !record.outputs.is_empty() && context.tells_of_runs() {
+    let has_files = record.outputs.values().any(|output| output.file_count > 0);
+    if has_files && context.tells_of_runs() {
         context.output.note(&outputs(record));
     }
     if let Err(error) = tell_ci(context, &[record]) {
@@ -83,8 +84,8 @@ fn help(record: &Record) -> Option<String> {
             Some("give it more: `--timeout`, or `timeout` in jobs.yaml".to_owned())
         }
         (Some(Ending::OutputsLost), _) => Some(format!(
-            "its container is kept: `jobctl collect {run}` tries again, `jobctl rm --force {run}` \
-             gives it up",
+            "its container is kept: `jobctl collect {run}` tries again, with `outputs` as jobs.yaml has \
+             them then; `jobctl up --fresh` runs the job again; `jobctl rm --force {run}` discards it",
             run = record.id.short()
         )),
         _ => None,

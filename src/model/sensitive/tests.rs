@@ -362,3 +362,24 @@ fn a_long_value_is_looked_through_in_no_time() {
         assert!(start.elapsed().as_secs() < 20, "{text}");
     }
 }
+
+#[test]
+fn in_a_source_only_what_has_a_form_is_starred_out() {
+    for (text, expected) in [
+        (
+            "token = tokens[0]; password = read()\n",
+            "token = tokens[0]; password = read()\n",
+        ),
+        ("+AWS=AKIAABCDEFGHIJKLMNOP\n", "+AWS=***\n"),
+        (
+            "db = \"postgres://u:hush@h/d\"\n",
+            "db = \"postgres://u:***@h/d\"\n",
+        ),
+        (
+            "url = f\"postgres://u:${PW}@h\"\n",
+            "url = f\"postgres://u:${PW}@h\"\n",
+        ),
+    ] {
+        assert_eq!(super::masked_source(text), expected);
+    }
+}

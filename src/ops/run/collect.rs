@@ -58,12 +58,12 @@ pub(super) async fn collect(work: &Work<'_>, record: &mut Record) {
             most_bytes: policy.max_output_bytes.get(name).copied(),
         };
         let (kept, absence) = match fetch(work, &container, &wanted).await {
-            Ok(Some(output)) if output.file_count > 0 => (Some(output), None),
-            Ok(Some(output)) => {
+            Ok(Ok(output)) if output.file_count > 0 => (Some(output), None),
+            Ok(Ok(output)) => {
                 let reason = format!("the job wrote nothing to `{path}`");
                 (Some(output), Some(reason))
             }
-            Ok(None) => (None, Some(format!("there is no `{path}` in the container"))),
+            Ok(Err(absence)) => (None, Some(absence)),
             Err(reason) => {
                 record.lost_outputs.insert(name.clone(), reason);
                 continue;
@@ -146,13 +146,13 @@ struct Wanted<'a> {
     most_bytes: Option<u64>,
 }
 
-/// Fetches an output of a container. Nothing, if it isn't there. Where its path is that of a link in the
+/// Fetches an output of a container, or says that it isn't there. Where its path is that of a link in the
 /// container, what that points to is the output.
 async fn fetch(
     work: &Work<'_>,
     container: &str,
     wanted: &Wanted<'_>,
-) -> Result<Option<OutputRecord>, String> {
+) -> Result<Result<OutputRecord, String>, String> {
     let part = work.folder.outputs().join(format!(".{}.part", wanted.name));
     let mut path = PathBuf::from(wanted.path);
     let name = path.file_name().unwrap_or_default().to_owned();
@@ -172,7 +172,10 @@ async fn fetch(
                 path = path.parent().unwrap_or(Path::new("/")).join(target);
                 continue;
             }
-            Ok(None) => return Ok(None),
+            Ok(None) => {
+                remove(part).await;
+                return Ok(Err(absence(Path::new(wanted.path), &path)));
+            }
             Ok(Some(Err(error))) => {
                 remove(part).await;
                 return Err(match error.file {
@@ -195,10 +198,24 @@ async fn fetch(
         if placed.is_err() {
             remove(part).await;
         }
-        return placed.map(Some).map_err(|error| error.to_string());
+        return placed.map(Ok).map_err(|error| error.to_string());
     }
     remove(part).await;
     Err("too many links lead on from it".to_owned())
+}
+
+/// Why an output is not there.
+fn absence(wanted: &Path, path: &Path) -> String {
+    let (wanted, target) = (wanted.display(), path.display());
+    if wanted.to_string() == target.to_string() {
+        return format!("there is no `{wanted}` in the container");
+    }
+    let memory = if path.starts_with("/dev") {
+        "; it was in memory"
+    } else {
+        ""
+    };
+    format!("`{wanted}` is a link to `{target}`, which is not in the container{memory}")
 }
 
 /// Makes a directory that has nothing in it, for its owner alone.

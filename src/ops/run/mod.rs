@@ -127,7 +127,7 @@ pub enum RunFailure {
         path: PathBuf,
     },
     /// A run whose outputs are asked for is not over.
-    #[error("the run {} is still running", .id.short())]
+    #[error("run {} is still running", .id.short())]
     NotOver {
         /// The run.
         id: RunId,
@@ -149,7 +149,7 @@ pub enum RunFailure {
         outputs: Vec<String>,
     },
     /// A run that is to be removed goes on.
-    #[error("the run {} goes on", .id.short())]
+    #[error("run {} is still running", .id.short())]
     GoesOn {
         /// The run.
         id: RunId,

@@ -12,7 +12,7 @@ use crate::engine::docker::{DockerEngine, EngineError};
 use crate::event::Events;
 use crate::model::RunId;
 use crate::ops::run::Streams;
-use crate::records::{Attempt, Store, StoreError, Summary};
+use crate::records::{Attempt, Ending, Store, StoreError, Summary};
 
 /// How long a run's supervisor has to finish it, once its container has ended.
 const FINISH: Duration = Duration::from_mins(10);
@@ -20,7 +20,7 @@ const FINISH: Duration = Duration::from_mins(10);
 /// Which runs stay when the others are removed.
 #[derive(Debug, Clone, Copy)]
 pub struct Kept {
-    /// So many of each job's newest.
+    /// So many of each job's newest, and so many of its newest that succeeded.
     pub newest: usize,
     /// Those from then on.
     pub since: Option<Timestamp>,
@@ -179,7 +179,7 @@ fn reader(store: &Store, id: RunId) -> Result<Option<RunId>, StoreError> {
 pub fn prune(store: &Store, kept: Kept, is_dry: bool) -> Result<Vec<RunId>, StoreError> {
     let runs = store.summaries()?.runs;
     let mut parents = store.promoted()?.runs();
-    let mut counts: BTreeMap<Option<String>, usize> = BTreeMap::new();
+    let mut counts = BTreeMap::new();
     let mut chosen = Vec::new();
     for run in &runs {
         if is_kept(run, kept, &mut counts) || parents.contains(&run.id) {
@@ -204,13 +204,20 @@ pub fn prune(store: &Store, kept: Kept, is_dry: bool) -> Result<Vec<RunId>, Stor
     Ok(removed)
 }
 
-fn is_kept(run: &Summary, kept: Kept, counts: &mut BTreeMap<Option<String>, usize>) -> bool {
+/// How many runs of a job were seen, and how many of them succeeded.
+type Counts = BTreeMap<Option<String>, [usize; 2]>;
+
+/// Whether a run stays. As many that succeeded stay as of all: failures must not push out the last result.
+fn is_kept(run: &Summary, kept: Kept, counts: &mut Counts) -> bool {
     // Its container is still to be removed, by whoever asks for it.
     let has_container = run.container_id.is_some() && !run.is_removed;
-    let count = counts.entry(run.job.clone()).or_default();
-    *count += 1;
+    let has_succeeded = run.ending == Some(Ending::Success);
+    let [all, succeeded] = counts.entry(run.job.clone()).or_default();
+    *all += 1;
+    *succeeded += usize::from(has_succeeded);
     !run.state.is_final()
         || has_container
-        || *count <= kept.newest
+        || *all <= kept.newest
+        || (has_succeeded && *succeeded <= kept.newest)
         || kept.since.is_some_and(|since| run.created >= since)
 }

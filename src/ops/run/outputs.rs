@@ -130,7 +130,8 @@ fn numbers(user: &str, group: Option<&str>, users: &str, groups: &str) -> (u64, 
 }
 
 /// Tries once more to collect the outputs of a run that could not be collected, and finishes it as it
-/// would have been. What is still lost stands in its record.
+/// would have been. What is still lost stands in its record. `today` is what the job says of its outputs now:
+/// where they are, how large they may be, and whether they must be there, may have been corrected.
 ///
 /// # Errors
 ///
@@ -139,6 +140,7 @@ pub async fn collect_again(
     engine: &DockerEngine,
     store: &Store,
     id: RunId,
+    today: Option<&Policy>,
     events: &Events,
 ) -> Result<Record, RunFailure> {
     if let Adopted::Unattended(_) = look_after(engine, store, id, events).await? {
@@ -166,9 +168,32 @@ pub async fn collect_again(
         let outputs = record.lost_outputs.into_keys().collect();
         return Err(RunFailure::ContainerGone { id, outputs });
     }
+    if let Some(today) = today {
+        correct(&mut record, today);
+    }
     collect::collect(&work, &mut record).await;
     finish(&work, &mut record).await?;
     Ok(record)
+}
+
+/// Takes over what is now said of outputs that were lost.
+fn correct(record: &mut Record, today: &Policy) {
+    let policy = &mut record.policy;
+    for name in record.lost_outputs.keys() {
+        let Some(path) = today.outputs.get(name) else {
+            continue;
+        };
+        policy.outputs.insert(name.clone(), path.clone());
+        policy.max_output_bytes.remove(name);
+        let most = today.max_output_bytes.get(name);
+        policy
+            .max_output_bytes
+            .extend(most.map(|most| (name.clone(), *most)));
+        policy.optional_outputs.remove(name);
+        policy
+            .optional_outputs
+            .extend(today.optional_outputs.get(name).cloned());
+    }
 }
 
 #[cfg(test)]

@@ -18,8 +18,8 @@ use crate::ops::build;
 use crate::plan::build::{Item, VersionChoice};
 use crate::plan::run::{GpuChoice, Handed, ImageChoice, RunPlan, key};
 use crate::records::{
-    Ending, EngineRecord, HostRecord, ImageRecord, InputRecord, Key, Record, SourceRecord, Store,
-    VariableRecord, spec,
+    Ending, EngineRecord, HostRecord, ImageRecord, InputRecord, Key, Policy, Record, SourceRecord,
+    Store, VariableRecord, spec,
 };
 
 /// What a run is asked for with.
@@ -152,6 +152,12 @@ impl Ready {
     #[must_use]
     pub fn key(&self) -> &str {
         &self.key
+    }
+
+    /// What is said of its outputs.
+    #[must_use]
+    pub fn outputs(&self) -> &Policy {
+        &self.plan.policy
     }
 
     /// The container that is to be made.

@@ -5,6 +5,7 @@
 //! that usually hold secrets, nor large ones; the last two are named in the record. Which files there are
 //! and how large they are is known before one of them is read.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsStr;
 use std::fs::File;
@@ -17,7 +18,7 @@ use rustix::fs::{Mode, OFlags};
 
 use crate::context::{Filter, Kind, holds_secrets, ignore_file, walk};
 use crate::facts::{self, Blob, Edit, Repository, Tracked};
-use crate::model::Secret;
+use crate::model::{Secret, masked_source};
 use crate::records::mask::Masker;
 use crate::records::{LeftOut, LeftOutReason, SourceRecord};
 
@@ -469,5 +470,8 @@ fn masked(masker: &Masker, text: &[u8]) -> Vec<u8> {
     let mut masker = masker.clone();
     let mut masked = masker.feed(text).into_owned();
     masked.extend(masker.finish());
-    masked
+    match std::str::from_utf8(&masked).map(masked_source) {
+        Ok(Cow::Owned(text)) => text.into_bytes(),
+        _ => masked,
+    }
 }

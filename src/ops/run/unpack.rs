@@ -136,7 +136,7 @@ impl Unpacker<'_> {
         self.bytes = self.bytes.saturating_add(member.bytes);
         if let Some(most) = self.most_bytes.filter(|most| self.bytes > *most) {
             return Err(io::Error::other(format!(
-                "with it, the output has more than its `max_size` of {most} bytes"
+                "the output is larger than its `max_size` of {most} bytes"
             )));
         }
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;

@@ -11,7 +11,7 @@ use crate::ops::run::{
     supervise,
 };
 use crate::plan::up::Step;
-use crate::records::{Ending, Record};
+use crate::records::{Ending, Policy, Record};
 
 /// Chunks of output that wait to be shown.
 const WAITING: usize = 32;
@@ -65,7 +65,7 @@ impl<L: Launcher> Pipeline<'_, L> {
         };
         if let Some(record) = before {
             if record.ending == Some(Ending::OutputsLost) {
-                match self.collect(job, record.id).await? {
+                match self.collect(job, record.id, ready.outputs()).await? {
                     Some(record) => return settled(job, record, How::Resumed),
                     None => return Box::pin(self.run_once(job, ready, shown, controls)).await,
                 }
@@ -98,12 +98,18 @@ impl<L: Launcher> Pipeline<'_, L> {
     }
 
     /// Collects what could not be collected of a run that ended; nothing where it is lost for good.
-    async fn collect(&self, job: &Name, id: RunId) -> Result<Option<Record>, UpFailure> {
+    async fn collect(
+        &self,
+        job: &Name,
+        id: RunId,
+        today: &Policy,
+    ) -> Result<Option<Record>, UpFailure> {
         self.events.send(Event::Note(format!(
-            "the run {} of it has outputs that were not collected: trying again",
+            "run {} of {job} has outputs that were not collected: collecting them again",
             id.short()
         )));
-        let record = match collect_again(self.engine, self.store, id, self.events).await {
+        let collected = collect_again(self.engine, self.store, id, Some(today), self.events).await;
+        let record = match collected {
             Ok(record) => record,
             Err(RunFailure::ContainerGone { .. }) => return Ok(None),
             Err(failure) => return Err(failure.into()),

@@ -408,6 +408,26 @@ fn fill_policy(policy: &mut Policy, job: &Job, flags: &RunFlags) {
             backoff_ms: backoff.unwrap_or(usual.backoff_ms),
         };
     }
+    say_outputs(policy, job);
+    if let Some(metrics) = &job.metrics {
+        policy.metric_files = metrics.files.iter().map(|file| file.to_string()).collect();
+        let patterns = metrics.log.iter();
+        policy.metric_patterns = patterns
+            .map(|(name, pattern)| (name.to_string(), pattern.value.to_string()))
+            .collect();
+    }
+    policy.is_service = job.is_service();
+}
+
+/// What a job says of its outputs.
+#[must_use]
+pub fn outputs(job: &Job) -> Policy {
+    let mut policy = Policy::default();
+    say_outputs(&mut policy, job);
+    policy
+}
+
+fn say_outputs(policy: &mut Policy, job: &Job) {
     let outputs = job.outputs.iter();
     policy.outputs = outputs
         .map(|(name, output)| (name.to_string(), output.value.path.to_string()))
@@ -422,14 +442,6 @@ fn fill_policy(policy: &mut Policy, job: &Job, flags: &RunFlags) {
             policy.optional_outputs.insert(name.to_string());
         }
     }
-    if let Some(metrics) = &job.metrics {
-        policy.metric_files = metrics.files.iter().map(|file| file.to_string()).collect();
-        let patterns = metrics.log.iter();
-        policy.metric_patterns = patterns
-            .map(|(name, pattern)| (name.to_string(), pattern.value.to_string()))
-            .collect();
-    }
-    policy.is_service = job.is_service();
 }
 
 /// How runs end that a cause stands for.

@@ -21,7 +21,7 @@ use crate::engine::run::RunSpec;
 use crate::model::{ContainerPath, Devices, GpuRequest, ImageRef, Name, Secret, Sensitive};
 use crate::records::{Policy, VariableRecord, spec};
 
-pub use decide::{JOB_LABEL, PROJECT_LABEL, label, plan};
+pub use decide::{JOB_LABEL, PROJECT_LABEL, label, outputs, plan};
 pub(in crate::plan) use environment::HELD_BYTES;
 pub use environment::{CA_BUNDLE_TARGET, EnvFiles};
 pub use flags::{Building, RunFlags};

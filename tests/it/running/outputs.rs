@@ -80,7 +80,7 @@ fn an_output_that_does_not_fit_fails_the_run_and_its_container_is_kept() {
         return;
     };
     let ended = disk.on(&mut project.jobctl(&["run", "big"]));
-    let full = "`model` is not collected: `model.bin`: No space left on device";
+    let full = "the output `model` could not be collected: `model.bin`: No space left on device";
     assert_eq!(
         (ended.code, ended.stdout.as_str()),
         (Some(1), ""),
@@ -295,6 +295,7 @@ fn an_output_that_is_a_link_is_what_it_points_to() {
             job("file", "/best.bin"),
             job("dangling", "/dangling"),
             job("loop", "/loop"),
+            job("memory", "/memory"),
         ]
         .concat(),
     );
@@ -302,7 +303,7 @@ fn an_output_that_is_a_link_is_what_it_points_to() {
         "Dockerfile",
         "FROM debian:trixie-slim\nRUN mkdir -p /work/out && ln -s /work/out /artifacts && \
          ln -s artifacts /chain && ln -s /artifacts/model.bin /best.bin && \
-         ln -s nowhere /dangling && ln -s loop /loop\n",
+         ln -s nowhere /dangling && ln -s loop /loop && ln -s /dev/shm/x /memory\n",
     );
     let ended = run(&mut image.build(&project.bench, &[]));
     assert_eq!(ended.code, Some(0), "{ended:?}");
@@ -312,12 +313,22 @@ fn an_output_that_is_a_link_is_what_it_points_to() {
         ("file", json!(["best.bin"])),
         ("dangling", Value::Null),
         ("loop", Value::Null),
+        ("memory", Value::Null),
     ] {
         let ended = run(&mut project.run(&[name]));
         let record = &project.records()[0];
         if files.is_null() {
             assert_eq!(ended.code, Some(1), "{ended:?}");
             assert_eq!(record["ending"], "outputs_lost");
+            let why = match name {
+                "memory" => {
+                    "`/memory` is a link to `/dev/shm/x`, which is not in the container; it was in memory"
+                }
+                "dangling" => "`/dangling` is a link to `/nowhere`, which is not in the container",
+                _ => "too many links",
+            };
+            let lost = record["lost_outputs"]["it"].as_str().unwrap();
+            assert!(lost.contains(why), "{lost}");
             continue;
         }
         assert_eq!(ended.code, Some(0), "{ended:?}");
@@ -462,10 +473,29 @@ fn an_output_larger_than_its_max_size_is_not_collected() {
     let record = project.record();
     assert_eq!(
         record["lost_outputs"]["out"],
-        "`b`: with it, the output has more than its `max_size` of 1000 bytes"
+        "`b`: the output is larger than its `max_size` of 1000 bytes"
     );
     assert_eq!(project.containers().len(), 1);
-    assert!(project.file("run.json").len() > 1);
+
+    // What was wrong in jobs.yaml may be corrected: the size, and where it is.
+    let manifest = project.bench.path().join("jobs.yaml");
+    let text = fs::read_to_string(&manifest).unwrap();
+    for (wrong, right) in [
+        ("/out,", "/nowhere,"),
+        ("1000b", "2kb"),
+        ("/nowhere,", "/out,"),
+    ] {
+        let ended = run(&mut project.jobctl(&["collect", "job"]));
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        let text = fs::read_to_string(&manifest).unwrap();
+        fs::write(&manifest, text.replace(wrong, right)).unwrap();
+    }
+    assert_ne!(fs::read_to_string(&manifest).unwrap(), text);
+    let ended = run(&mut project.jobctl(&["collect", "job"]));
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_eq!(project.record()["ending"], "success");
+    assert_eq!(project.record()["outputs"]["out"]["bytes"], 1200);
+    project.assert_clean();
 }
 
 #[test]

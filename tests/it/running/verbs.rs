@@ -55,7 +55,11 @@ fn a_run_that_goes_on_is_removed_only_by_force() {
     let id = start(&project, &[], "exec sleep 600");
     let ended = run(&mut project.jobctl(&["rm", &id]));
     assert_eq!(ended.code, Some(1), "{ended:?}");
-    assert!(ended.stderr.contains("goes on"), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("is still running"),
+        "{}",
+        ended.stderr
+    );
     project.output(&["rm", "--force", &id]);
     assert_eq!(project.records().len(), 0);
     project.assert_clean();
@@ -87,6 +91,23 @@ two: { image: IMAGE, command: ['true'] }
         .map(|record| record["id"].as_str().unwrap().to_owned())
         .collect();
     assert_eq!(left, ids[..2]);
+}
+
+#[test]
+fn prune_keeps_the_newest_run_that_succeeded() {
+    let project = Project::new("one: { image: IMAGE, command: [sh, -c, 'exit ${CODE}'] }");
+    for code in ["0", "0", "1", "1"] {
+        let ended = run(project.run(&["one"]).env("CODE", code));
+        assert_eq!(ended.code, code.parse().ok());
+    }
+    let mut prune = project.jobctl(&["prune", "--keep", "1"]);
+    assert_eq!(run(prune.env("CODE", "0")).code, Some(0));
+    let left: Vec<_> = project
+        .records()
+        .iter()
+        .map(|record| record["exit_code"].to_string())
+        .collect();
+    assert_eq!(left, ["1", "0"]);
 }
 
 #[test]
