@@ -8,7 +8,7 @@ use regex::Regex;
 use crate::model::Sensitive;
 
 /// A text as errors may show it: literal values under names that look like secrets, and values that
-/// have the form of one, are starred out, byte by byte, so that offsets stay true. `value` is what
+/// have the form of one, are masked, byte by byte, so that offsets stay true. `value` is what
 /// people write who put a secret itself under `secrets`. It works on lines, since a text that is not
 /// valid YAML is shown too.
 pub(super) fn masked(text: &str) -> String {

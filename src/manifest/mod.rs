@@ -41,7 +41,7 @@ pub struct Manifest {
     pub path: PathBuf,
     /// The folder that its paths are relative to.
     pub folder: PathBuf,
-    /// Its text, with what looks like a secret starred out.
+    /// Its text, with what looks like a secret masked.
     pub source: Arc<Source>,
     /// The variables of the user's environment that its values name, and what they have.
     pub interpolated: BTreeMap<String, Option<Secret>>,

@@ -431,13 +431,13 @@ impl Sensitive {
         apart(text, spans)
     }
 
-    /// A text with its secrets starred out.
+    /// A text with its secrets masked.
     #[must_use]
     pub fn masked<'a>(&self, text: &'a str) -> Cow<'a, str> {
         starred(text, self.spans(text))
     }
 
-    /// The words of a command with their secrets starred out; a flag's value may be the next word.
+    /// The words of a command with their secrets masked; a flag's value may be the next word.
     #[must_use]
     pub fn masked_words(&self, words: &[String]) -> Vec<String> {
         let mut is_next = false;
@@ -503,7 +503,7 @@ impl Sensitive {
     }
 }
 
-/// A program's source with the secrets starred out that have a form of their own. What a name says of a value
+/// A program's source with the secrets masked that have a form of their own. What a name says of a value
 /// does not count there: `token = tokens[0]`.
 #[must_use]
 pub fn masked_source(text: &str) -> Cow<'_, str> {
@@ -548,7 +548,7 @@ fn starred(text: &str, spans: Vec<Range<usize>>) -> Cow<'_, str> {
     Cow::Owned(masked)
 }
 
-/// What was starred out of a word that is shown like that; nothing if it is another.
+/// What was masked in a word that is shown like that; nothing if it is another.
 #[must_use]
 pub fn starred_out<'a>(shown: &str, word: &'a str) -> Option<Vec<&'a str>> {
     let mut kept = shown.split(STARS);

@@ -48,14 +48,14 @@ pub struct Record {
     /// the same key need not be made. Those of earlier versions of jobctl have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
-    /// The command line, secrets starred out.
+    /// The command line, secrets masked.
     pub argv: Vec<String>,
     /// The image.
     pub image: ImageRecord,
     /// Where the job's source stood.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<SourceRecord>,
-    /// The job as jobs.yaml has it, secrets starred out.
+    /// The job as jobs.yaml has it, secrets masked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub manifest: Option<Value>,
     /// The container as it was asked for, without its variables.

@@ -186,7 +186,7 @@ fn version(spec: &BuildSpec) -> Option<String> {
     }
 }
 
-/// The docker command that does the same, secrets starred out.
+/// The docker command that does the same, secrets masked.
 fn docker_command(spec: &BuildSpec) -> String {
     let mut words = vec!["docker".to_owned(), "build".to_owned()];
     let mut flag = |name: &str, value: String| {

@@ -126,7 +126,7 @@ fn image(plan: &RunPlan) -> String {
         .map_or_else(|| spec.name.clone(), ToString::to_string)
 }
 
-/// The docker command that does the same, secrets starred out.
+/// The docker command that does the same, secrets masked.
 fn docker_command(plan: &RunPlan, image: &str) -> String {
     let spec = &plan.spec;
     let mut words = Words(vec!["docker".to_owned(), "run".to_owned()]);

@@ -243,7 +243,7 @@ fn shown(bench: &Bench, flags: &[String], command: &[String]) -> Vec<String> {
 fn the_docker_command_of_a_dry_run_makes_the_same_container() {
     let bench = bench();
     for (flags, command) in ROWS.iter().chain(MADE) {
-        // Values of variables are starred out; what a container gets of them is asked below.
+        // Values of variables are masked; what a container gets of them is asked below.
         if flags.contains("-e ") || flags.contains("--env-file") {
             continue;
         }

@@ -216,7 +216,7 @@ impl<'a> Findings<'a> {
         })
     }
 
-    /// The text with all but names and line ends starred out, byte by byte, so that places stay
+    /// The text with all but names and line ends masked, byte by byte, so that places stay
     /// true.
     fn masked(&self) -> String {
         let mut masked: Vec<u8> = self

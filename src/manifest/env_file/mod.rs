@@ -10,7 +10,7 @@
 //! | blanks | kept at the end; none in a name | trimmed outside of quotes |
 //!
 //! What docker takes but hardly anyone means is a warning. No error and no warning shows anything
-//! of a value: what is shown of a file is starred out, except the names.
+//! of a value: what is shown of a file is masked, except the names.
 
 mod compose;
 mod docker;

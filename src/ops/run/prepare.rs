@@ -25,7 +25,7 @@ use crate::records::{
 /// What a run is asked for with.
 #[derive(Debug, Clone, Default)]
 pub struct Asked {
-    /// The command line, secrets starred out.
+    /// The command line, secrets masked.
     pub argv: Vec<String>,
     /// Whether nobody waits for it at its terminal.
     pub is_detached: bool,
@@ -236,7 +236,7 @@ impl Ready {
     }
 }
 
-/// A container's description as it was recorded, with the secrets that were starred out: those of
+/// A container's description as it was recorded, with the secrets that were masked: those of
 /// `plan`, where all else of what they are in is the same.
 fn with_secrets(recorded: &Value, plan: &RunPlan) -> Result<Value, RunFailure> {
     let mut container = recorded.clone();

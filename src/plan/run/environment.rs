@@ -200,7 +200,7 @@ impl Variables {
                 let length = value.expose().len();
                 if (1..Masker::SHORTEST).contains(&length) {
                     warnings.push(format!(
-                        "the secret `{name}` has fewer than {} bytes: it is not starred out in logs",
+                        "the secret `{name}` has fewer than {} bytes: it is not masked in logs",
                         Masker::SHORTEST
                     ));
                 }

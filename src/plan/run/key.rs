@@ -40,7 +40,7 @@ pub type Handed = BTreeMap<String, BTreeMap<String, (String, String)>>;
 /// counts.
 ///
 /// A variable that is named as a secret counts by its name alone, another that is one or holds one by
-/// what is left when that is starred out. A proxy is a way to the same result, and is left out. What
+/// what is left when that is masked. A proxy is a way to the same result, and is left out. What
 /// has a secret in the container's description counts by its digest under the project's own key.
 #[must_use]
 pub fn key(

@@ -59,7 +59,7 @@ pub struct RunPlan {
     pub needs: BTreeMap<Name, BTreeMap<Name, ContainerPath>>,
     /// What is done with it while it runs and when it ends.
     pub policy: Policy,
-    /// Its job as jobs.yaml has it, for the record: secrets starred out.
+    /// Its job as jobs.yaml has it, for the record: secrets masked.
     pub manifest: Option<Value>,
     /// What the user should know.
     pub warnings: Vec<String>,

@@ -72,7 +72,7 @@ impl Masker {
         }
     }
 
-    /// A whole text with its secrets starred out.
+    /// A whole text with its secrets masked.
     #[must_use]
     pub fn masked(&self, text: &str) -> String {
         let mut masker = Self {

@@ -301,7 +301,7 @@ fn an_output_that_is_a_link_is_what_it_points_to() {
     );
     project.bench.write(
         "Dockerfile",
-        "FROM debian:trixie-slim\nRUN mkdir -p /work/out && ln -s /work/out /artifacts && \
+        "FROM debian:trixie-slim\nRUN mkdir -p /srv/out && ln -s /srv/out /artifacts && \
          ln -s artifacts /chain && ln -s /artifacts/model.bin /best.bin && \
          ln -s nowhere /dangling && ln -s loop /loop && ln -s /dev/shm/x /memory\n",
     );

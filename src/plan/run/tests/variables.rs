@@ -242,7 +242,7 @@ fn parameters_are_kept_and_secrets_are_not() {
     );
     assert_eq!(
         plan.warnings,
-        ["the secret `ID` has fewer than 4 bytes: it is not starred out in logs"]
+        ["the secret `ID` has fewer than 4 bytes: it is not masked in logs"]
     );
 }
 
@@ -308,6 +308,6 @@ fn a_key_knows_secrets_by_their_names_alone() {
     ] {
         assert_ne!(usual, key_of(given, command), "{given:?} {command}");
     }
-    // No result is taken for another's, whatever is starred out.
+    // No result is taken for another's, whatever is masked.
     assert_ne!(key_of(&[], "x --token a"), key_of(&[], "x --token b"));
 }
