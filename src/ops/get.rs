@@ -185,7 +185,7 @@ pub fn missing(folder: &RunFolder, record: &Record) -> BTreeMap<String, u64> {
 }
 
 fn missing_files(folder: &RunFolder, name: &str, output: &OutputRecord) -> io::Result<u64> {
-    let mut kept = open_kept(folder, &folder.output(name))?;
+    let mut kept = open_kept(folder, name)?;
     let mut missing = 0;
     for file in folder.files(name, output)? {
         let file = file?;
@@ -293,9 +293,10 @@ impl Copy<'_> {
     fn make(&self, copied: &mut Copied) -> Result<(), GetError> {
         std::fs::create_dir_all(&self.to).map_err(|source| self.failed(Path::new(""), source))?;
         let mut to = Tree::open(&self.to).map_err(|source| self.failed(Path::new(""), source))?;
-        let kept = self.folder.output(self.name);
-        let mut from = open_kept(self.folder, &kept)
-            .map_err(|source| GetError::Gone { path: kept, source })?;
+        let mut from = open_kept(self.folder, self.name).map_err(|source| GetError::Gone {
+            path: self.folder.output(self.name),
+            source,
+        })?;
         for file in self.files()? {
             let file = file.map_err(|error| self.unlisted(error))?;
             self.copy(&file, &mut from, &mut to)?;
@@ -379,9 +380,9 @@ impl Copy<'_> {
 }
 
 /// Opens an output as it is kept; no link leads to it.
-fn open_kept(folder: &RunFolder, kept: &Path) -> io::Result<Tree> {
-    Tree::open(&folder.outputs())?;
-    Tree::open(kept)
+fn open_kept(folder: &RunFolder, name: &str) -> io::Result<Tree> {
+    let outputs = folder.outputs(false)?;
+    Tree::open(&outputs.path().join(name))
 }
 
 /// Gives a file its name. Not every file system can leave in peace what is there: then it is looked for.

@@ -29,7 +29,9 @@ pub use folder::RunFolder;
 pub use key::Key;
 pub(crate) use key::hex;
 pub use lock::RunLock;
-pub use outputs::{CollectedFile, FileList, OutputRecord, TreeDigest};
+pub use outputs::{
+    CollectedFile, FileList, LIST as FILE_LIST, OutputRecord, OutputsDirectory, TreeDigest,
+};
 pub use promoted::{Promoted, Promotion};
 pub use record::{
     Attempt, Ending, EngineRecord, HostRecord, ImageRecord, InputRecord, LeftOut, LeftOutReason,

@@ -8,12 +8,14 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, BufWriter, Write as _};
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
@@ -23,6 +25,13 @@ use super::hex;
 
 /// No line that jobctl writes is longer: a path has at most 4096 bytes, and JSON escapes make six of one.
 const LONGEST_LINE: u64 = 128 << 10;
+
+/// What the name of a list of files ends with, after the output's.
+pub const LIST: &str = ".files.jsonl";
+const DIRECTORY: OFlags = OFlags::RDONLY
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC);
 
 /// What was collected of a run.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -214,22 +223,46 @@ fn next_line(lines: &mut BufReader<File>) -> io::Result<Option<CollectedFile>> {
 }
 
 impl RunFolder {
-    /// The directory of an output: its files are there under their paths in the output.
+    /// Opens the directory of the outputs; with `makes`, it is made where it is not there. It is reached
+    /// through no link, and what is done below it is done there, whatever is put in its place meanwhile: a
+    /// job may be able to write to the state directory.
+    ///
+    /// # Errors
+    ///
+    /// It is not there, or a link leads to it.
+    pub fn outputs(&self, makes: bool) -> io::Result<OutputsDirectory> {
+        self.open_outputs(makes)
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::NotADirectory => io::Error::new(
+                    error.kind(),
+                    "it is not a directory, or is reached through a link",
+                ),
+                _ => error,
+            })
+    }
+
+    fn open_outputs(&self, makes: bool) -> io::Result<OutputsDirectory> {
+        let state = self.path().ancestors().nth(2).unwrap_or(Path::new("/"));
+        let mut handle = rustix::fs::open(state, DIRECTORY - OFlags::NOFOLLOW, Mode::empty())?;
+        let below = self.path().strip_prefix(state).map_err(io::Error::other)?;
+        for part in below {
+            handle = rustix::fs::openat(&handle, part, DIRECTORY, Mode::empty())?;
+        }
+        if makes {
+            match rustix::fs::mkdirat(&handle, "outputs", Mode::RWXU) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        let handle = rustix::fs::openat(&handle, "outputs", DIRECTORY, Mode::empty())?;
+        let path = format!("/proc/self/fd/{}", handle.as_raw_fd()).into();
+        Ok(OutputsDirectory { handle, path })
+    }
+
+    /// Where an output is kept, for whoever is to see it under its own path.
     #[must_use]
     pub fn output(&self, name: &str) -> PathBuf {
-        self.outputs().join(name)
-    }
-
-    /// The directory of all outputs.
-    #[must_use]
-    pub fn outputs(&self) -> PathBuf {
-        self.path().join("outputs")
-    }
-
-    /// The list of an output's files.
-    #[must_use]
-    pub fn file_list(&self, name: &str) -> PathBuf {
-        self.outputs().join(format!("{name}.files.jsonl"))
+        self.path().join("outputs").join(name)
     }
 
     /// The files of an output that was collected, sorted.
@@ -241,13 +274,30 @@ impl RunFolder {
         if !output.files.is_empty() || output.file_count == 0 {
             return Ok(FileList::Recorded(output.files.iter()));
         }
+        self.outputs(false)?.read_list(name)
+    }
+}
+
+/// The directory of a run's outputs, held open.
+#[derive(Debug)]
+pub struct OutputsDirectory {
+    handle: OwnedFd,
+    path: PathBuf,
+}
+
+impl OutputsDirectory {
+    /// A path that leads to the directory as long as it is held open.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn read_list(&self, name: &str) -> io::Result<FileList<'static>> {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-        let file = File::from(rustix::fs::open(
-            self.file_list(name),
-            flags,
-            Mode::empty(),
-        )?);
-        Ok(FileList::Listed(BufReader::with_capacity(128 << 10, file)))
+        let list = list_name(name);
+        let file = rustix::fs::openat(&self.handle, list, flags, Mode::empty())?;
+        let lines = BufReader::with_capacity(128 << 10, File::from(file));
+        Ok(FileList::Listed(lines))
     }
 
     /// Writes the list of an output's files, and makes it durable.
@@ -255,10 +305,10 @@ impl RunFolder {
     /// # Errors
     ///
     /// It can't be written.
-    pub fn write_file_list(&self, name: &str, files: &[CollectedFile]) -> io::Result<()> {
+    pub fn write_list(&self, name: &str, files: &[CollectedFile]) -> io::Result<()> {
         let mut list = tempfile::Builder::new()
             .prefix(".new-")
-            .tempfile_in(self.outputs())?;
+            .tempfile_in(&self.path)?;
         let mut lines = BufWriter::with_capacity(128 << 10, list.as_file_mut());
         for file in files {
             serde_json::to_writer(&mut lines, file)?;
@@ -267,9 +317,14 @@ impl RunFolder {
         lines.flush()?;
         drop(lines);
         list.as_file().sync_all()?;
-        let persisted = list.persist(self.file_list(name));
+        let persisted = list.persist(self.path.join(list_name(name)));
         persisted.map(drop).map_err(|error| error.error)
     }
+}
+
+/// The name of the list of an output's files.
+fn list_name(name: &str) -> String {
+    format!("{name}{LIST}")
 }
 
 #[cfg(test)]

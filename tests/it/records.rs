@@ -105,7 +105,11 @@ fn collect(bench: &Bench, record: &mut Record, name: &str, files: &[(&str, &str)
             link: None,
         });
     }
-    folder.write_file_list(name, &collected).unwrap();
+    folder
+        .outputs(true)
+        .unwrap()
+        .write_list(name, &collected)
+        .unwrap();
     let output = OutputRecord::of(format!("/out/{name}"), &collected);
     record.outputs.insert(name.to_owned(), output);
     folder.write(record).unwrap();

@@ -7,6 +7,7 @@ use std::io::{self, Read as _};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use futures_util::StreamExt as _;
 use sha2::{Digest as _, Sha256};
@@ -21,8 +22,9 @@ use crate::engine::docker::EngineError;
 use crate::engine::run::RunError;
 use crate::facts::host::now;
 use crate::ops::pipe::{PARTS_WAITING, Received};
+use crate::ops::tree::Tree;
 use crate::records::metrics::{MetricsWriter, Point, read_file, series};
-use crate::records::{CollectedFile, Ending, OutputRecord, Record, RunFolder};
+use crate::records::{CollectedFile, Ending, OutputRecord, OutputsDirectory, Record, RunFolder};
 
 /// The largest file of metrics that is read.
 const MOST_METRIC_BYTES: u64 = 64 << 20;
@@ -52,10 +54,12 @@ pub(super) async fn collect(work: &Work<'_>, record: &mut Record) {
         if is_second_try && !lost.contains_key(name) {
             continue;
         }
+        let is_optional = policy.optional_outputs.contains(name);
         let wanted = Wanted {
             name,
             path,
             most_bytes: policy.max_output_bytes.get(name).copied(),
+            is_required: has_succeeded && !is_optional,
         };
         let (kept, absence) = match fetch(work, &container, &wanted).await {
             Ok(Ok(output)) if output.file_count > 0 => (Some(output), None),
@@ -69,7 +73,7 @@ pub(super) async fn collect(work: &Work<'_>, record: &mut Record) {
                 continue;
             }
         };
-        if let Some(reason) = absence.filter(|_| !policy.optional_outputs.contains(name)) {
+        if let Some(reason) = absence.filter(|_| !is_optional) {
             if has_succeeded {
                 record.lost_outputs.insert(name.clone(), reason);
                 continue;
@@ -144,6 +148,8 @@ struct Wanted<'a> {
     /// Where it is in the container.
     path: &'a str,
     most_bytes: Option<u64>,
+    /// Whether the run has no success without it.
+    is_required: bool,
 }
 
 /// Fetches an output of a container, or says that it isn't there. Where its path is that of a link in the
@@ -153,7 +159,12 @@ async fn fetch(
     container: &str,
     wanted: &Wanted<'_>,
 ) -> Result<Result<OutputRecord, String>, String> {
-    let part = work.folder.outputs().join(format!(".{}.part", wanted.name));
+    let outputs = work.folder.outputs(true).map_err(|error| {
+        let place = work.folder.path().join("outputs");
+        format!("`{}`: {error}", place.display())
+    })?;
+    let outputs = Arc::new(outputs);
+    let part = outputs.path().join(format!(".{}.part", wanted.name));
     let mut path = PathBuf::from(wanted.path);
     let name = path.file_name().unwrap_or_default().to_owned();
     for _ in 0..MOST_LINKS {
@@ -165,7 +176,14 @@ async fn fetch(
                 unpack(archive, &part, &name, most_bytes)
             }
         };
-        let unpacked = through(work, container, &path.to_string_lossy(), unpacking).await;
+        let Some(asked) = path.to_str() else {
+            remove(part).await;
+            let (wanted, path) = (wanted.path, path.display());
+            return Err(format!(
+                "`{wanted}` is a link to `{path}`, which is not UTF-8: the engine can't be asked for it"
+            ));
+        };
+        let unpacked = through(work, container, asked, unpacking).await;
         let files = match unpacked {
             Ok(Some(Ok(Unpacked::Files(files)))) => files,
             Ok(Some(Ok(Unpacked::Link(target)))) => {
@@ -188,10 +206,14 @@ async fn fetch(
                 return Err(reason);
             }
         };
+        if files.is_empty() && wanted.is_required {
+            remove(part).await;
+            return Ok(Err(format!("the job wrote nothing to `{}`", wanted.path)));
+        }
         let placing = {
-            let (folder, name) = (work.folder.clone(), wanted.name.to_owned());
+            let (outputs, name) = (Arc::clone(&outputs), wanted.name.to_owned());
             let (part, path) = (part.clone(), wanted.path.to_owned());
-            move || place(&folder, &name, &part, &files, path)
+            move || place(&outputs, &name, &part, &files, path)
         };
         let placed = tokio::task::spawn_blocking(placing).await;
         let placed = placed.map_err(io::Error::other).and_then(|placed| placed);
@@ -221,10 +243,7 @@ fn absence(wanted: &Path, path: &Path) -> String {
 /// Makes a directory that has nothing in it, for its owner alone.
 fn make_empty(folder: &Path) -> io::Result<()> {
     remove_all(folder)?;
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(folder)
+    fs::DirBuilder::new().mode(0o700).create(folder)
 }
 
 fn remove_all(folder: &Path) -> io::Result<()> {
@@ -282,15 +301,15 @@ async fn through<T: Send + 'static>(
 
 /// Puts what was unpacked in its place, with the list of its files, and describes it.
 fn place(
-    folder: &RunFolder,
+    outputs: &OutputsDirectory,
     name: &str,
     part: &Path,
     files: &[CollectedFile],
     path: String,
 ) -> io::Result<OutputRecord> {
-    let output = folder.output(name);
+    let output = outputs.path().join(name);
     remove_all(&output)?;
-    folder.write_file_list(name, files)?;
+    outputs.write_list(name, files)?;
     fs::rename(part, &output)?;
     rustix::fs::syncfs(fs::File::open(&output)?)?;
     Ok(OutputRecord::of(path, files))
@@ -299,8 +318,12 @@ fn place(
 /// The files of an output that was collected, as they are now. Those that are as they were when they were
 /// last looked at are not read again.
 pub(in crate::ops) fn files(folder: &RunFolder, name: &str) -> io::Result<Vec<CollectedFile>> {
-    let mut cache = StatCache::load(&folder.outputs().join(format!(".{name}.stat")));
-    let contents = contents(&folder.output(name), &Filter::default(), &mut cache);
+    let outputs = folder.outputs(false)?;
+    let kept = outputs.path().join(name);
+    // The walk follows the link that its top may be.
+    Tree::open(&kept)?;
+    let mut cache = StatCache::load(&outputs.path().join(format!(".{name}.stat")));
+    let contents = contents(&kept, &Filter::default(), &mut cache);
     let contents = contents.map_err(io::Error::other)?;
     if let Err(error) = cache.save() {
         tracing::debug!("a cache is not kept: {error}");

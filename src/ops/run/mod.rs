@@ -216,9 +216,11 @@ impl RunFailure {
                  is there"
                     .to_owned(),
             ),
-            Self::NeverRun { job } | Self::NoOutput { job, .. } => {
-                Some(format!("run it first: `jobctl run {job}`"))
-            }
+            Self::NeverRun { job } => Some(format!("run it first: `jobctl run {job}`")),
+            Self::NoOutput { job, .. } => Some(format!(
+                "run it first: `jobctl run {job}`; if it may succeed without this output \
+                 (`optional`), nothing can need it"
+            )),
             Self::SecretGone { .. } => Some(
                 "give the secret as a variable: its name is kept, and its value asked for".to_owned(),
             ),

@@ -113,7 +113,8 @@ pub async fn ready(
                 return Err(RunFailure::NoOutput { job, output });
             };
             let path = folder.output(output.as_str());
-            if !is_directory(&folder.outputs()) || !is_directory(&path) {
+            let kept = folder.outputs(false);
+            if !kept.is_ok_and(|kept| is_directory(&kept.path().join(output.as_str()))) {
                 return Err(RunFailure::OutputGone {
                     run: parent.id,
                     output: output.clone(),

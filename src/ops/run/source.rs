@@ -13,7 +13,9 @@ use std::io::{self, Read as _};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
+use regex::bytes::Regex;
 use rustix::fs::{Mode, OFlags};
 
 use crate::context::{Filter, Kind, holds_secrets, ignore_file, walk};
@@ -58,7 +60,11 @@ pub(super) fn source(
             record.left_out_unnamed = found.left_out.len().saturating_sub(MOST_NAMED);
             record.left_out = found.left_out;
             record.left_out.truncate(MOST_NAMED);
-            Some((record, patch, None))
+            let warning = found.is_masked.then(|| {
+                "source.patch does not apply: lines of the commit in it have secrets, and are masked"
+                    .to_owned()
+            });
+            Some((record, patch, warning))
         }
         Err(error) => {
             let warning = format!("what differs from the commit is not kept: {error}");
@@ -73,6 +79,8 @@ struct Difference {
     patch: Vec<u8>,
     files: Vec<String>,
     left_out: Vec<LeftOut>,
+    /// Whether lines of the commit are not as they are there, as they have secrets.
+    is_masked: bool,
 }
 
 /// A repository that files of the context are of: the one that it is in, or a submodule.
@@ -432,7 +440,9 @@ impl Part {
         let commit = self.commit.as_deref();
         let (patch, files) = self.repository.patch(commit, &edits, &self.prefix)?;
         // Lines that are taken away, and those around a change, are of the commit.
-        difference.patch.extend(masked(masker, &patch));
+        let public = masked(masker, &patch);
+        difference.is_masked |= public != patch;
+        difference.patch.extend(public);
         difference
             .files
             .extend(files.iter().map(|path| shown(path)));
@@ -460,10 +470,13 @@ fn shown(path: &[u8]) -> String {
     }
 }
 
+/// Whether there is a private key in a file: in PEM (RFC 7468), also within JSON, of PGP, or of `PuTTY`.
 fn has_private_key(content: &[u8]) -> bool {
-    let lines = content.split(|byte| *byte == b'\n');
-    let mut lines = lines.map(<[u8]>::trim_ascii);
-    lines.any(|line| line.starts_with(b"-----BEGIN ") && line.ends_with(b"PRIVATE KEY-----"))
+    static KEY: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY|PuTTY-User-Key-File-[0-9]")
+            .expect("the expression is valid")
+    });
+    KEY.is_match(content)
 }
 
 fn masked(masker: &Masker, text: &[u8]) -> Vec<u8> {
@@ -473,5 +486,32 @@ fn masked(masker: &Masker, text: &[u8]) -> Vec<u8> {
     match std::str::from_utf8(&masked).map(masked_source) {
         Ok(Cow::Owned(text)) => text.into_bytes(),
         _ => masked,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::has_private_key;
+
+    #[test]
+    fn private_keys_are_found_wherever_they_are() {
+        for (text, is_one) in [
+            ("-----BEGIN PRIVATE KEY-----\nMII", true),
+            (
+                r#"{"private_key": "-----BEGIN PRIVATE KEY-----\nMII"}"#,
+                true,
+            ),
+            ("x = \"-----BEGIN OPENSSH PRIVATE KEY-----", true),
+            ("-----BEGIN PGP PRIVATE KEY BLOCK-----", true),
+            ("PuTTY-User-Key-File-2: ssh-rsa", true),
+            ("-----BEGIN CERTIFICATE-----\nMII", false),
+            ("-----BEGIN PUBLIC KEY-----", false),
+            ("a PRIVATE KEY is", false),
+        ] {
+            assert_eq!(has_private_key(text.as_bytes()), is_one, "{text}");
+        }
+        assert!(has_private_key(
+            b"\xff\n-----BEGIN RSA PRIVATE KEY-----\n\xfe"
+        ));
     }
 }

@@ -18,7 +18,7 @@ use crate::manifest::schema::{Healthcheck, ImageSource, Job, RetryCause};
 use crate::model::{Devices, Gpus, Mount, MountSource, Name, ValueError};
 use crate::plan::Discretion;
 use crate::plan::build::{self, Item, PlanError, clean};
-use crate::records::{Ending, Policy, RetryRecord};
+use crate::records::{Ending, FILE_LIST, Policy, RetryRecord};
 
 /// The label of a container's job.
 pub const JOB_LABEL: &str = "dev.jobctl.job";
@@ -306,6 +306,12 @@ fn colon(mount: &Mount) -> Option<PlanError> {
 
 /// An output that is gone when the container ends, or that other runs write to as well.
 fn not_kept(spec: &RunSpec, (name, path): (&String, &String)) -> Option<PlanError> {
+    if name.ends_with(FILE_LIST) {
+        return Some(PlanError::new(
+            format!("the output `{name}` has the name of the list of another output's files"),
+            format!("give it a name that does not end with `{FILE_LIST}`"),
+        ));
+    }
     let lies_in = |target: &str| Path::new(path).starts_with(clean(Path::new(target)));
     let memory = spec.tmpfs.keys().map(String::as_str);
     let bound = |kind: BoundKind| {

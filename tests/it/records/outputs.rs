@@ -142,7 +142,11 @@ fn list(bench: &Bench, record: &mut Record, files: &[CollectedFile]) {
     let folder = store(bench).run(record.id);
     fs::create_dir_all(folder.output("model").join("b")).unwrap();
     fs::write(folder.output("model").join("b/evil"), "x").unwrap();
-    folder.write_file_list("model", files).unwrap();
+    folder
+        .outputs(true)
+        .unwrap()
+        .write_list("model", files)
+        .unwrap();
     let output = OutputRecord::of("/out".to_owned(), files);
     record.outputs = BTreeMap::from([("model".to_owned(), output)]);
     folder.write(record).unwrap();
@@ -232,7 +236,7 @@ fn a_link_in_the_state_directory_is_not_followed() {
     list(&bench, &mut record, &[file("b/evil")]);
     let folder = store(&bench).run(record.id);
     let elsewhere = bench.path().join("elsewhere");
-    for path in [folder.output("model"), folder.outputs()] {
+    for path in [folder.output("model"), folder.path().join("outputs")] {
         fs::rename(&path, &elsewhere).unwrap();
         std::os::unix::fs::symlink(&elsewhere, &path).unwrap();
         refused(&bench, &["get", "train:model", "got"]);
@@ -247,7 +251,7 @@ fn a_list_that_was_changed_is_not_used() {
     let bench = Bench::new();
     let mut record = finished(&bench, "train", 0, 0.5);
     list(&bench, &mut record, &[file("b/evil")]);
-    let path = store(&bench).run(record.id).file_list("model");
+    let path = store(&bench).run(record.id).output("model.files.jsonl");
     let text = fs::read_to_string(&path).unwrap();
     for changed in [
         text.replace("b/evil", "b/evi1"),
@@ -316,7 +320,7 @@ fn outputs_of_an_older_record_are_shown_and_copied() {
         "files": [file("b/evil"), link("best", "b")],
     });
     fs::write(&run, older.to_string()).unwrap();
-    fs::remove_file(folder.file_list("model")).unwrap();
+    fs::remove_file(folder.output("model.files.jsonl")).unwrap();
     let shown = jobctl(&bench, &["show", "train"]);
     assert!(
         shown

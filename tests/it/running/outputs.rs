@@ -627,3 +627,55 @@ fn a_run_with_400_000_files_is_listed_shown_and_got() {
     assert!(told.contains(&format!("{count} files")), "{told}");
     project.assert_clean();
 }
+
+#[test]
+fn a_job_can_not_lead_its_outputs_elsewhere() {
+    let project = Project::new(
+        "job:
+  image: IMAGE
+  command:
+    - sh
+    - -c
+    - |
+      echo pwned > /out/authorized_keys; run=$$(ls /project/.jobctl/runs | tail -1)
+      cd /project/.jobctl; case $$WHERE in
+      outputs) ln -s /project/elsewhere runs/$$run/outputs ;;
+      runs) mv runs ../moved; ln -s ../moved runs ;;
+      esac
+  environment: [WHERE]
+  volumes: [\".:/project\"]
+  outputs: { m: /out }
+",
+    );
+    project.bench.write("elsewhere/m/precious", "keep");
+    for place in ["outputs", "runs"] {
+        let ended = run(project.run(&["job"]).env("WHERE", place));
+        assert_ne!(ended.code, Some(0), "{ended:?}");
+        assert!(
+            ended.stderr.contains("could not be collected"),
+            "{place}: {ended:?}"
+        );
+        let elsewhere = project.bench.path().join("elsewhere");
+        let found: Vec<_> = fs::read_dir(&elsewhere)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
+        assert_eq!(found, ["m"]);
+        assert_eq!(
+            fs::read_to_string(elsewhere.join("m/precious")).unwrap(),
+            "keep"
+        );
+        assert!(!elsewhere.join("m/authorized_keys").exists());
+    }
+}
+
+#[test]
+fn an_output_is_not_called_as_another_ones_list() {
+    let project = Project::new(
+        "job: { image: IMAGE, command: ['true'], outputs: { m: /m, m.files.jsonl: /n } }",
+    );
+    let ended = run(&mut project.run(&["job"]));
+    assert_eq!(ended.code, Some(125), "{ended:?}");
+    let expected = "the output `m.files.jsonl` has the name of the list of another output's files";
+    assert!(ended.stderr.contains(expected), "{ended:?}");
+}
