@@ -30,7 +30,7 @@ pub(super) fn exec(args: &DownArgs, context: &mut Context) -> Ending {
         Ok(ended) => ended,
         Err(failure) => return fail(context, &failure),
     };
-    let is_up = |job: &&String| ended.iter().all(|down| down.job != **job);
+    let is_up = |job: &&String| ended.iter().all(|down| down.job.as_str() != *job);
     if let Some(job) = args.jobs.iter().find(is_up) {
         return Ok(context.output.error(&format!("no service `{job}` is up")));
     }

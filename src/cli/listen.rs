@@ -12,6 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::Ending;
 use super::context::Context;
 use crate::exit::Exit;
+use crate::model::Name;
 use crate::ops::forward::{bind, forward};
 use crate::records::{FileLock, ServiceFolder, Store};
 
@@ -33,8 +34,12 @@ pub(super) struct ListenArgs {
 pub(super) fn exec(args: &ListenArgs, context: &mut Context) -> Ending {
     // A terminal that is closed takes its processes along, but not those of another session.
     let _ = rustix::process::setsid();
+    let job = match args.job.parse::<Name>() {
+        Ok(job) => job,
+        Err(error) => return tell(&error.message),
+    };
     // It may be moved while this process listens.
-    let (_folder, folder) = Store::new(args.state.clone()).service(&args.job).pinned()?;
+    let (_folder, folder) = Store::new(args.state.clone()).service(&job).pinned()?;
     let Some(_lock) = FileLock::take(&folder.lock())? else {
         return tell(READY);
     };

@@ -250,7 +250,7 @@ impl Launcher for Processes<'_> {
         })
     }
 
-    fn listener(&self, job: &str) -> Result<(), String> {
+    fn listener(&self, job: &Name) -> Result<(), String> {
         let told = self.listen(job).map_err(|error| error.to_string())?;
         match told.trim() {
             super::listen::READY => Ok(()),
@@ -262,7 +262,7 @@ impl Launcher for Processes<'_> {
 
 impl Processes<'_> {
     /// Starts the process that listens; what it tells.
-    fn listen(&self, job: &str) -> io::Result<String> {
+    fn listen(&self, job: &Name) -> io::Result<String> {
         let folder = self.context.store().service(job);
         let log = folder.log()?;
         let mut child = self
@@ -271,7 +271,7 @@ impl Processes<'_> {
             .arg("listen")
             .arg("--state")
             .arg(self.context.state_dir())
-            .arg(job)
+            .arg(job.as_str())
             .current_dir("/")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

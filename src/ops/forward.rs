@@ -257,7 +257,7 @@ mod tests {
     #[tokio::test]
     async fn a_new_route_counts_for_new_connections_and_old_ones_are_seen() {
         let state = tempfile::tempdir().unwrap();
-        let service = Store::new(state.path().to_owned()).service("serve");
+        let service = Store::new(state.path().to_owned()).service(&"serve".parse().unwrap());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let runs = [1, 2].map(|second| RunId::new(jiff::Timestamp::from_second(second).unwrap()));

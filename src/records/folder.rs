@@ -151,8 +151,8 @@ impl RunFolder {
                 Err(ReadError::Damaged { id, reason })
             }
             Ok(mut record) => {
-                if let Some(name) = strange_output(&record) {
-                    let reason = format!("{name:?} is not the name of an output");
+                if let Some((name, what)) = strange_name(&record) {
+                    let reason = format!("{name:?} is not the name of {what}");
                     return Err(ReadError::Damaged { id, reason });
                 }
                 // Records of version 1 have the files themselves.
@@ -229,12 +229,18 @@ pub(super) fn input_cache(state: &Path, source: &Path) -> PathBuf {
         .join(format!("{}.stat", hex(&name[..16])))
 }
 
-/// The name of an output that no job can have: what is kept of it would be elsewhere than in the run's
-/// directory.
-fn strange_output(record: &Record) -> Option<&String> {
-    let names = record.outputs.keys().chain(record.lost_outputs.keys());
-    let mut names = names.chain(record.policy.outputs.keys());
-    names.find(|name| name.parse::<Name>().is_err())
+/// A name that jobs.yaml can't have, and of what it would be: what is kept under such a name could be
+/// anywhere.
+fn strange_name(record: &Record) -> Option<(&String, &'static str)> {
+    let outputs = record.outputs.keys().chain(record.lost_outputs.keys());
+    let outputs = outputs.chain(record.policy.outputs.keys());
+    let jobs = record.job.iter().chain(record.parents.keys());
+    let project = record.project.iter().map(|name| (name, "a project"));
+    let jobs = jobs.map(|name| (name, "a job"));
+    let inputs = record.inputs.keys().map(|name| (name, "an input"));
+    let outputs = outputs.map(|name| (name, "an output"));
+    let mut names = project.chain(jobs).chain(inputs).chain(outputs);
+    names.find(|(name, _)| name.parse::<Name>().is_err())
 }
 
 /// Whether writing failed for want of room.

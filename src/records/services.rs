@@ -19,7 +19,7 @@ use super::durable;
 use super::error::StoreError;
 use super::lock;
 use super::store::Store;
-use crate::model::RunId;
+use crate::model::{Name, RunId};
 
 /// The schema of what this version writes.
 const SCHEMA: &str = "jobctl.route/1";
@@ -140,16 +140,16 @@ impl Drop for FileLock {
 impl Store {
     /// A service's folder, whether it is there or not.
     #[must_use]
-    pub fn service(&self, job: &str) -> ServiceFolder {
-        ServiceFolder(self.path().join("services").join(job))
+    pub fn service(&self, job: &Name) -> ServiceFolder {
+        ServiceFolder(self.path().join("services").join(job.as_str()))
     }
 
-    /// The services that have a folder.
+    /// The services that have a folder. What has no job's name is none of them.
     ///
     /// # Errors
     ///
     /// The folder of them is there, and can't be read.
-    pub fn services(&self) -> Result<Vec<String>, StoreError> {
+    pub fn services(&self) -> Result<Vec<Name>, StoreError> {
         let folder = self.path().join("services");
         let failed = |error| StoreError::read(&folder, error);
         if !self.has(&folder)? {
@@ -160,7 +160,12 @@ impl Store {
             let entry = entry.map_err(failed)?;
             // A link would lead elsewhere.
             if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                services.extend(entry.file_name().into_string().ok());
+                services.extend(
+                    entry
+                        .file_name()
+                        .to_str()
+                        .and_then(|name| name.parse().ok()),
+                );
             }
         }
         services.sort();
@@ -335,15 +340,16 @@ mod tests {
     fn a_route_is_read_as_it_was_set() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::new(folder.path().to_owned());
-        assert_eq!(store.services().unwrap(), Vec::<String>::new());
-        let service = store.service("serve");
+        assert_eq!(store.services().unwrap(), []);
+        let service = store.service(&"serve".parse().unwrap());
         assert_eq!(service.route().unwrap(), None);
         let ports = ["127.0.0.1:8000", "[::1]:49152"].map(|text| text.parse().unwrap());
         let run = RunId::new(jiff::Timestamp::UNIX_EPOCH);
         let route = Route::new(run, vec![(ports[0], ports[1])]);
         service.set_route(&route).unwrap();
         assert_eq!(service.route().unwrap(), Some(route));
-        assert_eq!(store.services().unwrap(), ["serve"]);
+        fs::create_dir(folder.path().join("services/No name")).unwrap();
+        assert_eq!(store.services().unwrap(), ["serve".parse().unwrap()]);
         service.remove().unwrap();
         service.remove().unwrap();
         assert_eq!(service.route().unwrap(), None);
@@ -354,7 +360,7 @@ mod tests {
         let top = tempfile::tempdir().unwrap();
         // No socket has so long a path.
         let state = top.path().join("long".repeat(60));
-        let service = Store::new(state.clone()).service("serve");
+        let service = Store::new(state.clone()).service(&"serve".parse().unwrap());
         let run = RunId::new(jiff::Timestamp::UNIX_EPOCH);
         service.set_route(&Route::new(run, Vec::new())).unwrap();
         assert!(service.ask_to_stop().await.is_err());
@@ -363,7 +369,7 @@ mod tests {
         let moved = top.path().join("moved");
         fs::rename(state, &moved).unwrap();
         assert!(pinned.route().unwrap().is_some());
-        let service = Store::new(moved).service("serve");
+        let service = Store::new(moved).service(&"serve".parse().unwrap());
         let asked = pinned.asked_to_stop(&socket);
         let (asked, ()) = tokio::join!(service.ask_to_stop(), asked);
         asked.unwrap();

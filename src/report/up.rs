@@ -168,7 +168,7 @@ pub fn down_human(ended: &[Down]) -> String {
     }
     let rows = ended.iter().map(|down| {
         let runs: Vec<_> = down.runs.iter().map(RunId::short).collect();
-        vec![down.job.clone(), "down".to_owned(), runs.join(" ")]
+        vec![down.job.to_string(), "down".to_owned(), runs.join(" ")]
     });
     columns(&rows.collect::<Vec<_>>())
 }
@@ -178,7 +178,7 @@ pub fn down_human(ended: &[Down]) -> String {
 pub fn down_json(ended: &[Down]) -> Value {
     let services = ended
         .iter()
-        .map(|down| json!({ "job": down.job, "runs": down.runs }));
+        .map(|down| json!({ "job": down.job.as_str(), "runs": down.runs }));
     json!({ "schema": "jobctl.down/1", "services": services.collect::<Vec<_>>() })
 }
 

@@ -6,6 +6,8 @@ use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use jobctl::model::RunId;
+use jobctl::records::{EngineRecord, FileLock, Record, State, Store};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
@@ -441,4 +443,52 @@ fn a_state_folder_that_the_user_names_may_be_a_link() {
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert!(place.join("runs").is_dir());
     project.assert_clean();
+}
+
+/// The record of a service that is up on some other engine.
+fn foreign_service(job: &str) -> Record {
+    let now = jiff::Timestamp::UNIX_EPOCH;
+    let mut record = Record::new(RunId::new(now), now);
+    record.job = Some(job.to_owned());
+    record.state = State::Running;
+    record.policy.is_service = true;
+    record.engine = Some(EngineRecord {
+        address: "unix:///x".to_owned(),
+        ..EngineRecord::default()
+    });
+    record
+}
+
+#[test]
+fn down_does_nothing_to_a_directory_or_process_that_a_record_names() {
+    let project = Project::empty();
+    let victim = project.bench.path().join("victim");
+    fs::create_dir(&victim).unwrap();
+    fs::write(victim.join("kept"), "kept").unwrap();
+    // It names this very process, which `down` would end.
+    let _lock = FileLock::take(&victim.join("lock")).unwrap().unwrap();
+    let store = Store::new(project.bench.path().join(".jobctl"));
+    for job in [victim.to_str().unwrap(), "../../victim", "..", "."] {
+        let record = foreign_service(job);
+        store.begin(&record).unwrap();
+        fs::create_dir_all(store.path().join("services")).unwrap();
+        let ended = run(&mut project.jobctl(&["down"]));
+        assert_eq!(ended.code, Some(0), "{job}: {ended:?}");
+        assert_eq!(fs::read(victim.join("kept")).unwrap(), b"kept", "{job}");
+        store.remove(record.id).unwrap();
+    }
+}
+
+#[test]
+fn down_refuses_a_service_of_another_engine_before_it_does_anything_to_it() {
+    let project = Project::empty();
+    let store = Store::new(project.bench.path().join(".jobctl"));
+    store.begin(&foreign_service("web")).unwrap();
+    let service = store.service(&"web".parse().unwrap());
+    fs::create_dir_all(service.path()).unwrap();
+    let _lock = FileLock::take(&service.lock()).unwrap().unwrap();
+    let ended = run(&mut project.jobctl(&["down"]));
+    assert_eq!(ended.code, Some(125), "{ended:?}");
+    assert!(ended.stderr.contains("unix:///x"), "{ended:?}");
+    assert!(FileLock::is_held(&service.lock()).unwrap());
 }

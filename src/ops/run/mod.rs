@@ -41,7 +41,7 @@ pub use container::{
     GRACE, Orphan, container_of, orphan_words, orphans, remove_orphan, up_container_of,
 };
 pub use control::{Control, Controls};
-pub use orders::{Kept, end, prune, remove, signal};
+pub use orders::{Kept, check_ours, end, prune, remove, signal};
 pub use outputs::collect_again;
 pub(in crate::ops) use prepare::built_image;
 pub use prepare::{Asked, Given, Ready, begin, prepare, ready};

@@ -9,10 +9,11 @@ use super::adopt::{Adopted, check_place, look_after};
 use super::container::{self, container_of, up_container_of};
 use super::{Ended, RunFailure, attend};
 use crate::engine::docker::{DockerEngine, EngineError};
+use crate::engine::run::Container;
 use crate::event::Events;
 use crate::model::RunId;
 use crate::ops::run::Streams;
-use crate::records::{Attempt, Ending, Store, StoreError, Summary};
+use crate::records::{Attempt, Ending, Record, Store, StoreError, Summary};
 
 /// How long a run's supervisor has to finish it, once its container has ended.
 const FINISH: Duration = Duration::from_mins(10);
@@ -24,6 +25,21 @@ pub struct Kept {
     pub newest: usize,
     /// Those from then on.
     pub since: Option<Timestamp>,
+}
+
+/// The container of a run's newest attempt, if the engine has it, of a run that this state folder, this
+/// machine, and this engine have.
+///
+/// # Errors
+///
+/// It is a run of another one, or the engine can't be used.
+pub async fn check_ours(
+    engine: &DockerEngine,
+    store: &Store,
+    record: &Record,
+) -> Result<Option<Container>, RunFailure> {
+    check_place(record, engine)?;
+    container_of(engine, &store.run(record.id)).await
 }
 
 /// Ends a run, and waits until its record says so.
@@ -43,9 +59,8 @@ pub async fn end(
     if record.state.is_final() {
         return Ok(());
     }
-    check_place(&record, engine)?;
+    let found = check_ours(engine, store, &record).await?;
     let folder = store.run(id);
-    let found = container_of(engine, &folder).await?;
     folder.want_stop()?;
     if let Some(container) = found.filter(|container| container.status.is_up()) {
         let grace = grace.unwrap_or(Duration::from_millis(record.policy.grace_ms));

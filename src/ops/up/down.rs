@@ -10,8 +10,8 @@ use super::UpFailure;
 use super::service::serving;
 use crate::engine::docker::DockerEngine;
 use crate::event::Events;
-use crate::model::RunId;
-use crate::ops::run::{RunFailure, end, orphans, reconcile, remove_orphan};
+use crate::model::{Name, RunId};
+use crate::ops::run::{Orphan, RunFailure, check_ours, end, orphans, reconcile, remove_orphan};
 use crate::records::{FileLock, ServiceFolder, Store};
 
 /// How often it is looked whether the process that listens has ended.
@@ -23,7 +23,7 @@ const END: Duration = Duration::from_secs(15);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Down {
     /// The service.
-    pub job: String,
+    pub job: Name,
     /// Its runs that were ended.
     pub runs: Vec<RunId>,
 }
@@ -46,26 +46,34 @@ pub async fn down(
     let orphans = orphans(engine, store).await?.into_iter();
     let orphans: Vec<_> = orphans.filter(|orphan| orphan.is_service).collect();
     let mut jobs = store.services()?;
-    jobs.extend(orphans.iter().filter_map(|orphan| orphan.job.clone()));
+    // What has no job's name was not started by jobctl.
+    let name = |job: &String| job.parse::<Name>().ok();
+    let orphan_job = |orphan: &Orphan| orphan.job.as_ref().and_then(name);
+    jobs.extend(orphans.iter().filter_map(orphan_job));
     let runs = store.summaries()?.runs.into_iter();
     let up = runs.filter(|run| run.is_service && !run.state.is_final());
-    jobs.extend(up.filter_map(|run| run.job));
+    jobs.extend(up.filter_map(|run| run.job.as_ref().and_then(name)));
     jobs.sort();
     jobs.dedup();
-    jobs.retain(|job| named.is_empty() || named.contains(job));
+    jobs.retain(|job| named.is_empty() || named.iter().any(|name| name == job.as_str()));
     let mut taken = Vec::new();
     for job in jobs {
+        let serving = serving(store, job.as_str())?;
+        // A record that came with a copy or a clone says nothing about what is up here.
+        for record in &serving {
+            check_ours(engine, store, record).await?;
+        }
         let service = store.service(&job);
         stop_listener(&job, &service).await?;
         service.remove()?;
         let mut runs = Vec::new();
-        for record in serving(store, &job)? {
+        for record in serving {
             end(engine, store, record.id, None, None, events).await?;
             runs.push(record.id);
         }
         for orphan in orphans
             .iter()
-            .filter(|orphan| orphan.job.as_ref() == Some(&job))
+            .filter(|orphan| orphan_job(orphan).as_ref() == Some(&job))
         {
             remove_orphan(engine, orphan, true).await?;
             runs.push(orphan.run);
@@ -77,7 +85,7 @@ pub async fn down(
 
 /// Ends the process that listens, and waits until it has. It is asked to; one that does not hear, as of
 /// an earlier version of jobctl, is signalled.
-pub(super) async fn stop_listener(job: &str, service: &ServiceFolder) -> Result<(), UpFailure> {
+pub(super) async fn stop_listener(job: &Name, service: &ServiceFolder) -> Result<(), UpFailure> {
     let lock = service.lock();
     let is_held = || FileLock::is_held(&lock).map_err(RunFailure::from);
     if !is_held()? {
@@ -99,7 +107,7 @@ pub(super) async fn stop_listener(job: &str, service: &ServiceFolder) -> Result<
         }
     }
     Err(UpFailure::Listener {
-        job: job.to_owned(),
+        job: job.clone(),
         lock,
     })
 }

@@ -59,7 +59,7 @@ pub trait Launcher {
     /// # Errors
     ///
     /// It can't listen; why.
-    fn listener(&self, job: &str) -> Result<(), String>;
+    fn listener(&self, job: &Name) -> Result<(), String>;
 }
 
 /// What a run's supervisor told.
@@ -147,7 +147,7 @@ pub enum UpFailure {
     #[error("the process that listens on the ports of `{job}` does not end")]
     Listener {
         /// The service.
-        job: String,
+        job: Name,
         /// The lock that it holds.
         lock: PathBuf,
     },

@@ -31,7 +31,7 @@ impl<L: Launcher> Pipeline<'_, L> {
     /// Sees to it that ports can be had before anything is done for whom they are.
     pub(super) async fn see_to_ports(&self, steps: &[Step]) -> Result<(), UpFailure> {
         for step in steps.iter().filter(|step| step.is_service) {
-            let service = self.store.service(step.job.as_str());
+            let service = self.store.service(&step.job);
             let is_up = FileLock::is_held(&service.lock()).unwrap_or(false)
                 || !serving(self.store, step.job.as_str())?.is_empty();
             if is_up {
@@ -194,13 +194,13 @@ impl<L: Launcher> Pipeline<'_, L> {
             run,
             why,
             log: last_lines(self.store, run),
-            old_goes_on: others > 0 && self.store.service(job.as_str()).route()?.is_some(),
+            old_goes_on: others > 0 && self.store.service(job).route()?.is_some(),
         })
     }
 
     /// Lets new connections go to a run, and ends those before once theirs are over.
     async fn switch(&self, job: &Name, route: &Route, before: &[Record]) -> Result<(), UpFailure> {
-        let service = self.store.service(job.as_str());
+        let service = self.store.service(job);
         let known = service.route()?;
         if known.as_ref() != Some(route) {
             service.set_route(route)?;
@@ -208,12 +208,11 @@ impl<L: Launcher> Pipeline<'_, L> {
         let addresses =
             |route: &Route| -> Vec<_> { route.ports.iter().map(|port| port.0).collect() };
         if known.is_some_and(|known| addresses(&known) != addresses(route)) {
-            stop_listener(job.as_str(), &service).await?;
+            stop_listener(job, &service).await?;
         }
         if !FileLock::is_held(&service.lock()).map_err(RunFailure::from)? {
             let listen = || {
-                let listening =
-                    tokio::task::block_in_place(|| self.launcher.listener(job.as_str()));
+                let listening = tokio::task::block_in_place(|| self.launcher.listener(job));
                 listening.map_err(|why| {
                     let job = job.clone();
                     UpFailure::Port { job, why }

@@ -3,6 +3,7 @@ use std::fs;
 use std::path::Path;
 
 use jiff::Timestamp;
+use serde_json::json;
 
 use super::{Listing, Store};
 use crate::model::RunId;
@@ -452,4 +453,32 @@ fn a_folder_that_cannot_be_made_is_told() {
     let store = Store::new(folder.path().join("file/state"));
     let error = store.begin(&record("a", 0)).unwrap_err();
     assert!(matches!(error, StoreError::Write { .. }), "{error}");
+}
+
+#[test]
+fn a_record_with_a_name_that_jobs_yaml_cannot_have_is_damaged() {
+    let (_folder, store) = store();
+    let record = record("train", 1);
+    let path = store.run(record.id).path().join("run.json");
+    store.begin(&record).unwrap();
+    let written: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    for name in ["/x", "../../x", "a/b", "", ".", ".."] {
+        for (key, value, what) in [
+            ("project", json!(name), "a project"),
+            ("job", json!(name), "a job"),
+            ("parents", json!({ name: record.id }), "a job"),
+            (
+                "policy",
+                json!({ "grace_ms": 1, "outputs": { name: "/x" } }),
+                "an output",
+            ),
+        ] {
+            let mut changed = written.clone();
+            changed[key] = value;
+            fs::write(&path, changed.to_string()).unwrap();
+            let refusal = store.read(record.id).unwrap_err().to_string();
+            let reason = format!("{name:?} is not the name of {what}");
+            assert!(refusal.ends_with(&reason), "{key}: {refusal}");
+        }
+    }
 }
