@@ -100,15 +100,11 @@ impl Index {
 }
 
 fn rewrite<'a>(path: &Path, entries: impl Iterator<Item = &'a Entry>) -> io::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
     let mut bytes = format!("{HEADER}\n").into_bytes();
     for entry in entries {
         bytes.extend(encode(entry)?);
     }
-    // It need not survive a crash of the machine, only be whole.
-    let mut file = durable::unnamed(folder)?;
-    file.write_all(&bytes)?;
-    file.persist(path).map(drop).map_err(|error| error.error)
+    durable::write_cache(path, &bytes)
 }
 
 fn append(path: &Path, entries: &[Entry]) -> io::Result<()> {

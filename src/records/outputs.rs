@@ -8,18 +8,16 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, BufWriter, Write as _};
-use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use rustix::fs::{Mode, OFlags};
-use rustix::io::Errno;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 
+use super::durable::{self, Directory};
 use super::folder::RunFolder;
 use super::hex;
 
@@ -28,10 +26,6 @@ const LONGEST_LINE: u64 = 128 << 10;
 
 /// What the name of a list of files ends with, after the output's.
 pub const LIST: &str = ".files.jsonl";
-const DIRECTORY: OFlags = OFlags::RDONLY
-    .union(OFlags::DIRECTORY)
-    .union(OFlags::NOFOLLOW)
-    .union(OFlags::CLOEXEC);
 
 /// What was collected of a run.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -231,32 +225,11 @@ impl RunFolder {
     ///
     /// It is not there, or a link leads to it.
     pub fn outputs(&self, makes: bool) -> io::Result<OutputsDirectory> {
-        self.open_outputs(makes)
-            .map_err(|error| match error.kind() {
-                io::ErrorKind::NotADirectory => io::Error::new(
-                    error.kind(),
-                    "it is not a directory, or is reached through a link",
-                ),
-                _ => error,
-            })
-    }
-
-    fn open_outputs(&self, makes: bool) -> io::Result<OutputsDirectory> {
-        let state = self.path().ancestors().nth(2).unwrap_or(Path::new("/"));
-        let mut handle = rustix::fs::open(state, DIRECTORY - OFlags::NOFOLLOW, Mode::empty())?;
-        let below = self.path().strip_prefix(state).map_err(io::Error::other)?;
-        for part in below {
-            handle = rustix::fs::openat(&handle, part, DIRECTORY, Mode::empty())?;
-        }
+        let path = self.path().join("outputs");
         if makes {
-            match rustix::fs::mkdirat(&handle, "outputs", Mode::RWXU) {
-                Ok(()) | Err(Errno::EXIST) => {}
-                Err(errno) => return Err(errno.into()),
-            }
+            durable::create_directory(&path)?;
         }
-        let handle = rustix::fs::openat(&handle, "outputs", DIRECTORY, Mode::empty())?;
-        let path = format!("/proc/self/fd/{}", handle.as_raw_fd()).into();
-        Ok(OutputsDirectory { handle, path })
+        Directory::open(&path).map(OutputsDirectory)
     }
 
     /// Where an output is kept, for whoever is to see it under its own path.
@@ -280,24 +253,18 @@ impl RunFolder {
 
 /// The directory of a run's outputs, held open.
 #[derive(Debug)]
-pub struct OutputsDirectory {
-    handle: OwnedFd,
-    path: PathBuf,
-}
+pub struct OutputsDirectory(Directory);
 
 impl OutputsDirectory {
     /// A path that leads to the directory as long as it is held open.
     #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
+    pub fn path(&self) -> PathBuf {
+        self.0.path()
     }
 
     fn read_list(&self, name: &str) -> io::Result<FileList<'static>> {
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-        let list = list_name(name);
-        let file = rustix::fs::openat(&self.handle, list, flags, Mode::empty())?;
-        let lines = BufReader::with_capacity(128 << 10, File::from(file));
-        Ok(FileList::Listed(lines))
+        let file = durable::open(&self.path().join(list_name(name)))?;
+        Ok(FileList::Listed(BufReader::with_capacity(128 << 10, file)))
     }
 
     /// Writes the list of an output's files, and makes it durable.
@@ -308,7 +275,7 @@ impl OutputsDirectory {
     pub fn write_list(&self, name: &str, files: &[CollectedFile]) -> io::Result<()> {
         let mut list = tempfile::Builder::new()
             .prefix(".new-")
-            .tempfile_in(&self.path)?;
+            .tempfile_in(self.path())?;
         let mut lines = BufWriter::with_capacity(128 << 10, list.as_file_mut());
         for file in files {
             serde_json::to_writer(&mut lines, file)?;
@@ -317,7 +284,7 @@ impl OutputsDirectory {
         lines.flush()?;
         drop(lines);
         list.as_file().sync_all()?;
-        let persisted = list.persist(self.path.join(list_name(name)));
+        let persisted = list.persist(self.path().join(list_name(name)));
         persisted.map(drop).map_err(|error| error.error)
     }
 }

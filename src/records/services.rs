@@ -3,19 +3,18 @@
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd as _, OwnedFd};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
 
-use super::durable;
+use super::durable::{self, Directory};
 use super::error::StoreError;
 use super::lock;
 use super::store::Store;
@@ -196,11 +195,10 @@ impl ServiceFolder {
     /// # Errors
     ///
     /// It can't be opened.
-    pub fn pinned(&self) -> io::Result<(File, Self)> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let folder = File::from(rustix::fs::open(&self.0, flags, Mode::empty())?);
-        let path = format!("/proc/self/fd/{}", folder.as_raw_fd());
-        Ok((folder, Self(path.into())))
+    pub(crate) fn pinned(&self) -> io::Result<(Directory, Self)> {
+        let directory = Directory::open(&self.0)?;
+        let path = directory.path();
+        Ok((directory, Self(path)))
     }
 
     /// Opens what the process that listens says.
@@ -257,7 +255,12 @@ impl ServiceFolder {
     pub async fn ask_to_stop(&self) -> io::Result<()> {
         let (_folder, pinned) = self.pinned()?;
         let asking = async {
-            let mut socket = UnixStream::connect(pinned.socket()).await?;
+            let path = pinned.socket();
+            // A link may lead to that of another project.
+            if !path.symlink_metadata()?.file_type().is_socket() {
+                return Err(io::ErrorKind::ConnectionRefused.into());
+            }
+            let mut socket = UnixStream::connect(path).await?;
             socket.write_all(STOP).await
         };
         tokio::time::timeout(SAY, asking).await?
@@ -323,12 +326,7 @@ impl ServiceFolder {
     ///
     /// The folder can't be removed.
     pub fn remove(&self) -> Result<(), StoreError> {
-        match fs::remove_dir_all(&self.0) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(StoreError::write(&self.0, error))
-            }
-            _ => Ok(()),
-        }
+        durable::remove_directory(&self.0).map_err(|error| StoreError::write(&self.0, error))
     }
 }
 

@@ -65,10 +65,18 @@ pub struct Listing {
 }
 
 impl Store {
-    /// The store in that folder, which need not be there.
+    /// The store in that directory, which need not exist. Links above it are followed here, once: from
+    /// then on no part of a path in it may be a link.
     #[must_use]
     pub fn new(folder: PathBuf) -> Self {
-        Self { folder }
+        let real = |above: &Path| {
+            let rest = folder.strip_prefix(above).ok()?;
+            Some(above.canonicalize().ok()?.join(rest))
+        };
+        let real = folder.ancestors().skip(1).find_map(real);
+        Self {
+            folder: real.unwrap_or(folder),
+        }
     }
 
     /// The state folder.
@@ -321,8 +329,8 @@ impl Store {
     /// Whether a folder of the store is there, which no link may lead to.
     pub(super) fn has(&self, folder: &Path) -> Result<bool, StoreError> {
         for folder in [self.path(), folder] {
-            let found = durable::directory(folder).map_err(|error| StoreError::read(folder, error));
-            if found?.is_none() {
+            let found = durable::has_directory(folder);
+            if !found.map_err(|error| StoreError::read(folder, error))? {
                 return Ok(false);
             }
         }

@@ -305,7 +305,7 @@ fn nothing_is_written_through_a_link_in_a_state_folder() {
         .unwrap();
         let ended = run(&mut project.run_image(&[], &["true"]));
         assert_eq!(ended.code, Some(125), "{name}: {ended:?}");
-        assert!(ended.stderr.contains("is not a directory"), "{ended:?}");
+        assert!(ended.stderr.contains("is a link"), "{ended:?}");
         assert_eq!(fs::read_dir(&elsewhere).unwrap().count(), 0);
         assert_eq!(elsewhere.metadata().unwrap().mode() & 0o777, 0o755);
     }
@@ -491,4 +491,33 @@ fn down_refuses_a_service_of_another_engine_before_it_does_anything_to_it() {
     assert_eq!(ended.code, Some(125), "{ended:?}");
     assert!(ended.stderr.contains("unix:///x"), "{ended:?}");
     assert!(FileLock::is_held(&service.lock()).unwrap());
+}
+
+#[test]
+fn down_follows_no_link_to_the_service_of_another_project() {
+    let project = Project::empty();
+    let top = project.bench.path();
+    let name = "web".parse().unwrap();
+    let other = Store::new(top.join("other")).service(&name);
+    fs::create_dir_all(other.path()).unwrap();
+    // It names this very process, which `down` would end.
+    let _lock = FileLock::take(&other.lock()).unwrap().unwrap();
+    let store = Store::new(top.join(".jobctl"));
+    let mut record = foreign_service("web");
+    record.engine = None;
+    // Its supervisor is this process.
+    let _open = store.begin(&record).unwrap();
+    let services = store.path().join("services");
+    for (link, target) in [
+        (services.join("web"), other.path()),
+        (services.clone(), other.path().parent().unwrap()),
+    ] {
+        let _ = fs::remove_dir_all(&services);
+        fs::create_dir_all(link.parent().unwrap()).unwrap();
+        symlink(target, &link).unwrap();
+        let ended = run(&mut project.jobctl(&["down"]));
+        assert_eq!(ended.code, Some(125), "{ended:?}");
+        assert!(FileLock::is_held(&other.lock()).unwrap());
+        fs::remove_file(&link).unwrap();
+    }
 }
