@@ -1,11 +1,14 @@
 //! What files' contents were, so that unchanged files need not be read: git's index in small.
 
 use std::collections::HashMap;
-use std::ffi::OsString;
-use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::ffi::OsStr;
+use std::fs::{DirBuilder, File};
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Mode, OFlags};
 use sha2::{Digest as _, Sha256};
 
 use super::entry::{Entry, Stamp};
@@ -14,6 +17,8 @@ use super::error::ContextError;
 /// The first bytes of a cache's file; a later format has others, and this one is ignored then.
 const MAGIC: &[u8] = b"jobctl stat cache 1\n";
 const DIGEST_BYTES: usize = 32;
+/// A larger cache is not read: some millions of files.
+const LARGEST: u64 = 512 << 20;
 /// A file that changed this shortly before it was read may change again without its times showing
 /// it: clocks of file systems tick, on FAT every 2 s.
 const RACY_SECONDS: i64 = 2;
@@ -52,7 +57,7 @@ impl StatCache {
     /// empty.
     #[must_use]
     pub fn load(path: &Path) -> Self {
-        let records = fs::read(path)
+        let records = read(path)
             .ok()
             .and_then(|bytes| decode(&bytes))
             .unwrap_or_default();
@@ -131,37 +136,70 @@ impl StatCache {
     }
 }
 
+/// Opens a cache's directory, and has the cache's name in it. The directory may have come with a
+/// repository, and be a link to anywhere: then it is none.
+fn directory(path: &Path) -> io::Result<(File, &OsStr)> {
+    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let folder = folder.unwrap_or(Path::new("."));
+    let opened = rustix::fs::open(folder, flags, Mode::empty())?;
+    Ok((opened.into(), name))
+}
+
+/// A path that leads to an open directory.
+fn held(directory: &File) -> PathBuf {
+    format!("/proc/self/fd/{}", directory.as_raw_fd()).into()
+}
+
+/// Reads a cache, which is a regular file.
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let (directory, name) = directory(path)?;
+    let flags =
+        OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::openat(directory, name, flags, Mode::empty())?);
+    let metadata = file.metadata()?;
+    if !metadata.is_file() || metadata.len() > LARGEST {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    let mut bytes = Vec::new();
+    file.take(LARGEST).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 /// The time on the clock of the file system where a cache is to be, which is not always this
 /// machine's.
 fn clock(path: &Path) -> Option<(i64, u32)> {
-    let folder = path.ancestors().skip(1).find(|folder| folder.is_dir())?;
-    let probe = folder.join(format!(".jobctl-clock-{}", std::process::id()));
-    let file = File::create_new(&probe);
-    let stat = file
-        .as_ref()
-        .ok()
-        .and_then(|file| rustix::fs::fstat(file).ok());
-    if file.is_ok() {
-        fs::remove_file(&probe).ok()?;
-    }
-    stat.map(|stat| Stamp::of(&stat).modified)
+    let probe = match directory(path) {
+        Ok((directory, _)) => tempfile::tempfile_in(held(&directory)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let folder = path.ancestors().skip(1).find(|folder| folder.is_dir())?;
+            tempfile::tempfile_in(folder)
+        }
+        Err(error) => Err(error),
+    };
+    let stat = rustix::fs::fstat(probe.ok()?).ok()?;
+    Some(Stamp::of(&stat).modified)
 }
 
+/// Replaces a cache. It is for its owner alone, as it has the names of files.
 fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder)?;
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(folder)?;
     }
-    let mut beside = OsString::from(path);
-    beside.push(format!(".{}", std::process::id()));
-    let beside = PathBuf::from(beside);
-    let written = File::create(&beside)
-        .and_then(|mut file| file.write_all(bytes))
-        .and_then(|()| fs::rename(&beside, path));
-    if written.is_err() {
-        // The first error is the one to tell.
-        let _ = fs::remove_file(&beside);
-    }
-    written
+    let (directory, name) = directory(path)?;
+    let folder = held(&directory);
+    let mut file = tempfile::Builder::new()
+        .prefix(".new-")
+        .tempfile_in(&folder)?;
+    file.write_all(bytes)?;
+    let persisted = file.persist(folder.join(name));
+    persisted.map(drop).map_err(|error| error.error)
 }
 
 /// All records sorted by path, between [`MAGIC`] and the SHA-256 of everything before it.

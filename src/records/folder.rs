@@ -2,16 +2,13 @@
 
 use std::fs;
 use std::io::{self, Read as _};
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 use serde::Deserialize;
-use sha2::{Digest as _, Sha256};
 
 use super::durable;
 use super::error::{ReadError, StoreError};
-use super::hex;
 use super::lock::{self, RunLock};
 use super::record::{Record, SCHEMA};
 use super::store::Store;
@@ -59,11 +56,11 @@ impl RunFolder {
         Store::new(runs.parent().unwrap_or(runs).to_owned()).place()
     }
 
-    /// What is remembered of an input: a cache that all runs of the project share.
+    /// What is remembered of an input; see [`Store::input_cache`].
     #[must_use]
-    pub fn input_cache(&self, source: &Path) -> PathBuf {
+    pub fn input_cache(&self, source: &Path) -> Option<PathBuf> {
         let state = self.path.ancestors().nth(2).unwrap_or(&self.path);
-        input_cache(state, source)
+        Store::new(state.to_owned()).input_cache(source)
     }
 
     /// Takes the right to finish the run; nothing where another process has it.
@@ -219,14 +216,6 @@ impl RunFolder {
             removed => removed,
         }
     }
-}
-
-/// Where it is remembered what a state folder's runs have read of an input.
-pub(super) fn input_cache(state: &Path, source: &Path) -> PathBuf {
-    let name = Sha256::digest(source.as_os_str().as_bytes());
-    state
-        .join("inputs")
-        .join(format!("{}.stat", hex(&name[..16])))
 }
 
 /// A name that jobs.yaml can't have, and of what it would be: what is kept under such a name could be

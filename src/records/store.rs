@@ -16,15 +16,18 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use rustix::fs::{AtFlags, Mode, OFlags};
+use sha2::{Digest as _, Sha256};
 
 use super::durable;
 use super::error::{ReadError, StoreError};
-use super::folder::{LOCK, RECORD, RunFolder, input_cache, is_full};
+use super::folder::{LOCK, RECORD, RunFolder, is_full};
+use super::hex;
 use super::index::{Entry, Index, Stamp};
 use super::key::Key;
 use super::lock::RunLock;
@@ -143,10 +146,20 @@ impl Store {
         }
     }
 
-    /// What is remembered of an input: a cache that all runs of the project share.
+    /// What is remembered of an input: a cache that all runs of the project share. `None` where it can't
+    /// be kept.
     #[must_use]
-    pub fn input_cache(&self, source: &Path) -> PathBuf {
-        input_cache(&self.folder, source)
+    pub fn input_cache(&self, source: &Path) -> Option<PathBuf> {
+        let inputs = self.folder.join("inputs");
+        let prepared = self.prepare().and_then(|()| {
+            durable::create_directory(&inputs).map_err(|error| self.refused(&inputs, error))
+        });
+        if let Err(error) = prepared {
+            tracing::debug!("there is no cache of inputs: {error}");
+            return None;
+        }
+        let name = Sha256::digest(source.as_os_str().as_bytes());
+        Some(inputs.join(format!("{}.stat", hex(&name[..16]))))
     }
 
     /// Where what is known of images is.

@@ -181,3 +181,49 @@ fn a_file_is_known_under_all_its_names() {
     setup.tree.write("c", "new");
     assert_eq!(cache.known(&setup.entry("c")), None);
 }
+
+#[test]
+fn nothing_but_a_file_of_its_own_is_a_cache() {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    let setup = Setup::new();
+    let mut cache = setup.load();
+    setup.run(&mut cache);
+    cache.save().unwrap();
+    let mode = fs::metadata(setup.path()).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+
+    // A link to a cache.
+    let elsewhere = setup.state.at("elsewhere");
+    fs::rename(setup.path(), &elsewhere).unwrap();
+    let bytes = fs::read(&elsewhere).unwrap();
+    symlink(&elsewhere, setup.path()).unwrap();
+    let mut cache = setup.load();
+    assert!(cache.records.is_empty());
+    setup.run(&mut cache);
+    cache.save().unwrap();
+    assert_eq!(fs::read(&elsewhere).unwrap(), bytes);
+    assert!(setup.path().symlink_metadata().unwrap().is_file());
+
+    // A named pipe that nobody writes to.
+    fs::remove_file(setup.path()).unwrap();
+    let fifo = rustix::fs::FileType::Fifo;
+    rustix::fs::mknodat(rustix::fs::CWD, setup.path(), fifo, 0o600.into(), 0).unwrap();
+    assert!(setup.load().records.is_empty());
+
+    // One whose size is that of no cache.
+    fs::remove_file(setup.path()).unwrap();
+    let large = fs::File::create(setup.path()).unwrap();
+    large.set_len(super::LARGEST + 1).unwrap();
+    assert!(setup.load().records.is_empty());
+
+    // A directory that is a link.
+    let outside = setup.state.at("outside");
+    fs::create_dir(&outside).unwrap();
+    fs::remove_dir_all(setup.state.at("sub")).unwrap();
+    symlink(&outside, setup.state.at("sub")).unwrap();
+    let mut cache = StatCache::load(&setup.path());
+    setup.run(&mut cache);
+    assert!(cache.save().is_err());
+    assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
+}

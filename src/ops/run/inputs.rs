@@ -29,7 +29,7 @@ fn describe(
     source: &Path,
     shown: &str,
     target: &str,
-    cache: &Path,
+    cache: Option<&Path>,
 ) -> Result<InputRecord, ContextError> {
     let (sha256, bytes) = content(source, cache)?;
     Ok(InputRecord {
@@ -44,8 +44,8 @@ fn describe(
 }
 
 /// The digest of a file or directory, and how many bytes it has.
-fn content(source: &Path, cache: &Path) -> Result<(String, u64), ContextError> {
-    let mut cache = StatCache::load(cache);
+fn content(source: &Path, cache: Option<&Path>) -> Result<(String, u64), ContextError> {
+    let mut cache = cache.map_or_else(StatCache::default, StatCache::load);
     let (sha256, bytes) = if source.is_dir() {
         let found = digest(source, &Filter::default(), &mut cache)?;
         (found.sha256, found.bytes)
@@ -70,7 +70,12 @@ pub(super) async fn describe_all(
     let describing = inputs.into_iter().map(|(name, input)| {
         let cache = store.input_cache(&input.source);
         let describing = tokio::task::spawn_blocking(move || {
-            describe(&input.source, &input.shown, input.target.as_str(), &cache)
+            describe(
+                &input.source,
+                &input.shown,
+                input.target.as_str(),
+                cache.as_deref(),
+            )
         });
         async move {
             let described = describing.await.expect("reading files does not panic");
@@ -95,7 +100,7 @@ pub(super) async fn check(work: &Work<'_>, record: &mut Record) {
             continue;
         };
         let cache = work.folder.input_cache(&path);
-        let looking = tokio::task::spawn_blocking(move || content(&path, &cache));
+        let looking = tokio::task::spawn_blocking(move || content(&path, cache.as_deref()));
         let found = looking.await.expect("reading files does not panic");
         let (sha256, what) = match found {
             Ok((sha256, _)) if sha256 == input.sha256 => continue,

@@ -482,3 +482,18 @@ fn a_record_with_a_name_that_jobs_yaml_cannot_have_is_damaged() {
         }
     }
 }
+
+#[test]
+fn a_link_in_the_place_of_the_caches_of_inputs_leads_nowhere() {
+    let (folder, store) = store();
+    let cache = store.input_cache(Path::new("/data")).unwrap();
+    let inputs = store.path().join("inputs");
+    assert_eq!(cache.parent(), Some(inputs.as_path()));
+    fs::remove_dir(&inputs).unwrap();
+    std::os::unix::fs::symlink(folder.path(), &inputs).unwrap();
+    assert_eq!(store.input_cache(Path::new("/data")), None);
+    assert_eq!(
+        store.run(record("a", 1).id).input_cache(Path::new("/data")),
+        None
+    );
+}
