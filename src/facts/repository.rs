@@ -5,13 +5,16 @@
 //! external programs of somebody else's repository), whoever owns it, and nothing is written to it. Of
 //! the environment git gets PATH and no more.
 
+use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{self, Seek as _, Write};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+
+use super::read_small;
 
 /// What is borrowed of a git directory besides its objects; nothing of it is written to.
 const BORROWED: [&str; 5] = ["refs", "packed-refs", "reftable", "shallow", "info"];
@@ -25,6 +28,10 @@ const SETTINGS: [(&str, &[&str]); 7] = [
     ("extensions.objectformat", &["sha1", "sha256"]),
     ("extensions.refstorage", &["files", "reftable"]),
 ];
+/// No file that has a path, or the name of a reference, is larger.
+const LARGEST_PATH: u64 = 64 << 10;
+/// No configuration is larger.
+const LARGEST_CONFIG: u64 = 4 << 20;
 /// Beyond this git does not look for what two versions of a file have in common.
 const BIG_FILE: &str = "16m";
 /// The reference in a directory of our own whose tree has the changes.
@@ -99,9 +106,10 @@ impl Repository {
         let folder = folder.canonicalize().ok()?;
         let found = |top: &Path| Some((top.to_owned(), git_directory(top)?));
         let (top, directory) = folder.ancestors().find_map(found)?;
-        let common = match fs::read(directory.join("commondir")) {
+        let common = match read_small(&directory.join("commondir"), LARGEST_PATH) {
             Ok(text) => directory.join(OsStr::from_bytes(text.trim_ascii_end())),
-            Err(_) => directory.clone(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => directory.clone(),
+            Err(_) => return None,
         };
         let (settings, origin) = settings(&common.join("config"));
         let own = tempfile::Builder::new().prefix("jobctl-git-").tempdir();
@@ -118,20 +126,29 @@ impl Repository {
         Some(repository)
     }
 
-    /// Makes our git directory.
+    /// Makes our git directory. What git would read of the user's has to be regular files: on a named pipe
+    /// it would wait forever.
     fn borrow(&self, directory: &Path, common: &Path) -> io::Result<()> {
         let own = self.own.path();
         self.make_directory(own)?;
         fs::remove_dir(own.join("refs"))?;
+        let mut seen = HashSet::new();
         for name in BORROWED {
             if common.join(name).exists() {
+                check_files(&common.join(name), &mut seen)?;
                 symlink(common.join(name), own.join(name))?;
             }
         }
-        fs::write(own.join("HEAD"), fs::read(directory.join("HEAD"))?)?;
+        check_files(&self.objects, &mut seen)?;
+        if self.index.exists() {
+            check_files(&self.index, &mut seen)?;
+        }
+        let head = read_small(&directory.join("HEAD"), LARGEST_PATH)?;
+        fs::write(own.join("HEAD"), head)?;
         // An index may be in two parts.
         for entry in fs::read_dir(directory)?.flatten() {
             if entry.file_name().as_bytes().starts_with(b"sharedindex.") {
+                check_files(&entry.path(), &mut seen)?;
                 symlink(entry.path(), own.join(entry.file_name()))?;
             }
         }
@@ -423,11 +440,57 @@ fn git_directory(top: &Path) -> Option<PathBuf> {
     let directory = if path.is_dir() {
         path
     } else {
-        let text = fs::read(path).ok()?;
+        let text = read_small(&path, LARGEST_PATH).ok()?;
         let target = text.strip_prefix(b"gitdir: ")?.trim_ascii_end();
         top.join(OsStr::from_bytes(target))
     };
     directory.join("HEAD").is_file().then_some(directory)
+}
+
+/// Refuses a file that is not regular, and a directory with such a file in it, or below it. `seen` has the
+/// directories that were looked at.
+fn check_files(path: &Path, seen: &mut HashSet<(u64, u64)>) -> io::Result<()> {
+    let metadata = fs::metadata(path)?;
+    if metadata.is_file() {
+        return Ok(());
+    }
+    if !metadata.is_dir() {
+        return Err(io::Error::other(format!("{} is no file", path.display())));
+    }
+    if !seen.insert((metadata.dev(), metadata.ino())) {
+        return Ok(());
+    }
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        if entry.file_type()?.is_file() {
+            continue;
+        }
+        match check_files(&entry.path(), seen) {
+            // A link to nothing; or git has just packed it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            checked => checked?,
+        }
+    }
+    Ok(())
+}
+
+/// What `git config` lists of a file. Nothing that the file includes is read.
+fn listed_settings(config: &Path) -> io::Result<Vec<u8>> {
+    let text = read_small(config, LARGEST_CONFIG)?;
+    let mut given = tempfile::tempfile()?;
+    given.write_all(&text)?;
+    given.rewind()?;
+    let mut command = git();
+    command
+        .args(["config", "-z", "--no-includes", "--list", "--file", "-"])
+        .stdin(given)
+        .stderr(Stdio::null());
+    let output = command.output()?;
+    if output.status.success() {
+        Ok(output.stdout)
+    } else {
+        Err(failed("config"))
+    }
 }
 
 /// Our configuration, with what is taken over of the user's; and where the repository comes from.
@@ -439,12 +502,7 @@ fn settings(config: &Path) -> (String, Option<String>) {
          false\nprotectNTFS = false\nbigFileThreshold = {BIG_FILE}\n[pack]\nthreads = 1\n"
     );
     let mut origin = None;
-    let mut command = git();
-    // Nothing that the file includes is read.
-    command
-        .args(["config", "-z", "--no-includes", "--list", "--file"])
-        .stderr(Stdio::null());
-    let listed = output(command.arg(config)).unwrap_or_default();
+    let listed = listed_settings(config).unwrap_or_default();
     for record in records(&listed) {
         let record = String::from_utf8_lossy(record);
         let (key, value) = record.split_once('\n').unwrap_or((&record, "true"));
@@ -535,7 +593,56 @@ fn forward(patch: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use super::{forward, quoted};
+    use std::fs;
+    use std::path::Path;
+    use std::process::Command;
+
+    use super::{Repository, forward, quoted};
+
+    fn pipe(path: &Path) {
+        let fifo = rustix::fs::FileType::Fifo;
+        rustix::fs::mknodat(rustix::fs::CWD, path, fifo, 0o600.into(), 0).unwrap();
+    }
+
+    #[test]
+    fn a_named_pipe_among_the_files_of_git_is_not_waited_for() {
+        let top = tempfile::tempdir().unwrap();
+        let init = Command::new("git")
+            .args(["init", "-q"])
+            .current_dir(top.path())
+            .status();
+        assert!(init.unwrap().success());
+        let directory = top.path().join(".git");
+        assert!(Repository::open(top.path()).is_some());
+        for name in [
+            "commondir",
+            "index",
+            "info/exclude",
+            "packed-refs",
+            "shallow",
+            "sharedindex.1",
+            "refs/heads/main",
+            "objects/info/alternates",
+            "objects/pack/pack-1.idx",
+        ] {
+            let file = directory.join(name);
+            let _ = fs::remove_file(&file);
+            pipe(&file);
+            assert!(Repository::open(top.path()).is_none(), "{name}");
+            fs::remove_file(&file).unwrap();
+        }
+        // What is set in it does not count.
+        fs::remove_file(directory.join("config")).unwrap();
+        pipe(&directory.join("config"));
+        let repository = Repository::open(top.path()).unwrap();
+        assert_eq!(repository.origin(), None);
+        // A link to a directory above is gone into once.
+        std::os::unix::fs::symlink("..", directory.join("refs/heads/up")).unwrap();
+        assert!(Repository::open(top.path()).is_some());
+        fs::remove_dir_all(&directory).unwrap();
+        pipe(&directory);
+        assert!(Repository::open(top.path()).is_none());
+    }
 
     #[test]
     fn a_path_of_any_bytes_is_quoted() {
