@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::diagnostic::Diagnostic;
-use crate::facts::Environment;
+use crate::facts::{Environment, read_small};
 use crate::manifest::env_file::{EnvFile, Reading, Unset};
 use crate::manifest::schema::EnvFileFormat;
 use crate::model::Secret;
@@ -75,7 +75,6 @@ pub(in crate::ops) fn secret_in(path: &Path) -> Option<Secret> {
     /// The largest secret that BuildKit takes.
     const MOST_BYTES: u64 = 500 << 10;
 
-    let is_small = path.metadata().ok()?.len() <= MOST_BYTES;
-    let bytes = is_small.then(|| std::fs::read(path).ok()).flatten()?;
+    let bytes = read_small(path, MOST_BYTES).ok()?;
     Some(Secret::new(String::from_utf8_lossy(&bytes)))
 }

@@ -419,3 +419,28 @@ fn a_secret_is_not_written_into_jobs_yaml() {
         assert!(!ended.stderr.contains("canary"), "{}", ended.stderr);
     }
 }
+
+#[test]
+fn a_secret_that_is_a_named_pipe_is_refused_and_not_waited_for() {
+    let project =
+        Project::new("train:\n  build: { context: ., secrets: [s] }\n  command: [\"true\"]");
+    let top = project.bench.path();
+    let manifest = fs::read_to_string(top.join("jobs.yaml")).unwrap();
+    let manifest = format!("{manifest}secrets:\n  s: {{ file: pipe }}\n");
+    project.bench.write("jobs.yaml", &manifest);
+    project
+        .bench
+        .write("Dockerfile", &format!("FROM {DEBIAN}\n"));
+    let fifo = rustix::fs::FileType::Fifo;
+    rustix::fs::mknodat(rustix::fs::CWD, top.join("pipe"), fifo, 0o600.into(), 0).unwrap();
+    for args in [&["build"][..], &["run", "train"]] {
+        let ended = run(&mut project.jobctl(args));
+        assert_ne!(ended.code, Some(0), "{args:?}: {ended:?}");
+        assert!(
+            ended
+                .stderr
+                .contains("the secret `s` is not a regular file"),
+            "{args:?}: {ended:?}"
+        );
+    }
+}

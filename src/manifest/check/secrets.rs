@@ -1,6 +1,8 @@
 //! Secrets, and what looks like one.
 
 use super::{Checker, Rule};
+use crate::facts::{is_given_pipe, read_small};
+use crate::manifest::env_file::MAX_FILE_BYTES;
 use crate::manifest::schema::{Build, Secret, Variable, Variables};
 use crate::model::{Name, Sensitive};
 
@@ -62,8 +64,11 @@ fn is_used(checker: &Checker<'_>, name: &Name, secret: &Secret) -> bool {
         .values()
         .flat_map(|job| &job.value.env_file.0);
     let is_in_file = files.any(|file| {
-        let text = std::fs::read_to_string(checker.folder.join(file.path.as_path()));
-        text.is_ok_and(|text| text.contains(variable.as_str()))
+        let path = checker.folder.join(file.path.as_path());
+        // What a pipe has can be read once only, and not here.
+        let bytes = Some(path).filter(|path| !is_given_pipe(path));
+        let bytes = bytes.and_then(|path| read_small(&path, MAX_FILE_BYTES).ok());
+        bytes.is_some_and(|bytes| String::from_utf8_lossy(&bytes).contains(variable.as_str()))
     });
     let is_interpolated = checker.interpolated.contains_key(variable.as_str());
     is_built_in || is_given || is_interpolated || is_in_file

@@ -8,10 +8,12 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
 use super::{Finding, Question};
-use crate::facts::host;
+use crate::facts::{host, read_small};
 
 /// The room that records need at least, in bytes.
 const STATE_ROOM: u64 = 64_000_000;
+/// No file of certificate authorities is larger.
+const LARGEST_CERTIFICATES: u64 = 16 << 20;
 /// The folder that records are kept in, beside the manifest.
 const STATE_FOLDER: &str = ".jobctl";
 
@@ -127,7 +129,7 @@ pub(super) fn ca_bundle(question: &Question) -> Finding {
 }
 
 fn certificates(path: &Path) -> io::Result<usize> {
-    let text = std::fs::read(path)?;
+    let text = read_small(path, LARGEST_CERTIFICATES)?;
     Ok(CertificateDer::pem_slice_iter(&text).flatten().count())
 }
 

@@ -398,8 +398,13 @@ fn apply(
         if let SecretSource::File(path) = source
             && !path.is_file()
         {
+            let what = if path.exists() {
+                "is not a regular file"
+            } else {
+                "is not there"
+            };
             return Err(PlanError::new(
-                format!("the secret `{id}` is not there: `{}`", path.display()),
+                format!("the secret `{id}` {what}: `{}`", path.display()),
                 "name a file that is",
             ));
         }
