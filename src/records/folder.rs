@@ -83,6 +83,12 @@ impl RunFolder {
         lock::is_held(&path).map_err(|error| StoreError::read(path, error))
     }
 
+    /// Whether another process works on the run in another directory, of which this one is a copy.
+    #[must_use]
+    pub fn is_copy(&self) -> bool {
+        lock::is_open_elsewhere(&self.path.join(LOCK), self.id)
+    }
+
     /// Writes the record: who reads it meanwhile, or after a crash, finds the old one or the new
     /// one. On a full disk the run's reserve is used up for it.
     ///

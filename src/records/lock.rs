@@ -1,6 +1,6 @@
 //! Who works on a run.
 
-use std::fs::{File, TryLockError};
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
@@ -77,6 +77,25 @@ pub(super) fn is_held(path: &Path) -> io::Result<bool> {
         Err(TryLockError::WouldBlock) => Ok(true),
         Err(TryLockError::Error(error)) => Err(error),
     }
+}
+
+/// Whether a process has the lock of a run open, and the file is another than ours: the directory that ours
+/// is in is a copy. Processes that can't be seen from here don't count.
+pub(super) fn is_open_elsewhere(path: &Path, id: RunId) -> bool {
+    let ours = path.symlink_metadata().ok();
+    let ours = ours.map(|ours| (ours.dev(), ours.ino()));
+    let place = Path::new("runs").join(id.to_string()).join("lock");
+    let is_other = |open: fs::DirEntry| {
+        let leads_there = fs::read_link(open.path()).is_ok_and(|file| file.ends_with(&place));
+        leads_there
+            && fs::metadata(open.path()).is_ok_and(|file| Some((file.dev(), file.ino())) != ours)
+    };
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let mut open = processes
+        .filter_map(|process| fs::read_dir(process.path().join("fd")).ok())
+        .flatten()
+        .flatten();
+    open.any(is_other)
 }
 
 /// Opens the file; where the folder can't be written to, one that is there will do.

@@ -73,7 +73,7 @@ pub(super) async fn all_of(
     let state = folder.state();
     for container in &found {
         let known = container.labels.get(STATE_LABEL).map(Path::new);
-        if let Some(known) = known.filter(|known| is_elsewhere(known, &state, id)) {
+        if let Some(known) = known.filter(|known| is_elsewhere(known, &state, folder)) {
             let state = known.to_owned();
             return Err(RunFailure::Elsewhere { id, state });
         }
@@ -82,11 +82,13 @@ pub(super) async fn all_of(
     Ok(found)
 }
 
-/// Whether a state folder is another than ours and has the run. One that has it no more was moved.
-fn is_elsewhere(known: &Path, ours: &Path, run: RunId) -> bool {
-    known
-        .canonicalize()
-        .is_ok_and(|known| known != ours && Store::new(known).run(run).path().is_dir())
+/// Whether a state folder is another than ours and has the run. One that has it no more was moved: to ours,
+/// unless a process works on the run in a third one.
+fn is_elsewhere(known: &Path, ours: &Path, folder: &RunFolder) -> bool {
+    let Ok(known) = known.canonicalize() else {
+        return folder.is_copy();
+    };
+    known != ours && (Store::new(known).run(folder.id()).path().is_dir() || folder.is_copy())
 }
 
 /// Removes a container, if it is a run's.
@@ -229,13 +231,22 @@ mod tests {
         for state in [&ours, &other] {
             std::fs::create_dir_all(folder(state)).unwrap();
         }
-        assert!(is_elsewhere(&other, &ours, run));
-        assert!(!is_elsewhere(&ours, &ours, run));
-        std::fs::remove_dir(folder(&other)).unwrap();
-        assert!(!is_elsewhere(&other, &ours, run));
+        let here = Store::new(ours.clone()).run(run);
+        assert!(is_elsewhere(&other, &ours, &here));
+        assert!(!is_elsewhere(&ours, &ours, &here));
+        // The other one is moved, while a process works on the run in it.
+        let lock = Store::new(other.clone()).run(run).try_lock().unwrap();
+        assert!(lock.is_some());
+        std::fs::rename(&other, top.join("gone")).unwrap();
+        assert!(is_elsewhere(&other, &ours, &here));
+        // Where it was moved to, it is at home.
+        let gone = Store::new(top.join("gone")).run(run);
+        assert!(!is_elsewhere(&other, &top.join("gone"), &gone));
+        drop(lock);
+        assert!(!is_elsewhere(&other, &ours, &here));
         // The old place leads to the new one.
         let link = top.join("link");
         std::os::unix::fs::symlink(&ours, &link).unwrap();
-        assert!(!is_elsewhere(&link, &ours, run));
+        assert!(!is_elsewhere(&link, &ours, &here));
     }
 }
