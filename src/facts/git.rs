@@ -92,15 +92,20 @@ fn has_dirty_submodule(repository: &Repository) -> bool {
     })
 }
 
-/// `https://user:token@host/path` is `https://host/path`.
+/// `https://user:token@host/path` is `https://host/path`. A password may contain `/` and `@`, so that all
+/// up to the last `@` is cut off, unless the address clearly begins with its host.
 fn without_credentials(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else {
         return url.to_owned();
     };
-    let host_end = rest.find('/').unwrap_or(rest.len());
-    match rest[..host_end].rfind('@') {
-        Some(at) => format!("{scheme}://{}", &rest[at + 1..]),
-        None => url.to_owned(),
+    let authority = rest.split('/').next().unwrap_or_default();
+    let is_host = !authority.contains('@')
+        && authority
+            .split_once(':')
+            .is_none_or(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
+    match rest.rsplit_once('@') {
+        Some((_, address)) if !is_host => format!("{scheme}://{address}"),
+        _ => url.to_owned(),
     }
 }
 
@@ -112,7 +117,10 @@ mod tests {
     fn an_origin_has_no_credentials() {
         for (url, expected) in [
             ("https://u:p@h.example/r.git", "https://h.example/r.git"),
-            ("https://t@h.example/r@x", "https://h.example/r@x"),
+            ("https://u:p/q@h.example/r.git", "https://h.example/r.git"),
+            ("https://u:p@q/r@h.example/r", "https://h.example/r"),
+            ("https://t@h.example/r", "https://h.example/r"),
+            ("https://h.example:80/r@x", "https://h.example:80/r@x"),
             ("https://h.example/r@x", "https://h.example/r@x"),
             ("git@h.example:r.git", "git@h.example:r.git"),
         ] {
