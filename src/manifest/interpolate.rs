@@ -12,6 +12,7 @@
 //! itself, so that regular expressions need no escapes; compose's `$A` is refused in `jobs.yaml`,
 //! with the fix, and taken in env files.
 
+use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -56,8 +57,15 @@ pub(super) fn interpolate(
     match &mut node.kind {
         Kind::Null | Kind::Broken => {}
         Kind::Scalar(text) if text.value.contains('$') => {
-            match expand(&text.value, Dialect::Manifest, lookup) {
+            let names = RefCell::new(Vec::new());
+            let noting = |name: &str| {
+                names.borrow_mut().push(name.to_owned());
+                lookup(name)
+            };
+            let expanded = expand(&text.value, Dialect::Manifest, &noting);
+            match expanded {
                 Ok(expanded) => {
+                    text.variables = names.into_inner();
                     text.is_interpolated = text.value.contains("${");
                     text.value = expanded;
                 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::decode::{Decode, Decoder};
 use super::masking::masked;
 use super::schema::Root;
-use super::{Manifest, Rule, check, interpolate, yaml};
+use super::{Manifest, Rule, check, exposed, interpolate, yaml};
 use crate::diagnostic::{Diagnostic, Severity, Source};
 use crate::facts::{Environment, read_small};
 use crate::model::Secret;
@@ -81,6 +81,7 @@ pub fn parse(
     };
     interpolate::interpolate(&mut node, &lookup, &source, &mut diagnostics);
     let interpolated = interpolated.into_inner();
+    exposed::check(&mut node, &interpolated, &source, &mut diagnostics);
     let root = if node.is_null() {
         diagnostics.push(
             Rule::EmptyFile

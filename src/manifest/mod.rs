@@ -8,6 +8,7 @@
 mod check;
 pub(crate) mod decode;
 pub mod env_file;
+mod exposed;
 mod interpolate;
 mod json_schema;
 mod load;

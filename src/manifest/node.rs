@@ -34,6 +34,8 @@ pub(crate) struct Text {
     pub(crate) is_plain: bool,
     /// Variables were put in, so that the value may not be shown.
     pub(crate) is_interpolated: bool,
+    /// The variables that the value names, in order.
+    pub(crate) variables: Vec<String>,
 }
 
 /// A key of a mapping.
@@ -63,6 +65,24 @@ impl Node {
     /// Whether there is nothing.
     pub(crate) fn is_null(&self) -> bool {
         self.kind == Kind::Null
+    }
+
+    /// The value of a key, if it is a mapping that has it.
+    pub(crate) fn get(&self, key: &str) -> Option<&Self> {
+        let Kind::Map(entries) = &self.kind else {
+            return None;
+        };
+        let mut entries = entries.iter();
+        entries.find_map(|(name, value)| (name.text == key).then_some(value))
+    }
+
+    /// The values of a list or a mapping.
+    pub(crate) fn values(&self) -> Vec<&Self> {
+        match &self.kind {
+            Kind::Null | Kind::Scalar(_) | Kind::Broken => Vec::new(),
+            Kind::List(items) => items.iter().collect(),
+            Kind::Map(entries) => entries.iter().map(|(_, value)| value).collect(),
+        }
     }
 
     /// The place an error about the value points at: where it is defined.

@@ -89,6 +89,8 @@ rules! {
     SecretSource = "secret-source",
     /// What looks like a secret is no build argument and no literal.
     LiteralSecret = "literal-secret",
+    /// Variables put secrets only into `environment`, `command`, a health check's `test` and `webhook`.
+    ExposedSecret = "exposed-secret",
     /// A secret that is defined is used.
     UnusedSecret = "unused-secret",
     /// Ports and health checks are for services.

@@ -129,6 +129,7 @@ fn node(raw: Spanned<Raw>, text: &str) -> Result<Node, Range<usize>> {
             is_plain: !written.starts_with(['"', '\'', '|', '>']),
             value,
             is_interpolated: false,
+            variables: Vec::new(),
         }),
         Raw::Typed(value) => Kind::Scalar(Text {
             is_plain: true,
@@ -138,6 +139,7 @@ fn node(raw: Spanned<Raw>, text: &str) -> Result<Node, Range<usize>> {
                 written.trim_end().to_owned()
             },
             is_interpolated: false,
+            variables: Vec::new(),
         }),
         Raw::List(items) => {
             let items: Result<_, _> = items.into_iter().map(|item| node(item, text)).collect();

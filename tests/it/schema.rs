@@ -96,6 +96,7 @@ fn what_jobctl_refuses_the_schema_refuses_or_can_not_know() {
         Rule::ImageSource,
         Rule::SecretSource,
         Rule::LiteralSecret,
+        Rule::ExposedSecret,
         Rule::UnusedSecret,
         Rule::NotAService,
         Rule::ServiceKey,

@@ -216,8 +216,10 @@ impl Work<'_> {
         Ok(self.folder.write(record)?)
     }
 
-    /// Says what should be looked at, and keeps it in the record.
-    pub(super) fn warn(&self, record: &mut Record, warning: String) {
+    /// Says what should be looked at, and keeps it in the record. The job may have put a secret into the
+    /// name of a file.
+    pub(super) fn warn(&self, record: &mut Record, warning: impl AsRef<str>) {
+        let warning = self.masker.masked(warning.as_ref());
         if !record.warnings.contains(&warning) {
             self.events.send(Event::Warning(warning.clone()));
             record.warnings.push(warning);

@@ -69,12 +69,14 @@ pub(super) async fn collect(work: &Work<'_>, record: &mut Record) {
             }
             Ok(Err(absence)) => (None, Some(absence)),
             Err(reason) => {
+                let reason = work.masker.masked(&reason);
                 record.lost_outputs.insert(name.clone(), reason);
                 continue;
             }
         };
         if let Some(reason) = absence.filter(|_| !is_optional) {
             if has_succeeded {
+                let reason = work.masker.masked(&reason);
                 record.lost_outputs.insert(name.clone(), reason);
                 continue;
             }

@@ -142,7 +142,19 @@ pub fn plan(
     if gpus == GpuChoice::None && !is_nvidia {
         environment::hide_gpus(&mut plan);
     }
-    Ok(plan)
+    without_secret_name(plan)
+}
+
+/// Refuses a plan whose container's name has a secret in it.
+fn without_secret_name(plan: RunPlan) -> Result<RunPlan, Vec<Diagnostic>> {
+    let shown = plan.name.as_ref().map(|name| plan.discretion().text(name));
+    if shown == plan.name {
+        return Ok(plan);
+    }
+    Err(vec![Diagnostic::from(PlanError::new(
+        "`--name` has a secret in it, but a container's name is stored and shown as it is",
+        "choose a name without it",
+    ))])
 }
 
 impl From<PlanError> for Diagnostic {

@@ -311,3 +311,27 @@ fn a_key_knows_secrets_by_their_names_alone() {
     // No result is taken for another's, whatever is masked.
     assert_ne!(key_of(&[], "x --token a"), key_of(&[], "x --token b"));
 }
+
+#[test]
+fn a_container_is_not_named_after_a_secret() {
+    let manifest = manifest_of("    environment: { HF_TOKEN: '${HF}' }\n");
+    for (name, is_refused) in [
+        ("n-hush", true),
+        ("n-hf_abcdefghijklmnopqrst", true),
+        ("n", false),
+    ] {
+        let flags = RunFlags {
+            name: Some(name.to_owned()),
+            ..RunFlags::default()
+        };
+        let planned = plan(&job(&manifest), &flags, &EnvFiles::default(), &caller());
+        let message = planned.err().map(|errors| errors[0].message.clone());
+        assert_eq!(
+            message.as_deref(),
+            is_refused.then_some(
+                "`--name` has a secret in it, but a container's name is stored and shown as it is"
+            ),
+            "{name}"
+        );
+    }
+}
