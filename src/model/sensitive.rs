@@ -36,7 +36,7 @@ const SECRETS: [&str; 19] = [
     "token",
 ];
 /// Endings of words that are written without a separator: `PGPASSWORD`, `APIKEY`.
-const SECRET_ENDINGS: [&str; 12] = [
+const SECRET_ENDINGS: [&str; 13] = [
     "accesskey",
     "accesstoken",
     "apikey",
@@ -49,46 +49,75 @@ const SECRET_ENDINGS: [&str; 12] = [
     "password",
     "privatekey",
     "secretkey",
+    "sshpass",
 ];
 /// What a `KEY` is that is a secret.
-const SECRET_KEYS: [&str; 32] = [
+const SECRET_KEYS: [&str; 58] = [
     "access",
     "account",
     "anthropic",
     "api",
     "app",
     "auth",
+    "aws",
     "azure",
     "client",
+    "cohere",
     "comet",
     "crypt",
+    "datadog",
+    "dd",
     "decryption",
     "deploy",
     "encryption",
+    "gcp",
+    "gemini",
+    "github",
+    "gitlab",
+    "google",
     "gpg",
+    "groq",
+    "hf",
     "hmac",
     "host",
+    "huggingface",
     "jwt",
+    "kaggle",
+    "langchain",
+    "langsmith",
     "license",
     "master",
+    "mistral",
+    "mlflow",
+    "neptune",
     "openai",
     "pgp",
+    "pinecone",
     "private",
+    "replicate",
     "rsa",
     "secret",
+    "sendgrid",
+    "sentry",
     "service",
     "session",
     "shared",
     "signing",
+    "slack",
     "ssh",
     "ssl",
     "storage",
+    "stripe",
     "tls",
+    "twilio",
+    "wandb",
 ];
 /// Words before `TOKEN` that make it a piece of text.
-const TEXT_TOKENS: [&str; 17] = [
-    "bos", "cls", "end", "eos", "mask", "max", "min", "next", "num", "pad", "per", "sep",
-    "special", "start", "stop", "unk", "word",
+const TEXT_TOKENS: [&str; 36] = [
+    "audio", "batch", "blank", "bod", "bos", "class", "cls", "end", "eod", "eos", "eot", "image",
+    "img", "label", "mask", "max", "min", "n", "next", "num", "pad", "padding", "per", "prompt",
+    "sep", "sot", "special", "start", "stop", "text", "total", "unk", "unknown", "video", "vis",
+    "word",
 ];
 /// Words before `TOKENS` that make them secrets.
 const SECRET_TOKENS: [&str; 6] = ["access", "api", "auth", "bearer", "refresh", "session"];
@@ -97,8 +126,30 @@ const PASSES: [&str; 13] = [
     "backward", "extra", "first", "forward", "full", "last", "multi", "one", "per", "second",
     "single", "three", "two",
 ];
+/// Words after `PASS` that say whose it is.
+const OWNERS: [&str; 8] = [
+    "admin", "dev", "prod", "ro", "root", "rw", "staging", "test",
+];
+/// Words of names whose values may be short numbers and ordinary words, and are secrets nevertheless.
+const PASSWORDS: [&str; 9] = [
+    "pass",
+    "passcode",
+    "passphrase",
+    "passwd",
+    "password",
+    "passwords",
+    "pw",
+    "pwd",
+    "pword",
+];
+/// Words after `TOKEN` that make it a parameter of a model.
+const TOKEN_PARAMETERS: [&str; 7] = ["batch", "drop", "dropout", "id", "ids", "mixing", "shift"];
+/// Values that are no secrets, in lower case.
+const WORDS: [&str; 9] = [
+    "false", "no", "none", "null", "off", "on", "true", "yes", "~",
+];
 /// Last words that say something about a secret, which is not the secret itself.
-const ABOUT: [&str; 83] = [
+const ABOUT: [&str; 93] = [
     "accuracy",
     "age",
     "alg",
@@ -107,13 +158,16 @@ const ABOUT: [&str; 83] = [
     "attempts",
     "audience",
     "backend",
+    "batch",
     "bits",
     "budget",
     "bytes",
     "chars",
     "class",
+    "classes",
     "classification",
     "count",
+    "counts",
     "days",
     "dim",
     "dims",
@@ -121,6 +175,7 @@ const ABOUT: [&str; 83] = [
     "directory",
     "disabled",
     "domain",
+    "drop",
     "dropout",
     "embedding",
     "embeddings",
@@ -134,11 +189,13 @@ const ABOUT: [&str; 83] = [
     "folder",
     "format",
     "header",
+    "heads",
     "host",
     "hours",
     "index",
     "issuer",
     "iterations",
+    "layers",
     "len",
     "length",
     "level",
@@ -147,9 +204,11 @@ const ABOUT: [&str; 83] = [
     "loss",
     "masking",
     "max",
+    "merging",
     "method",
     "min",
     "minutes",
+    "mixing",
     "mode",
     "name",
     "names",
@@ -162,6 +221,7 @@ const ABOUT: [&str; 83] = [
     "prefix",
     "prob",
     "provider",
+    "pruning",
     "rate",
     "ratio",
     "region",
@@ -172,6 +232,7 @@ const ABOUT: [&str; 83] = [
     "scopes",
     "seconds",
     "secure",
+    "shift",
     "size",
     "sock",
     "stdin",
@@ -238,18 +299,53 @@ pub fn is_secret_name(name: &str) -> bool {
     (0..words.len()).any(|at| is_secret_word(&words, at))
 }
 
+/// Whether a name claims something of a secret, which its value need not bear out: `USE_API_KEY`.
+fn is_claim(name: &str) -> bool {
+    let words = words(name);
+    let Some((first, rest)) = words.split_first() else {
+        return false;
+    };
+    CLAIMS.contains(&first.as_str()) && is_secret_name(&rest.join("_"))
+}
+
+/// Whether the value of a secret's name is none: a switch, a short number, a model's special token.
+fn is_plain(name: &str, value: &str) -> bool {
+    static DECIMAL: LazyLock<Regex> =
+        LazyLock::new(|| compiled(r"^[+-]?[0-9]{0,3}\.[0-9]{1,6}(?:[eE][+-]?[0-9]{1,2})?$"));
+    static MARKER: LazyLock<Regex> =
+        LazyLock::new(|| compiled(r"^(?:<\|?[A-Za-z0-9_/ -]{1,24}\|?>|\[[A-Z]{1,12}\])$"));
+    if DECIMAL.is_match(value) {
+        return true;
+    }
+    let words = words(name);
+    let is_password = |word: &String| {
+        PASSWORDS.contains(&word.as_str()) || word.ends_with("password") || word.ends_with("pass")
+    };
+    if words.iter().any(is_password) && !is_claim(name) {
+        return false;
+    }
+    let digits = value.trim_start_matches('-');
+    let is_short_number =
+        (1..=5).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit());
+    let is_word = WORDS.contains(&value.to_ascii_lowercase().as_str());
+    is_short_number || is_word || MARKER.is_match(value)
+}
+
 /// Whether the word at a place of a name says that it is a secret's.
 fn is_secret_word(words: &[&str], at: usize) -> bool {
     let before = at.checked_sub(1).map_or("", |at| words[at]);
     let after = words.get(at + 1).copied().unwrap_or_default();
     let is_last = at + 1 == words.len();
     match words[at] {
-        "token" => !TEXT_TOKENS.contains(&before) && !matches!(after, "id" | "ids"),
+        "token" => !TEXT_TOKENS.contains(&before) && !TOKEN_PARAMETERS.contains(&after),
         "tokens" => SECRET_TOKENS.contains(&before),
+        // Layers share keys.
+        "keys" if before == "shared" => false,
         "key" | "keys" => SECRET_KEYS.contains(&before),
         "auth" => is_last || after == "config",
-        "pass" => is_last && !PASSES.contains(&before),
-        "pat" => is_last && at > 0,
+        "pass" => (is_last || at > 0 && OWNERS.contains(&after)) && !PASSES.contains(&before),
+        "pat" | "sk" => is_last && at > 0,
+        "signature" => matches!(before, "amz" | "goog"),
         "pwd" => at > 0 && before != "old",
         "string" | "str" => matches!(before, "connection" | "conn"),
         word => {
@@ -311,10 +407,11 @@ const FORMS: [&str; 42] = [
 ];
 
 static FORM: LazyLock<Regex> = LazyLock::new(|| compiled(&FORMS.join("|")));
-/// The password of an address (RFC 3986, section 3.2.1), or a user that is as long as a token.
+/// The password of an address (RFC 3986, section 3.2.1), or a user that is as long as a token. What has a
+/// `/` is one if it can't be a port.
 static ADDRESS: LazyLock<Regex> = LazyLock::new(|| {
     compiled(
-        r"[A-Za-z][A-Za-z0-9+.-]*://(?:[^\s/?#:@]*:(?<secret>[^\s/]+)@|(?<user>[^\s/?#:@]{20,})@)",
+        r#"[A-Za-z][A-Za-z0-9+.-]*://(?:[^\s/?#:@\[]*:(?<secret>[^\s/]+|[^\s/"',?#{}]*[^\s/"',?#{}0-9][^\s/"',?#{}]*/[^\s@"']*)@|(?<user>[^\s/?#:@]{20,})@)"#,
     )
 });
 /// `NAME=value`, `--name=value`, `?name=value&name=value`, up to the value.
@@ -323,9 +420,28 @@ static ASSIGNMENT: LazyLock<Regex> =
 /// `--name value` within a text, up to the value.
 static FLAG: LazyLock<Regex> =
     LazyLock::new(|| compiled(r#"(?:^|[\s"'])--?(?<name>[A-Za-z][A-Za-z0-9_.-]*)\s+"#));
-/// `"name": "value"`, as in JSON, up to the value.
+/// `"name": "value"`, as in JSON and Python, also escaped, up to the value.
 static FIELD: LazyLock<Regex> =
-    LazyLock::new(|| compiled(r#""(?<name>[A-Za-z_][A-Za-z0-9_.-]*)"\s*:\s*"#));
+    LazyLock::new(|| compiled(r#"\\*["'](?<name>[A-Za-z_][A-Za-z0-9_.-]*)\\*["']\s*:\s*"#));
+/// `name: value`, as in YAML, where the value is one word or in quotes. Others are sentences.
+static ENTRY: LazyLock<Regex> = LazyLock::new(|| {
+    compiled(
+        r#"(?m)(?:^|[{,])[ \t]*(?:-[ \t]+)?(?<name>[A-Za-z_][A-Za-z0-9_.]*):[ \t]+(?<secret>"[^"\n]*"|'[^'\n]*'|[^\s"'\[\]{}&*|>#,$][^\s"',}]*)[ \t]*(?:[,}#\r]|$)"#,
+    )
+});
+/// A line of a `.netrc` file.
+static NETRC: LazyLock<Regex> =
+    LazyLock::new(|| compiled(r"\blogin\s+\S+\s+password\s+(?<secret>\S+)"));
+/// curl's user and password.
+static CURL: LazyLock<Regex> = LazyLock::new(|| {
+    compiled(
+        r#"\bcurl\b[^\n;|]*?\s(?:-u|--user|-U|--proxy-user)[\s=]+["']?[^\s:"']+:(?<secret>[0-9]*[^\s"'/0-9][^\s"']*)"#,
+    )
+});
+/// A value that a shell puts in: `$NAME`, `${NAME}`, `$(command)`, `$1`. A password may begin with `$`, too.
+static REFERENCE: LazyLock<Regex> = LazyLock::new(|| {
+    compiled(r"^\$(?:[{(]|[0-9@*](?:[^$\w]|$)|[A-Z_][A-Z0-9_]*(?:\W|$)|[a-z_][a-z0-9_]*(?:\W|$))")
+});
 /// A header (RFC 9110, sections 5 and 11); what is secret follows a scheme.
 static HEADER: LazyLock<Regex> = LazyLock::new(|| {
     compiled(
@@ -340,18 +456,23 @@ fn compiled(expression: &str) -> Regex {
     Regex::new(expression).expect("the expression is valid")
 }
 
-/// The value that begins at a place of a text: in quotes, or up to what ends a word. A word that
-/// begins with a hyphen is the next flag.
+/// The value that begins at a place of a text: in quotes, in brackets, or up to what ends a word.
 fn value_at(text: &str, start: usize) -> Option<Range<usize>> {
     let rest = &text[start..];
-    let quote = rest
+    let escapes = rest.len() - rest.trim_start_matches('\\').len();
+    let quote = rest[escapes..]
         .chars()
         .next()
         .filter(|first| matches!(first, '"' | '\''));
     let (skipped, length) = match quote {
-        None => {
-            let is_end = |c: char| c.is_whitespace() || "\"';&|)".contains(c);
-            (0, rest.find(is_end).unwrap_or(rest.len()))
+        None if rest.starts_with(['[', '{']) => (0, bracketed(rest)),
+        None => (0, word(rest)),
+        Some(_) if escapes > 0 => {
+            let quote = &rest[..=escapes];
+            let inner = &rest[quote.len()..];
+            let mut ends = inner.match_indices(quote).map(|(at, _)| at);
+            let end = ends.find(|at| !inner[..*at].ends_with('\\'));
+            (quote.len(), end.unwrap_or(inner.len()))
         }
         Some(quote) => {
             let mut is_escaped = false;
@@ -364,7 +485,45 @@ fn value_at(text: &str, start: usize) -> Option<Range<usize>> {
         }
     };
     let value = start + skipped..start + skipped + length;
-    (length > 0 && !text[value.clone()].starts_with('-')).then_some(value)
+    (length > 0).then_some(value)
+}
+
+/// How long the word is that a text begins with; a blank behind a backslash belongs to it.
+fn word(text: &str) -> usize {
+    let mut is_escaped = false;
+    let end = text.find(|c: char| {
+        let is_blank = c.is_whitespace() && !(is_escaped && matches!(c, ' ' | '\t'));
+        is_escaped = c == '\\' && !is_escaped;
+        is_blank || "\"';&|)".contains(c)
+    });
+    end.unwrap_or(text.len())
+}
+
+/// How long the list or object of JSON is that a text begins with.
+fn bracketed(text: &str) -> usize {
+    let mut depth = 0_usize;
+    let end = text.char_indices().find(|(_, c)| {
+        match c {
+            '[' | '{' => depth += 1,
+            ']' | '}' => depth -= 1,
+            _ => {}
+        }
+        depth == 0
+    });
+    end.map_or(text.len(), |(at, _)| at + 1)
+}
+
+/// Where the password begins of `user:password`, as `curl --user` takes it. Numbers are ids, and what is short
+/// is a group.
+fn password_of_user(word: &str) -> Option<usize> {
+    let (user, password) = word.split_once(':')?;
+    let is_password = !user.is_empty()
+        && password.len() > 5
+        && password != user
+        && !password.starts_with("//")
+        && !password.bytes().all(|byte| byte.is_ascii_digit())
+        && !REFERENCE.is_match(password);
+    is_password.then_some(user.len() + 1)
 }
 
 /// What is a secret in a project: what says so by itself, and the names that the project declares.
@@ -396,14 +555,22 @@ impl Sensitive {
     /// Whether a variable is a secret: by its name or by its value's form.
     #[must_use]
     pub fn is_secret(&self, name: &str, value: &str) -> bool {
-        self.is_name(name) || self.is_value(value)
+        self.names_secret(name, value) || self.is_value(value)
+    }
+
+    /// Whether a name makes its value a secret, whatever the value's form.
+    #[must_use]
+    pub fn names_secret(&self, name: &str, value: &str) -> bool {
+        let is_claimed = || !value.is_empty() && is_claim(name);
+        self.names.contains(name)
+            || (is_secret_name(name) || is_claimed()) && !is_plain(name, value)
     }
 
     /// Where the secrets are in a text: sorted, and apart from each other.
     #[must_use]
     pub fn spans(&self, text: &str) -> Vec<Range<usize>> {
         let mut spans: Vec<_> = FORM.find_iter(text).map(|found| found.range()).collect();
-        for form in [&ADDRESS, &HEADER, &BEARER] {
+        for form in [&ADDRESS, &HEADER, &BEARER, &NETRC, &CURL] {
             for found in form.captures_iter(text) {
                 let secret = found.name("secret").or_else(|| found.name("user"));
                 let is_secret = found
@@ -412,7 +579,13 @@ impl Sensitive {
                 spans.extend(secret.filter(|_| is_secret).map(|secret| secret.range()));
             }
         }
-        for form in [&ASSIGNMENT, &FLAG, &FIELD] {
+        let forms = [
+            (&ASSIGNMENT, false),
+            (&FLAG, true),
+            (&FIELD, false),
+            (&ENTRY, false),
+        ];
+        for (form, is_flag) in forms {
             let mut at = 0;
             while let Some(found) = form.captures_at(text, at) {
                 let (Some(whole), Some(name)) = (found.get(0), found.name("name")) else {
@@ -420,9 +593,23 @@ impl Sensitive {
                 };
                 // The value may itself be `NAME=value`.
                 at = name.end();
-                if self.is_name(name.as_str())
-                    && let Some(value) = value_at(text, whole.end())
-                {
+                let before = text[..name.start()].chars().next_back();
+                let name = name.as_str();
+                // Some names count only in addresses and connection strings.
+                let is_field = name == "sig" && matches!(before, Some('?' | '&'))
+                    || name.eq_ignore_ascii_case("pwd") && before == Some(';');
+                if !(is_field || self.is_name(name) || is_claim(name)) {
+                    continue;
+                }
+                let value = match found.name("secret") {
+                    Some(value) => Some(value.range()),
+                    None => value_at(text, whole.end()),
+                };
+                // Behind a flag without a value is the next flag.
+                let value = value.filter(|value| !is_flag || !text[value.clone()].starts_with('-'));
+                let Some(value) = value else { continue };
+                let content = text[value.clone()].trim_end_matches(['}', ']', ',']);
+                if self.names_secret(name, content) || is_field && !is_plain(name, content) {
                     at = value.end;
                     spans.push(value);
                 }
@@ -440,15 +627,26 @@ impl Sensitive {
     /// The words of a command with their secrets masked; a flag's value may be the next word.
     #[must_use]
     pub fn masked_words(&self, words: &[String]) -> Vec<String> {
-        let mut is_next = false;
+        let mut flag: Option<&str> = None;
         let masked = words.iter().map(|word| {
-            let is_flag = word.starts_with('-');
-            let is_value = std::mem::take(&mut is_next) && !is_flag && !word.starts_with('$');
-            is_next = is_flag
-                && !word.contains(['=', ':', ' '])
-                && self.is_name(word.trim_start_matches('-'));
-            match self.assigned(word) {
-                _ if is_value && !word.is_empty() => STARS.to_owned(),
+            let before = flag.take().unwrap_or_default();
+            let name = before.trim_start_matches('-');
+            // `-v` is a flag, `-secret` may be a value.
+            let is_flag = word.starts_with("--") || word.starts_with('-') && word.len() < 3;
+            let is_given = !word.is_empty() && !is_flag;
+            let is_value = is_given && self.is_name(name) && self.names_secret(name, word);
+            if word.starts_with('-') && !is_value && !word.contains(['=', ':', ' ']) {
+                flag = Some(word);
+            }
+            let user = if matches!(before, "-u" | "-U" | "--user" | "--proxy-user") {
+                password_of_user(word)
+            } else {
+                let user = word.strip_prefix("--user=");
+                user.and_then(password_of_user)
+                    .map(|at| "--user=".len() + at)
+            };
+            match user.or_else(|| self.assigned(word)) {
+                _ if is_value => STARS.to_owned(),
                 Some(at) => format!("{}{STARS}", &word[..at]),
                 None => self.masked(word).into_owned(),
             }
@@ -478,8 +676,9 @@ impl Sensitive {
                 return None;
             }
             start = at + 1;
-            let is_empty = word[start..].is_empty() || word[start..].starts_with('$');
-            if self.is_name(name) && !is_empty {
+            let value = &word[start..];
+            let is_given = !value.is_empty() && !REFERENCE.is_match(value);
+            if is_given && self.names_secret(name, value) {
                 return Some(start);
             }
         }
@@ -520,7 +719,7 @@ fn apart(text: &str, mut spans: Vec<Range<usize>>) -> Vec<Range<usize>> {
     // A shell puts the value in, or somebody has taken it out.
     spans.retain(|span| {
         let secret = text[span.clone()].trim_start_matches(['"', '\'']);
-        !secret.starts_with('$') && !secret.chars().all(|letter| letter == '*')
+        !REFERENCE.is_match(secret) && !secret.chars().all(|letter| letter == '*')
     });
     spans.sort_unstable_by_key(|span| (span.start, span.end));
     spans.dedup_by(|next, before| {

@@ -69,7 +69,7 @@ impl Discretion {
 
     fn named(&self, name: &str, value: &Value) -> Value {
         match value {
-            Value::String(_) if self.sensitive.is_name(name) => STARS.into(),
+            Value::String(value) if self.sensitive.names_secret(name, value) => STARS.into(),
             value => self.document(value),
         }
     }

@@ -91,7 +91,7 @@ fn arguments(checker: &mut Checker<'_>, arguments: &Variables) {
 
 fn is_secret(variable: &Variable, sensitive: &Sensitive) -> bool {
     let value = variable.value.as_deref().map_or("", String::as_str);
-    sensitive.is_name(variable.name.as_str()) || sensitive.is_value(value)
+    sensitive.is_secret(variable.name.as_str(), value)
 }
 
 /// A literal in the manifest ends up in the repository.

@@ -61,6 +61,14 @@ const SECRET_NAMES: &[&str] = &[
     "SLACK_WEBHOOK",
     "WIFI_PSK",
     "npm_config__authToken",
+    "SSHPASS",
+    "DB_PASS_RO",
+    "WANDB_KEY",
+    "DATADOG_KEY",
+    "HUGGINGFACE_KEY",
+    "GOOGLE_KEY",
+    "STRIPE_SK",
+    "X-Amz-Signature",
 ];
 
 const PLAIN_NAMES: &[&str] = &[
@@ -127,6 +135,21 @@ const PLAIN_NAMES: &[&str] = &[
     "HTTP_PROXY",
     "NO_PROXY",
     "WEBHOOK_TIMEOUT",
+    "N_TOKEN",
+    "TOKEN_COUNTS",
+    "TOKEN_BATCH",
+    "BATCH_TOKEN",
+    "TOKEN_DROP",
+    "TOKEN_SHIFT",
+    "TOKEN_MIXING",
+    "TOKEN_DROPOUT_P",
+    "IMAGE_TOKEN",
+    "EOT_TOKEN",
+    "UNKNOWN_TOKEN",
+    "PROMPT_TOKEN",
+    "LABEL_TOKEN",
+    "JWT_CLASSES",
+    "SHARED_KEYS",
     "",
     "_",
 ];
@@ -138,6 +161,44 @@ fn names_say_whether_their_values_are_secrets() {
     }
     for name in PLAIN_NAMES {
         assert!(!is_secret_name(name), "{name} is no secret's name");
+    }
+}
+
+#[test]
+fn a_secrets_name_does_not_make_every_value_a_secret() {
+    for (name, value, is_secret) in [
+        ("TOKEN", "5", false),
+        ("TOKEN", "4096", false),
+        ("TOKEN", "true", false),
+        ("TOKEN", "None", false),
+        ("TOKEN", "<image>", false),
+        ("TOKEN", "<|endoftext|>", false),
+        ("TOKEN", "[PAD]", false),
+        ("TOKEN", "0.1", false),
+        ("HOST_KEY", "3", false),
+        ("PW", "0.3", false),
+        ("N_TOKEN", "5", false),
+        ("TOKEN_DROP", "0.1", false),
+        ("TOKEN_MIXING", "true", false),
+        ("NO_TOKEN", "1", false),
+        ("NO_TOKEN", "", false),
+        ("USE_API_KEY", "true", false),
+        ("NO_TOKEN", "CANARY", true),
+        ("USE_API_KEY", "CANARY", true),
+        ("TOKEN", "", true),
+        ("TOKEN", "123456", true),
+        ("TOKEN", "<a>b", true),
+        ("PASSWORD", "1234", true),
+        ("DB_PW", "1234", true),
+        ("PGPASSWORD", "true", true),
+        ("ID", "5", true),
+    ] {
+        let sensitive = Sensitive::new(["ID"]);
+        assert_eq!(
+            sensitive.is_secret(name, value),
+            is_secret,
+            "{name}={value}"
+        );
     }
 }
 
@@ -231,6 +292,42 @@ const SECRET_VALUES: &[(&str, &str)] = &[
     ("x\u{3000}TOKEN=a\u{a0}b", "x\u{3000}TOKEN=***\u{a0}b"),
     ("a=b=TOKEN=c", "a=b=TOKEN=***"),
     ("TOKEN=\"a", "TOKEN=\"***"),
+    ("postgres://u:$CANARYx@h/d", "postgres://u:***@h/d"),
+    ("postgres://u:a/CANARY@h/d", "postgres://u:***@h/d"),
+    ("Server=h;Uid=u;Pwd=CANARY;", "Server=h;Uid=u;Pwd=***;"),
+    ("--db-password=-CANARY", "--db-password=***"),
+    ("--password=a\\ CANARY b", "--password=*** b"),
+    ("password: CANARY", "password: ***"),
+    ("a: 1\npassword: 'a CANARY'\n", "a: 1\npassword: ***\n"),
+    (
+        "{token: CANARY, password: b}",
+        "{token: ***, password: ***}",
+    ),
+    ("{'password': 'CANARY'}", "{'password': '***'}"),
+    (
+        r#"{\"password\": \"a\\\"CANARY\", \"lr\": 1}"#,
+        r#"{\"password\": \"***\", \"lr\": 1}"#,
+    ),
+    (
+        r#"{"password": ["a", "b"], "lr": 1}"#,
+        r#"{"password": ***, "lr": 1}"#,
+    ),
+    (
+        "https://h/b?sv=2020&sig=CANARY%2B&se=1",
+        "https://h/b?sv=2020&sig=***&se=1",
+    ),
+    (
+        "https://h/b?X-Amz-Signature=CANARY&x=1",
+        "https://h/b?X-Amz-Signature=***&x=1",
+    ),
+    (
+        "machine h login u password CANARY",
+        "machine h login u password ***",
+    ),
+    (
+        "curl -s -u user:CANARY https://h",
+        "curl -s -u user:*** https://h",
+    ),
 ];
 
 const PLAIN_VALUES: &[&str] = &[
@@ -278,6 +375,17 @@ const PLAIN_VALUES: &[&str] = &[
     "é=ü --é ü",
     r#"{"lr": 0.1, "tokens": "a"}"#,
     "max_tokens=512,top_p=0.9",
+    "postgres://u:$PW@h/d",
+    "postgres://u:$pw@h/d",
+    "https://example.org:8080/a/b@c",
+    "http://[::1]:8080/x@y",
+    "http://a:80,http://b:81/x@y",
+    "cd x;PWD=",
+    "Token: one of many",
+    "token: 5",
+    "TOKEN=5 TOKEN=<pad>",
+    r#"{"token": 5}"#,
+    "curl -u 1000:1000 h",
     "2026-01-01T00:00:00Z",
 ];
 
@@ -314,6 +422,15 @@ fn secrets_among_the_words_of_a_command_are_starred_out() {
             "curl -H 'Authorization: Bearer ***' http://h",
         ),
         ("sh -c 'curl --token abc h'", "sh -c 'curl --token *** h'"),
+        ("x --password '$CANARY'", "x --password ***"),
+        ("x --token -CANARY --y", "x --token *** --y"),
+        ("x --token -v a", "x --token -v a"),
+        ("x --token 5", "x --token 5"),
+        ("x --password=-CANARY", "x '--password=***'"),
+        ("x -u user:CANARY h", "x -u 'user:***' h"),
+        ("x --user=user:CANARY h", "x '--user=user:***' h"),
+        ("x -u 1000:1000 -u app:app", "x -u 1000:1000 -u app:app"),
+        ("x -u https://h/abcdef", "x -u https://h/abcdef"),
         ("git clone https://u:p@h/r", "git clone 'https://u:***@h/r'"),
     ] {
         let words = shell_words::split(command).unwrap();

@@ -143,7 +143,7 @@ impl Variables {
         }
         let sensitive = Sensitive::new(names);
         for (name, value) in interpolated {
-            if sensitive.is_name(name) || sensitive.is_value(value.expose()) {
+            if sensitive.is_secret(name, value.expose()) {
                 known.push(value.clone());
             }
         }
@@ -230,7 +230,7 @@ impl Variables {
     fn secret_ones(&self) -> Vec<bool> {
         let value = |given: &Given| given.value.as_ref().map_or("", Secret::expose).to_owned();
         let says_so = |(name, given): (&EnvName, &Given)| {
-            self.sensitive.is_name(name.as_str()) || self.sensitive.is_value(&value(given))
+            self.sensitive.is_secret(name.as_str(), &value(given))
         };
         let mut are_secret: Vec<_> = self.given.iter().map(says_so).collect();
         let mut known = self.known.clone();
