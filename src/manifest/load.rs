@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::decode::{Decode, Decoder};
-use super::masking::masked;
+use super::masking::{masked, masked_values};
 use super::schema::Root;
 use super::{Manifest, Rule, check, exposed, interpolate, yaml};
 use crate::diagnostic::{Diagnostic, Severity, Source};
@@ -71,6 +71,10 @@ pub fn parse(
         text: masked(text),
     });
     let mut node = yaml::parse(text, &source).map_err(|diagnostic| vec![*diagnostic])?;
+    let source = Arc::new(Source {
+        path: shown.to_owned(),
+        text: masked_values(text, &source.text, &node),
+    });
     let mut diagnostics = Vec::new();
     let interpolated = RefCell::new(BTreeMap::new());
     let lookup = |name: &str| {

@@ -5,7 +5,8 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use crate::model::Sensitive;
+use super::node::{Kind, Node};
+use crate::model::{Sensitive, starred_out};
 
 /// A text as errors may show it: literal values under names that look like secrets, and values that
 /// have the form of one, are masked, byte by byte, so that offsets stay true. `value` is what
@@ -20,10 +21,6 @@ pub(super) fn masked(text: &str) -> String {
     });
     let sensitive = Sensitive::new(declared(text));
     let mut masked = text.as_bytes().to_vec();
-    let mut hide = |span: Range<usize>| {
-        let hidden = masked[span].iter_mut().filter(|byte| **byte != b'\n');
-        hidden.for_each(|byte| *byte = b'*');
-    };
     for found in ENTRY.captures_iter(text) {
         let (Some(name), Some(value)) = (found.name("name"), found.name("value")) else {
             continue;
@@ -31,16 +28,106 @@ pub(super) fn masked(text: &str) -> String {
         let is_key = text[..name.start()]
             .trim_end_matches(' ')
             .ends_with(['\n', '{', ',', '-']);
-        let is_secret = sensitive.is_name(name.as_str())
+        let plain = value.as_str().trim_matches(['"', '\'']);
+        let is_secret = sensitive.names_secret(name.as_str(), plain)
             || matches!(name.as_str(), "webhook" | "value") && is_key;
         if is_secret && !value.as_str().contains("${") {
-            hide(value.range());
+            hide(&mut masked, value.range());
         }
     }
     for span in sensitive.spans(text) {
-        hide(span);
+        hide(&mut masked, span);
     }
     String::from_utf8_lossy(&masked).into_owned()
+}
+
+/// A masked text with the secrets masked that are seen only in the values themselves, once their quotes and
+/// escapes are undone. `text` is as it was written.
+pub(super) fn masked_values(text: &str, masked: &str, root: &Node) -> String {
+    let mut values = Values {
+        text,
+        masked: masked.as_bytes().to_vec(),
+        sensitive: Sensitive::new(declared(text)),
+    };
+    values.hide_within(root);
+    String::from_utf8_lossy(&values.masked).into_owned()
+}
+
+/// The values of a tree, which are looked through for secrets.
+struct Values<'a> {
+    text: &'a str,
+    masked: Vec<u8>,
+    sensitive: Sensitive,
+}
+
+impl Values<'_> {
+    fn hide_within(&mut self, node: &Node) {
+        match &node.kind {
+            Kind::Null | Kind::Broken => {}
+            Kind::Scalar(text) => {
+                let masked = self.sensitive.masked(&text.value).into_owned();
+                self.hide(node.place(), &masked, &text.value);
+            }
+            Kind::List(items) => {
+                let texts = items.iter().filter_map(|item| match &item.kind {
+                    Kind::Scalar(text) => Some((item.place(), text.value.clone())),
+                    _ => None,
+                });
+                let (places, words): (Vec<_>, Vec<_>) = texts.unzip();
+                let masked = self.sensitive.masked_words(&words);
+                for ((place, word), masked) in places.into_iter().zip(&words).zip(&masked) {
+                    self.hide(place, masked, word);
+                }
+                for item in items {
+                    self.hide_within(item);
+                }
+            }
+            Kind::Map(entries) => {
+                for (key, value) in entries {
+                    if let Kind::Scalar(text) = &value.kind
+                        && self.sensitive.names_secret(&key.text, &text.value)
+                        && !text.value.contains("${")
+                    {
+                        self.hide_all(value.place());
+                    }
+                    self.hide_within(value);
+                }
+            }
+        }
+    }
+
+    /// Hides what is masked of a value: the very bytes where they are written as they are, and else all of
+    /// the value.
+    fn hide(&mut self, place: Range<usize>, masked: &str, value: &str) {
+        if masked == value {
+            return;
+        }
+        let written = &self.text[place.clone()];
+        let secrets = starred_out(masked, value).unwrap_or_default();
+        let spans: Vec<_> = secrets
+            .iter()
+            .flat_map(|secret| written.match_indices(*secret))
+            .map(|(at, secret)| place.start + at..place.start + at + secret.len())
+            .collect();
+        let is_found = |secret: &&str| secret.is_empty() || written.contains(*secret);
+        if secrets.is_empty() || !secrets.iter().all(is_found) {
+            self.hide_all(place);
+        } else {
+            for span in spans {
+                self.hide_all(span);
+            }
+        }
+    }
+
+    fn hide_all(&mut self, place: Range<usize>) {
+        hide(&mut self.masked, place);
+    }
+}
+
+/// Masks a place byte by byte; lines stay lines.
+fn hide(masked: &mut [u8], place: Range<usize>) {
+    let hidden = masked[place].iter_mut().filter(|byte| **byte != b'\n');
+    hidden.for_each(|byte| *byte = b'*');
 }
 
 /// What stands under `sensitive`, whether the text is valid or not.
@@ -61,7 +148,51 @@ fn declared(text: &str) -> impl Iterator<Item = &str> {
 
 #[cfg(test)]
 mod tests {
-    use super::masked;
+    use std::path::PathBuf;
+    use std::sync::Arc;
+
+    use super::{masked, masked_values};
+    use crate::diagnostic::Source;
+    use crate::manifest::yaml;
+
+    #[test]
+    fn secrets_behind_escapes_are_starred_out() {
+        for (text, expected) in [
+            (
+                r#"X: "{\"password\": \"CANARY\"}""#,
+                r#"X: "{\"password\": \"******\"}""#,
+            ),
+            (
+                r#"X: "--password=CANARYa\\ CANARYb""#,
+                "X: ******************************",
+            ),
+            (
+                r#"X: '{"password": ["CANARY", "b"]}'"#,
+                r#"X: '{"password": ***************}'"#,
+            ),
+            (
+                r#"X: "{\"db\":{\"password\":12345678}}""#,
+                r#"X: "{\"db\":{\"password\":**********""#,
+            ),
+            (
+                "X: https://h/a?X-Amz-Signature=CANARY&x=1",
+                "X: https://h/a?X-Amz-Signature=******&x=1",
+            ),
+            ("X: [a, --password, CANARY]", "X: [a, --password, ******]"),
+            (
+                "HF_TOKEN: |\n  CANARY\n  b\n",
+                "HF_TOKEN: |\n  ******\n***\n",
+            ),
+            ("X: \"a\\tb\"", "X: \"a\\tb\""),
+        ] {
+            let source = Arc::new(Source {
+                path: PathBuf::new(),
+                text: text.to_owned(),
+            });
+            let root = yaml::parse(text, &source).unwrap();
+            assert_eq!(masked_values(text, &masked(text), &root), expected);
+        }
+    }
 
     #[test]
     fn literal_secrets_are_starred_out() {
