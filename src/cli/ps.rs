@@ -6,13 +6,14 @@ use super::Ending;
 use super::context::Context;
 use crate::exit::Exit;
 use crate::ops::ps::list;
-use crate::ops::run::orphan_words;
+use crate::ops::run::{orphan_words, reconcile};
 use crate::report::{printable_text, ps_human, ps_json};
 
 /// List the runs that are not over, as they are right now
 ///
 /// A run whose jobctl was killed is looked after: if it ended meanwhile, its output and its exit code
-/// are taken from the engine; if it goes on, it is `unattended` until somebody waits for it.
+/// are taken from the engine; if it goes on, it is `unattended` until somebody waits for it. A container
+/// that it left behind is removed.
 #[derive(Debug, Args)]
 pub(super) struct PsArgs {
     /// Those that are over, too
@@ -31,8 +32,12 @@ pub(super) fn exec(args: &PsArgs, context: &mut Context) -> Ending {
     let outcome = context.watch(async |events| {
         let mut engine = super::reach::reconciled(context, &store, events).await;
         if engine.is_none() && store.unfinished().is_ok_and(|runs| runs.is_empty()) {
-            // There may be containers whose records are gone. Nobody asked for an engine otherwise.
+            // There may be containers whose records are gone, or whose runs are over. Nobody asked
+            // for an engine otherwise.
             engine = context.connect().await.ok();
+            if let Some(engine) = &engine {
+                reconcile(engine, &store, events).await;
+            }
         }
         list(engine.as_ref(), &store, args.all, events).await
     })?;

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::attempt::{Followed, Work, latest};
 use super::collect;
-use super::container::container_of;
+use super::container::{container_of, containers_here, remove, run_of};
 use super::control::{Controls, Orders};
 use super::outcome::note_removal;
 use super::pump::Pump;
@@ -37,8 +37,9 @@ pub enum Adopted {
     Finished(Box<Record>),
 }
 
-/// Finds out what became of all runs that are not over and have no supervisor, and finishes those
-/// that ended. What can't be told for one run is told as a warning; the others don't suffer.
+/// Finds out what became of all runs that are not over and have no supervisor, finishes those that
+/// ended, and removes the containers that killed supervisors left. What can't be told for one run is
+/// told as a warning; the others don't suffer.
 pub async fn reconcile(engine: &DockerEngine, store: &Store, events: &Events) {
     let ids = match store.unfinished() {
         Ok(ids) => ids,
@@ -55,6 +56,58 @@ pub async fn reconcile(engine: &DockerEngine, store: &Store, events: &Events) {
             )));
         }
     }
+    if let Err(error) = remove_left(engine, store, events).await {
+        events.send(Event::Warning(format!(
+            "containers of runs that are over may be left: {error}"
+        )));
+    }
+}
+
+/// Removes the containers of runs that are over: their supervisors were killed before they could, or
+/// the engine refused.
+async fn remove_left(
+    engine: &DockerEngine,
+    store: &Store,
+    events: &Events,
+) -> Result<(), RunFailure> {
+    let found = containers_here(engine, store).await?;
+    let known = store.ids()?;
+    for container in found.iter().filter(|container| !container.status.is_up()) {
+        let Some(run) = run_of(container).filter(|run| known.contains(run)) else {
+            continue;
+        };
+        if let Err(error) = remove_of(engine, &store.run(run), container).await {
+            events.send(Event::Warning(format!(
+                "the container {} is not removed: {error}",
+                container.name
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Removes a container of a run, unless the run goes on or its container is kept on purpose.
+async fn remove_of(
+    engine: &DockerEngine,
+    folder: &RunFolder,
+    container: &Container,
+) -> Result<(), RunFailure> {
+    let Some(_lock) = folder.try_lock()? else {
+        return Ok(());
+    };
+    let mut record = folder.read()?;
+    let is_kept = record.policy.keep || !record.lost_outputs.is_empty();
+    if is_kept || !record.state.is_final() || !is_of(&record, engine) {
+        return Ok(());
+    }
+    remove(engine, record.id, &container.id).await?;
+    let mut attempts = record.attempts.iter_mut();
+    let id = Some(&container.id);
+    if let Some(attempt) = attempts.find(|attempt| attempt.container_id.as_ref() == id) {
+        attempt.is_removed = true;
+        folder.write(&record)?;
+    }
+    Ok(())
 }
 
 /// Finds out what became of a run, and finishes it if it ended.

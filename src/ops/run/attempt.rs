@@ -412,7 +412,7 @@ impl Work<'_> {
             Err(error) => {
                 let name = &attempt.container;
                 let warning = format!(
-                    "the container {name} is not removed: {error}; `jobctl prune` removes it"
+                    "the container {name} is not removed: {error}; the next `jobctl ps` tries again"
                 );
                 self.warn(record, warning);
             }

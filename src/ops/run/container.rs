@@ -144,19 +144,9 @@ pub struct Orphan {
 ///
 /// The engine or the folder can't be used.
 pub async fn orphans(engine: &DockerEngine, store: &Store) -> Result<Vec<Orphan>, RunFailure> {
-    let state = store.place();
-    let state = state.to_string_lossy();
-    let found = engine
-        .containers_labelled(STATE_LABEL, Some(&state))
-        .await?;
-    if found.is_empty() {
-        return Ok(Vec::new());
-    }
+    let found = containers_here(engine, store).await?;
     let known = store.ids()?;
-    let host = host::name();
-    let is_here = |container: &Container| container.labels.get(HOST_LABEL) == Some(&host);
-    let found = found.into_iter().filter(is_here);
-    let orphans = found.filter_map(|container| {
+    let orphans = found.into_iter().filter_map(|container| {
         let run = run_of(&container).filter(|run| !known.contains(run))?;
         Some(Orphan {
             run,
@@ -166,6 +156,21 @@ pub async fn orphans(engine: &DockerEngine, store: &Store) -> Result<Vec<Orphan>
         })
     });
     Ok(orphans.collect())
+}
+
+/// The containers of all runs of a state folder on this machine.
+pub(super) async fn containers_here(
+    engine: &DockerEngine,
+    store: &Store,
+) -> Result<Vec<Container>, RunFailure> {
+    let state = store.place();
+    let state = state.to_string_lossy();
+    let mut found = engine
+        .containers_labelled(STATE_LABEL, Some(&state))
+        .await?;
+    let host = host::name();
+    found.retain(|container| container.labels.get(HOST_LABEL) == Some(&host));
+    Ok(found)
 }
 
 /// What the user is told of a container whose record is gone.

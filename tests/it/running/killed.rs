@@ -113,6 +113,30 @@ fn a_supervisor_that_was_killed_is_replaced() {
     assert_eq!(project.file("stdout.log"), b"one\ntwo\n");
 }
 
+#[test]
+fn a_container_that_was_left_is_removed_and_a_kept_one_is_not() {
+    let project = Project::empty();
+    let count = || project.output(&["ps", "--all", "--ids"]).lines().count();
+    for _ in 0..2 {
+        let ended = run(&mut project.run_image(&["--keep"], &["true"]));
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    }
+    assert_eq!(count(), 2);
+    assert_eq!(project.containers().len(), 2);
+    // As if its jobctl had been killed after it wrote that the run is over.
+    let mut record = project.records()[0].clone();
+    record["policy"]["keep"] = false.into();
+    let id = record["id"].as_str().unwrap().to_owned();
+    let path = format!(".jobctl/runs/{id}/run.json");
+    project.bench.write(&path, &record.to_string());
+    assert_eq!(count(), 2);
+    assert_eq!(project.containers().len(), 1);
+    assert_eq!(project.records()[0]["attempts"][0]["is_removed"], true);
+    assert_ne!(project.records()[1]["attempts"][0]["is_removed"], true);
+    project.output(&["rm", project.records()[1]["id"].as_str().unwrap()]);
+    project.assert_clean();
+}
+
 /// The process that supervises a run.
 pub(super) fn supervisor(id: &str) -> Pid {
     let start = Instant::now();
