@@ -648,13 +648,14 @@ fn a_job_can_not_lead_its_outputs_elsewhere() {
 ",
     );
     project.bench.write("elsewhere/m/precious", "keep");
-    for place in ["outputs", "runs"] {
+    let cases = [
+        ("outputs", 1, "could not be collected"),
+        ("runs", 125, "runs is a link"),
+    ];
+    for (place, code, words) in cases {
         let ended = run(project.run(&["job"]).env("WHERE", place));
-        assert_ne!(ended.code, Some(0), "{ended:?}");
-        assert!(
-            ended.stderr.contains("could not be collected"),
-            "{place}: {ended:?}"
-        );
+        assert_eq!(ended.code, Some(code), "{place}: {ended:?}");
+        assert!(ended.stderr.contains(words), "{place}: {ended:?}");
         let elsewhere = project.bench.path().join("elsewhere");
         let found: Vec<_> = fs::read_dir(&elsewhere)
             .unwrap()
