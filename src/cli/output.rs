@@ -207,7 +207,7 @@ impl Output {
 
 /// Says what is wrong with the command line before there is an output.
 pub(super) fn fail_early(message: &str, exit: Exit) -> Exit {
-    // Nobody can be told if that fails.
+    // There is nobody to report it to if that fails.
     let text = format!("error: {}\n", printable_text(message));
     let _ = Standard(Stream::Stderr).write_text(&text, ColorChoice::Never);
     exit

@@ -12,7 +12,7 @@ use crate::report::{printable_text, ps_human, ps_json};
 /// List the runs that are not over, as they are right now
 ///
 /// A run whose jobctl was killed is looked after: if it ended meanwhile, its output and its exit code
-/// are taken from the engine; if it goes on, it is `unattended` until somebody waits for it. A container
+/// are taken from the engine; if it keeps running, it is `unattended` until somebody waits for it. A container
 /// that it left behind is removed.
 #[derive(Debug, Args)]
 pub(super) struct PsArgs {

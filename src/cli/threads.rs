@@ -1,4 +1,4 @@
-//! The threads of this process. A machine that has none to spare is told of before anything begins.
+//! The threads of this process. A machine that has none to spare is reported before anything starts.
 
 use std::error::Error;
 use std::io;

@@ -25,7 +25,7 @@ pub struct TarNames<R> {
 enum State {
     /// A header comes.
     Header,
-    /// GNU's map of a file with holes goes on in the next block.
+    /// GNU's map of a file with holes continues in the next block.
     Sparse { size: u64 },
     /// Attributes of the next entry come: so many bytes, so many of them attributes.
     Attributes { left: u64, size: u64 },

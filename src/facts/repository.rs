@@ -86,7 +86,7 @@ pub struct Tracked {
     pub path: Vec<u8>,
     /// What the index has of it.
     pub blob: Blob,
-    /// Whether git was told not to look whether it changed.
+    /// Whether git is configured not to look whether it changed.
     pub is_unwatched: bool,
 }
 

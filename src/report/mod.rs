@@ -148,7 +148,7 @@ pub fn spawn(
     thread::Builder::new().spawn(move || {
         let mut warnings = Vec::new();
         if let Err(error) = draw_all(&mut *reporter, &events, &mut warnings) {
-            // Nobody can be told: that is what failed.
+            // It can't be reported: reporting is what failed.
             tracing::debug!(%error, "progress is no longer shown");
         }
         warnings

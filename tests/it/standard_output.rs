@@ -162,7 +162,7 @@ fn every_verb_says_that_its_result_was_not_written() {
 
 /// What is shown of a run's log where a bit of its index has flipped.
 #[test]
-fn a_damaged_index_hides_nothing_and_is_told_of() {
+fn a_damaged_index_hides_nothing_and_is_reported_of() {
     let project = Project::empty();
     let ended = run(&mut project.run_image(&[], &["sh", "-c", "echo a; echo b >&2; echo c"]));
     assert_eq!(ended.code, Some(0));

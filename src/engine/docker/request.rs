@@ -165,7 +165,7 @@ impl Answer {
         if status.is_success() || status == StatusCode::SWITCHING_PROTOCOLS {
             return Ok(self);
         }
-        // The connection goes on until all is read.
+        // The connection stays open until all is read.
         let Self {
             response,
             connection: _connection,

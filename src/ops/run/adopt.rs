@@ -38,8 +38,8 @@ pub enum Adopted {
 }
 
 /// Finds out what became of all runs that are not over and have no supervisor, finishes those that
-/// ended, and removes the containers that killed supervisors left. What can't be told for one run is
-/// told as a warning; the others don't suffer.
+/// ended, and removes the containers that killed supervisors left. What can't be found out of one run is
+/// reported as a warning; the others don't suffer.
 pub async fn reconcile(engine: &DockerEngine, store: &Store, events: &Events) {
     let ids = match store.unfinished() {
         Ok(ids) => ids,
@@ -86,7 +86,7 @@ async fn remove_left(
     Ok(())
 }
 
-/// Removes a container of a run, unless the run goes on or its container is kept on purpose.
+/// Removes a container of a run, unless the run isn't finished or its container is kept on purpose.
 async fn remove_of(
     engine: &DockerEngine,
     folder: &RunFolder,
@@ -152,7 +152,7 @@ pub(super) async fn look_after(
     Ok(Adopted::Finished(Box::new(record)))
 }
 
-/// Refuses a run that is not one of this machine's, on this engine: nothing can be told of it here.
+/// Refuses a run that is not one of this machine's, on this engine: nothing is known of it here.
 pub(super) fn check_place(record: &Record, engine: &DockerEngine) -> Result<(), RunFailure> {
     if is_of(record, engine) {
         return Ok(());

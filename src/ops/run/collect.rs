@@ -35,7 +35,7 @@ const TRIES: u32 = 3;
 
 /// Collects what the policy names, after the last attempt has ended.
 ///
-/// An output that can't be collected stands in the record's `lost_outputs` with the reason, and so does
+/// An output that can't be collected is in the record's `lost_outputs` with the reason, and so does
 /// one that a job which succeeded did not make: the container is kept then. Outputs that were collected
 /// of this attempt before are left as they are.
 pub(super) async fn collect(work: &Work<'_>, record: &mut Record) {

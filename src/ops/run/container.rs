@@ -173,7 +173,7 @@ pub(super) async fn containers_here(
     Ok(found)
 }
 
-/// What the user is told of a container whose record is gone.
+/// The warning about a container whose record is gone.
 #[must_use]
 pub fn orphan_words(run: RunId, job: Option<&str>, store: &Store) -> String {
     let of_job = job.map_or_else(String::new, |job| format!(" of `{job}`"));

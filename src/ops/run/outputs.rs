@@ -130,7 +130,7 @@ fn numbers(user: &str, group: Option<&str>, users: &str, groups: &str) -> (u64, 
 }
 
 /// Tries once more to collect the outputs of a run that could not be collected, and finishes it as it
-/// would have been. What is still lost stands in its record. `today` is what the job says of its outputs now:
+/// would have been. What is still lost is in its record. `today` is what the job says of its outputs now:
 /// where they are, how large they may be, and whether they must be there, may have been corrected.
 ///
 /// # Errors

@@ -48,7 +48,7 @@ pub(super) struct Pump {
     /// What an earlier stream told already.
     known: [Known; 2],
     events: Events,
-    /// What should be looked at, and was told: for the record.
+    /// Warnings that were printed, for the record.
     pub(super) warnings: Vec<String>,
 }
 
@@ -199,7 +199,7 @@ impl Pump {
                 time: Some(time),
             })
             .collect();
-        // Whoever goes on after a kill looks for metrics only in what is not in the log.
+        // Who adopts the run after a kill looks for metrics only in what is not in the log.
         self.log.flush();
         if let Err(error) = self.metrics.append(&points, time) {
             self.warn(format!("metrics of the log are lost: {error}"));
@@ -259,7 +259,7 @@ impl Pump {
             sent => sent.is_ok(),
         };
         if !sent {
-            // It can't be shown any more; the job goes on, and so does its log.
+            // It can't be shown any more; the job keeps running, and so does its log.
             self.display = None;
         }
     }

@@ -36,7 +36,7 @@ const MOST_FILES: usize = 10_000;
 const MOST_NAMED: usize = 1000;
 
 /// What git knows of a build context, and what differs from the commit; nothing where git knows nothing.
-/// What can't be found out is told in words.
+/// What can't be found out is reported as text.
 pub(super) fn source(
     context: &Path,
     dockerfile: &Path,

@@ -26,7 +26,7 @@ pub(super) struct Entry {
 
 /// What the second version adds to a kind. One bit that flips makes no kind of the first of it.
 const CHECKED: u8 = 0x30;
-/// What stands for a time that is not known.
+/// Means that a time is not known.
 const UNKNOWN: i64 = i64::MIN;
 
 impl Entry {

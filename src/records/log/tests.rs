@@ -263,7 +263,7 @@ fn sha256(text: &str) -> [u8; 32] {
 }
 
 #[test]
-fn what_is_stored_of_an_attempt_is_told_by_its_digest() {
+fn what_is_stored_of_an_attempt_is_reported_by_its_digest() {
     let folder = tempfile::tempdir().unwrap();
     let stored = |text: &str| Stored {
         bytes: text.len() as u64,
@@ -385,7 +385,7 @@ fn sample(folder: &Path) -> [Vec<u8>; 3] {
     ["log.index", "stdout.log", "stderr.log"].map(|name| fs::read(folder.join(name)).unwrap())
 }
 
-/// What is shown of each stream, and whether it is told that order and times are not known.
+/// What is shown of each stream, and whether a warning says that order and times are not known.
 fn shown(folder: &Path, selection: LogSelection) -> ([Vec<u8>; 2], bool) {
     let mut reader = LogReader::open(folder, selection).unwrap();
     let mut streams = [Vec::new(), Vec::new()];
@@ -421,8 +421,8 @@ fn no_bit_of_an_index_hides_or_moves_a_log() {
         fs::write(folder.join("log.index"), flipped).unwrap();
         let files = [stdout.clone(), stderr.clone()];
         assert_eq!(shown(folder, all), (files.clone(), true), "bit {bit}");
-        let (streams, is_told) = shown(folder, now);
-        assert!(is_told, "bit {bit}");
+        let (streams, is_reported) = shown(folder, now);
+        assert!(is_reported, "bit {bit}");
         for (stream, late) in streams.iter().zip(&late) {
             assert!(stream.ends_with(late), "bit {bit}");
         }
@@ -431,8 +431,8 @@ fn no_bit_of_an_index_hides_or_moves_a_log() {
                 tail: Some(lines),
                 ..all
             };
-            let (streams, is_told) = shown(folder, tail);
-            assert!(is_told, "bit {bit}, {lines} lines");
+            let (streams, is_reported) = shown(folder, tail);
+            assert!(is_reported, "bit {bit}, {lines} lines");
             let shown = streams.concat();
             let count = shown.iter().filter(|byte| **byte == b'\n').count() as u64;
             assert_eq!(count, lines.min(4), "bit {bit}, {lines} lines");
@@ -449,7 +449,7 @@ fn no_bit_of_an_index_hides_or_moves_a_log() {
 }
 
 #[test]
-fn an_index_without_its_end_is_told_of() {
+fn an_index_without_its_end_is_reported() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     let [index, stdout, stderr] = sample(folder);
@@ -509,8 +509,8 @@ fn an_index_of_the_first_version_is_read_and_written_on() {
     write(folder, &[(Stderr, 60, "more\n")]);
     expected.extend(pieces(&[(Stderr, 60, "more\n")]));
     assert_eq!(all(folder), expected);
-    let (_, is_told) = shown(folder, LogSelection::default());
-    assert!(!is_told);
+    let (_, is_reported) = shown(folder, LogSelection::default());
+    assert!(!is_reported);
     // It does not begin again.
     let mut mixed = fs::read(folder.join("log.index")).unwrap();
     mixed.extend(first_version(&[(80, 5, 0)]));
