@@ -10,30 +10,19 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{self, Seek as _, Write};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
-use std::os::unix::fs::{MetadataExt as _, symlink};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use self::directory::{check_files, git_directory, settings};
 use super::read_small;
+
+mod directory;
 
 /// What is borrowed of a git directory besides its objects; nothing of it is written to.
 const BORROWED: [&str; 5] = ["refs", "packed-refs", "reftable", "shallow", "info"];
-/// Settings that say how the work tree is to be read, with the only values that are taken over.
-const SETTINGS: [(&str, &[&str]); 7] = [
-    ("core.filemode", &["true", "false"]),
-    ("core.symlinks", &["true", "false"]),
-    ("core.ignorecase", &["true", "false"]),
-    ("core.autocrlf", &["true", "false", "input"]),
-    ("core.eol", &["lf", "crlf", "native"]),
-    ("extensions.objectformat", &["sha1", "sha256"]),
-    ("extensions.refstorage", &["files", "reftable"]),
-];
 /// No file that has a path, or the name of a reference, is larger.
 const LARGEST_PATH: u64 = 64 << 10;
-/// No configuration is larger.
-const LARGEST_CONFIG: u64 = 4 << 20;
-/// Beyond this git does not look for what two versions of a file have in common.
-const BIG_FILE: &str = "16m";
 /// The reference in a directory of our own whose tree has the changes.
 const CHANGED: &str = "refs/heads/changed";
 
@@ -432,92 +421,6 @@ fn failed(verb: &str) -> io::Error {
 pub(super) fn answer(child: Option<Child>) -> Option<Vec<u8>> {
     let output = child?.wait_with_output().ok()?;
     output.status.success().then_some(output.stdout)
-}
-
-/// The git directory of a work tree: `.git`, or where that file says.
-fn git_directory(top: &Path) -> Option<PathBuf> {
-    let path = top.join(".git");
-    let directory = if path.is_dir() {
-        path
-    } else {
-        let text = read_small(&path, LARGEST_PATH).ok()?;
-        let target = text.strip_prefix(b"gitdir: ")?.trim_ascii_end();
-        top.join(OsStr::from_bytes(target))
-    };
-    directory.join("HEAD").is_file().then_some(directory)
-}
-
-/// Refuses a file that is not regular, and a directory with such a file in it, or below it. `seen` has the
-/// directories that were looked at.
-fn check_files(path: &Path, seen: &mut HashSet<(u64, u64)>) -> io::Result<()> {
-    let metadata = fs::metadata(path)?;
-    if metadata.is_file() {
-        return Ok(());
-    }
-    if !metadata.is_dir() {
-        return Err(io::Error::other(format!("{} is no file", path.display())));
-    }
-    if !seen.insert((metadata.dev(), metadata.ino())) {
-        return Ok(());
-    }
-    for entry in fs::read_dir(path)? {
-        let entry = entry?;
-        if entry.file_type()?.is_file() {
-            continue;
-        }
-        match check_files(&entry.path(), seen) {
-            // A link to nothing; or git has just packed it.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            checked => checked?,
-        }
-    }
-    Ok(())
-}
-
-/// What `git config` lists of a file. Nothing that the file includes is read.
-fn listed_settings(config: &Path) -> io::Result<Vec<u8>> {
-    let text = read_small(config, LARGEST_CONFIG)?;
-    let mut given = tempfile::tempfile()?;
-    given.write_all(&text)?;
-    given.rewind()?;
-    let mut command = git();
-    command
-        .args(["config", "-z", "--no-includes", "--list", "--file", "-"])
-        .stdin(given)
-        .stderr(Stdio::null());
-    let output = command.output()?;
-    if output.status.success() {
-        Ok(output.stdout)
-    } else {
-        Err(failed("config"))
-    }
-}
-
-/// Our configuration, with what is taken over of the user's; and where the repository comes from.
-fn settings(config: &Path) -> (String, Option<String>) {
-    use std::fmt::Write as _;
-
-    let mut text = format!(
-        "[core]\nrepositoryformatversion = 1\nbare = false\nhooksPath = /dev/null\nprotectHFS = \
-         false\nprotectNTFS = false\nbigFileThreshold = {BIG_FILE}\n[pack]\nthreads = 1\n"
-    );
-    let mut origin = None;
-    let listed = listed_settings(config).unwrap_or_default();
-    for record in records(&listed) {
-        let record = String::from_utf8_lossy(record);
-        let (key, value) = record.split_once('\n').unwrap_or((&record, "true"));
-        if key == "remote.origin.url" {
-            origin = Some(value.to_owned());
-        }
-        let value = value.to_lowercase();
-        let known = SETTINGS.iter().find(|(name, _)| *name == key);
-        if known.is_some_and(|(_, values)| values.contains(&value.as_str()))
-            && let Some((section, name)) = key.split_once('.')
-        {
-            let _ = writeln!(text, "[{section}]\n{name} = {value}");
-        }
-    }
-    (text, origin)
 }
 
 /// What ends with zeros.
