@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use clap::Command;
 
-use crate::model::Gpus;
+use crate::model::{Gpus, Sensitive};
 
 /// How many words a flag is.
 enum Flag {
@@ -28,6 +28,108 @@ struct Walk {
     bare_gpus: Vec<usize>,
     /// Whether `--image` is given.
     has_image: bool,
+    /// The first flag that is not known.
+    unknown: Option<usize>,
+}
+
+/// Flags of `docker run` that `jobctl run` does not have, and whether each has a value (`docker run --help` of
+/// 28.2).
+const OF_DOCKER: [(&str, bool); 62] = [
+    ("annotation", true),
+    ("attach", true),
+    ("blkio-weight", true),
+    ("blkio-weight-device", true),
+    ("cgroup-parent", true),
+    ("cgroupns", true),
+    ("cpu-count", true),
+    ("cpu-percent", true),
+    ("cpu-period", true),
+    ("cpu-quota", true),
+    ("cpu-rt-period", true),
+    ("cpu-rt-runtime", true),
+    ("cpu-shares", true),
+    ("cpuset-cpus", true),
+    ("cpuset-mems", true),
+    ("device-cgroup-rule", true),
+    ("device-read-bps", true),
+    ("device-read-iops", true),
+    ("device-write-bps", true),
+    ("device-write-iops", true),
+    ("disable-content-trust", false),
+    ("dns", true),
+    ("dns-opt", true),
+    ("dns-option", true),
+    ("dns-search", true),
+    ("domainname", true),
+    ("expose", true),
+    ("group-add", true),
+    ("health-cmd", true),
+    ("health-interval", true),
+    ("health-retries", true),
+    ("health-start-interval", true),
+    ("health-start-period", true),
+    ("health-timeout", true),
+    ("ip", true),
+    ("ip6", true),
+    ("isolation", true),
+    ("kernel-memory", true),
+    ("label-file", true),
+    ("link", true),
+    ("link-local-ip", true),
+    ("log-driver", true),
+    ("log-opt", true),
+    ("mac-address", true),
+    ("memory-reservation", true),
+    ("memory-swap", true),
+    ("memory-swappiness", true),
+    ("net-alias", true),
+    ("network-alias", true),
+    ("no-healthcheck", false),
+    ("oom-kill-disable", false),
+    ("oom-score-adj", true),
+    ("pid", true),
+    ("pids-limit", true),
+    ("publish-all", false),
+    ("storage-opt", true),
+    ("sysctl", true),
+    ("use-api-socket", false),
+    ("userns", true),
+    ("uts", true),
+    ("volume-driver", true),
+    ("volumes-from", true),
+];
+/// The short ones.
+const SHORT_OF_DOCKER: [(char, bool); 3] = [('a', true), ('c', true), ('P', false)];
+
+/// What is said of a flag that docker has and jobctl does not.
+fn dockers(words: &[OsString], at: usize) -> Option<(String, String)> {
+    let word = words[at].to_string_lossy();
+    let (flag, takes_value) = match word.strip_prefix("--") {
+        Some(long) => {
+            let name = long.split('=').next().unwrap_or_default();
+            let (name, takes_value) = OF_DOCKER.iter().find(|(known, _)| *known == name)?;
+            (format!("--{name}"), takes_value)
+        }
+        None => {
+            let mut letters = word.strip_prefix('-')?.chars();
+            let is_it = |letter: char| SHORT_OF_DOCKER.iter().find(|(known, _)| *known == letter);
+            let (name, takes_value) = letters.find_map(is_it)?;
+            (format!("-{name}"), takes_value)
+        }
+    };
+    let value = words
+        .get(at + 1)
+        .filter(|_| *takes_value && !word.contains('='));
+    let value = value.map(|value| value.to_string_lossy().into_owned());
+    let shown: Vec<_> = [word.into_owned()].into_iter().chain(value).collect();
+    // A log driver's token is given so.
+    let shown = Sensitive::default().masked_words(&shown).join(" ");
+    Some((
+        format!("`{shown}`: docker has `{flag}`, jobctl does not"),
+        "`jobctl run --help` lists the flags that it has; `jobctl run --dry-run` prints the docker command \
+         to which you can add it"
+            .to_owned(),
+    ))
 }
 
 /// Makes a command line plain, if it is of `run`: `--` stands before the first word that is the
@@ -52,6 +154,13 @@ pub(in crate::cli) fn plain(
         return Ok(words);
     };
     let mut end = walk.flags.end;
+    if let Some(at) = walk.unknown {
+        return match dockers(&words, at) {
+            Some(unsupported) => Err(unsupported),
+            // Whether the next word is its value is not known: clap names this one, and no other.
+            None => Ok(words.into_iter().take(at + 1).collect()),
+        };
+    }
     if !walk.has_image && end < words.len() && words[end] != "--" {
         // The job's own word.
         end += 1;
@@ -120,6 +229,7 @@ fn walk(words: &[OsString], command: &Command, run: &Command) -> Option<Walk> {
         flags: start..start,
         bare_gpus: Vec::new(),
         has_image: false,
+        unknown: None,
     };
     let mut at = start;
     while let Some(word) = words.get(at).filter(|word| *word != "--") {
@@ -136,7 +246,11 @@ fn walk(words: &[OsString], command: &Command, run: &Command) -> Option<Walk> {
         }
         at += match kind {
             Flag::Pair => 2,
-            Flag::Alone | Flag::Unknown => 1,
+            Flag::Alone => 1,
+            Flag::Unknown => {
+                found.unknown = Some(at);
+                break;
+            }
         };
     }
     found.flags.end = at.min(words.len());
@@ -243,7 +357,8 @@ mod tests {
             ("-vv run train x", "-vv run train -- x"),
             ("run -f run train x", "run -f run train -- x"),
             ("run train --help", "run train --help"),
-            ("run --no-such train x", "run --no-such train -- x"),
+            ("run --no-such train x", "run --no-such"),
+            ("run --no-such value --gpus train", "run --no-such"),
             ("build run --gpus", "build run --gpus"),
         ] {
             let found = plain(words(&format!("jobctl {text}")), command);
@@ -281,6 +396,48 @@ mod tests {
             let found = plain(words(&format!("jobctl {text}")), command);
             assert_eq!(found, Ok(words(&format!("jobctl {expected}"))), "{text}");
         }
+    }
+
+    #[test]
+    fn dockers_flag_is_named_with_its_value() {
+        for (text, shown, flag) in [
+            (
+                "run --dns 1.1.1.1 --gpus all train",
+                "--dns 1.1.1.1",
+                "--dns",
+            ),
+            ("run --dns=1.1.1.1 train", "--dns=1.1.1.1", "--dns"),
+            (
+                "run --rm --no-healthcheck train",
+                "--no-healthcheck",
+                "--no-healthcheck",
+            ),
+            ("run -P --image nginx", "-P", "-P"),
+            ("run -c 512 train", "-c 512", "-c"),
+            (
+                "run --log-opt splunk-token=abc train",
+                "--log-opt splunk-token=***",
+                "--log-opt",
+            ),
+        ] {
+            let (message, help) = plain(words(&format!("jobctl {text}")), command).unwrap_err();
+            assert_eq!(
+                message,
+                format!("`{shown}`: docker has `{flag}`, jobctl does not")
+            );
+            assert!(help.contains("--dry-run"));
+        }
+    }
+
+    #[test]
+    fn no_flag_of_docker_that_is_had_is_said_to_be_missing() {
+        let command = command();
+        let run = command.find_subcommand("run").unwrap();
+        for (name, _) in super::OF_DOCKER {
+            let found = super::flag(&format!("--{name}").into(), run);
+            assert!(matches!(found, Some(super::Flag::Unknown)), "{name}");
+        }
+        assert!(super::OF_DOCKER.is_sorted());
     }
 
     #[test]
