@@ -142,6 +142,17 @@ pub struct Health {
     pub retries: Option<u32>,
 }
 
+impl Health {
+    /// No health check at all, whatever the image has.
+    #[must_use]
+    pub fn none() -> Self {
+        Self {
+            test: vec!["NONE".to_owned()],
+            ..Self::default()
+        }
+    }
+}
+
 /// When the engine starts a container again by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Restart {
@@ -341,6 +352,12 @@ pub enum RunError {
         /// The engine's words.
         message: String,
     },
+    /// The engine's machine does not have a device.
+    #[error("the engine can't give the container a device: {message}")]
+    NoDevice {
+        /// The engine's words.
+        message: String,
+    },
     /// The engine has no way to give containers NVIDIA's GPUs.
     #[error("the engine can't give containers GPUs: {message}")]
     NoGpu {
@@ -372,6 +389,9 @@ impl RunError {
             ),
             Self::NotExecutable { .. } => {
                 Some("make it executable in the Dockerfile: `RUN chmod +x FILE`".to_owned())
+            }
+            Self::NoDevice { .. } => {
+                Some("check `--device`: it names a device of the engine's machine".to_owned())
             }
             Self::NoGpu { .. } => Some(INSTALL_NVIDIA.to_owned()),
         }

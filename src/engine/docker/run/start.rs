@@ -23,13 +23,22 @@ impl DockerEngine {
     }
 }
 
-/// Why a container did not start, by the engine's words: the order of docker/cli's
-/// `toStatusError`, with what it does not tell apart.
+/// Why a container did not start, by the engine's words.
+///
+/// docker/cli's `toStatusError` takes any missing file for a missing command, and any refusal for a command that
+/// can't be executed; here it is the command's fault only where the runtime says that it tried to execute it
+/// (runc: `exec: "…": …`; crun: `executable file …`, `open executable: …`).
 fn of_start(error: EngineError, container: &str) -> RunError {
     let EngineError::Refused { status, message } = error else {
         return error.into();
     };
     let says = |words: &[&str]| words.iter().any(|word| message.contains(word));
+    let is_of_command = says(&[
+        "exec: ",
+        "executable file",
+        "open executable",
+        "exec failed",
+    ]);
     if says(&[
         "could not select device driver",
         "CDI device injection failed",
@@ -41,9 +50,18 @@ fn of_start(error: EngineError, container: &str) -> RunError {
         RunError::NoContainer {
             container: container.to_owned(),
         }
-    } else if says(&["executable file not found", "no such file or directory"]) {
+    } else if says(&["gathering device information"]) {
+        RunError::NoDevice { message }
+    } else if is_of_command
+        && says(&[
+            "executable file not found",
+            "not found in $PATH",
+            "no such file or directory",
+            "No such file or directory",
+        ])
+    {
         RunError::NotFound { message }
-    } else if says(&["permission denied", "is a directory"]) {
+    } else if is_of_command && says(&["ermission denied", "is a directory"]) {
         RunError::NotExecutable { message }
     } else {
         EngineError::Refused { status, message }.into()
