@@ -1,13 +1,15 @@
 //! `jobctl attach`
 
+use std::io::{self, IsTerminal as _};
+
 use clap::Args;
 use tokio::io::AsyncWriteExt as _;
 
 use super::context::Context;
 use super::run::display::Display;
-use super::run::{Hold, keys, say};
+use super::run::{Hold, Signals, keys, say};
 use super::{Ending, reach};
-use crate::ops::run::{Attached, attach};
+use crate::ops::run::{Attached, RunFailure, attach};
 
 /// Connect this terminal to a run that goes on
 ///
@@ -61,7 +63,10 @@ pub(super) fn exec(args: &AttachArgs, context: &mut Context) -> Ending {
             !args.no_stdin,
         )
         .await?;
-        let mut hold = Hold::take(tty, args.sig_proxy)?;
+        if tty && !args.no_stdin && !io::stdin().is_terminal() {
+            return Err(RunFailure::NoTerminal.into());
+        }
+        let mut hold = Hold::take(Signals::listen(args.sig_proxy), tty)?;
         if let Some(mut sink) = attachment.input {
             let mut input = hold.input(&keys, tokio::io::stdin());
             tokio::spawn(async move {

@@ -226,19 +226,21 @@ fn exit(reason: &Reason) -> Exit {
     }
 }
 
-/// Waits for Ctrl-C, or for being told to end.
+/// Waits for Ctrl-C, for being told to end, and for the terminal to be closed.
 pub(super) async fn interrupted() {
     use tokio::signal::unix::{SignalKind, signal};
 
-    let (Ok(mut interrupt), Ok(mut terminate)) = (
+    let (Ok(mut interrupt), Ok(mut terminate), Ok(mut hang_up)) = (
         signal(SignalKind::interrupt()),
         signal(SignalKind::terminate()),
+        signal(SignalKind::hangup()),
     ) else {
         return std::future::pending().await;
     };
     tokio::select! {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
+        _ = hang_up.recv() => {}
     }
 }
 

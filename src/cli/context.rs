@@ -171,25 +171,36 @@ impl Context {
     /// This program, to keep running after this process, with what it needs to find the same engine: flags,
     /// and the few environment variables that it, ssh and credential helpers read. Whatever else your shell
     /// has, a password for one, does not stay in a process that does.
-    pub(super) fn program(&self) -> io::Result<std::process::Command> {
-        let mut command = std::process::Command::new(std::env::current_exe()?);
-        command.env_clear();
+    pub(super) fn program(&self) -> io::Result<Program> {
         let names = self.environment.names().filter(|name| is_passed_on(name));
-        for (name, value) in names.filter_map(|name| Some((name, self.environment.path(name)?))) {
-            // It works in another folder.
-            if ["DOCKER_CERT_PATH", "DOCKER_CONFIG"].contains(&name) {
-                command.env(name, self.environment.current_dir().join(value));
-            } else {
-                command.env(name, value);
-            }
+        let variables = names.filter_map(|name| {
+            let value = self.environment.path(name)?;
+            // It works in another directory.
+            let is_relative = ["DOCKER_CERT_PATH", "DOCKER_CONFIG"].contains(&name);
+            let value = match is_relative {
+                true => self.environment.current_dir().join(value),
+                false => value.into(),
+            };
+            Some((name.to_owned(), value))
+        });
+        let mut args = Vec::new();
+        let flags = [
+            ("--host", &self.globals.host),
+            ("--context", &self.globals.context),
+        ];
+        for (flag, value) in flags {
+            args.extend(
+                value
+                    .iter()
+                    .flat_map(|value| [flag.to_owned(), value.clone()]),
+            );
         }
-        if let Some(host) = &self.globals.host {
-            command.args(["--host", host]);
-        }
-        if let Some(context) = &self.globals.context {
-            command.args(["--context", context]);
-        }
-        Ok(command)
+        Ok(Program {
+            path: std::env::current_exe()?,
+            args,
+            variables: variables.collect(),
+            state_dir: self.state_dir(),
+        })
     }
 
     /// The proxies that docker's configuration names for the engine that is meant. What is wrong
@@ -235,8 +246,8 @@ impl Context {
         Ok(())
     }
 
-    /// Whether people are told how a run ended. Where standard error is a file or a pipe it is the
-    /// job's alone, unless it is CI's log or the user asks for more.
+    /// Whether people are told how a run ended that this process did not start: standard error is a terminal,
+    /// CI's log, or they ask for more.
     pub(super) fn tells_of_runs(&self) -> bool {
         let is_ci = self.environment.get_non_empty("CI").is_some();
         match self.globals.progress {
@@ -263,6 +274,28 @@ impl Context {
                 }
             }
         }
+    }
+}
+
+/// How this program is started once more, to keep running after this process.
+#[derive(Debug, Clone)]
+pub(super) struct Program {
+    path: PathBuf,
+    args: Vec<String>,
+    variables: Vec<(String, PathBuf)>,
+    /// The state directory.
+    pub(super) state_dir: PathBuf,
+}
+
+impl Program {
+    /// It, for one of its own verbs, which works on the state directory.
+    pub(super) fn command(&self, verb: &str) -> std::process::Command {
+        let mut command = std::process::Command::new(&self.path);
+        command.env_clear();
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
+        command.args(&self.args);
+        command.arg(verb).arg("--state").arg(&self.state_dir);
+        command
     }
 }
 

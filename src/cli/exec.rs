@@ -1,16 +1,18 @@
 //! `jobctl exec`
 
+use std::io::{self, IsTerminal as _};
+
 use clap::Args;
 use tokio::io::AsyncWriteExt as _;
 
 use super::context::Context;
 use super::run::display::Display;
-use super::run::{Hold, Unrun, keys};
+use super::run::{Hold, Signals, Unrun, keys};
 use super::{Ending, reach};
 use crate::engine::run::ExecSpec;
 use crate::exit::Exit;
 use crate::model::{EnvName, Secret};
-use crate::ops::run::{Control, up_container_of};
+use crate::ops::run::{Control, RunFailure, up_container_of};
 
 /// Run a program in a run's container, as docker exec does
 #[derive(Debug, Args)]
@@ -46,6 +48,9 @@ pub(super) struct ExecArgs {
 }
 
 pub(super) fn exec(args: &ExecArgs, context: &mut Context) -> Ending {
+    if args.tty && args.interactive && !io::stdin().is_terminal() {
+        return Ok(super::run::ending::fail(context, &RunFailure::NoTerminal));
+    }
     let environment = match variables(&args.env, context) {
         Ok(environment) => environment,
         Err(message) => return Ok(context.output.unrun(&message, None)),
@@ -76,7 +81,7 @@ pub(super) fn exec(args: &ExecArgs, context: &mut Context) -> Ending {
         let engine = context.connect().await?;
         let container = up_container_of(&engine, &folder).await?;
         let (id, attachment) = engine.exec(&container.id, &spec).await?;
-        let mut hold = Hold::take(args.tty && args.interactive, true)?;
+        let mut hold = Hold::take(Signals::listen(true), args.tty && args.interactive)?;
         if let Some(mut sink) = attachment.input {
             let keys = keys::parse(keys::DEFAULT).expect("docker's keys are keys");
             let mut input = hold.input(&keys, tokio::io::stdin());

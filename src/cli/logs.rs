@@ -10,7 +10,7 @@ use tokio::time::sleep;
 
 use super::context::Context;
 use super::run::display::Display;
-use super::run::{Hold, Unrun, ending, say};
+use super::run::{Hold, Signals, Unrun, ending, say};
 use super::{Ending, reach};
 use crate::engine::run::Chunk;
 use crate::exit::Exit;
@@ -71,7 +71,7 @@ pub(super) fn exec(args: &LogsArgs, context: &mut Context) -> Ending {
         Err(error) => return Ok(say(context, Err(error.into()))),
     };
     let outcome = context.watch(async |events| {
-        let connect = async || context.connect().await;
+        let connect = || context.connect();
         if !args.follow {
             // What was written since its jobctl was killed.
             catch_up(connect, &store, id, events).await?;
@@ -88,7 +88,7 @@ pub(super) fn exec(args: &LogsArgs, context: &mut Context) -> Ending {
             }
             return Ok(None);
         }
-        let mut hold = Hold::take(false, false)?;
+        let mut hold = Hold::take(Signals::listen(false), false)?;
         let mut ended = None;
         {
             let attending = attend(

@@ -75,7 +75,7 @@ pub(super) fn exec_rollback(args: &RollbackArgs, context: &mut Context) -> Endin
         at_once: 1,
         patience: args.patience.get(),
     };
-    let outcome = in_pipeline(context, &wishes, async |pipeline, controls| {
+    let outcome = in_pipeline(context, wishes, async |pipeline, controls| {
         let done = Box::pin(pipeline.rollback(name, plan, controls)).await?;
         Ok(vec![done])
     })?;

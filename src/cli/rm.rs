@@ -49,7 +49,7 @@ pub(super) fn exec(args: &RmArgs, context: &mut Context) -> Ending {
         };
         let id = target.id();
         let done: Result<(), Unrun> = context.watch(async |events| {
-            let connect = async || context.connect().await;
+            let connect = || context.connect();
             match &target {
                 Target::Run(id) => {
                     Box::pin(remove(connect, &store, *id, args.force, events)).await?;

@@ -2,14 +2,15 @@
 
 use std::io::{self, Read as _};
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
 use tokio::sync::mpsc::unbounded_channel;
 
 use super::Ending;
-use super::context::Context;
-use super::run::{Told, ending, no_flags, signals, start};
+use super::context::{Context, Program};
+use super::run::{Told, ending, launch, no_flags, signals};
 use crate::diagnostic::Diagnostic;
 use crate::exit::Exit;
 use crate::manifest::schema::Job;
@@ -17,9 +18,12 @@ use crate::manifest::{self, Manifest};
 use crate::model::Name;
 use crate::ops::env_files;
 use crate::ops::run::{Asked, Prepared, RunFailure};
-use crate::ops::up::{Done, How, Launched, Launcher, Pipeline, UpFailure, Wishes};
+use crate::ops::up::{
+    Done, How, Launched, Launcher, Launching, Pipeline, UpFailure, Wishes, given_up,
+};
 use crate::plan::run::{RunFlags, RunPlan, Subject, plan};
-use crate::plan::up::{Step, after, gates, order};
+use crate::plan::up::{Step, after, order};
+use crate::records::Store;
 use crate::report::{pipeline_human, pipeline_json, printable_text, up_human, up_json};
 
 /// Run a job with all that it needs, and start its service
@@ -83,7 +87,7 @@ pub(super) fn exec(args: &UpArgs, context: &mut Context) -> Ending {
         at_once: args.jobs_at_once.map_or(usize::MAX, usize::from),
         patience: args.patience.get(),
     };
-    let outcome = in_pipeline(context, &wishes, async |pipeline, controls| {
+    let outcome = in_pipeline(context, wishes, async |pipeline, controls| {
         pipeline.up(steps, controls).await
     })?;
     match outcome {
@@ -139,7 +143,6 @@ pub(super) fn steps(
             Ok(plan) => steps.push(Step {
                 job: name.clone(),
                 after: after(job),
-                gates: gates(job),
                 is_service: job.is_service(),
                 plan,
             }),
@@ -181,26 +184,32 @@ pub(super) fn asked(plans: &[&RunPlan], context: &Context) -> Asked {
 /// Does something with a project's pipelines, and passes on what the user asks meanwhile.
 pub(super) fn in_pipeline(
     context: &Context,
-    wishes: &Wishes,
+    wishes: Wishes,
     work: impl AsyncFnOnce(
-        &Pipeline<'_, Processes<'_>>,
+        Arc<Pipeline<Processes>>,
         &mut crate::ops::run::Controls,
     ) -> Result<Vec<Done>, UpFailure>,
 ) -> io::Result<Result<Vec<Done>, UpFailure>> {
     let store = context.store();
-    let launcher = Processes { context };
+    let launcher = Processes {
+        program: context.program()?,
+        store: store.clone(),
+    };
     context.watch(async |events| {
         let (sender, mut controls) = unbounded_channel();
         signals::listen_for_all(&sender);
-        let engine = context.connect().await.map_err(RunFailure::from)?;
-        let pipeline = Pipeline {
-            engine: &engine,
-            store: &store,
-            wishes,
-            launcher: &launcher,
-            events,
+        let engine = tokio::select! {
+            engine = context.connect() => engine.map_err(RunFailure::from)?,
+            () = given_up(&mut controls) => return Err(UpFailure::Interrupted),
         };
-        work(&pipeline, &mut controls).await
+        let pipeline = Pipeline {
+            engine,
+            store,
+            wishes,
+            launcher,
+            events: events.clone(),
+        };
+        work(Arc::new(pipeline), &mut controls).await
     })
 }
 
@@ -237,17 +246,21 @@ pub(super) fn fail(context: &Context, failure: &UpFailure) -> Ending {
     Ok(exit)
 }
 
-/// Processes of this program that go on when this one has ended.
-pub(super) struct Processes<'a> {
-    context: &'a Context,
+/// Processes of this program that keep running when this one has ended.
+pub(super) struct Processes {
+    program: Program,
+    store: Store,
 }
 
-impl Launcher for Processes<'_> {
-    fn supervisor(&self, prepared: &Prepared) -> io::Result<Launched> {
-        Ok(match start(self.context, prepared, None)? {
-            Told::Started { .. } => Launched::Started,
-            Told::Over { code, message } => Launched::Over(code, message),
-        })
+impl Launcher for Processes {
+    fn supervisor(&self, prepared: &Prepared) -> io::Result<Launching> {
+        let launched = launch(&self.program, prepared, None)?;
+        Ok(Box::new(|| {
+            Ok(match launched.wait()? {
+                Told::Started { .. } => Launched::Started,
+                Told::Over { code, message } => Launched::Over(code, message),
+            })
+        }))
     }
 
     fn listener(&self, job: &Name) -> Result<(), String> {
@@ -260,17 +273,13 @@ impl Launcher for Processes<'_> {
     }
 }
 
-impl Processes<'_> {
+impl Processes {
     /// Starts the process that listens; what it tells.
     fn listen(&self, job: &Name) -> io::Result<String> {
-        let folder = self.context.store().service(job);
-        let log = folder.log()?;
+        let log = self.store.service(job).log()?;
         let mut child = self
-            .context
-            .program()?
-            .arg("listen")
-            .arg("--state")
-            .arg(self.context.state_dir())
+            .program
+            .command("listen")
             .arg(job.as_str())
             .current_dir("/")
             .stdin(Stdio::null())

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::context::Context;
-use super::run::{Hold, ending, say};
+use super::run::{Hold, Signals, ending, say};
 use super::{Ending, reach};
 use crate::exit::Exit;
 use crate::ops::run::{Streams, attend};
@@ -28,8 +28,8 @@ pub(super) fn exec(args: &WaitArgs, context: &mut Context) -> Ending {
             Err(exit) => return Ok(exit),
         };
         let outcome = context.watch(async |events| {
-            let mut hold = Hold::take(false, false)?;
-            let connect = async || context.connect().await;
+            let mut hold = Hold::take(Signals::listen(false), false)?;
+            let connect = || context.connect();
             let ended = attend(
                 connect,
                 &store,

@@ -139,7 +139,7 @@ fn unsaid(step: &Step) -> Vec<String> {
             "{job}: a secret in its command is not written: `{STARS}` is in its place"
         ));
     }
-    for (need, gate) in &step.gates {
+    for (need, gate) in &step.plan.gates {
         unsaid.push(format!(
             "{job}: runs whatever the metrics of {need} are; here it runs if {gate}"
         ));

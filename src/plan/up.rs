@@ -16,8 +16,6 @@ pub struct Step {
     pub job: Name,
     /// The jobs of the pipeline that must have succeeded before.
     pub after: BTreeSet<Name>,
-    /// What the metrics of some of these must fulfil.
-    pub gates: BTreeMap<Name, Gate>,
     /// Whether the job stays up.
     pub is_service: bool,
     /// How it is run.
@@ -92,16 +90,6 @@ pub fn after(job: &Job) -> BTreeSet<Name> {
         after.insert(other.clone());
     }
     after
-}
-
-/// What the metrics of a job's needs must fulfil, by the need.
-#[must_use]
-pub fn gates(job: &Job) -> BTreeMap<Name, Gate> {
-    let needs = job.needs.0.iter();
-    let gates = needs.filter_map(|(name, need)| Some((name, need.value.gate.as_deref()?)));
-    gates
-        .map(|(name, gate)| (name.clone(), gate.clone()))
-        .collect()
 }
 
 /// What became of one condition of a gate.

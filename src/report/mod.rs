@@ -58,7 +58,7 @@ pub use printable::{
 pub use ps::{ps_human, ps_json};
 pub use push::{push_human, push_json, push_plan_human, push_plan_json};
 pub use record::{files_human, files_json, record_human, record_json};
-pub use run::{outputs, run_ended};
+pub use run::{outputs, run_ended, run_started};
 pub use run_plan::{run_plan_human, run_plan_json};
 pub use runs::{runs_human, runs_json};
 pub use schemas::SCHEMAS;

@@ -4,13 +4,24 @@ use super::printable;
 use super::words::{bytes, counted, elapsed};
 use crate::records::{Ending, Record};
 
+/// That a run was recorded, and is about to start.
+#[must_use]
+pub fn run_started(record: &Record) -> String {
+    format!("{}: starting", name(record))
+}
+
+/// `run 01a22cf1707d75 of train`
+fn name(record: &Record) -> String {
+    match &record.job {
+        Some(job) => format!("run {} of {job}", record.id.short()),
+        None => format!("run {}", record.id.short()),
+    }
+}
+
 /// How a run ended.
 #[must_use]
 pub fn run_ended(record: &Record) -> String {
-    let name = match &record.job {
-        Some(job) => format!("run {} of {job}", record.id.short()),
-        None => format!("run {}", record.id.short()),
-    };
+    let name = name(record);
     let took = match (record.started, record.finished) {
         (Some(started), Some(finished)) => {
             let took = finished.duration_since(started).unsigned_abs();

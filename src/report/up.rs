@@ -47,7 +47,7 @@ fn branch<'a>(
         }
         words.push(')');
     }
-    if let Some(gate) = above.and_then(|above| above.gates.get(&step.job)) {
+    if let Some(gate) = above.and_then(|above| above.plan.gates.get(&step.job)) {
         let _ = write!(words, ", if {gate}");
     }
     let is_new = shown.insert(step.job.as_str());
@@ -78,7 +78,7 @@ fn branch<'a>(
 #[must_use]
 pub fn pipeline_json(steps: &[Step]) -> Value {
     let steps = steps.iter().map(|step| {
-        let gates = step.gates.iter();
+        let gates = step.plan.gates.iter();
         let gates = gates.map(|(job, gate)| (job.to_string(), Value::from(gate.to_string())));
         json!({
             "job": step.job.to_string(),

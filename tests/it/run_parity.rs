@@ -361,7 +361,7 @@ fn compare(bench: &Bench, text: &str, command: &str) {
         .args(&command);
     let mut jobctl = program(bench, "jobctl");
     jobctl
-        .args(["run", "--keep", "--label", LABEL, "--name", &ours.0])
+        .args(["--quiet", "run", "--keep", "--label", LABEL, "--name", &ours.0])
         .args(&flags)
         .args(["--image", DEBIAN])
         .args(&command);

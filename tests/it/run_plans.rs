@@ -62,8 +62,9 @@ fn a_job_is_shown_as_the_docker_command_that_does_the_same() {
              'LR=0.1' --env 'SEED=1337' --env 'HF_TOKEN=***' --env 'EXTRA=more' --env 'A=a' \
              --volume project_cache:/cache --volume {here}/app:/app:ro --mount \
              'type=bind,source={here}/data.csv,target=/data.csv,readonly' --cpus 2 --memory 8gb \
-             --shm-size 1gb --security-opt no-new-privileges --label 'dev.jobctl.job=train' --label \
-             'dev.jobctl.project=project' project-train:latest --epochs 3\n  \
+             --shm-size 1gb --security-opt no-new-privileges --no-healthcheck --label \
+             'dev.jobctl.job=train' --label 'dev.jobctl.project=project' project-train:latest --epochs \
+             3\n  \
              with `--gpus all` where the engine can give GPUs\n  keeps /artifacts as model\n  \
              stops after 2h 00m\n  tries 3 times at most\n"
         )
@@ -123,6 +124,7 @@ fn a_plan_is_a_document_for_programs() {
                 "shm_size": "1gb",
                 "init": true,
                 "security": ["no-new-privileges"],
+                "health": { "test": ["NONE"] },
             },
             "environment": [
                 { "name": "LR", "origin": "job.env", "value": "0.1" },

@@ -148,7 +148,7 @@ fn what_is_not_good_enough_goes_no_further() {
     assert_eq!(ended.code, Some(1), "{ended:?}");
     let id = records_of(&project, "train")[0]["id"].as_str().unwrap()[..14].to_owned();
     let expected = format!(
-        "error[up]: the run {id} of `train` is not good enough for `check`: accuracy 0.4999 is not >= \
+        "error[up]: the run {id} of `train` did not pass the gate of `check`: accuracy 0.4999 is not >= \
          0.5\n"
     );
     assert!(ended.stderr.contains(&expected), "{}", ended.stderr);

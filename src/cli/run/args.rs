@@ -206,6 +206,9 @@ pub(super) struct EndingArgs {
     /// Fail if a process was killed for its memory, even if the job ended with 0
     #[arg(long)]
     pub(super) fail_on_oom: bool,
+    /// Run it even if the runs that it needs do not pass its gates
+    #[arg(long)]
+    pub(super) ignore_gates: bool,
     /// Remove the container when the run is over; that is the default
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     #[arg(value_name = "BOOL", value_parser = switch)]

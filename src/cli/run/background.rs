@@ -10,7 +10,7 @@ use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 
 use clap::Args;
 use serde::{Deserialize, Serialize};
@@ -18,15 +18,16 @@ use serde_json::Value;
 use tokio::sync::mpsc::unbounded_channel;
 
 use super::Wishes;
-use super::foreground::{Unrun, prepared};
+use super::foreground::{Signals, Unrun, prepared};
 use crate::cli::Ending;
-use crate::cli::context::Context;
+use crate::cli::context::{Context, Program};
 use crate::cli::output::plain;
+use crate::event::{Event, Events};
 use crate::exit::Exit;
 use crate::model::{RunId, Secret};
 use crate::ops::run::{Ended, Prepared, Streams, supervise};
 use crate::plan::run::{Pull, RunPlan};
-use crate::records::{OpenRun, RunLock, Store, spec};
+use crate::records::{OpenRun, RunFolder, RunLock, Store, spec};
 use crate::report::printable_text;
 
 /// Supervise a run that was prepared: for jobctl itself.
@@ -67,17 +68,29 @@ pub(in crate::cli) enum Told {
 /// Starts a run and its supervisor, and waits until the job has started.
 pub(super) fn exec(context: &Context, plan: RunPlan, wishes: &Wishes) -> Ending {
     let store = context.store();
-    let outcome = context.watch(async |events| {
-        let engine = context.connect().await?;
-        prepared(&engine, &store, plan, wishes, events).await
+    let outcome: Result<_, Unrun> = context.watch(async |events| {
+        let mut signals = Signals::listen(true);
+        let (_engine, prepared) =
+            prepared(context, &store, plan, wishes, &mut signals, events).await?;
+        let id = prepared.record.id;
+        let launching = (context.program())
+            .and_then(|program| launch(&program, &prepared, wishes.cidfile.clone()));
+        let told = match launching {
+            Ok(launched) => started(launched, &store, id, &mut signals, events).await,
+            Err(error) => Err(error),
+        };
+        Ok((id, told))
     })?;
-    let prepared = match outcome {
-        Ok(prepared) => prepared,
+    let (id, told) = match outcome {
+        Ok(outcome) => outcome,
         Err(unrun) => return Ok(super::foreground::say(context, Err(unrun))),
     };
-    let id = prepared.record.id;
-    let told = match start(context, &prepared, wishes.cidfile.clone()) {
-        Ok(told) => told,
+    let told = match told {
+        Ok(Some(told)) => told,
+        Ok(None) => {
+            let message = format!("the run {} is being stopped", id.short());
+            return Ok(context.output.interrupted(&message));
+        }
         Err(error) => {
             let message = format!("the run's supervisor can't be started: {}", plain(&error));
             return Ok(context.output.unrun(&message, None));
@@ -105,27 +118,62 @@ pub(super) fn exec(context: &Context, plan: RunPlan, wishes: &Wishes) -> Ending 
     }
 }
 
-/// Starts a run's supervisor, and waits until the job has started.
-pub(in crate::cli) fn start(
-    context: &Context,
+/// Waits until a job has started. Ctrl-C stops the run instead; who asks twice does not wait for that, and
+/// hears nothing.
+async fn started(
+    launched: Launch,
+    store: &Store,
+    id: RunId,
+    signals: &mut Signals,
+    events: &Events,
+) -> io::Result<Option<Told>> {
+    let mut waiting = tokio::task::spawn_blocking(|| launched.wait());
+    let told = |told: Result<io::Result<Told>, _>| told.map_err(io::Error::other)?.map(Some);
+    tokio::select! {
+        waited = &mut waiting => return told(waited),
+        () = signals.interrupted() => {}
+    }
+    store.run(id).want_stop()?;
+    events.send(Event::Note(format!(
+        "stopping the run {}; asked again, jobctl waits no longer",
+        id.short()
+    )));
+    let waited = tokio::select! {
+        waited = &mut waiting => waited,
+        () = signals.interrupted() => return Ok(None),
+    };
+    match told(waited)? {
+        // It was too late for its supervisor not to start it.
+        Some(Told::Started { .. }) => Ok(None),
+        told => Ok(told),
+    }
+}
+
+/// A supervisor that was started.
+pub(in crate::cli) struct Launch {
+    child: Child,
+    socket: UnixStream,
+    folder: RunFolder,
+}
+
+/// Starts a run's supervisor.
+pub(in crate::cli) fn launch(
+    program: &Program,
     prepared: &Prepared,
     cidfile: Option<PathBuf>,
-) -> io::Result<Told> {
+) -> io::Result<Launch> {
     let (ours, theirs) = UnixStream::pair()?;
     let log = prepared.run.folder.supervisor_log()?;
-    let mut command = context.program()?;
+    let mut command = program.command("supervise");
     command
-        .arg("supervise")
-        .arg("--state")
-        .arg(context.state_dir())
         .arg(prepared.record.id.to_string())
         // Its record is there, wherever the folder is moved to.
-        .current_dir(context.state_dir())
+        .current_dir(&program.state_dir)
         .stdin(Stdio::from(OwnedFd::from(theirs)))
         // Whoever has this file open has the lock.
         .stdout(Stdio::from(prepared.run.lock.file()?))
         .stderr(log);
-    let mut child = command.spawn()?;
+    let child = command.spawn()?;
     let orders = Orders {
         spec: spec::to_json(&prepared.spec),
         environment: prepared
@@ -153,21 +201,32 @@ pub(in crate::cli) fn start(
     let mut sink = &ours;
     serde_json::to_writer(&mut sink, &orders)?;
     sink.write_all(b"\n")?;
-    let mut line = String::new();
-    BufReader::new(&ours).read_line(&mut line)?;
-    serde_json::from_str(&line).or_else(|_| {
-        let _ = child.wait();
-        let mut said = String::new();
-        let mut log = prepared.run.folder.supervisor_log()?;
-        log.read_to_string(&mut said)?;
-        Ok(Told::Over {
-            code: Exit::Engine.code(),
-            message: format!("the run's supervisor ended: {}", said.trim()),
-        })
+    Ok(Launch {
+        child,
+        socket: ours,
+        folder: prepared.run.folder.clone(),
     })
 }
 
-/// Supervises a run: what the other half of [`start`] does.
+impl Launch {
+    /// Waits until the job has started, or never will.
+    pub(in crate::cli) fn wait(mut self) -> io::Result<Told> {
+        let mut line = String::new();
+        BufReader::new(&self.socket).read_line(&mut line)?;
+        serde_json::from_str(&line).or_else(|_| {
+            let _ = self.child.wait();
+            let mut said = String::new();
+            let mut log = self.folder.supervisor_log()?;
+            log.read_to_string(&mut said)?;
+            Ok(Told::Over {
+                code: Exit::Engine.code(),
+                message: format!("the run's supervisor ended: {}", said.trim()),
+            })
+        })
+    }
+}
+
+/// Supervises a run: what the other half of [`launch`] does.
 pub(in crate::cli) fn supervise_exec(args: &SuperviseArgs, context: &mut Context) -> Ending {
     // A terminal that is closed takes its processes along, but not those of another session.
     let _ = rustix::process::setsid();

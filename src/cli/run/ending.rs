@@ -11,16 +11,28 @@ use crate::ops::run::RunFailure;
 use crate::records::{Ending, Record};
 use crate::report::{build_failure, charts, outputs, printable_text, run_ended, runs_summary};
 
-/// Says how a run ended, and ends with its exit code.
+/// Says how a run ended, and ends with its exit code. One that was watched alone, if people are told of such.
 pub(in crate::cli) fn say(context: &Context, record: &Record) -> Exit {
+    said(context, record, context.tells_of_runs())
+}
+
+/// The same of a run that this process started: its id and its ending are always told.
+pub(super) fn say_own(context: &Context, record: &Record) -> Exit {
+    said(context, record, true)
+}
+
+fn said(context: &Context, record: &Record, is_told: bool) -> Exit {
     for warning in &record.warnings {
         context.output.warning(&printable_text(warning));
     }
     match record.ending {
         // The job's own affair: whoever wants to hear nothing of it is told by the exit code.
         Some(Ending::Success | Ending::Error | Ending::Stopped) => {
-            if context.tells_of_runs() {
+            if is_told {
                 context.output.note(&run_ended(record));
+                if let Some(hint) = replaced_command(record) {
+                    context.output.note(&format!("help: {hint}"));
+                }
             }
         }
         _ => {
@@ -29,7 +41,7 @@ pub(in crate::cli) fn say(context: &Context, record: &Record) -> Exit {
         }
     }
     let has_files = record.outputs.values().any(|output| output.file_count > 0);
-    if has_files && context.tells_of_runs() {
+    if has_files && is_told {
         context.output.note(&outputs(record));
     }
     if let Err(error) = tell_ci(context, &[record]) {
@@ -71,8 +83,38 @@ pub(in crate::cli) fn say_failed(context: &Context, record: &Record) -> Exit {
     exit(record)
 }
 
-/// How to mend what kept a run from starting.
+/// What may be wrong where a program was not found, or could not be executed, and ARGS replaced the job's
+/// `command`: people expect them to be added to it.
+fn replaced_command(record: &Record) -> Option<String> {
+    let words = |list: &serde_json::Value| -> Option<Vec<String>> {
+        let words = list.as_array()?.iter();
+        words.map(|word| word.as_str().map(str::to_owned)).collect()
+    };
+    let ran = words(&record.container["command"])?;
+    let manifest = record.manifest.as_ref()?;
+    let of_job = words(&manifest["command"]);
+    let is_unfound = matches!(record.exit_code, Some(126 | 127));
+    if !is_unfound || ran.is_empty() || of_job.as_ref() == Some(&ran) {
+        return None;
+    }
+    let args = shell_words::join(&ran);
+    let job = record.job.as_deref()?;
+    Some(match of_job {
+        Some(of_job) => format!(
+            "ARGS replace the job's `command`; to add to it: `jobctl run {job} -- {} {args}`",
+            shell_words::join(of_job)
+        ),
+        None => format!(
+            "ARGS replace the image's CMD; write the program first: `jobctl run {job} -- PROGRAM {args}`"
+        ),
+    })
+}
+
+/// How to fix what kept a run from starting.
 fn help(record: &Record) -> Option<String> {
+    if let Some(hint) = replaced_command(record) {
+        return Some(hint);
+    }
     let message = String::new();
     match (record.ending, record.exit_code) {
         (Some(Ending::NotStarted), Some(127)) => RunError::NotFound { message }.help(),

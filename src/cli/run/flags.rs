@@ -122,6 +122,7 @@ pub(super) fn flags(
         timeout: timeout.map(|time| Some(time.get()).filter(|time| !time.is_zero())),
         retries,
         fails_on_oom: ending.fail_on_oom,
+        ignores_gates: ending.ignore_gates,
         is_kept: ending.keep || ending.rm == Some(false),
         spec,
     };

@@ -1,6 +1,6 @@
 //! Runs a job at this terminal.
 
-use std::io;
+use std::io::{self, IsTerminal as _};
 
 use tokio::io::AsyncRead;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
@@ -10,17 +10,17 @@ use super::keys::Typed;
 use super::terminal::{self, RawTerminal};
 use super::{Wishes, signals};
 use crate::cli::Ending;
-use crate::cli::build::interrupted;
 use crate::cli::context::Context;
 use crate::engine::docker::DockerEngine;
 use crate::engine::run::RunError;
-use crate::event::Events;
+use crate::event::{Event, Events};
 use crate::exit::Exit;
 use crate::ops::run::{
     Control, Controls, Ended, Prepared, RunFailure, Streams, prepare, supervise,
 };
 use crate::plan::run::RunPlan;
 use crate::records::Store;
+use crate::report::run_started;
 
 /// Why a run came to nothing.
 pub(in crate::cli) enum Unrun {
@@ -34,15 +34,20 @@ impl<E: Into<RunFailure>> From<E> for Unrun {
     }
 }
 
-/// Runs a job, and waits for its end or until the user lets go of it.
+/// Runs a job, and waits for its end or until the user detaches from it.
 pub(super) fn exec(context: &Context, plan: RunPlan, wishes: &Wishes) -> Ending {
     let store = context.store();
     let (display, shown) = Display::start()?;
     let (tty, stdin) = (plan.spec.tty, plan.spec.stdin);
     let outcome = context.watch(async |events| {
-        let engine = context.connect().await?;
-        let prepared = prepared(&engine, &store, plan, wishes, events).await?;
-        let hold = Hold::take(tty, wishes.passes_signals)?;
+        let mut signals = Signals::listen(wishes.passes_signals);
+        let (engine, prepared) =
+            prepared(context, &store, plan, wishes, &mut signals, events).await?;
+        if !io::stderr().is_terminal() {
+            // Whoever reads this later can find the run even if this process is killed.
+            events.send(Event::Note(run_started(&prepared.record)));
+        }
+        let hold = Hold::take(signals, tty)?;
         let input = stdin.then(|| hold.input(&wishes.detach_keys, tokio::io::stdin()));
         let streams = Streams {
             display: Some(shown),
@@ -60,21 +65,56 @@ pub(super) fn exec(context: &Context, plan: RunPlan, wishes: &Wishes) -> Ending 
         Ok(ended?)
     })?;
     let shown = display.finish();
-    let exit = say(context, outcome);
+    let exit = match outcome {
+        Ok(Ended::Over(record)) => super::ending::say_own(context, &record),
+        other => say(context, other),
+    };
     Ok(context.output.shown(shown, exit))
 }
 
-/// Prepares a run, unless the user does not want it any more.
+/// Connects to the engine and prepares a run, unless the user does not want it any more.
 pub(super) async fn prepared(
-    engine: &DockerEngine,
+    context: &Context,
     store: &Store,
     plan: RunPlan,
     wishes: &Wishes,
+    signals: &mut Signals,
     events: &Events,
-) -> Result<Prepared, Unrun> {
+) -> Result<(DockerEngine, Prepared), Unrun> {
+    let preparing = async {
+        let engine = context.connect().await?;
+        let prepared = Box::pin(prepare(&engine, store, plan, &wishes.asked, events)).await?;
+        Ok((engine, prepared))
+    };
     tokio::select! {
-        prepared = Box::pin(prepare(engine, store, plan, &wishes.asked, events)) => Ok(prepared?),
-        () = interrupted() => Err(Unrun::Interrupted),
+        biased;
+        () = signals.interrupted() => Err(Unrun::Interrupted),
+        prepared = preparing => prepared,
+    }
+}
+
+/// This process's signals, heard from the first moment on: none is lost between two listeners.
+pub(in crate::cli) struct Signals {
+    sender: UnboundedSender<Control>,
+    pub(in crate::cli) controls: Controls,
+}
+
+impl Signals {
+    pub(in crate::cli) fn listen(passes_signals: bool) -> Self {
+        let (sender, controls) = unbounded_channel();
+        signals::listen(&sender, passes_signals);
+        Self { sender, controls }
+    }
+
+    /// Waits until the user wants no more of what is under way.
+    pub(in crate::cli) async fn interrupted(&mut self) {
+        loop {
+            match self.controls.recv().await {
+                Some(Control::Interrupt | Control::Terminate | Control::Detach) => return,
+                Some(Control::Signal(_) | Control::Resize(..)) => {}
+                None => std::future::pending().await,
+            }
+        }
     }
 }
 
@@ -86,10 +126,9 @@ pub(in crate::cli) struct Hold {
 }
 
 impl Hold {
-    pub(in crate::cli) fn take(tty: bool, passes_signals: bool) -> io::Result<Self> {
-        let (sender, controls) = unbounded_channel();
-        signals::listen(&sender, passes_signals);
+    pub(in crate::cli) fn take(signals: Signals, tty: bool) -> io::Result<Self> {
         let terminal = if tty { RawTerminal::enter()? } else { None };
+        let Signals { sender, controls } = signals;
         Ok(Self {
             controls,
             sender,
@@ -140,7 +179,7 @@ pub(in crate::cli) fn say(context: &Context, outcome: Result<Ended, Unrun>) -> E
         Ok(Ended::Over(record)) => super::ending::say(context, &record),
         Ok(Ended::Detached(id)) => {
             context.output.note(&format!(
-                "let go of the run {short}; it goes on: `jobctl logs -f {short}`, `jobctl stop {short}`",
+                "detached from the run {short}, which keeps running: `jobctl logs -f {short}`, `jobctl stop {short}`",
                 short = id.short()
             ));
             Exit::Success

@@ -21,14 +21,14 @@ use crate::diagnostic::Diagnostic;
 use crate::exit::Exit;
 use crate::manifest;
 use crate::ops::env_files;
-use crate::ops::run::Asked;
+use crate::ops::run::{Asked, RunFailure};
 use crate::plan::run::{RunPlan, Subject, plan};
 use crate::report::{run_plan_human, run_plan_json};
 
 pub(super) use self::args::RunArgs;
-pub(super) use self::background::{SuperviseArgs, Told, start, supervise_exec};
+pub(super) use self::background::{SuperviseArgs, Told, launch, supervise_exec};
 pub(super) use self::flags::no_flags;
-pub(super) use self::foreground::{Hold, Unrun, say, say_undone};
+pub(super) use self::foreground::{Hold, Signals, Unrun, say, say_undone};
 
 /// How a run is asked for, besides what it is.
 struct Wishes {
@@ -72,10 +72,8 @@ fn wishes(args: &RunArgs, plan: &RunPlan, context: &Context) -> Result<Wishes, (
     let terminal = &args.terminal;
     let is_detached = terminal.detach == Some(true);
     if plan.spec.tty && plan.spec.stdin && !is_detached && !io::stdin().is_terminal() {
-        return Err((
-            "standard input is not a terminal".to_owned(),
-            "leave `-t` out where the input is a file or a pipe".to_owned(),
-        ));
+        let failure = RunFailure::NoTerminal;
+        return Err((failure.to_string(), failure.help().unwrap_or_default()));
     }
     let keys = terminal.detach_keys.as_deref().unwrap_or(keys::DEFAULT);
     let detach_keys = keys::parse(keys).map_err(|message| {

@@ -7,12 +7,13 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::attempt::{Followed, Work, latest};
+use super::cancel::{Cancel, StopCause, Undone};
 use super::collect;
 use super::container::{container_of, containers_here, remove, run_of};
 use super::control::{Controls, Orders};
 use super::outcome::note_removal;
 use super::pump::Pump;
-use super::supervise::{Streams, finish};
+use super::supervise::{COLLECTING, Streams, finish};
 use super::{Ended, RunFailure};
 use crate::engine::docker::{DockerEngine, EngineError};
 use crate::engine::run::{Container, LogRequest, Status};
@@ -139,8 +140,10 @@ pub(super) async fn look_after(
     if container.status.is_up() {
         return Ok(Adopted::Unattended(Box::new(record)));
     }
+    let mut stopped = None;
     if container.status == Status::Created {
-        latest(&mut record).ending = Some(Ending::Infra);
+        stopped = stop_cause(&folder);
+        latest(&mut record).ending = Some(stopped.map_or(Ending::Infra, StopCause::ending));
         latest(&mut record).message =
             Some("jobctl ended before it started the container".to_owned());
     } else {
@@ -148,8 +151,13 @@ pub(super) async fn look_after(
         work.settle(&mut record, Orders::default(), false).await?;
         collect::collect(&work, &mut record).await;
     }
-    finish(&work, &mut record).await?;
+    finish(&work, &mut record, stopped).await?;
     Ok(Adopted::Finished(Box::new(record)))
+}
+
+/// Why a run whose container never started has ended, where somebody wanted that.
+fn stop_cause(folder: &RunFolder) -> Option<StopCause> {
+    folder.is_stop_wanted().then_some(StopCause::Requested)
 }
 
 /// Refuses a run that is not one of this machine's, on this engine: nothing is known of it here.
@@ -202,14 +210,22 @@ async fn orphan(work: &Work<'_>, mut record: Record) -> Result<Adopted, RunFailu
     if !was_made && age.unsigned_abs() < YOUNG {
         return Ok(Adopted::NotOurs);
     }
+    let mut stopped = None;
     let attempt = latest(&mut record);
-    if was_made {
+    if attempt.is_removed && attempt.ending.is_some() {
+        // It had ended, and the next attempt was to come.
+        attempt
+            .message
+            .get_or_insert_with(|| "its jobctl was killed while it waited to try again".to_owned());
+        stopped = stop_cause(work.folder);
+    } else if was_made {
         note_removal(attempt);
     } else {
-        attempt.ending = Some(Ending::Infra);
+        stopped = stop_cause(work.folder);
+        attempt.ending = Some(stopped.map_or(Ending::Infra, StopCause::ending));
         attempt.message = Some("jobctl ended before the engine was asked".to_owned());
     }
-    finish(work, &mut record).await?;
+    finish(work, &mut record, stopped).await?;
     Ok(Adopted::Finished(Box::new(record)))
 }
 
@@ -293,12 +309,15 @@ fn words(list: &Value) -> Vec<&str> {
 /// # Errors
 ///
 /// The engine can't be used, or the record can't be read.
-pub async fn catch_up(
-    connect: impl AsyncFn() -> Result<DockerEngine, EngineError>,
+pub async fn catch_up<C>(
+    connect: impl Fn() -> C,
     store: &Store,
     id: RunId,
     events: &Events,
-) -> Result<(), RunFailure> {
+) -> Result<(), RunFailure>
+where
+    C: Future<Output = Result<DockerEngine, EngineError>>,
+{
     let folder = store.run(id);
     if folder.read()?.state.is_final() || folder.is_locked()? {
         return Ok(());
@@ -370,7 +389,7 @@ async fn supervise_on(
     };
     let Some(container) = container else {
         note_removal(latest(record));
-        finish(&work, record).await?;
+        finish(&work, record, None).await?;
         return Ok(Ended::Over(Box::new(record.clone())));
     };
     let mut pump = Pump::open(&work, record, secrets, streams.display)?;
@@ -383,15 +402,17 @@ async fn supervise_on(
         }
         None => None,
     };
-    let followed = work
-        .follow(record, None, &mut pump, controls, deadline)
-        .await?;
+    let mut cancel = Cancel::new(controls, &run.folder, events, deadline);
+    let followed = work.follow(record, None, &mut pump, &mut cancel).await?;
     if followed == Followed::Detached {
         return Ok(Ended::Detached(record.id));
     }
     record.warnings.append(&mut pump.warnings);
-    collect::collect(&work, record).await;
-    finish(&work, record).await?;
+    let collecting = collect::collect(&work, record);
+    if let Err(Undone::Abandoned) = cancel.outlast(COLLECTING, collecting).await {
+        return Ok(Ended::Detached(record.id));
+    }
+    finish(&work, record, None).await?;
     Ok(Ended::Over(Box::new(record.clone())))
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
 use super::adopt::secrets;
+use super::cancel::Cancel;
 use super::container::up_container_of;
 use super::control::{Controls, Orders, obey};
 use super::pump::silence;
@@ -72,7 +73,7 @@ pub async fn watch(
     let (end, has_ended) = watch::channel(false);
     let showing = tokio::spawn(show(output, maskers, display, has_ended));
     let (_sender, mut nobody) = mpsc::unbounded_channel();
-    let connect = async || Ok(engine.clone());
+    let connect = || async { Ok(engine.clone()) };
     let attending = attend(
         connect,
         store,
@@ -83,15 +84,9 @@ pub async fn watch(
     );
     let mut orders = Orders::default();
     let grace = Duration::from_millis(record.policy.grace_ms);
-    let obeying = obey(
-        engine,
-        container,
-        controls,
-        None,
-        grace,
-        &mut orders,
-        events,
-    );
+    let folder = store.run(record.id);
+    let mut cancel = Cancel::new(controls, &folder, events, None);
+    let obeying = obey(engine, container, &mut cancel, grace, &mut orders, events);
     let ended = tokio::select! {
         ended = attending => ended?,
         () = obeying => {

@@ -9,7 +9,8 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::control::{self, Controls, Orders};
+use super::cancel::{Cancel, StopCause, Undone};
+use super::control::{self, Orders};
 use super::outcome::{note_failure, note_removal};
 use super::outputs::make_room;
 use super::pump::Pump;
@@ -48,7 +49,9 @@ pub(super) struct Work<'a> {
 pub(super) enum Followed {
     /// The container has ended.
     Over,
-    /// The user let go of it.
+    /// The run is to end, and its container never started.
+    Stopped(StopCause),
+    /// The user detached from it.
     Detached,
 }
 
@@ -70,7 +73,7 @@ impl Work<'_> {
         record: &mut Record,
         asked: &Asked<'_>,
         pump: &mut Pump,
-        controls: &mut Controls,
+        cancel: &mut Cancel<'_>,
         streams: &mut Streams,
     ) -> Result<Followed, RunFailure> {
         let mut spec = asked.spec.clone();
@@ -83,9 +86,17 @@ impl Work<'_> {
         let attempt = latest(record);
         attempt.container.clone_from(&spec.name);
         self.keep(record, "created")?;
-        let followable = match self.begin(record, &spec, asked, streams.input.take()).await {
+        let input = streams.input.take();
+        let followable = match self.begin(record, &spec, asked, input, cancel).await {
             Ok(followable) => followable,
-            Err(RunFailure::Run(error)) => {
+            Err(Undone::Stopped(cause)) => {
+                let attempt = latest(record);
+                attempt.ending = Some(cause.ending());
+                attempt.message = Some("it was stopped before its container started".to_owned());
+                return Ok(Followed::Stopped(cause));
+            }
+            Err(Undone::Abandoned) => return Ok(Followed::Detached),
+            Err(Undone::Failed(RunFailure::Run(error))) => {
                 let error = self.with_owner(error).await;
                 note_failure(latest(record), &error);
                 self.mask(latest(record));
@@ -100,7 +111,7 @@ impl Work<'_> {
                     _ => Ok(Followed::Over),
                 };
             }
-            Err(error) => return Err(error),
+            Err(Undone::Failed(error)) => return Err(error),
         };
         record.state = State::Running;
         record.started = Some(now());
@@ -117,10 +128,7 @@ impl Work<'_> {
             // Nobody waits for it any more.
             let _ = started.send(latest(record).container_id.clone().unwrap_or_default());
         }
-        let deadline = (record.policy.timeout_ms)
-            .map(|timeout| Instant::now() + Duration::from_millis(timeout));
-        self.follow(record, Some(followable), pump, controls, deadline)
-            .await
+        self.follow(record, Some(followable), pump, cancel).await
     }
 
     /// Says whose the container is that has the name.
@@ -144,14 +152,18 @@ impl Work<'_> {
         spec: &RunSpec,
         asked: &Asked<'_>,
         input: Option<Input>,
-    ) -> Result<Followable, RunFailure> {
+        cancel: &mut Cancel<'_>,
+    ) -> Result<Followable, Undone> {
         if asked.pull == Pull::Always {
-            self.pull(spec).await?;
+            cancel.race(self.pull(spec)).await?;
         }
-        let created = match self.engine.create(spec).await {
-            Err(RunError::NoImage { .. }) if asked.pull == Pull::Missing => {
-                self.pull(spec).await?;
-                self.engine.create(spec).await?
+        let making = "has made the container";
+        let created = match cancel.insist(making, self.engine.create(spec)).await {
+            Err(Undone::Failed(RunFailure::Run(RunError::NoImage { .. })))
+                if asked.pull == Pull::Missing =>
+            {
+                cancel.race(self.pull(spec)).await?;
+                cancel.insist(making, self.engine.create(spec)).await?
             }
             created => created?,
         };
@@ -163,17 +175,25 @@ impl Work<'_> {
         record.state = State::Submitted;
         self.keep(record, "submitted")?;
         for (from, to) in asked.copied {
-            inputs::copy_in(self.engine, &id, from, to).await?;
+            cancel
+                .race(inputs::copy_in(self.engine, &id, from, to))
+                .await?;
         }
-        make_room(self, &id, spec, &record.policy).await;
-        let streams = AttachRequest {
-            tty: spec.tty,
-            stdin: spec.stdin,
-            detach_keys: None,
+        let preparing = async {
+            make_room(self, &id, spec, &record.policy).await;
+            let streams = AttachRequest {
+                tty: spec.tty,
+                stdin: spec.stdin,
+                detach_keys: None,
+            };
+            let attachment = self.engine.attach(&id, &streams).await?;
+            let waiting = self.engine.wait(&id, Until::NextExit).await?;
+            Ok::<_, RunError>((attachment, waiting))
         };
-        let attachment = self.engine.attach(&id, &streams).await?;
-        let waiting = self.engine.wait(&id, Until::NextExit).await?;
-        self.engine.start(&id).await?;
+        let (attachment, waiting) = cancel.race(preparing).await?;
+        cancel.check().await?;
+        let starting = self.engine.start(&id);
+        cancel.insist("has started the container", starting).await?;
         let Attachment {
             output,
             input: sink,
@@ -246,8 +266,7 @@ impl Work<'_> {
         record: &mut Record,
         mut followable: Option<Followable>,
         pump: &mut Pump,
-        controls: &mut Controls,
-        deadline: Option<Instant>,
+        cancel: &mut Cancel<'_>,
     ) -> Result<Followed, RunFailure> {
         let mut orders = Orders::default();
         // Whether the engine was gone meanwhile.
@@ -263,7 +282,7 @@ impl Work<'_> {
                 None => {
                     let reconnected = tokio::select! {
                         reconnected = self.reconnect(&id) => reconnected?,
-                        () = control::released(controls) => return Ok(Followed::Detached),
+                        () = cancel.released() => return Ok(Followed::Detached),
                     };
                     let Some(followable) = reconnected else {
                         note_removal(latest(record));
@@ -295,15 +314,7 @@ impl Work<'_> {
                     }
                 }
             };
-            let obeyed = control::obey(
-                self.engine,
-                &id,
-                controls,
-                deadline,
-                grace,
-                &mut orders,
-                self.events,
-            );
+            let obeyed = control::obey(self.engine, &id, cancel, grace, &mut orders, self.events);
             let watched = tokio::select! {
                 watched = watched => watched,
                 () = obeyed => return Ok(Followed::Detached),
@@ -326,7 +337,7 @@ impl Work<'_> {
         tokio::select! {
             settled = self.settle(record, orders, was_lost) => settled,
             // The engine is gone once more; whoever looks next settles it.
-            () = control::released(controls) => Ok(Followed::Detached),
+            () = cancel.released() => Ok(Followed::Detached),
         }
     }
 

@@ -20,14 +20,17 @@ const LOOK: Duration = Duration::from_millis(50);
 /// # Errors
 ///
 /// The record can't be read, or the engine can't be reached while it is needed.
-pub async fn attend(
-    connect: impl AsyncFn() -> Result<DockerEngine, EngineError>,
+pub async fn attend<C>(
+    connect: impl Fn() -> C,
     store: &Store,
     id: RunId,
     mut streams: Streams,
     controls: &mut Controls,
     events: &Events,
-) -> Result<Ended, RunFailure> {
+) -> Result<Ended, RunFailure>
+where
+    C: Future<Output = Result<DockerEngine, EngineError>>,
+{
     loop {
         let record = read(store, id).await?;
         if record.state.is_final() {

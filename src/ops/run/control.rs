@@ -1,4 +1,4 @@
-//! What the user asks of a run while it goes on.
+//! What the user asks of a run.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -6,18 +6,19 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::cancel::{Cancel, StopCause, until};
 use crate::engine::docker::DockerEngine;
 use crate::engine::run::RunError;
 use crate::event::{Event, Events};
 
-/// Something that is asked of a run while it goes on.
+/// Something that is asked of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Control {
-    /// Ctrl-C: end it; once more: at once; a third time: let go of it.
+    /// Ctrl-C: end it; once more: at once; a third time: detach from it.
     Interrupt,
     /// End it, as whoever started jobctl says.
     Terminate,
-    /// Let it go on without us.
+    /// Let it keep running without this process.
     Detach,
     /// Pass a signal on, by its name: `SIGUSR1`.
     Signal(&'static str),
@@ -37,31 +38,43 @@ pub(super) struct Orders {
     pub(super) is_timed_out: bool,
 }
 
-/// Does to a container what is asked, until the user lets go of it. Ends it at the deadline.
+/// Does to a container what is asked, until the user detaches from it. Ends it at the deadline.
 pub(super) async fn obey(
     engine: &DockerEngine,
     container: &str,
-    controls: &mut Controls,
-    deadline: Option<Instant>,
+    cancel: &mut Cancel<'_>,
     grace: Duration,
     orders: &mut Orders,
     events: &Events,
 ) {
-    let mut deadline = pin!(until(deadline));
+    let mut deadline = pin!(until(cancel.deadline));
     // When it is killed, once it was asked to end.
     let mut patience = pin!(until(None));
     let mut asked = 0;
-    let mut is_alone = false;
+    // What was asked while it started.
+    let mut next = match cancel.take_cause() {
+        Some(StopCause::Interrupted) => Some(Control::Interrupt),
+        Some(StopCause::Terminated) => Some(Control::Terminate),
+        Some(StopCause::HungUp) => Some(Control::Detach),
+        // The deadline is passed; and whoever requests it from another process stops what is up.
+        Some(StopCause::TimedOut | StopCause::Requested) | None => None,
+    };
     loop {
+        let control = async {
+            match next.take() {
+                Some(control) => control,
+                None => cancel.control().await,
+            }
+        };
         tokio::select! {
-            control = controls.recv(), if !is_alone => match control {
-                // Whoever asked is gone.
-                None => is_alone = true,
-                Some(Control::Detach) => return,
-                Some(Control::Interrupt | Control::Terminate) if asked >= 2 => return,
-                Some(control @ (Control::Interrupt | Control::Terminate)) => {
+            control = control => match control {
+                Control::Detach => return,
+                Control::Interrupt | Control::Terminate if asked >= 2 => return,
+                Control::Interrupt | Control::Terminate => {
                     asked += 1;
                     orders.is_stopped = true;
+                    // So that it is known even if this process is killed before the container ends.
+                    cancel.note_stop();
                     let signal = match control {
                         _ if asked == 2 => "SIGKILL",
                         Control::Interrupt => "SIGINT",
@@ -73,13 +86,13 @@ pub(super) async fn obey(
                             grace.as_secs()
                         )
                     } else {
-                        "killing; asked again, jobctl lets go of it".to_owned()
+                        "killing; asked again, jobctl detaches from it".to_owned()
                     }));
                     kill(engine, container, signal, events).await;
                     patience.set(until(Some(Instant::now() + grace)));
                 }
-                Some(Control::Signal(signal)) => kill(engine, container, signal, events).await,
-                Some(Control::Resize(columns, rows)) => {
+                Control::Signal(signal) => kill(engine, container, signal, events).await,
+                Control::Resize(columns, rows) => {
                     // One that is just ending has no terminal any more.
                     let _ = engine.resize(container, columns, rows).await;
                 }
@@ -98,17 +111,6 @@ pub(super) async fn obey(
     }
 }
 
-/// Waits until the user wants no more of it, where there is no container to which it could be passed.
-pub(super) async fn released(controls: &mut Controls) {
-    loop {
-        match controls.recv().await {
-            Some(Control::Interrupt | Control::Terminate | Control::Detach) => return,
-            Some(_) => {}
-            None => std::future::pending().await,
-        }
-    }
-}
-
 /// Sends a signal. A container that has just ended needs none, and of an engine that is gone the
 /// one that waits hears as well.
 async fn kill(engine: &DockerEngine, container: &str, signal: &str, events: &Events) {
@@ -118,12 +120,5 @@ async fn kill(engine: &DockerEngine, container: &str, signal: &str, events: &Eve
         Err(error) => events.send(Event::Warning(format!(
             "{signal} did not reach the job: {error}"
         ))),
-    }
-}
-
-async fn until(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline).await,
-        None => std::future::pending().await,
     }
 }

@@ -11,6 +11,7 @@ mod archive;
 mod attach;
 mod attempt;
 mod attend;
+mod cancel;
 mod collect;
 pub(in crate::ops) mod container;
 mod control;
@@ -31,6 +32,7 @@ use super::build;
 use crate::engine::docker::EngineError;
 use crate::engine::run::RunError;
 use crate::model::{Name, RunId, Secret};
+use crate::plan::up::Judgement;
 use crate::records::{OpenRun, ReadError, Record, StoreError};
 
 pub use adopt::{Adopted, adopt, catch_up, reconcile};
@@ -108,6 +110,32 @@ pub enum RunFailure {
         /// Its output.
         output: Name,
     },
+    /// A run that it needs does not pass its gate.
+    #[error("the run {} of `{judged}` did not pass the gate of {}: {}", .run.short(), quoted(.job.as_ref()), failed(.judgements))]
+    Gate {
+        /// The job that is not run.
+        job: Option<Name>,
+        /// The job whose metrics were judged.
+        judged: Name,
+        /// Its run.
+        run: RunId,
+        /// What became of each condition.
+        judgements: Vec<Judgement>,
+    },
+    /// The run that a gate judges was made from other runs than those that are read.
+    #[error("the run {} of `{judged}` judged the run {} of `{job}`, but the newest is {}", .run.short(), .of.short(), .read.short())]
+    NotJudged {
+        /// The job whose metrics a gate judges.
+        judged: Name,
+        /// Its run.
+        run: RunId,
+        /// A job that both read.
+        job: String,
+        /// The run of it that was judged.
+        of: RunId,
+        /// The run of it that would be read.
+        read: RunId,
+    },
     /// Something that it reads can't be read.
     #[error("the input `{name}` can't be read: {reason}")]
     Input {
@@ -147,6 +175,21 @@ pub enum RunFailure {
         id: RunId,
         /// The outputs.
         outputs: Vec<String>,
+    },
+    /// It is to have a terminal, and there is none here. docker's words.
+    #[error("the input device is not a TTY")]
+    NoTerminal,
+    /// A run was to end, and did not.
+    #[error("the run {} is not stopped: {}", .id.short(), if *.has_ended {
+        "its job has ended, and its supervisor does not finish its record"
+    } else {
+        "its supervisor does not answer"
+    })]
+    NotStopped {
+        /// The run.
+        id: RunId,
+        /// Whether its container has ended.
+        has_ended: bool,
     },
     /// A run that is to be removed goes on.
     #[error("run {} is still running", .id.short())]
@@ -197,6 +240,17 @@ pub enum RunFailure {
     File(#[from] std::io::Error),
 }
 
+fn quoted(job: Option<&Name>) -> String {
+    job.map_or_else(|| "this run".to_owned(), |job| format!("`{job}`"))
+}
+
+/// The conditions that do not hold.
+pub(in crate::ops) fn failed(judgements: &[Judgement]) -> String {
+    let failed = judgements.iter().filter(|judgement| !judgement.holds);
+    let said: Vec<_> = failed.map(ToString::to_string).collect();
+    said.join("; ")
+}
+
 /// `model`, or `model` and `plots`
 fn names(outputs: &[String]) -> String {
     let names: Vec<_> = outputs.iter().map(|name| format!("`{name}`")).collect();
@@ -224,6 +278,14 @@ impl RunFailure {
             Self::SecretGone { .. } => Some(
                 "give the secret as a variable: its name is kept, and its value asked for".to_owned(),
             ),
+            Self::Gate { run, .. } => Some(format!(
+                "`jobctl show {}` has all of its metrics; `--ignore-gates` runs it all the same",
+                run.short()
+            )),
+            Self::NotJudged { judged, .. } => Some(format!(
+                "judge the newest first: `jobctl run {judged}`; `jobctl up` does both in order; \
+                 `--ignore-gates` runs it all the same"
+            )),
             Self::Input { .. } => Some("check its `source` in jobs.yaml".to_owned()),
             Self::OutputGone { .. } => Some("run that job again".to_owned()),
             Self::NotOver { id } => Some(format!("wait for it: `jobctl wait {}`", id.short())),
@@ -231,6 +293,14 @@ impl RunFailure {
             Self::Uncollected { id, .. } => Some(format!(
                 "try again: `jobctl collect {}`; or remove it with `--force`",
                 id.short()
+            )),
+            Self::NoTerminal => Some(
+                "standard input is a file or a pipe: leave `-t` or `-i` out; `attach` has `--no-stdin`"
+                    .to_owned(),
+            ),
+            Self::NotStopped { id, .. } => Some(format!(
+                "look what its supervisor does: `ps ax | grep {id}`; `jobctl ps` takes over from one that is \
+                 killed"
             )),
             Self::GoesOn { id } => Some(format!(
                 "end it first: `jobctl stop {}`; or remove it with `--force`",

@@ -1,15 +1,17 @@
 //! What is done to runs from outside: ended, signalled, removed.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::time::{Instant, sleep, timeout};
 
 use super::adopt::{Adopted, check_place, look_after};
 use super::container::{self, container_of, up_container_of};
 use super::{Ended, RunFailure, attend};
 use crate::engine::docker::{DockerEngine, EngineError};
-use crate::engine::run::Container;
+use crate::engine::run::{Container, RunError, Status};
 use crate::event::Events;
 use crate::model::RunId;
 use crate::ops::run::Streams;
@@ -17,6 +19,11 @@ use crate::records::{Attempt, Ending, Record, Store, StoreError, Summary};
 
 /// How long a run's supervisor has to finish it, once its container has ended.
 const FINISH: Duration = Duration::from_mins(10);
+/// How long it has to notice that the run is to end where there is no container: longer than an engine may
+/// take to make one.
+const NOTICE: Duration = Duration::from_mins(3);
+/// How often it is looked for a container that is to be stopped.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Which runs stay when the others are removed.
 #[derive(Debug, Clone, Copy)]
@@ -42,11 +49,12 @@ pub async fn check_ours(
     container_of(engine, &store.run(record.id)).await
 }
 
-/// Ends a run, and waits until its record says so.
+/// Ends a run, and waits until its record says so. One that has no container yet, as its image is being
+/// pulled or its inputs copied, gets none any more.
 ///
 /// # Errors
 ///
-/// It has no container that is up, or the engine can't be used.
+/// It could not be ended, or the engine can't be used.
 pub async fn end(
     engine: &DockerEngine,
     store: &Store,
@@ -59,21 +67,17 @@ pub async fn end(
     if record.state.is_final() {
         return Ok(());
     }
-    let found = check_ours(engine, store, &record).await?;
-    let folder = store.run(id);
-    folder.want_stop()?;
-    if let Some(container) = found.filter(|container| container.status.is_up()) {
-        let grace = grace.unwrap_or(Duration::from_millis(record.policy.grace_ms));
-        engine.stop(&container.id, signal, grace).await?;
-    }
-    finished(engine, store, id, events).await
+    let grace = grace.unwrap_or(Duration::from_millis(record.policy.grace_ms));
+    check_ours(engine, store, &record).await?;
+    let stopping = |container: String| async move { engine.stop(&container, signal, grace).await };
+    halt(engine, store, id, stopping, events).await
 }
 
-/// Sends a run a signal. One that kills it is waited for.
+/// Sends a run a signal. One that kills it is waited for, and ends a run that has no container yet.
 ///
 /// # Errors
 ///
-/// It has no container that is up, or the engine can't be used.
+/// It has no container that is up, could not be ended, or the engine can't be used.
 pub async fn signal(
     engine: &DockerEngine,
     store: &Store,
@@ -81,16 +85,51 @@ pub async fn signal(
     signal: &str,
     events: &Events,
 ) -> Result<(), RunFailure> {
-    let container = up_container_of(engine, &store.run(id)).await?;
+    let record = store.read(id)?;
     let kills = matches!(signal, "KILL" | "SIGKILL" | "9");
-    if kills {
-        store.run(id).want_stop()?;
+    if kills && !record.state.is_final() {
+        check_ours(engine, store, &record).await?;
+        let killing = |container: String| async move { engine.kill(&container, signal).await };
+        return halt(engine, store, id, killing, events).await;
     }
-    engine.kill(&container.id, signal).await?;
-    if kills {
-        finished(engine, store, id, events).await?;
+    let container = up_container_of(engine, &store.run(id)).await?;
+    Ok(engine.kill(&container.id, signal).await?)
+}
+
+/// Ends a run that is this machine's: its container where there is one, and its supervisor's work on it.
+async fn halt<E>(
+    engine: &DockerEngine,
+    store: &Store,
+    id: RunId,
+    end_container: impl Fn(String) -> E,
+    events: &Events,
+) -> Result<(), RunFailure>
+where
+    E: Future<Output = Result<(), RunError>>,
+{
+    let folder = store.run(id);
+    // Before a container is looked for: from now on its supervisor starts none.
+    folder.want_stop()?;
+    let ending = async {
+        loop {
+            let found = container_of(engine, &folder).await?;
+            if let Some(up) = found.filter(|container| container.status.is_up()) {
+                return match end_container(up.id).await {
+                    // It has just ended by itself.
+                    Err(RunError::NoContainer { .. }) => Ok::<_, RunFailure>(()),
+                    ended => Ok(ended?),
+                };
+            }
+            sleep(LOOK).await;
+        }
+    };
+    let finished = finished(engine, store, id, events);
+    let mut finished = std::pin::pin!(finished);
+    tokio::select! {
+        ended = ending => ended?,
+        finished = &mut finished => return finished,
     }
-    Ok(())
+    finished.await
 }
 
 /// Waits until a run's record is final: its supervisor's work, or ours if it has none.
@@ -101,12 +140,28 @@ async fn finished(
     events: &Events,
 ) -> Result<(), RunFailure> {
     let (_sender, mut controls) = tokio::sync::mpsc::unbounded_channel();
-    let connect = async || Ok(engine.clone());
+    let is_ours = AtomicBool::new(false);
+    let connect = || async {
+        is_ours.store(true, Ordering::Relaxed);
+        Ok(engine.clone())
+    };
     let streams = Streams::default();
     let attending = attend(connect, store, id, streams, &mut controls, events);
-    match tokio::time::timeout(FINISH, attending).await {
-        Ok(ended) => ended.map(|_: Ended| ()),
-        Err(_) => Ok(()),
+    let mut attending = Box::pin(attending);
+    let start = Instant::now();
+    loop {
+        if let Ok(ended) = timeout(NOTICE, &mut attending).await {
+            return ended.map(|_: Ended| ());
+        }
+        let found = container_of(engine, &store.run(id)).await?;
+        let has_ended = |container: Container| match container.status {
+            Status::Created => false,
+            status => !status.is_up(),
+        };
+        let has_ended = found.is_some_and(has_ended);
+        if !is_ours.load(Ordering::Relaxed) && (!has_ended || start.elapsed() >= FINISH) {
+            return Err(RunFailure::NotStopped { id, has_ended });
+        }
     }
 }
 
@@ -115,13 +170,16 @@ async fn finished(
 /// # Errors
 ///
 /// It goes on, or it can't be removed.
-pub async fn remove(
-    connect: impl AsyncFn() -> Result<DockerEngine, EngineError>,
+pub async fn remove<C>(
+    connect: impl Fn() -> C,
     store: &Store,
     id: RunId,
     is_forced: bool,
     events: &Events,
-) -> Result<(), RunFailure> {
+) -> Result<(), RunFailure>
+where
+    C: Future<Output = Result<DockerEngine, EngineError>>,
+{
     if !is_forced && let Some(by) = reader(store, id)? {
         return Err(RunFailure::InUse { id, by });
     }

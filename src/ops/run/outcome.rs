@@ -3,6 +3,7 @@
 use crate::engine::run::{Container, RunError};
 use crate::records::{Attempt, Ending, Record, State};
 
+use super::cancel::StopCause;
 use super::control::Orders;
 
 /// What the engine says of a container that it lost hold of: nothing that its program said.
@@ -58,8 +59,9 @@ pub(super) fn note_removal(attempt: &mut Attempt) {
     attempt.is_removed = true;
 }
 
-/// Makes the run's end that of its last attempt.
-pub(super) fn conclude(record: &mut Record) {
+/// Makes the run's end that of its last attempt, or that of a stop while none was under way: before its
+/// container started, or between two attempts.
+pub(super) fn conclude(record: &mut Record, stopped: Option<StopCause>) {
     let fails_on_oom = record.policy.fails_on_oom;
     if let Some(attempt) = record.attempts.last_mut()
         && attempt.is_oom_killed
@@ -74,7 +76,7 @@ pub(super) fn conclude(record: &mut Record) {
         record.exit_code = Some(125);
         return;
     };
-    let ending = attempt.ending.unwrap_or(Ending::Lost);
+    let ending = stopped.map_or(attempt.ending.unwrap_or(Ending::Lost), StopCause::ending);
     record.started = attempt.started;
     record.finished = attempt.finished;
     let is_lost = !record.lost_outputs.is_empty();
@@ -84,10 +86,11 @@ pub(super) fn conclude(record: &mut Record) {
         Ending::Success => State::Finished,
         Ending::Lost => State::Lost,
         // Whoever stops a service wanted its end, and a program that ends with 0 made a good one.
-        Ending::Stopped if attempt.exit_code == Some(0) => State::Finished,
+        Ending::Stopped if attempt.exit_code == Some(0) && stopped.is_none() => State::Finished,
         _ => State::Failed,
     };
     let code = match ending {
+        _ if stopped.is_some() => stopped.map_or(125, StopCause::exit_code),
         Ending::Timeout => 124,
         Ending::Infra | Ending::Lost | Ending::Removed => 125,
         // Also where its program went on without the process that was killed.

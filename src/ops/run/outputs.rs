@@ -172,7 +172,7 @@ pub async fn collect_again(
         correct(&mut record, today);
     }
     collect::collect(&work, &mut record).await;
-    finish(&work, &mut record).await?;
+    finish(&work, &mut record, None).await?;
     Ok(record)
 }
 

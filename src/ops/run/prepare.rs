@@ -17,6 +17,7 @@ use crate::model::{EnvName, Name, Port, RunId, STARS, Secret};
 use crate::ops::build;
 use crate::plan::build::{Item, VersionChoice};
 use crate::plan::run::{GpuChoice, Handed, ImageChoice, RunPlan, key};
+use crate::plan::up::judge;
 use crate::records::{
     Ending, EngineRecord, HostRecord, ImageRecord, InputRecord, Key, Policy, Record, SourceRecord,
     Store, VariableRecord, spec,
@@ -127,6 +128,7 @@ pub async fn ready(
             of_job.insert(output.to_string(), known);
         }
     }
+    pass_gates(store, &plan, given, &parents)?;
     let project = store.key()?;
     let environment = variables(&project, &plan);
     let key = key(&plan, &project, &inputs, &handed);
@@ -139,6 +141,48 @@ pub async fn ready(
         shared,
         key,
     })
+}
+
+/// Whether the runs that a run needs pass its gates. A pipeline has judged its own steps already.
+fn pass_gates(
+    store: &Store,
+    plan: &RunPlan,
+    given: &Given,
+    parents: &BTreeMap<String, RunId>,
+) -> Result<(), RunFailure> {
+    for (judged, gate) in &plan.gates {
+        let Some(run) = parents.get(judged.as_str()) else {
+            continue;
+        };
+        if given.runs.contains_key(judged) {
+            continue;
+        }
+        let record = store.read(*run)?;
+        // What it judged must be what is read: an evaluation of another model says nothing of this one.
+        for (job, of) in &record.parents {
+            if let Some(read) = parents.get(job).filter(|read| *read != of) {
+                return Err(RunFailure::NotJudged {
+                    judged: judged.clone(),
+                    run: *run,
+                    job: job.clone(),
+                    of: *of,
+                    read: *read,
+                });
+            }
+        }
+        let promoted = store.promoted()?;
+        let promoted = promoted.of(judged.as_str()).map(|run| &run.metrics);
+        let judgements = judge(gate, &record.metrics, promoted);
+        if judgements.iter().any(|judgement| !judgement.holds) {
+            return Err(RunFailure::Gate {
+                job: plan.job.clone(),
+                judged: judged.clone(),
+                run: *run,
+                judgements,
+            });
+        }
+    }
+    Ok(())
 }
 
 impl Ready {

@@ -4,10 +4,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::time::sleep;
+use tokio::time::Instant;
 
 use super::attempt::{Asked, Followed, Input, Work, latest};
-use super::control::{Controls, released};
+use super::cancel::{Cancel, StopCause, Undone};
+use super::control::Controls;
 use super::outcome::conclude;
 use super::pump::Pump;
 use super::{Ended, Prepared, RunFailure, collect};
@@ -64,12 +65,15 @@ pub async fn supervise(
     };
     let mut pump = Pump::open(&work, &record, secrets, streams.display.take())?;
     let mut pause = Duration::from_millis(record.policy.retry.backoff_ms);
-    loop {
+    let limit = record.policy.timeout_ms.map(Duration::from_millis);
+    let deadline = || limit.map(|limit| Instant::now() + limit);
+    let mut cancel = Cancel::new(controls, &run.folder, events, deadline());
+    let stopped = loop {
         record.attempts.push(Attempt {
             log_from: pump.next_attempt(),
             ..Attempt::default()
         });
-        let trying = work.attempt(&mut record, &asked, &mut pump, controls, &mut streams);
+        let trying = work.attempt(&mut record, &asked, &mut pump, &mut cancel, &mut streams);
         let tried = Box::pin(trying).await;
         let followed = match tried {
             Ok(followed) => followed,
@@ -77,21 +81,29 @@ pub async fn supervise(
                 latest(&mut record).message = Some(error.to_string());
                 work.mask(latest(&mut record));
                 latest(&mut record).ending = Some(Ending::Infra);
-                conclude(&mut record);
+                conclude(&mut record, None);
                 work.discard(&mut record).await;
                 work.keep(&mut record, "failed")?;
                 return Err(error);
             }
         };
-        if followed == Followed::Detached {
+        match followed {
+            Followed::Over => {}
+            Followed::Stopped(cause) => break Some(cause),
+            Followed::Detached => {
+                work.keep(&mut record, "detached")?;
+                return Ok(Ended::Detached(record.id));
+            }
+        }
+        record.warnings.append(&mut pump.warnings);
+        let collecting = collect::collect(&work, &mut record);
+        if cancel.outlast(COLLECTING, collecting).await.is_err() {
             work.keep(&mut record, "detached")?;
             return Ok(Ended::Detached(record.id));
         }
-        record.warnings.append(&mut pump.warnings);
-        collect::collect(&work, &mut record).await;
         // What was lost is not made up for by another try, and its container must stay.
         if !record.lost_outputs.is_empty() || !is_tried_again(&record) {
-            break;
+            break None;
         }
         let ending = latest(&mut record).ending;
         work.discard(&mut record).await;
@@ -104,20 +116,50 @@ pub async fn supervise(
             ending.map_or("lost", Ending::word),
             pause.as_secs_f32(),
         )));
-        if !rest(pause, controls).await {
-            break;
+        if let Err(Undone::Stopped(cause)) = cancel.pause(pause).await {
+            break Some(cause);
+        }
+        if record.policy.retry.on.contains(&Ending::Timeout) {
+            // Who retries what ran out of its time gives each attempt as much.
+            cancel.deadline = deadline();
         }
         pause *= 2;
+    };
+    make_final(&work, &mut record, stopped)?;
+    let tidying = cancel.outlast("its container is being removed", tidy(&work, &mut record));
+    // One that is left is removed by the next jobctl: the record is final.
+    if let Ok(tidied) = tidying.await {
+        tidied?;
     }
-    finish(&work, &mut record).await?;
     Ok(Ended::Over(Box::new(record)))
 }
 
+/// What is done while outputs are collected.
+pub(super) const COLLECTING: &str = "its outputs are being collected";
+
 /// Makes a run's record final, and removes its container.
-pub(super) async fn finish(work: &Work<'_>, record: &mut Record) -> Result<(), RunFailure> {
-    conclude(record);
+pub(super) async fn finish(
+    work: &Work<'_>,
+    record: &mut Record,
+    stopped: Option<StopCause>,
+) -> Result<(), RunFailure> {
+    make_final(work, record, stopped)?;
+    tidy(work, record).await
+}
+
+/// Makes a run's record final: as its last attempt ended, or as it was stopped where none was under way.
+fn make_final(
+    work: &Work<'_>,
+    record: &mut Record,
+    stopped: Option<StopCause>,
+) -> Result<(), RunFailure> {
+    conclude(record, stopped);
     // Only what is on disk may be removed from the engine.
-    work.keep(record, "finished")?;
+    work.keep(record, "finished")
+}
+
+/// Removes the container of a run whose record is final, unless it is kept.
+async fn tidy(work: &Work<'_>, record: &mut Record) -> Result<(), RunFailure> {
     if !record.policy.keep {
         work.discard(record).await;
         let is_removed = latest(record).is_removed;
@@ -131,12 +173,4 @@ fn is_tried_again(record: &Record) -> bool {
     let tried = u32::try_from(record.attempts.len()).unwrap_or(u32::MAX);
     let ending = record.attempts.last().and_then(|attempt| attempt.ending);
     tried < retry.attempts && ending.is_some_and(|ending| retry.on.contains(&ending))
-}
-
-/// Waits, unless the user wants no more of it.
-async fn rest(pause: Duration, controls: &mut Controls) -> bool {
-    tokio::select! {
-        () = sleep(pause) => true,
-        () = released(controls) => false,
-    }
 }

@@ -13,18 +13,18 @@ mod step;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
-use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::task::JoinSet;
 
 use crate::engine::docker::DockerEngine;
 use crate::event::{Event, Events};
 use crate::facts::host::now;
 use crate::model::{Name, Port, RunId};
 use crate::ops::run::{
-    Asked, Control, Controls, Given, Prepared, RunFailure, orphan_words, orphans, reconcile,
+    Asked, Control, Controls, Given, Prepared, RunFailure, failed, orphan_words, orphans, reconcile,
 };
 use crate::plan::up::{Judgement, Step, judge};
 use crate::records::{FileLock, ImageRecord, Record, Store, StoreError};
@@ -45,14 +45,14 @@ pub struct Wishes {
     pub patience: Duration,
 }
 
-/// Starts processes that go on when this one has ended.
-pub trait Launcher {
-    /// Starts the supervisor of a run, and waits until its container has started.
+/// Starts processes that keep running when this one has ended.
+pub trait Launcher: Send + Sync + 'static {
+    /// Starts the supervisor of a run; what waits until its container has started.
     ///
     /// # Errors
     ///
     /// It can't be started or talked to.
-    fn supervisor(&self, prepared: &Prepared) -> io::Result<Launched>;
+    fn supervisor(&self, prepared: &Prepared) -> io::Result<Launching>;
 
     /// Starts the process that listens on a service's ports, and waits until it does.
     ///
@@ -61,6 +61,9 @@ pub trait Launcher {
     /// It can't listen; why.
     fn listener(&self, job: &Name) -> Result<(), String>;
 }
+
+/// Waits until a run's container has started, or never will.
+pub type Launching = Box<dyn FnOnce() -> io::Result<Launched> + Send>;
 
 /// What a run's supervisor told.
 #[derive(Debug)]
@@ -109,8 +112,8 @@ pub enum UpFailure {
         /// Its run.
         record: Box<Record>,
     },
-    /// What a step made is not good enough.
-    #[error("the run {} of `{judged}` is not good enough for `{job}`: {}", run.short(), said(judgements))]
+    /// What a step made did not pass a gate.
+    #[error("the run {} of `{judged}` did not pass the gate of `{job}`: {}", run.short(), failed(judgements))]
     Gate {
         /// The job that is not run.
         job: Name,
@@ -183,7 +186,7 @@ impl UpFailure {
         match self {
             Self::Run(failure) => failure.help(),
             Self::Gate { run, .. } => Some(format!(
-                "what was up stays up; `jobctl show {}` has all of its figures",
+                "what was up stays up; `jobctl show {}` has all of its metrics",
                 run.short()
             )),
             Self::Unhealthy {
@@ -220,27 +223,21 @@ impl From<StoreError> for UpFailure {
     }
 }
 
-fn said(judgements: &[Judgement]) -> String {
-    let failed = judgements.iter().filter(|judgement| !judgement.holds);
-    let said: Vec<_> = failed.map(ToString::to_string).collect();
-    said.join("; ")
-}
-
 /// A project's pipelines, and what they are run with.
-pub struct Pipeline<'a, L> {
+pub struct Pipeline<L> {
     /// The engine.
-    pub engine: &'a DockerEngine,
+    pub engine: DockerEngine,
     /// The runs.
-    pub store: &'a Store,
+    pub store: Store,
     /// How they are to be run.
-    pub wishes: &'a Wishes,
-    /// What starts processes that go on.
-    pub launcher: &'a L,
+    pub wishes: Wishes,
+    /// What starts processes that keep running.
+    pub launcher: L,
     /// Where it is told what happens.
-    pub events: &'a Events,
+    pub events: Events,
 }
 
-impl<L: Launcher> Pipeline<'_, L> {
+impl<L: Launcher> Pipeline<L> {
     /// Runs steps, which are in an order in which they can be run, and promotes the runs that a service
     /// stands on.
     ///
@@ -250,14 +247,14 @@ impl<L: Launcher> Pipeline<'_, L> {
     ///
     /// See [`UpFailure`]: the first thing that kept it from its end.
     pub async fn up(
-        &self,
+        self: &Arc<Self>,
         steps: Vec<Step>,
         controls: &mut Controls,
     ) -> Result<Vec<Done>, UpFailure> {
         let _lock = self.begin().await?;
         self.see_to_ports(&steps).await?;
         let cache = self.wishes.asked.cache.as_ref();
-        let making = images::make(self.engine, &steps, cache, self.events);
+        let making = images::make(&self.engine, &steps, cache, &self.events);
         let images = tokio::select! {
             images = Box::pin(making) => images?,
             () = given_up(controls) => return Err(UpFailure::Interrupted),
@@ -276,9 +273,9 @@ impl<L: Launcher> Pipeline<'_, L> {
     /// Takes the right to change what runs, and finds out what became of what was begun before.
     async fn begin(&self) -> Result<FileLock, UpFailure> {
         let lock = self.store.take_up_lock()?.ok_or(UpFailure::Busy)?;
-        reconcile(self.engine, self.store, self.events).await;
-        for orphan in orphans(self.engine, self.store).await? {
-            let words = orphan_words(orphan.run, orphan.job.as_deref(), self.store);
+        reconcile(&self.engine, &self.store, &self.events).await;
+        for orphan in orphans(&self.engine, &self.store).await? {
+            let words = orphan_words(orphan.run, orphan.job.as_deref(), &self.store);
             self.events.send(Event::Warning(words));
         }
         Ok(lock)
@@ -286,7 +283,7 @@ impl<L: Launcher> Pipeline<'_, L> {
 }
 
 /// Waits until the user wants no more of it.
-async fn given_up(controls: &mut Controls) {
+pub async fn given_up(controls: &mut Controls) {
     loop {
         match controls.recv().await {
             Some(Control::Interrupt | Control::Terminate | Control::Detach) => return,
@@ -296,10 +293,10 @@ async fn given_up(controls: &mut Controls) {
     }
 }
 
-impl<L: Launcher> Pipeline<'_, L> {
+impl<L: Launcher> Pipeline<L> {
     /// Runs steps as soon as what they need is done, and as many at once as is wished.
     async fn run(
-        &self,
+        self: &Arc<Self>,
         steps: Vec<Step>,
         images: BTreeMap<Name, ImageRecord>,
         controls: &mut Controls,
@@ -310,7 +307,8 @@ impl<L: Launcher> Pipeline<'_, L> {
             runs: BTreeMap::new(),
         };
         let mut waiting = steps;
-        let mut running = FuturesUnordered::new();
+        // Tasks of their own: what takes long in one stalls neither another's log nor Ctrl-C.
+        let mut running = JoinSet::new();
         let mut told: Vec<UnboundedSender<Control>> = Vec::new();
         let mut done: BTreeMap<Name, Done> = BTreeMap::new();
         let mut failed: Option<UpFailure> = None;
@@ -328,16 +326,15 @@ impl<L: Launcher> Pipeline<'_, L> {
                 }
                 let (sender, mut heard) = unbounded_channel();
                 told.push(sender);
-                let given = given.clone();
-                running.push(async move { Box::pin(self.step(step, given, &mut heard)).await });
+                let (pipeline, given) = (Arc::clone(self), given.clone());
+                running.spawn(async move { pipeline.step(step, given, &mut heard).await });
             }
             if running.is_empty() {
                 break;
             }
             tokio::select! {
-                Some(ended) = running.next() => match ended {
+                Some(ended) = running.join_next() => match ended.expect("a step does not panic") {
                     Ok(step) => {
-                        let step: Done = step;
                         given.runs.insert(step.job.clone(), step.record.id);
                         given.images.insert(step.job.clone(), step.record.image.clone());
                         done.insert(step.job.clone(), step);
@@ -373,9 +370,9 @@ impl<L: Launcher> Pipeline<'_, L> {
         }
     }
 
-    /// Whether what a step needs is good enough for it.
+    /// Whether what a step needs passes its gates.
     fn pass_gates(&self, step: &Step, done: &BTreeMap<Name, Done>) -> Result<(), UpFailure> {
-        for (judged, gate) in &step.gates {
+        for (judged, gate) in &step.plan.gates {
             let Some(need) = done.get(judged) else {
                 continue;
             };
@@ -392,7 +389,7 @@ impl<L: Launcher> Pipeline<'_, L> {
             }
             let said: Vec<_> = judgements.iter().map(ToString::to_string).collect();
             self.events.send(Event::Note(format!(
-                "{judged} is good enough for {}: {}",
+                "{judged} passed the gate of {}: {}",
                 step.job,
                 said.join("; ")
             )));

@@ -40,7 +40,7 @@ fn is_promotable(record: &Record) -> bool {
     record.job.is_some() && (is_up || record.ending == Some(Ending::Success))
 }
 
-impl<L: Launcher> Pipeline<'_, L> {
+impl<L: Launcher> Pipeline<L> {
     /// Starts what was up before what is up now, and puts it in its place.
     ///
     /// # Errors
@@ -57,7 +57,7 @@ impl<L: Launcher> Pipeline<'_, L> {
         let before = self.before(job, &promoted).await?;
         let run = before.id.short();
         let ports = plan.spec.ports.clone();
-        let (mut ready, doubts) = Ready::again(self.store, &before, plan)?;
+        let (mut ready, doubts) = Ready::again(&self.store, &before, plan)?;
         ready.publish(ports);
         for doubt in doubts {
             let warning = format!("the run {run}: {doubt}");

@@ -1,5 +1,6 @@
 //! Services: started, found to be healthy, and only then put in the place of the one before.
 
+use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener};
 use std::time::Duration;
 
@@ -27,13 +28,13 @@ const LINES: u64 = 10;
 /// A port that a process of ours listens on: where, and which port of the container it leads to.
 type Held = (SocketAddr, u16);
 
-impl<L: Launcher> Pipeline<'_, L> {
+impl<L: Launcher> Pipeline<L> {
     /// Sees to it that ports can be had before anything is done for whom they are.
     pub(super) async fn see_to_ports(&self, steps: &[Step]) -> Result<(), UpFailure> {
         for step in steps.iter().filter(|step| step.is_service) {
             let service = self.store.service(&step.job);
             let is_up = FileLock::is_held(&service.lock()).unwrap_or(false)
-                || !serving(self.store, step.job.as_str())?.is_empty();
+                || !serving(&self.store, step.job.as_str())?.is_empty();
             if is_up {
                 continue;
             }
@@ -71,7 +72,7 @@ impl<L: Launcher> Pipeline<'_, L> {
     ) -> Result<Done, UpFailure> {
         let ports = ready.spec().ports.clone();
         let held = self.held(ready.spec()).await;
-        let others = serving(self.store, job.as_str())?;
+        let others = serving(&self.store, job.as_str())?;
         let is_alike = |record: &&Record| {
             !self.wishes.is_fresh
                 && ready.is_alike(record)
@@ -87,7 +88,10 @@ impl<L: Launcher> Pipeline<'_, L> {
                 } else if !ports.is_empty() {
                     self.give_way(job, &others).await?;
                 }
-                (self.start(job, ready, others.len()).await?, How::Ran)
+                (
+                    self.start(job, ready, others.len(), controls).await?,
+                    How::Ran,
+                )
             }
         };
         self.wait_until_healthy(job, id, others.len(), shown, controls)
@@ -121,13 +125,29 @@ impl<L: Launcher> Pipeline<'_, L> {
         self.end_all(others).await
     }
 
-    async fn start(&self, job: &Name, ready: Ready, others: usize) -> Result<RunId, UpFailure> {
+    async fn start(
+        &self,
+        job: &Name,
+        ready: Ready,
+        others: usize,
+        controls: &mut Controls,
+    ) -> Result<RunId, UpFailure> {
         let mut asked = self.wishes.asked.clone();
         asked.is_detached = true;
-        let prepared = begin(self.engine, self.store, ready, &asked).await?;
+        let prepared = begin(&self.engine, &self.store, ready, &asked).await?;
         let run = prepared.record.id;
-        let launched = tokio::task::block_in_place(|| self.launcher.supervisor(&prepared));
-        match launched.map_err(RunFailure::from)? {
+        let waiting = self.launcher.supervisor(&prepared);
+        let mut waiting = tokio::task::spawn_blocking(waiting.map_err(RunFailure::from)?);
+        let launched = loop {
+            tokio::select! {
+                launched = &mut waiting => break launched.map_err(io::Error::other),
+                Some(control) = controls.recv() => self.give_up(run, control).await?,
+            }
+        };
+        match launched
+            .and_then(|launched| launched)
+            .map_err(RunFailure::from)?
+        {
             Launched::Started => Ok(run),
             Launched::Over(code, message) => Err(UpFailure::Unhealthy {
                 job: job.clone(),
@@ -136,9 +156,21 @@ impl<L: Launcher> Pipeline<'_, L> {
                     "" => format!("it ended with {code}"),
                     message => message.to_owned(),
                 },
-                log: last_lines(self.store, run),
+                log: last_lines(&self.store, run),
                 old_goes_on: others > 0,
             }),
+        }
+    }
+
+    /// Ends a service that the user does not want any more before it is healthy.
+    async fn give_up(&self, run: RunId, control: Control) -> Result<(), UpFailure> {
+        match control {
+            Control::Interrupt | Control::Terminate => {
+                end(&self.engine, &self.store, run, None, None, &self.events).await?;
+                Err(UpFailure::Interrupted)
+            }
+            Control::Detach => Err(UpFailure::Detached),
+            Control::Signal(_) | Control::Resize(..) => Ok(()),
         }
     }
 
@@ -162,7 +194,7 @@ impl<L: Launcher> Pipeline<'_, L> {
                     None => "it ended".to_owned(),
                 };
             }
-            let container = container_of(self.engine, &self.store.run(run)).await?;
+            let container = container_of(&self.engine, &self.store.run(run)).await?;
             match container.as_ref().map(health) {
                 Some(Health::Good) => return Ok(()),
                 Some(Health::Bad) => break "its health check fails".to_owned(),
@@ -178,22 +210,15 @@ impl<L: Launcher> Pipeline<'_, L> {
             }
             tokio::select! {
                 () = sleep(LOOK) => {}
-                Some(control) = controls.recv() => match control {
-                    Control::Interrupt | Control::Terminate => {
-                        end(self.engine, self.store, run, None, None, self.events).await?;
-                        return Err(UpFailure::Interrupted);
-                    }
-                    Control::Detach => return Err(UpFailure::Detached),
-                    Control::Signal(_) | Control::Resize(..) => {}
-                },
+                Some(control) = controls.recv() => self.give_up(run, control).await?,
             }
         };
-        end(self.engine, self.store, run, None, None, self.events).await?;
+        end(&self.engine, &self.store, run, None, None, &self.events).await?;
         Err(UpFailure::Unhealthy {
             job: job.clone(),
             run,
             why,
-            log: last_lines(self.store, run),
+            log: last_lines(&self.store, run),
             old_goes_on: others > 0 && self.store.service(job).route()?.is_some(),
         })
     }
@@ -243,7 +268,15 @@ impl<L: Launcher> Pipeline<'_, L> {
 
     async fn end_all(&self, records: &[Record]) -> Result<(), UpFailure> {
         for record in records {
-            end(self.engine, self.store, record.id, None, None, self.events).await?;
+            end(
+                &self.engine,
+                &self.store,
+                record.id,
+                None,
+                None,
+                &self.events,
+            )
+            .await?;
         }
         Ok(())
     }

@@ -1,8 +1,12 @@
 //! One step of a pipeline.
 
-use tokio::sync::mpsc;
+use std::sync::Arc;
 
-use super::{Done, How, Launcher, Pipeline, UpFailure, reuse};
+use futures_util::future::BoxFuture;
+use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
+
+use super::{Done, How, Launcher, Pipeline, UpFailure, given_up, reuse};
 use crate::engine::run::Chunk;
 use crate::event::{self, Event, Outcome, Stream};
 use crate::model::{Name, RunId};
@@ -16,38 +20,53 @@ use crate::records::{Ending, Policy, Record};
 /// Chunks of output that wait to be shown.
 const WAITING: usize = 32;
 
-impl<L: Launcher> Pipeline<'_, L> {
+impl<L: Launcher> Pipeline<L> {
     /// Runs a step, unless that was done before.
-    pub(super) async fn step(
-        &self,
+    // Boxed, as the compiler can't tell otherwise that a task may have it.
+    pub(super) fn step<'a>(
+        &'a self,
         step: Step,
         given: Given,
+        controls: &'a mut Controls,
+    ) -> BoxFuture<'a, Result<Done, UpFailure>> {
+        Box::pin(async move {
+            let shown = self.events.step(None, step.job.as_str());
+            let done = self.stepped(step, &given, &shown, controls).await;
+            shown.finish(match &done {
+                Ok(done) if done.how == How::UpToDate => Outcome::Skipped(format!(
+                    "nothing changed since the run {}",
+                    done.record.id.short()
+                )),
+                Ok(_) => Outcome::Done,
+                Err(UpFailure::Interrupted | UpFailure::Detached) => Outcome::Cancelled,
+                Err(failure) => Outcome::Failed(failure.to_string()),
+            });
+            done
+        })
+    }
+
+    async fn stepped(
+        &self,
+        step: Step,
+        given: &Given,
+        shown: &event::Step,
         controls: &mut Controls,
     ) -> Result<Done, UpFailure> {
-        let Step {
-            job,
-            is_service,
-            plan,
-            ..
-        } = step;
-        let shown = self.events.step(None, job.as_str());
+        let (job, is_service) = (step.job, step.is_service);
         let asked = &self.wishes.asked;
-        let making = ready(self.engine, self.store, plan, asked, &given, self.events);
-        let done = match Box::pin(making).await {
-            Ok(ready) if is_service => self.serve(&job, ready, &shown, controls).await,
-            Ok(ready) => Box::pin(self.run_once(&job, ready, &shown, controls)).await,
-            Err(failure) => Err(failure.into()),
-        };
-        shown.finish(match &done {
-            Ok(done) if done.how == How::UpToDate => Outcome::Skipped(format!(
-                "nothing changed since the run {}",
-                done.record.id.short()
-            )),
-            Ok(_) => Outcome::Done,
-            Err(UpFailure::Interrupted | UpFailure::Detached) => Outcome::Cancelled,
-            Err(failure) => Outcome::Failed(failure.to_string()),
-        });
-        done
+        let making = ready(
+            &self.engine,
+            &self.store,
+            step.plan,
+            asked,
+            given,
+            &self.events,
+        );
+        let ready = unless_given_up(Box::pin(making), controls).await??;
+        if is_service {
+            return self.serve(&job, ready, shown, controls).await;
+        }
+        Box::pin(self.run_once(&job, ready, shown, controls)).await
     }
 
     async fn run_once(
@@ -57,12 +76,17 @@ impl<L: Launcher> Pipeline<'_, L> {
         shown: &event::Step,
         controls: &mut Controls,
     ) -> Result<Done, UpFailure> {
+        let ready = Arc::new(ready);
         let before = if self.wishes.is_fresh {
             None
         } else {
             // It reads all that was made before.
-            tokio::task::block_in_place(|| reuse::find(self.store, job.as_str(), &ready))?
+            let (store, job, ready) = (self.store.clone(), job.clone(), Arc::clone(&ready));
+            let finding = spawn_blocking(move || reuse::find(&store, job.as_str(), &ready));
+            let found = unless_given_up(finding, controls).await?;
+            found.expect("looking for a run does not panic")?
         };
+        let ready = Arc::into_inner(ready).expect("who looked for a run is done");
         if let Some(record) = before {
             if record.ending == Some(Ending::OutputsLost) {
                 match self.collect(job, record.id, ready.outputs()).await? {
@@ -81,13 +105,13 @@ impl<L: Launcher> Pipeline<'_, L> {
             }
         }
         let asked = &self.wishes.asked;
-        let prepared = begin(self.engine, self.store, ready, asked).await?;
-        let (display, showing) = show(shown, self.events);
+        let prepared = begin(&self.engine, &self.store, ready, asked).await?;
+        let (display, showing) = show(shown, &self.events);
         let streams = Streams {
             display: Some(display),
             ..Streams::default()
         };
-        let running = supervise(self.engine, prepared, streams, controls, self.events);
+        let running = supervise(&self.engine, prepared, streams, controls, &self.events);
         let ended = Box::pin(running).await;
         // Ends with the last of its output.
         let _ = showing.await;
@@ -108,7 +132,8 @@ impl<L: Launcher> Pipeline<'_, L> {
             "run {} of {job} has outputs that were not collected: collecting them again",
             id.short()
         )));
-        let collected = collect_again(self.engine, self.store, id, Some(today), self.events).await;
+        let collected =
+            collect_again(&self.engine, &self.store, id, Some(today), &self.events).await;
         let record = match collected {
             Ok(record) => record,
             Err(RunFailure::ContainerGone { .. }) => return Ok(None),
@@ -134,19 +159,31 @@ impl<L: Launcher> Pipeline<'_, L> {
             "the run {} of it is under way: waiting for it",
             id.short()
         )));
-        let (display, showing) = show(shown, self.events);
+        let (display, showing) = show(shown, &self.events);
         let streams = Streams {
             display: Some(display),
             ..Streams::default()
         };
-        let connect = async || Ok(self.engine.clone());
-        let attending = attend(connect, self.store, id, streams, controls, self.events);
+        let connect = || async { Ok(self.engine.clone()) };
+        let attending = attend(connect, &self.store, id, streams, controls, &self.events);
         let ended = Box::pin(attending).await;
         let _ = showing.await;
         match ended? {
             Ended::Over(record) => Ok(*record),
             Ended::Detached(_) => Err(UpFailure::Detached),
         }
+    }
+}
+
+/// Does something that can be dropped, unless the user wants no more of it.
+async fn unless_given_up<T>(
+    work: impl Future<Output = T>,
+    controls: &mut Controls,
+) -> Result<T, UpFailure> {
+    tokio::select! {
+        biased;
+        () = given_up(controls) => Err(UpFailure::Interrupted),
+        done = work => Ok(done),
     }
 }
 

@@ -54,6 +54,7 @@ pub fn plan(
     let mut spec = flags.spec.clone();
     let mut inputs = BTreeMap::new();
     let mut needs = BTreeMap::new();
+    let mut gates = BTreeMap::new();
     let mut policy = policy(flags);
     let is_service = matches!(subject, Subject::Job(_, _, job) if job.is_service());
     if spec.restart.is_some() && !is_service {
@@ -75,6 +76,8 @@ pub fn plan(
             let outputs = need.value.outputs.iter();
             let outputs = outputs.map(|(name, path)| (name.clone(), (*path.value).clone()));
             needs.insert(name.clone(), outputs.collect());
+            let gate = need.value.gate.as_deref().filter(|_| !flags.ignores_gates);
+            gates.extend(gate.map(|gate| ((*name).clone(), gate.clone())));
         }
     }
     absolute(&mut spec, caller);
@@ -132,6 +135,7 @@ pub fn plan(
         sensitive,
         inputs,
         needs,
+        gates,
         policy,
         manifest,
         warnings,
@@ -272,7 +276,12 @@ fn fill(spec: &mut RunSpec, manifest: &Manifest, job: &Job) {
     let of_job = job.ports.iter().map(|port| (**port).clone()).collect();
     let of_flags = std::mem::replace(&mut spec.ports, of_job);
     spec.ports.extend(of_flags);
-    spec.health = job.healthcheck.as_deref().map(health);
+    spec.health = if job.is_service() {
+        job.healthcheck.as_deref().map(health)
+    } else {
+        // What ends by itself is judged by its end; the image's check would cost it time.
+        Some(Health::none())
+    };
 }
 
 /// A mount of a manifest's: folders are relative to its own, volumes are the project's, as compose

@@ -43,6 +43,8 @@ pub struct RunFlags {
     pub retries: Option<u32>,
     /// Whether it fails if a process of it was killed for its memory.
     pub fails_on_oom: bool,
+    /// Whether it runs even if what it needs does not pass its gates.
+    pub ignores_gates: bool,
     /// Whether the container is left when the run is over.
     pub is_kept: bool,
 }

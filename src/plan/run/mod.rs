@@ -18,7 +18,7 @@ use serde_json::Value;
 use super::Discretion;
 use super::build::{BuildSpec, Item};
 use crate::engine::run::RunSpec;
-use crate::model::{ContainerPath, Devices, GpuRequest, ImageRef, Name, Secret, Sensitive};
+use crate::model::{ContainerPath, Devices, Gate, GpuRequest, ImageRef, Name, Secret, Sensitive};
 use crate::records::{Policy, VariableRecord, spec};
 
 pub use decide::{JOB_LABEL, PROJECT_LABEL, label, outputs, plan};
@@ -57,6 +57,8 @@ pub struct RunPlan {
     pub inputs: BTreeMap<Name, PlannedInput>,
     /// Outputs of other jobs that it reads: by job and output, where each appears.
     pub needs: BTreeMap<Name, BTreeMap<Name, ContainerPath>>,
+    /// What the metrics of some of these jobs must fulfil.
+    pub gates: BTreeMap<Name, Gate>,
     /// What is done with it while it runs and when it ends.
     pub policy: Policy,
     /// Its job as jobs.yaml has it, for the record: secrets masked.
