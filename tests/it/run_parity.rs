@@ -361,7 +361,9 @@ fn compare(bench: &Bench, text: &str, command: &str) {
         .args(&command);
     let mut jobctl = program(bench, "jobctl");
     jobctl
-        .args(["--quiet", "run", "--keep", "--label", LABEL, "--name", &ours.0])
+        .args([
+            "--quiet", "run", "--keep", "--label", LABEL, "--name", &ours.0,
+        ])
         .args(&flags)
         .args(["--image", DEBIAN])
         .args(&command);

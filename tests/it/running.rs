@@ -18,9 +18,11 @@ mod many;
 mod outputs;
 mod own_script;
 mod scarce;
+mod stopped;
 mod terminal;
 mod unreachable;
 mod verbs;
+mod words;
 
 #[test]
 fn a_runs_output_and_exit_code_are_its_own() {

@@ -24,11 +24,21 @@ impl Site {
         Self::with("", flags)
     }
 
+    /// One whose engine does not see the bench: in its mount namespace, another file system is there.
+    pub(super) fn blind() -> Self {
+        let bench = Bench::new();
+        let before = format!("mount -t tmpfs none {}", bench.path().display());
+        Self::on(bench, &before, &[])
+    }
+
     fn with(before: &str, flags: &[&str]) -> Self {
+        Self::on(Bench::new(), before, flags)
+    }
+
+    fn on(bench: Bench, before: &str, flags: &[&str]) -> Self {
         ensure_debian();
         let engine = PrivateEngine::start(before, flags);
         engine::load(DEBIAN, &engine.socket());
-        let bench = Bench::new();
         bench.write("shared/.keep", "");
         Self { engine, bench }
     }
