@@ -23,8 +23,12 @@ pub enum Exit {
     NotExecutable,
     /// The job's command was not found (docker's number).
     NotFound,
+    /// The terminal was closed before a job started, as shells number it.
+    HungUp,
     /// The user interrupted it, as shells number it.
     Interrupted,
+    /// The run was stopped before its job started, or between two attempts, as shells number it.
+    Terminated,
     /// The job's own code.
     Job(u8),
 }
@@ -51,7 +55,9 @@ impl Exit {
             Self::Engine => 125,
             Self::NotExecutable => 126,
             Self::NotFound => 127,
+            Self::HungUp => 129,
             Self::Interrupted => 130,
+            Self::Terminated => 143,
             Self::Job(code) => code,
         }
     }

@@ -19,7 +19,9 @@ fn the_table_of_exit_codes_has_all_of_them() {
         Exit::Engine,
         Exit::NotExecutable,
         Exit::NotFound,
+        Exit::HungUp,
         Exit::Interrupted,
+        Exit::Terminated,
     ];
     for exit in all {
         // A new one does not compile here until it is added above.
@@ -31,7 +33,9 @@ fn the_table_of_exit_codes_has_all_of_them() {
             | Exit::Engine
             | Exit::NotExecutable
             | Exit::NotFound
+            | Exit::HungUp
             | Exit::Interrupted
+            | Exit::Terminated
             | Exit::Job(_) => {}
         }
     }

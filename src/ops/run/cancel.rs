@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep};
 use super::RunFailure;
 use super::control::{Control, Controls};
 use crate::event::{Event, Events};
+use crate::exit::Exit;
 use crate::records::{Ending, RunFolder};
 
 /// How often it is looked whether another process wants the run to end.
@@ -38,15 +39,15 @@ impl StopCause {
         }
     }
 
-    /// The exit code of such a run: that of a shell's child that got the signal, or that of coreutils'
-    /// timeout.
+    /// The exit code of such a run: as shells number a child that got the signal.
     pub(super) fn exit_code(self) -> u8 {
-        match self {
-            Self::HungUp => 129,
-            Self::Interrupted => 130,
-            Self::Terminated | Self::Requested => 143,
-            Self::TimedOut => 124,
-        }
+        let exit = match self {
+            Self::HungUp => Exit::HungUp,
+            Self::Interrupted => Exit::Interrupted,
+            Self::Terminated | Self::Requested => Exit::Terminated,
+            Self::TimedOut => Exit::Timeout,
+        };
+        exit.code()
     }
 }
 
