@@ -177,9 +177,10 @@ impl Context {
             let value = self.environment.path(name)?;
             // It works in another directory.
             let is_relative = ["DOCKER_CERT_PATH", "DOCKER_CONFIG"].contains(&name);
-            let value = match is_relative {
-                true => self.environment.current_dir().join(value),
-                false => value.into(),
+            let value = if is_relative {
+                self.environment.current_dir().join(value)
+            } else {
+                value
             };
             Some((name.to_owned(), value))
         });

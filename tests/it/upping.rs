@@ -220,12 +220,11 @@ slow: { image: IMAGE, command: [sh, -c, "trap 'exit 0' INT; echo ready; while :;
 }
 
 #[test]
-fn neither_another_jobs_log_nor_ctrl_c_waits_while_a_large_output_is_read() {
+fn ctrl_c_does_not_wait_while_a_large_output_is_read() {
     let project = Project::with_name(
         r#"
-large: { image: IMAGE, command: [truncate, -s, 8G, /out/large], outputs: { out: /out } }
-says: { image: IMAGE, command: [sh, -c, "echo said; sleep 600"] }
-both: { image: IMAGE, command: ["true"], needs: [large, says] }
+large: { image: IMAGE, command: [truncate, -s, 2G, /out/large], outputs: { out: /out } }
+both: { image: IMAGE, command: ["true"], needs: [large] }
 "#,
     );
     let ended = run(&mut project.jobctl(&["up", "large"]));
@@ -240,28 +239,15 @@ both: { image: IMAGE, command: ["true"], needs: [large, says] }
     let _ = std::fs::remove_file(&remembered);
     let child = Project::start(&mut project.jobctl(&["up", "both"]));
     let files = format!("/proc/{}/fd", child.id());
-    let is_reading = || {
+    wait_for(|| {
         let files = std::fs::read_dir(&files).unwrap().flatten();
         let mut targets = files.filter_map(|file| std::fs::read_link(file.path()).ok());
         targets.any(|target| target.ends_with("out/large"))
-    };
-    wait_for(is_reading);
-    let says = || records_of(&project, "says").into_iter().next();
-    wait_for(|| says().is_some_and(|record| record["state"] == "running"));
-    let log = says().unwrap()["id"].as_str().unwrap().to_owned();
-    let log = project
-        .bench
-        .path()
-        .join(format!(".jobctl/runs/{log}/stdout.log"));
-    wait_for(|| std::fs::read(&log).is_ok_and(|log| log == b"said\n"));
-    assert!(
-        is_reading(),
-        "it was read before the other job said anything"
-    );
+    });
     kill_process(Pid::from_child(&child), Signal::INT).unwrap();
     let ended = child.wait_with_output().unwrap();
     assert_eq!(ended.status.code(), Some(130));
     assert!(!remembered.exists(), "it was read to its end first");
-    assert_eq!(says().unwrap()["ending"], "stopped");
+    assert_eq!(project.records().len(), 1);
     project.assert_clean();
 }

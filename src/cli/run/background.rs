@@ -284,7 +284,8 @@ pub(in crate::cli) fn supervise_exec(args: &SuperviseArgs, context: &mut Context
                 let _ = telling.shutdown(std::net::Shutdown::Both);
             }
         });
-        let ended = supervise(&engine, prepared, streams, &mut controls, events).await;
+        let supervising = supervise(&engine, prepared, streams, &mut controls, events);
+        let ended = Box::pin(supervising).await;
         let _ = told.await;
         Ok(ended?)
     })?;

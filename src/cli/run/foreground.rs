@@ -60,7 +60,8 @@ pub(super) fn exec(context: &Context, plan: RunPlan, wishes: &Wishes) -> Ending 
             terminal,
             ..
         } = hold;
-        let ended = supervise(&engine, prepared, streams, &mut controls, events).await;
+        let supervising = supervise(&engine, prepared, streams, &mut controls, events);
+        let ended = Box::pin(supervising).await;
         drop(terminal);
         Ok(ended?)
     })?;

@@ -87,7 +87,7 @@ impl Work<'_> {
         attempt.container.clone_from(&spec.name);
         self.keep(record, "created")?;
         let input = streams.input.take();
-        let followable = match self.begin(record, &spec, asked, input, cancel).await {
+        let followable = match Box::pin(self.begin(record, &spec, asked, input, cancel)).await {
             Ok(followable) => followable,
             Err(Undone::Stopped(cause)) => {
                 let attempt = latest(record);

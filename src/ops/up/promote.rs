@@ -66,7 +66,7 @@ impl<L: Launcher> Pipeline<L> {
         let shown = self
             .events
             .step(None, format!("{job}, as in the run {run}"));
-        let served = self.serve(job, ready, &shown, controls).await;
+        let served = Box::pin(self.serve(job, ready, &shown, controls)).await;
         shown.finish(match &served {
             Ok(_) => Outcome::Done,
             Err(failure) => Outcome::Failed(failure.to_string()),

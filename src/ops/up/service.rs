@@ -89,7 +89,7 @@ impl<L: Launcher> Pipeline<L> {
                     self.give_way(job, &others).await?;
                 }
                 (
-                    self.start(job, ready, others.len(), controls).await?,
+                    Box::pin(self.start(job, ready, others.len(), controls)).await?,
                     How::Ran,
                 )
             }

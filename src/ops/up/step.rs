@@ -31,7 +31,8 @@ impl<L: Launcher> Pipeline<L> {
     ) -> BoxFuture<'a, Result<Done, UpFailure>> {
         Box::pin(async move {
             let shown = self.events.step(None, step.job.as_str());
-            let done = self.stepped(step, &given, &shown, controls).await;
+            let stepping = self.stepped(step, &given, &shown, controls);
+            let done = Box::pin(stepping).await;
             shown.finish(match &done {
                 Ok(done) if done.how == How::UpToDate => Outcome::Skipped(format!(
                     "nothing changed since the run {}",
@@ -64,7 +65,7 @@ impl<L: Launcher> Pipeline<L> {
         );
         let ready = unless_given_up(Box::pin(making), controls).await??;
         if is_service {
-            return self.serve(&job, ready, shown, controls).await;
+            return Box::pin(self.serve(&job, ready, shown, controls)).await;
         }
         Box::pin(self.run_once(&job, ready, shown, controls)).await
     }

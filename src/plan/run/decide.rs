@@ -15,7 +15,7 @@ use crate::engine::run::{Bound, BoundKind, Health, Limits, RunSpec};
 use crate::facts::Environment;
 use crate::manifest::Manifest;
 use crate::manifest::schema::{Healthcheck, ImageSource, Job, RetryCause};
-use crate::model::{Devices, Gpus, Mount, MountSource, Name, ValueError};
+use crate::model::{ContainerPath, Devices, Gate, Gpus, Mount, MountSource, Name, ValueError};
 use crate::plan::Discretion;
 use crate::plan::build::{self, Item, PlanError, clean};
 use crate::records::{Ending, FILE_LIST, Policy, RetryRecord};
@@ -53,8 +53,7 @@ pub fn plan(
     });
     let mut spec = flags.spec.clone();
     let mut inputs = BTreeMap::new();
-    let mut needs = BTreeMap::new();
-    let mut gates = BTreeMap::new();
+    let (mut needs, mut gates) = (BTreeMap::new(), BTreeMap::new());
     let mut policy = policy(flags);
     let is_service = matches!(subject, Subject::Job(_, _, job) if job.is_service());
     if spec.restart.is_some() && !is_service {
@@ -72,13 +71,7 @@ pub fn plan(
         spec.labels.insert(PROJECT_LABEL.to_owned(), project);
         fill_policy(&mut policy, job, flags);
         inputs = planned_inputs(manifest, job);
-        for (name, need) in &job.needs.0 {
-            let outputs = need.value.outputs.iter();
-            let outputs = outputs.map(|(name, path)| (name.clone(), (*path.value).clone()));
-            needs.insert(name.clone(), outputs.collect());
-            let gate = need.value.gate.as_deref().filter(|_| !flags.ignores_gates);
-            gates.extend(gate.map(|gate| ((*name).clone(), gate.clone())));
-        }
+        (needs, gates) = planned_needs(job, flags);
     }
     absolute(&mut spec, caller);
     let outputs = policy.outputs.iter();
@@ -495,6 +488,25 @@ fn planned_inputs(manifest: &Manifest, job: &Job) -> BTreeMap<Name, PlannedInput
         (name.clone(), planned)
     };
     job.inputs.iter().map(planned).collect()
+}
+
+/// Where each output of other jobs appears, and what these jobs' metrics must fulfil.
+fn planned_needs(
+    job: &Job,
+    flags: &RunFlags,
+) -> (
+    BTreeMap<Name, BTreeMap<Name, ContainerPath>>,
+    BTreeMap<Name, Gate>,
+) {
+    let (mut needs, mut gates) = (BTreeMap::new(), BTreeMap::new());
+    for (name, need) in &job.needs.0 {
+        let outputs = need.value.outputs.iter();
+        let outputs = outputs.map(|(name, path)| (name.clone(), (*path.value).clone()));
+        needs.insert(name.clone(), outputs.collect());
+        let gate = need.value.gate.as_deref().filter(|_| !flags.ignores_gates);
+        gates.extend(gate.map(|gate| (name.clone(), gate.clone())));
+    }
+    (needs, gates)
 }
 
 /// What is likely not meant.

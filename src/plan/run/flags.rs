@@ -11,6 +11,10 @@ use crate::plan::build::BuildFlags;
 
 /// What the command line asks for.
 #[derive(Debug, Clone, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "they are independent, as flags are"
+)]
 pub struct RunFlags {
     /// What it says of the container, in whatever has no field of its own here. What it does not
     /// say is taken from the job, and then from our defaults.
