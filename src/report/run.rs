@@ -83,7 +83,7 @@ pub(super) fn ending(record: &Record) -> String {
             let limit = elapsed(std::time::Duration::from_millis(limit));
             format!("stopped: it ran out of its time of {limit}")
         }
-        Some(Ending::Stopped) => format!("stopped (exit code {code})"),
+        Some(Ending::Stopped) => format!("stopped (exit code {code}){message}"),
         Some(Ending::OutputsLost) => {
             let lost = record.lost_outputs.iter();
             let lost: Vec<_> = lost

@@ -92,7 +92,7 @@ impl Work<'_> {
             Err(Undone::Stopped(cause)) => {
                 let attempt = latest(record);
                 attempt.ending = Some(cause.ending());
-                attempt.message = Some("it was stopped before its container started".to_owned());
+                attempt.message = Some("its container had not started".to_owned());
                 return Ok(Followed::Stopped(cause));
             }
             Err(Undone::Abandoned) => return Ok(Followed::Detached),
