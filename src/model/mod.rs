@@ -9,6 +9,7 @@ mod duration;
 mod gate;
 mod gpus;
 mod image_ref;
+pub mod labels;
 mod metric;
 mod mount;
 mod name;

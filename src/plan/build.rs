@@ -14,14 +14,13 @@ use super::tags::{self, Bump, Naming};
 use crate::engine::build::{Recipe, SecretSource};
 use crate::facts::GitFacts;
 use crate::manifest::schema::Latest;
+use crate::model::labels::{PLAN_LABEL, STAMPED_LABEL, STANDARD_KEYS, STANDARD_LABELS};
 use crate::model::{Digest, ImageRef, Secret, Sensitive, ValueError, Version};
 use crate::records::mask::Masker;
 
 pub(in crate::plan) use select::clean;
 pub use select::{PlanError, host_authorities, plan};
 
-/// The label of what an image was built from: all that decides its content, in one digest.
-pub const PLAN_LABEL: &str = "dev.jobctl.plan";
 /// The label of the context's digest.
 pub const CONTEXT_LABEL: &str = "dev.jobctl.context";
 /// The secret under which a build is offered certificate authorities.
@@ -274,9 +273,15 @@ impl BuildSpec {
             .epoch
             .or_else(|| facts.git.as_ref().map(|git| git.committed));
         let mut labels = self.standard_labels(facts, version.as_ref(), epoch, is_dirty);
+        let is_stamped = |key: &&&str| {
+            let label = format!("{STANDARD_LABELS}{key}");
+            labels.contains_key(&label) && !self.labels.contains_key(&label)
+        };
+        let stamped: Vec<_> = STANDARD_KEYS.iter().filter(is_stamped).copied().collect();
         labels.extend(self.labels.clone());
         let digest = self.digest(facts, &labels);
         labels.insert(PLAN_LABEL.to_owned(), digest.to_string());
+        labels.insert(STAMPED_LABEL.to_owned(), stamped.join(","));
         Ok(BuildPlan {
             digest,
             version,
@@ -322,7 +327,7 @@ impl BuildSpec {
         let mut labels = BTreeMap::new();
         let mut oci = |key: &str, value: Option<String>| {
             if let Some(value) = value {
-                labels.insert(format!("org.opencontainers.image.{key}"), value);
+                labels.insert(format!("{STANDARD_LABELS}{key}"), value);
             }
         };
         let created = epoch

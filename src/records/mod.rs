@@ -7,6 +7,7 @@
 pub(crate) mod durable;
 mod error;
 mod folder;
+mod image;
 mod index;
 mod key;
 mod lock;
@@ -26,6 +27,7 @@ mod work;
 
 pub use error::{ReadError, StoreError};
 pub use folder::RunFolder;
+pub use image::ImageRecord;
 pub use key::Key;
 pub(crate) use key::hex;
 pub use lock::RunLock;
@@ -34,8 +36,8 @@ pub use outputs::{
 };
 pub use promoted::{Promoted, Promotion};
 pub use record::{
-    Attempt, Ending, EngineRecord, HostRecord, ImageRecord, InputRecord, LeftOut, LeftOutReason,
-    Policy, Record, RetryRecord, SCHEMA, SourceRecord, State, VariableRecord,
+    Attempt, Ending, EngineRecord, HostRecord, InputRecord, LeftOut, LeftOutReason, Policy, Record,
+    RetryRecord, SCHEMA, SourceRecord, State, VariableRecord,
 };
 pub use resolve::ResolveError;
 pub use services::{FileLock, Holder, Route, ServiceFolder};

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 
+use super::image::ImageRecord;
 use super::outputs::OutputRecord;
 use crate::model::RunId;
 
@@ -193,25 +194,6 @@ pub enum Ending {
     Lost,
     /// Its program ended, and an output of it could not be collected.
     OutputsLost,
-}
-
-/// The image of a run.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct ImageRecord {
-    /// As the user named it.
-    pub name: String,
-    /// Its id on the engine, as soon as that is known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub id: Option<String>,
-    /// The digests that registries have it under: `repository@sha256:…`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub repo_digests: Vec<String>,
-    /// The digests of its layers' content.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub layers: Vec<String>,
-    /// Its labels: among them the digests of its context and of its plan, and its revision.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub labels: BTreeMap<String, String>,
 }
 
 /// Where the source of a job stood when it was run.

@@ -186,17 +186,23 @@ fn pass_gates(
 }
 
 impl Ready {
-    /// Whether another run has the same image, and the same of all else that decides what comes of it.
+    /// Whether another run has an image with the same content, and the same of all else that decides what
+    /// comes of it.
     #[must_use]
     pub fn is_alike(&self, record: &Record) -> bool {
-        let has_image = self.image.id.is_some() && self.image.id == record.image.id;
-        has_image && record.key.as_ref() == Some(&self.key)
+        self.image.is_alike(&record.image) && record.key.as_ref() == Some(&self.key)
     }
 
     /// The digest of all but the image that decides what comes of it.
     #[must_use]
     pub fn key(&self) -> &str {
         &self.key
+    }
+
+    /// Its image.
+    #[must_use]
+    pub fn image(&self) -> &ImageRecord {
+        &self.image
     }
 
     /// What is said of its outputs.
@@ -483,19 +489,25 @@ async fn image(
             let built = build::build(engine, items, asked.cache.as_ref(), None, events).await;
             let images = built.map_err(|failure| RunFailure::Build(Box::new(failure)))?;
             let image = images.last().expect("a job that builds has an image");
-            Ok(built_image(image))
+            built_image(engine, image).await
         }
     }
 }
 
 /// What a record says of an image that was built.
-pub(in crate::ops) fn built_image(image: &build::Image) -> ImageRecord {
+pub(in crate::ops) async fn built_image(
+    engine: &DockerEngine,
+    image: &build::Image,
+) -> Result<ImageRecord, RunFailure> {
+    let id = image.id.to_string();
     let name = image.tags.first().map(ToString::to_string);
-    ImageRecord {
-        name: name.unwrap_or_else(|| image.id.to_string()),
-        id: Some(image.id.to_string()),
+    let found = engine.image_details(&id).await?;
+    Ok(ImageRecord {
+        name: name.unwrap_or_else(|| id.clone()),
+        id: Some(id),
+        content: found.map(|found| found.content.to_string()),
         ..ImageRecord::default()
-    }
+    })
 }
 
 /// The newest run of a job that succeeded and has the outputs.

@@ -65,6 +65,7 @@ impl Work<'_> {
         // Unless the name was given to another image meanwhile.
         match image {
             Ok(Some(image)) if image.id.as_str() == container.image => {
+                record.image.content = Some(image.content.to_string());
                 record.image.repo_digests = image.repo_digests;
                 record.image.layers = image.layers;
                 record.image.labels = image.labels;

@@ -33,7 +33,8 @@ pub(super) async fn make(
                 let made = build::build(engine, &items, cache, None, events).await;
                 let made = made.map_err(|failure| RunFailure::Build(Box::new(failure)))?;
                 if let Some(image) = made.last() {
-                    images.insert(step.job.clone(), built_image(image));
+                    let record = built_image(engine, image).await?;
+                    images.insert(step.job.clone(), record);
                 }
             }
             ImageChoice::Named(image) => {
@@ -73,7 +74,8 @@ async fn named(
     }
     Ok(ImageRecord {
         name,
-        id: found.map(|found| found.id.to_string()),
+        id: found.as_ref().map(|found| found.id.to_string()),
+        content: found.map(|found| found.content.to_string()),
         ..ImageRecord::default()
     })
 }

@@ -92,6 +92,8 @@ pub struct Done {
     pub job: Name,
     /// The run.
     pub record: Record,
+    /// Its image as the engine has it now: that of a run that was made before may be gone.
+    pub image: ImageRecord,
     /// How it came to be done.
     pub how: How,
     /// Where a service answers.
@@ -336,7 +338,7 @@ impl<L: Launcher> Pipeline<L> {
                 Some(ended) = running.join_next() => match ended.expect("a step does not panic") {
                     Ok(step) => {
                         given.runs.insert(step.job.clone(), step.record.id);
-                        given.images.insert(step.job.clone(), step.record.image.clone());
+                        given.images.insert(step.job.clone(), step.image.clone());
                         done.insert(step.job.clone(), step);
                     }
                     Err(failure) => {

@@ -71,6 +71,7 @@ impl<L: Launcher> Pipeline<L> {
         controls: &mut Controls,
     ) -> Result<Done, UpFailure> {
         let ports = ready.spec().ports.clone();
+        let image = ready.image().clone();
         let held = self.held(ready.spec()).await;
         let others = serving(&self.store, job.as_str())?;
         let is_alike = |record: &&Record| {
@@ -109,6 +110,7 @@ impl<L: Launcher> Pipeline<L> {
         Ok(Done {
             job: job.clone(),
             record,
+            image,
             how,
             ports,
         })

@@ -15,7 +15,7 @@ use crate::ops::run::{
     supervise,
 };
 use crate::plan::up::Step;
-use crate::records::{Ending, Policy, Record};
+use crate::records::{Ending, ImageRecord, Policy, Record};
 
 /// Chunks of output that wait to be shown.
 const WAITING: usize = 32;
@@ -88,21 +88,22 @@ impl<L: Launcher> Pipeline<L> {
             found.expect("looking for a run does not panic")?
         };
         let ready = Arc::into_inner(ready).expect("who looked for a run is done");
+        let image = ready.image().clone();
         if let Some(record) = before {
             if record.ending == Some(Ending::OutputsLost) {
                 match self.collect(job, record.id, ready.outputs()).await? {
-                    Some(record) => return settled(job, record, How::Resumed),
+                    Some(record) => return settled(job, record, image, How::Resumed),
                     None => return Box::pin(self.run_once(job, ready, shown, controls)).await,
                 }
             }
             if record.state.is_final() {
-                return Ok(done(job, record, How::UpToDate));
+                return Ok(done(job, record, image, How::UpToDate));
             }
             let resumed = self.resume(record.id, shown, controls).await?;
             // One that ended by itself has its result; what went wrong around it can go better.
             let is_its_own = matches!(resumed.ending, Some(Ending::Success | Ending::Error));
             if is_its_own {
-                return settled(job, resumed, How::Resumed);
+                return settled(job, resumed, image, How::Resumed);
             }
         }
         let asked = &self.wishes.asked;
@@ -117,7 +118,7 @@ impl<L: Launcher> Pipeline<L> {
         // Ends with the last of its output.
         let _ = showing.await;
         match ended? {
-            Ended::Over(record) => settled(job, *record, How::Ran),
+            Ended::Over(record) => settled(job, *record, image, How::Ran),
             Ended::Detached(_) => Err(UpFailure::Detached),
         }
     }
@@ -188,18 +189,19 @@ async fn unless_given_up<T>(
     }
 }
 
-fn done(job: &Name, record: Record, how: How) -> Done {
+fn done(job: &Name, record: Record, image: ImageRecord, how: How) -> Done {
     Done {
         job: job.clone(),
         record,
+        image,
         how,
         ports: Vec::new(),
     }
 }
 
-fn settled(job: &Name, record: Record, how: How) -> Result<Done, UpFailure> {
+fn settled(job: &Name, record: Record, image: ImageRecord, how: How) -> Result<Done, UpFailure> {
     match record.ending {
-        Some(Ending::Success) => Ok(done(job, record, how)),
+        Some(Ending::Success) => Ok(done(job, record, image, how)),
         Some(Ending::Stopped) => Err(UpFailure::Interrupted),
         _ => Err(UpFailure::Step {
             job: job.clone(),

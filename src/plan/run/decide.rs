@@ -15,6 +15,7 @@ use crate::engine::run::{Bound, BoundKind, Health, Limits, RunSpec};
 use crate::facts::Environment;
 use crate::manifest::Manifest;
 use crate::manifest::schema::{Healthcheck, ImageSource, Job, RetryCause};
+use crate::model::labels::{OWN_LABELS, TEST_LABEL};
 use crate::model::{ContainerPath, Devices, Gate, Gpus, Mount, MountSource, Name, ValueError};
 use crate::plan::Discretion;
 use crate::plan::build::{self, Item, PlanError, clean};
@@ -24,10 +25,6 @@ use crate::records::{Ending, FILE_LIST, Policy, RetryRecord};
 pub const JOB_LABEL: &str = "dev.jobctl.job";
 /// The label of a container's project.
 pub const PROJECT_LABEL: &str = "dev.jobctl.project";
-/// What labels of jobctl's own begin with.
-const OWN_LABELS: &str = "dev.jobctl.";
-/// The one label of these that users may give: what tests make has it.
-const TEST_LABEL: &str = "dev.jobctl.test";
 /// How long a job may take to end, as docker has it.
 const GRACE: Duration = Duration::from_secs(10);
 /// The option that keeps processes from gaining privileges.
