@@ -34,6 +34,7 @@ use super::lock::RunLock;
 use super::record::Record;
 use super::room;
 use super::summary::Summary;
+use crate::engine::PROBE;
 use crate::model::RunId;
 
 /// What a run's folder is called in `staging/` while it is made, after its id.
@@ -198,7 +199,7 @@ impl Store {
             let Some(name) = name.to_str().filter(|_| is_folder) else {
                 continue;
             };
-            if name.ends_with(GONE) {
+            if name.ends_with(GONE) || (name.starts_with(PROBE) && is_abandoned(&entry, now)) {
                 let _ = fs::remove_dir_all(entry.path());
             } else if let Some(id) = name.strip_suffix(NEW).and_then(id_of)
                 && id.time() + ABANDONED < now
@@ -354,9 +355,20 @@ impl Store {
         self.folder.join("runs")
     }
 
-    fn staging(&self) -> PathBuf {
+    /// Where what is being made or removed is.
+    #[must_use]
+    pub fn staging(&self) -> PathBuf {
         self.folder.join("staging")
     }
+}
+
+/// Whether nobody has touched something in `staging/` for a long time.
+fn is_abandoned(entry: &fs::DirEntry, now: Timestamp) -> bool {
+    let modified = entry.metadata().and_then(|metadata| metadata.modified());
+    let modified = modified
+        .ok()
+        .and_then(|time| Timestamp::try_from(time).ok());
+    modified.is_some_and(|time| time + ABANDONED < now)
 }
 
 fn read_key(path: &Path) -> Result<Option<Key>, StoreError> {

@@ -12,11 +12,10 @@ use hyper::{Request, Response, StatusCode};
 use hyper_util::client::legacy::{self, Client};
 use hyper_util::rt::TokioExecutor;
 
-use tokio::net::UnixStream;
-
 use super::bounded::{Held, refusal};
 use super::endpoint::{Address, Endpoint};
 use super::error::EngineError;
+use super::sight::Sight;
 use super::transport::Connector;
 use super::upgrade;
 use crate::facts::{EngineFacts, Environment};
@@ -145,6 +144,8 @@ pub struct DockerEngine {
     /// Whether it is Podman, as its first answer says.
     pub(super) is_podman: bool,
     server: Option<String>,
+    /// What was found out of what it sees of this machine.
+    pub(super) sight: Arc<Sight>,
     /// Where credentials for registries are found.
     pub(super) environment: Option<Arc<Environment>>,
 }
@@ -216,6 +217,7 @@ impl DockerEngine {
             deadlines,
             is_podman: greeting.is_podman,
             server: greeting.server,
+            sight: Arc::default(),
             environment: None,
         })
     }
@@ -351,28 +353,6 @@ impl DockerEngine {
     /// and takes none.
     pub async fn is_listening(&self) -> bool {
         self.connector.connect().await.is_ok()
-    }
-
-    /// Whether the engine sees the files that we see, so that they can be mounted. One that is reached
-    /// through a socket may be outside of the container that we are in: its process is then none of
-    /// those that we see.
-    pub async fn sees_our_files(&self) -> bool {
-        let Address::Unix(path) = &self.endpoint.address else {
-            return false;
-        };
-        let Ok(socket) = UnixStream::connect(path).await else {
-            return false;
-        };
-        let process = socket.peer_cred().ok().and_then(|peer| peer.pid());
-        let Some(process) = process.filter(|process| *process > 0) else {
-            return false;
-        };
-        let namespace = |process: String| std::fs::read_link(format!("/proc/{process}/ns/mnt"));
-        match (namespace(process.to_string()), namespace("self".to_owned())) {
-            (Ok(theirs), Ok(ours)) => theirs == ours,
-            // It is another user's, and ours to see.
-            _ => true,
-        }
     }
 
     /// Whether the engine is on this machine, as far as its address tells.

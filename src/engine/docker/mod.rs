@@ -15,6 +15,7 @@ mod error;
 mod images;
 mod request;
 pub mod run;
+mod sight;
 mod transfer;
 pub(in crate::engine) mod transport;
 mod upgrade;

@@ -327,7 +327,7 @@ pub async fn begin(
         key,
     } = ready;
     let source = source(&plan).await;
-    let copied = share(engine, &mut plan.spec, shared).await;
+    let copied = share(engine, store, &mut plan.spec, shared).await;
     let id = RunId::new(host::now());
     plan.spec.name = plan
         .name
@@ -530,10 +530,16 @@ fn parent<'a>(
 /// the engine does not see them.
 async fn share(
     engine: &DockerEngine,
+    store: &Store,
     spec: &mut RunSpec,
     shared: Vec<(PathBuf, String)>,
 ) -> Vec<(PathBuf, String)> {
-    if shared.is_empty() || !engine.sees_our_files().await {
+    if shared.is_empty() {
+        return shared;
+    }
+    let paths: Vec<_> = shared.iter().map(|(path, _)| path.as_path()).collect();
+    let (state, scratch) = (store.path(), store.staging());
+    if !engine.sees_our_files(state, &scratch, &paths).await {
         return shared;
     }
     spec.bound

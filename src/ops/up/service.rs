@@ -56,7 +56,7 @@ impl<L: Launcher> Pipeline<L> {
     /// The ports that a process of ours can listen on; nothing where the engine has to publish some.
     async fn held(&self, spec: &RunSpec) -> Option<Vec<Held>> {
         let is_host = spec.network.as_deref() == Some("host");
-        if is_host || !self.engine.sees_our_files().await {
+        if is_host || !self.engine.shares_our_network().await {
             return None;
         }
         held(&spec.ports)
