@@ -70,6 +70,10 @@ pub struct Record {
     /// The runs whose outputs it read, by their job.
     #[serde(default)]
     pub parents: BTreeMap<String, RunId>,
+    /// Where their outputs appeared in the container, by job and output. Records of earlier versions do
+    /// not have it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub handed: BTreeMap<String, BTreeMap<String, String>>,
     /// What is done with it while it runs and when it ends.
     pub policy: Policy,
     /// Each container that was made for it, in order.
@@ -122,6 +126,7 @@ impl Record {
             environment: Vec::new(),
             inputs: BTreeMap::new(),
             parents: BTreeMap::new(),
+            handed: BTreeMap::new(),
             policy: Policy::default(),
             attempts: Vec::new(),
             outputs: BTreeMap::new(),

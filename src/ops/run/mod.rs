@@ -7,6 +7,7 @@
 //! the next jobctl that looks takes over: see [`adopt()`].
 
 pub(in crate::ops) mod adopt;
+mod again;
 mod archive;
 mod attach;
 mod attempt;

@@ -3,8 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
-
 use super::inputs::describe_all;
 use super::source::PATCH;
 use super::{Prepared, RunFailure};
@@ -13,14 +11,14 @@ use crate::engine::gpu::{GpuHost, gpu_problem};
 use crate::engine::run::{Bound, BoundKind, RunError, RunSpec};
 use crate::event::{Event, Events};
 use crate::facts::host;
-use crate::model::{EnvName, Name, Port, RunId, STARS, Secret};
+use crate::model::{Name, Port, RunId};
 use crate::ops::build;
 use crate::plan::build::{Item, VersionChoice};
 use crate::plan::run::{GpuChoice, Handed, ImageChoice, RunPlan, key};
 use crate::plan::up::judge;
 use crate::records::{
     Ending, EngineRecord, HostRecord, ImageRecord, InputRecord, Key, Policy, Record, SourceRecord,
-    Store, VariableRecord, spec,
+    Store, VariableRecord,
 };
 
 /// What a run is asked for with.
@@ -48,14 +46,16 @@ pub struct Given {
 /// A run of which all is there that it needs.
 #[derive(Debug)]
 pub struct Ready {
-    plan: RunPlan,
-    image: ImageRecord,
-    inputs: BTreeMap<String, InputRecord>,
-    parents: BTreeMap<String, RunId>,
-    environment: Vec<VariableRecord>,
-    /// Files and folders that it is given: from here, to there.
-    shared: Vec<(PathBuf, String)>,
-    key: String,
+    pub(super) plan: RunPlan,
+    pub(super) image: ImageRecord,
+    pub(super) inputs: BTreeMap<String, InputRecord>,
+    pub(super) parents: BTreeMap<String, RunId>,
+    /// What it is handed by these.
+    pub(super) handed: Handed,
+    pub(super) environment: Vec<VariableRecord>,
+    /// Files and directories that it is given: from here, to there.
+    pub(super) shared: Vec<(PathBuf, String)>,
+    pub(super) key: String,
 }
 
 /// Sees to all that a run needs, and records it.
@@ -107,23 +107,10 @@ pub async fn ready(
             return Err(RunFailure::NoOutput { job, output });
         };
         parents.insert(job.to_string(), parent.id);
-        let folder = store.run(parent.id);
         for (output, target) in outputs {
-            let Some(found) = parent.outputs.get(output.as_str()) else {
-                let (job, output) = (job.clone(), output.clone());
-                return Err(RunFailure::NoOutput { job, output });
-            };
-            let path = folder.output(output.as_str());
-            let kept = folder.outputs(false);
-            if !kept.is_ok_and(|kept| is_directory(&kept.path().join(output.as_str()))) {
-                return Err(RunFailure::OutputGone {
-                    run: parent.id,
-                    output: output.clone(),
-                    path,
-                });
-            }
+            let (path, sha256) = output_of(store, &parent, job, output)?;
             shared.push((path, target.as_str().to_owned()));
-            let known = (found.sha256.clone(), target.as_str().to_owned());
+            let known = (sha256, target.as_str().to_owned());
             let of_job = handed.entry(job.to_string()).or_default();
             of_job.insert(output.to_string(), known);
         }
@@ -137,6 +124,7 @@ pub async fn ready(
         image,
         inputs,
         parents,
+        handed,
         environment,
         shared,
         key,
@@ -185,6 +173,30 @@ fn pass_gates(
     Ok(())
 }
 
+/// Where an output of a run is kept, and its digest.
+pub(super) fn output_of(
+    store: &Store,
+    parent: &Record,
+    job: &Name,
+    output: &Name,
+) -> Result<(PathBuf, String), RunFailure> {
+    let Some(found) = parent.outputs.get(output.as_str()) else {
+        let (job, output) = (job.clone(), output.clone());
+        return Err(RunFailure::NoOutput { job, output });
+    };
+    let folder = store.run(parent.id);
+    let path = folder.output(output.as_str());
+    let kept = folder.outputs(false);
+    if kept.is_ok_and(|kept| is_directory(&kept.path().join(output.as_str()))) {
+        return Ok((path, found.sha256.clone()));
+    }
+    Err(RunFailure::OutputGone {
+        run: parent.id,
+        output: output.clone(),
+        path,
+    })
+}
+
 impl Ready {
     /// Whether another run has an image with the same content, and the same of all else that decides what
     /// comes of it.
@@ -217,93 +229,10 @@ impl Ready {
         &self.plan.spec
     }
 
-    /// What was run, to be run again: its image, its container, and what it was given. Secrets, and
-    /// values that the record of an earlier jobctl does not have, are those of `plan`; what is not as
-    /// it was is told in words.
-    ///
-    /// # Errors
-    ///
-    /// Its record has no container that can be made.
-    pub fn again(
-        store: &Store,
-        record: &Record,
-        mut plan: RunPlan,
-    ) -> Result<(Self, Vec<String>), RunFailure> {
-        let project = store.key()?;
-        let mut doubts = Vec::new();
-        let container = with_secrets(&record.container, &plan)?;
-        let mut container = spec::from_json(&container).map_err(std::io::Error::other)?;
-        let given: BTreeMap<_, _> = plan.spec.environment.iter().cloned().collect();
-        let mut variables = Vec::new();
-        for variable in &record.environment {
-            let Ok(name) = variable.name.parse::<EnvName>() else {
-                continue;
-            };
-            let is_recorded = !variable.is_secret && variable.digest.is_none();
-            let value = match &variable.value {
-                Some(value) => Some(Secret::new(value.as_str())),
-                None if is_recorded => None,
-                None => given.get(&name).cloned().flatten(),
-            };
-            let text = value.as_ref().map(Secret::expose);
-            let digest = text.map(|text| project.digest(text.as_bytes()));
-            if variable.is_secret && value.is_none() {
-                doubts.push(format!("the secret `{name}` is not given"));
-            } else if variable.digest.is_some() && digest != variable.digest {
-                doubts.push(format!("`{name}` has not the value that it had then"));
-            }
-            let is_secret =
-                variable.is_secret || text.is_some_and(|text| plan.sensitive.is_value(text));
-            variables.push(VariableRecord {
-                value: text.filter(|_| !is_secret).map(str::to_owned),
-                digest: digest.filter(|_| is_secret),
-                is_secret,
-                ..variable.clone()
-            });
-            container.environment.push((name, value));
-        }
-        plan.spec = container;
-        plan.variables.clone_from(&variables);
-        plan.policy = record.policy.clone();
-        plan.manifest.clone_from(&record.manifest);
-        // Nothing is built.
-        plan.image = ImageChoice::Build(Vec::new());
-        plan.name = None;
-        let ready = Self {
-            plan,
-            image: record.image.clone(),
-            inputs: record.inputs.clone(),
-            parents: record.parents.clone(),
-            environment: variables,
-            shared: Vec::new(),
-            key: record.key.clone().unwrap_or_default(),
-        };
-        Ok((ready, doubts))
-    }
-
     /// Publishes other ports than were asked for.
     pub fn publish(&mut self, ports: Vec<Port>) {
         self.plan.spec.ports = ports;
     }
-}
-
-/// A container's description as it was recorded, with the secrets that were masked: those of
-/// `plan`, where all else of what they are in is the same.
-fn with_secrets(recorded: &Value, plan: &RunPlan) -> Result<Value, RunFailure> {
-    let mut container = recorded.clone();
-    let (whole, shown) = (spec::to_json(&plan.spec), plan.container());
-    for (name, value) in container.as_object_mut().into_iter().flatten() {
-        if !value.to_string().contains(STARS) {
-            continue;
-        }
-        if *value == shown[name.as_str()] {
-            value.clone_from(&whole[name.as_str()]);
-        } else {
-            let field = name.clone();
-            return Err(RunFailure::SecretGone { field });
-        }
-    }
-    Ok(container)
 }
 
 /// Records a run.
@@ -322,6 +251,7 @@ pub async fn begin(
         image,
         inputs,
         parents,
+        handed,
         environment,
         shared,
         key,
@@ -351,6 +281,13 @@ pub async fn begin(
     record.environment = environment;
     record.inputs = inputs;
     record.parents = parents;
+    record.handed = (handed.into_iter())
+        .map(|(job, outputs)| {
+            let targets = outputs.into_iter();
+            let targets = targets.map(|(output, (_, target))| (output, target));
+            (job, targets.collect())
+        })
+        .collect();
     record.policy = plan.policy;
     record.engine = Some(engine_record(engine));
     record.host = Some(host_record());

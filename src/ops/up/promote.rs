@@ -57,7 +57,7 @@ impl<L: Launcher> Pipeline<L> {
         let before = self.before(job, &promoted).await?;
         let run = before.id.short();
         let ports = plan.spec.ports.clone();
-        let (mut ready, doubts) = Ready::again(&self.store, &before, plan)?;
+        let (mut ready, doubts) = Ready::again(&self.store, &before, plan).await?;
         ready.publish(ports);
         for doubt in doubts {
             let warning = format!("the run {run}: {doubt}");
