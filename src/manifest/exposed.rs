@@ -10,11 +10,10 @@ use crate::model::{Secret, Sensitive};
 
 /// Values that may have secrets: they are masked wherever they are kept or shown. `*` is any key, and a
 /// prefix of a path is enough.
-const CONFIDENTIAL: [&[&str]; 4] = [
+const CONFIDENTIAL: [&[&str]; 3] = [
     &["jobs", "*", "environment"],
     &["jobs", "*", "command"],
     &["jobs", "*", "healthcheck", "test"],
-    &["notify", "webhook"],
 ];
 
 /// Refuses secrets that variables put into values that can't be kept confidential: paths, patterns, names,

@@ -12,11 +12,11 @@ use serde_json::{Value, json};
 use super::decode::{Entry, Located};
 use super::schema::{
     Build, CaBundle, Command, EnvFile, EnvFiles, FormatVersion, GpusKey, HealthTest, ImageSource,
-    Need, Needs, Network, Output, Root, Values, Variables, VersionSource, Webhook,
+    Need, Needs, Network, Output, Root, Variables, VersionSource,
 };
 use crate::model::{
-    ByteSize, ContainerPath, Cpus, Cron, Duration, EnvName, Gate, Gpus, HostPath, ImageRef,
-    MetricName, MetricPattern, Mount, Name, Objective, Port, Scalar, Version,
+    ByteSize, ContainerPath, Cpus, Duration, EnvName, Gate, Gpus, HostPath, ImageRef, MetricName,
+    MetricPattern, Mount, Name, Port, Scalar, Version,
 };
 
 /// A text that has a variable in it may be anything once the variable is put in.
@@ -161,7 +161,6 @@ scalars!(
     ByteSize,
     ContainerPath,
     Cpus,
-    Cron,
     Duration,
     EnvName,
     Gate,
@@ -174,10 +173,8 @@ scalars!(
     Mount,
     Name,
     Network,
-    Objective,
     Port,
     Version,
-    Webhook,
 );
 
 fn scalar<T: Scalar>() -> Schema {
@@ -262,11 +259,6 @@ alternatives! {
             },
             list_of(&json!({ "type": "string" })),
         ],
-    });
-    Values(_generator) => json_schema!({
-        "type": "array",
-        "items": words(),
-        "minItems": 1,
     });
     EnvFiles(generator) => {
         let file = generator.subschema_for::<EnvFile>();

@@ -55,6 +55,8 @@ rules! {
     DuplicateKey = "duplicate-key",
     /// Keys are those of the schema, or begin with `x-`.
     UnknownKey = "unknown-key",
+    /// A key has an effect: features that are still to come are refused.
+    NotSupported = "not-supported",
     /// Required keys are there.
     MissingKey = "missing-key",
     /// A key that is there has a value.
@@ -89,7 +91,7 @@ rules! {
     SecretSource = "secret-source",
     /// What looks like a secret is no build argument and no literal.
     LiteralSecret = "literal-secret",
-    /// Variables put secrets only into `environment`, `command`, a health check's `test` and `webhook`.
+    /// Variables put secrets only into `environment`, `command` and a health check's `test`.
     ExposedSecret = "exposed-secret",
     /// A secret that is defined is used.
     UnusedSecret = "unused-secret",
@@ -103,8 +105,6 @@ rules! {
     NoMetrics = "no-metrics",
     /// A host port is published once by a job.
     PortConflict = "port-conflict",
-    /// A sweep varies a job that ends.
-    SweepJob = "sweep-job",
     /// Files that a build needs are there.
     MissingFile = "missing-file",
     /// A line of an env file is `NAME=value`, a name alone, or a comment.

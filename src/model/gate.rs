@@ -191,54 +191,11 @@ impl Scalar for Gate {
         &["accuracy >= 0.8", "accuracy >= promoted.accuracy - 0.005"];
 }
 
-/// Which run of several is the best: `max accuracy`, `min loss`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Objective {
-    /// Whether more is better.
-    pub is_maximum: bool,
-    /// The metric.
-    pub metric: MetricName,
-}
-
-impl FromStr for Objective {
-    type Err = ValueError;
-
-    fn from_str(text: &str) -> Result<Self, ValueError> {
-        let found = text.split_once(' ').and_then(|(word, metric)| match word {
-            "max" => Some((true, metric)),
-            "min" => Some((false, metric)),
-            _ => None,
-        });
-        let Some((is_maximum, metric)) = found else {
-            return Err(ValueError::new("it must begin with `max` or `min`")
-                .help("write `max METRIC` or `min METRIC`"));
-        };
-        Ok(Self {
-            is_maximum,
-            metric: metric.trim().parse()?,
-        })
-    }
-}
-
-impl fmt::Display for Objective {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let word = if self.is_maximum { "max" } else { "min" };
-        write!(f, "{word} {}", self.metric)
-    }
-}
-
-impl Scalar for Objective {
-    const NAME: &'static str = "Objective";
-    const EXPECTED: &'static str = "an objective such as `max accuracy`";
-    const PATTERN: &'static str = "^(max|min) +[A-Za-z_][A-Za-z0-9_./-]*$";
-    const EXAMPLES: &'static [&'static str] = &["max accuracy", "min loss"];
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
-    use super::{Comparison, Gate, Objective};
+    use super::{Comparison, Gate};
 
     #[test]
     fn gates_are_written_as_they_are_read() {
@@ -294,14 +251,6 @@ mod tests {
             assert!(!comparison.holds(f64::NAN, 1.0));
             assert!(!comparison.holds(1.0, f64::NAN));
         }
-    }
-
-    #[test]
-    fn objectives_say_which_way() {
-        assert!("max accuracy".parse::<Objective>().unwrap().is_maximum);
-        assert!(!"min eval/loss".parse::<Objective>().unwrap().is_maximum);
-        assert!("accuracy".parse::<Objective>().is_err());
-        assert!("highest accuracy".parse::<Objective>().is_err());
     }
 
     proptest! {

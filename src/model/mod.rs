@@ -3,7 +3,6 @@
 //! Each type has a file, named after it, and implements [`Scalar`].
 
 mod amount;
-mod cron;
 pub(crate) mod csv;
 mod duration;
 mod gate;
@@ -26,9 +25,8 @@ use std::fmt;
 use std::str::FromStr;
 
 pub use amount::{ByteSize, Cpus};
-pub use cron::Cron;
 pub use duration::Duration;
-pub use gate::{Bound, Comparison, Condition, Gate, Objective};
+pub use gate::{Bound, Comparison, Condition, Gate};
 pub use gpus::{Devices, GpuRequest, Gpus};
 pub use image_ref::ImageRef;
 pub use metric::{MetricName, MetricPattern};

@@ -1,4 +1,4 @@
-//! Names that users give: jobs, images, inputs, outputs, secrets, engines, sweeps, schedules.
+//! Names that users give: jobs, images, inputs, outputs, secrets.
 
 use std::fmt;
 use std::str::FromStr;

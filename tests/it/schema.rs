@@ -103,7 +103,6 @@ fn what_jobctl_refuses_the_schema_refuses_or_can_not_know() {
         Rule::PathConflict,
         Rule::NoMetrics,
         Rule::PortConflict,
-        Rule::SweepJob,
         Rule::MissingFile,
         Rule::Unreadable,
         Rule::EnvSyntax,
@@ -116,7 +115,6 @@ fn what_jobctl_refuses_the_schema_refuses_or_can_not_know() {
     // Values whose grammar is more than a regular expression.
     let beyond_patterns = [
         "invalid-value-command",
-        "invalid-value-cron",
         "invalid-value-gate",
         "invalid-value-gpus-both",
         "invalid-value-healthcheck",

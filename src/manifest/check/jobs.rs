@@ -22,29 +22,6 @@ pub(super) fn check(checker: &mut Checker<'_>) {
             }
         }
     }
-    for sweep in root.sweeps.values() {
-        let Some(job) = root.jobs.get(&*sweep.value.job) else {
-            continue;
-        };
-        if job.value.is_service() {
-            let diagnostic = Rule::SweepJob
-                .error(format!(
-                    "the sweep varies `{}`, which is a service",
-                    *job.key
-                ))
-                .help("a sweep compares jobs that end: name the one that trains");
-            checker.report(diagnostic, sweep.value.job.span(), "");
-        }
-        if let Some(best) = &sweep.value.best {
-            judged(checker, &sweep.value.job, best.span(), "the best");
-        }
-        if sweep.value.matrix.is_empty() && checker.is_whole(&sweep.extent) {
-            let diagnostic = Rule::SweepJob
-                .error("the sweep varies nothing")
-                .help("give `matrix` a variable and its values: `LR: [\"1e-5\", \"3e-5\"]`");
-            checker.report(diagnostic, sweep.key.span(), "");
-        }
-    }
 }
 
 fn image(checker: &mut Checker<'_>, job: &Entry<Name, Job>) {

@@ -63,12 +63,6 @@ pub(super) fn check(checker: &mut Checker<'_>) {
             );
         }
     }
-    for sweep in root.sweeps.values() {
-        known_job(checker, &sweep.value.job);
-    }
-    for schedule in root.schedules.values() {
-        known_job(checker, &schedule.value.run);
-    }
     job_circles(checker);
     image_circles(checker);
 }

@@ -13,6 +13,7 @@ pub(crate) struct Table<'n> {
     span: Range<usize>,
     known: Vec<&'static str>,
     missing: Vec<&'static str>,
+    refused: Vec<&'static str>,
     expected: &'static str,
 }
 
@@ -31,6 +32,7 @@ impl<'n> Table<'n> {
             span,
             known: Vec::new(),
             missing: Vec::new(),
+            refused: Vec::new(),
             expected,
         })
     }
@@ -61,6 +63,19 @@ impl<'n> Table<'n> {
         self.entries.iter().any(|(entry, _)| entry.text == key)
     }
 
+    /// Refuses a key that would have no effect, if it is there.
+    pub(crate) fn refuse(&mut self, key: &'static str, help: &str, decoder: &mut Decoder<'_>) {
+        self.refused.push(key);
+        let found = self.entries.iter().find(|(entry, _)| entry.text == key);
+        if let Some((entry, _)) = found {
+            let diagnostic = Rule::NotSupported
+                .error(format!("`{key}` is not supported yet"))
+                .at(decoder.source, entry.place(), "")
+                .help(help);
+            decoder.report(diagnostic);
+        }
+    }
+
     /// Says which keys are unknown and which are missing.
     pub(crate) fn close(mut self, decoder: &mut Decoder<'_>) {
         let unused: Vec<_> = self
@@ -70,7 +85,8 @@ impl<'n> Table<'n> {
             .filter(|key| !self.has(key))
             .collect();
         for (key, _) in self.entries {
-            if self.known.contains(&key.text.as_str()) || key.is_extension() {
+            let text = key.text.as_str();
+            if self.known.contains(&text) || self.refused.contains(&text) || key.is_extension() {
                 continue;
             }
             let meant = nearest(&key.text, unused.iter().copied());

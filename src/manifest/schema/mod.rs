@@ -5,21 +5,17 @@
 
 mod build;
 mod command;
-mod engine;
 mod env_files;
 mod gpus;
 mod image;
 mod job;
 mod need;
-mod notify;
 mod outcome;
 mod root;
-mod sweep;
 mod variables;
 
 pub use build::{Build, CaBundle};
 pub use command::Command;
-pub use engine::Engine;
 pub use env_files::{EnvFile, EnvFileFormat, EnvFiles};
 pub use gpus::GpusKey;
 pub use image::{BaseImage, ImageDefaults, Latest, VersionSource};
@@ -27,8 +23,6 @@ pub use job::{
     HealthTest, Healthcheck, ImageSource, Input, Job, Metrics, Network, Output, Resources,
 };
 pub use need::{Need, Needs};
-pub use notify::{Notify, Occasion, Webhook};
 pub use outcome::{Retry, RetryCause};
-pub use root::{FormatVersion, Root, Schedule, Secret};
-pub use sweep::{Sweep, Values};
+pub use root::{FormatVersion, Root, Secret};
 pub use variables::{Variable, Variables};

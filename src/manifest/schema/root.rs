@@ -2,10 +2,10 @@
 
 use schemars::JsonSchema;
 
-use super::{BaseImage, Engine, ImageDefaults, Job, Notify, Sweep};
+use super::{BaseImage, ImageDefaults, Job};
 use crate::manifest::decode::{Decode, Decoder, Located, Names, Table, decode_table};
 use crate::manifest::node::Node;
-use crate::model::{Cron, EnvName, HostPath, Name};
+use crate::model::{EnvName, HostPath, Name};
 
 /// The jobs of a project: how their images are built, how they run, what they need and give.
 #[derive(Debug, Clone, PartialEq, JsonSchema)]
@@ -23,22 +23,30 @@ pub struct Root {
     /// The jobs, by name.
     #[schemars(default)]
     pub jobs: Names<Job>,
-    /// Jobs run once for each combination of values, by name.
-    #[schemars(default)]
-    pub sweeps: Names<Sweep>,
-    /// Jobs run at certain times, by name.
-    #[schemars(default)]
-    pub schedules: Names<Schedule>,
-    /// Other places than this machine's Docker Engine where jobs can run, by name.
-    #[schemars(default)]
-    pub engines: Names<Engine>,
     /// Where secrets come from, by name. The secrets themselves are never written here.
     #[schemars(default)]
     pub secrets: Names<Secret>,
-    /// Who is told of what.
-    #[schemars(default)]
-    pub notify: Vec<Notify>,
 }
+
+/// Keys of features that are still to come, and what to do until then.
+const NOT_SUPPORTED: [(&str, &str); 4] = [
+    (
+        "sweeps",
+        "remove it, and run the job for each value: `jobctl run JOB -e NAME=VALUE`",
+    ),
+    (
+        "schedules",
+        "remove it, and call `jobctl up JOB` from cron or a systemd timer",
+    ),
+    (
+        "engines",
+        "remove it, and name another Docker Engine with `--host` or `DOCKER_HOST`",
+    ),
+    (
+        "notify",
+        "remove it, and send notices from what calls jobctl: its exit code says how a job ended",
+    ),
+];
 
 impl Decode for Root {
     /// A root of which the version or the name can't be read is still checked, so that all errors
@@ -50,11 +58,10 @@ impl Decode for Root {
         let image = table.field("image", decoder);
         let images = table.field("images", decoder);
         let jobs = table.field("jobs", decoder);
-        let sweeps = table.field("sweeps", decoder);
-        let schedules = table.field("schedules", decoder);
-        let engines = table.field("engines", decoder);
         let secrets = table.field("secrets", decoder);
-        let notify = table.field("notify", decoder);
+        for (key, help) in NOT_SUPPORTED {
+            table.refuse(key, help, decoder);
+        }
         table.close(decoder);
         let unnamed = || "unnamed".parse().ok().map(|name| Located::new(name, 0..0));
         Some(Self {
@@ -63,11 +70,7 @@ impl Decode for Root {
             image: image?,
             images: images?,
             jobs: jobs?,
-            sweeps: sweeps?,
-            schedules: schedules?,
-            engines: engines?,
             secrets: secrets?,
-            notify: notify?,
         })
     }
 }
@@ -90,18 +93,6 @@ impl Decode for FormatVersion {
         None
     }
 }
-
-/// When a job runs by itself.
-#[derive(Debug, Clone, PartialEq, JsonSchema)]
-#[schemars(deny_unknown_fields)]
-pub struct Schedule {
-    /// Minute, hour, day of the month, month and day of the week, as cron has them.
-    pub cron: Located<Cron>,
-    /// The job, with what it needs.
-    pub run: Located<Name>,
-}
-
-decode_table!(Schedule, "a schedule", { cron, run });
 
 /// Where a secret comes from: exactly one of the two.
 #[derive(Debug, Clone, PartialEq, JsonSchema)]
