@@ -19,7 +19,11 @@ pub(super) struct ValidateArgs {
 }
 
 pub(super) fn exec(args: &ValidateArgs, context: &mut Context) -> Ending {
-    let validation = ops::validate::validate(context.manifest(), &context.environment);
+    let validation = ops::validate::validate(
+        context.manifest(),
+        &context.state_dir(),
+        &context.environment,
+    );
     context.output.diagnostics(&validation.diagnostics);
     context.output.result(
         || validation_human(&validation),

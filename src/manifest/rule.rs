@@ -105,6 +105,9 @@ rules! {
     NoMetrics = "no-metrics",
     /// A host port is published once by a job.
     PortConflict = "port-conflict",
+    /// An image that takes its whole context leaves out what is no part of the job: the repository's own
+    /// files, the manifest, the state of jobctl.
+    WholeContext = "whole-context",
     /// Files that a build needs are there.
     MissingFile = "missing-file",
     /// A line of an env file is `NAME=value`, a name alone, or a comment.

@@ -1,6 +1,8 @@
 //! Checks a manifest.
 
-use std::path::PathBuf;
+mod whole_context;
+
+use std::path::{Path, PathBuf};
 
 use crate::diagnostic::Diagnostic;
 use crate::facts::Environment;
@@ -26,10 +28,12 @@ pub struct Defined {
     pub images: usize,
 }
 
-/// Checks the manifest that was found: its path, and the path as the user knows it.
+/// Checks the manifest that was found: its path, and the path as the user knows it. `state` is where runs
+/// are kept.
 #[must_use]
 pub fn validate(
     found: Result<(PathBuf, PathBuf), Box<Diagnostic>>,
+    state: &Path,
     environment: &Environment,
 ) -> Validation {
     let (path, shown) = match found {
@@ -48,7 +52,9 @@ pub fn validate(
                 jobs: manifest.root.jobs.len(),
                 images: manifest.root.images.len(),
             };
-            (Some(defined), manifest.warnings)
+            let mut diagnostics = manifest.warnings.clone();
+            diagnostics.extend(whole_context::check(&manifest, &path, state, environment));
+            (Some(defined), diagnostics)
         }
         Err(diagnostics) => (None, diagnostics),
     };

@@ -25,6 +25,8 @@ struct Stage {
     /// Whatever `--from` names.
     sources: Vec<String>,
     has_remote: bool,
+    /// What each instruction leaves out that takes the whole context otherwise.
+    whole: Vec<Vec<String>>,
 }
 
 /// What an image is made from.
@@ -34,6 +36,8 @@ pub struct Sources {
     pub images: Vec<String>,
     /// The image that the built one continues.
     pub base: Option<String>,
+    /// Of each instruction that takes the whole context, the patterns of what it leaves out.
+    pub whole: Vec<Vec<String>>,
     /// Whether everything is known here: nothing is fetched from elsewhere, no name depends on
     /// what only the engine knows.
     pub is_closed: bool,
@@ -134,6 +138,7 @@ impl Dockerfile {
         }
         let stage = &self.stages[index];
         sources.is_closed &= !stage.has_remote;
+        sources.whole.extend(stage.whole.iter().cloned());
         for name in std::iter::once(&stage.base).chain(&stage.sources) {
             let Some(name) = substitute(name, variables) else {
                 sources.is_closed = false;
@@ -161,6 +166,7 @@ impl Stage {
         let flags = rest
             .split_whitespace()
             .take_while(|word| word.starts_with("--"));
+        self.whole.extend(whole(keyword, rest));
         match keyword {
             "COPY" => self
                 .sources
@@ -181,6 +187,37 @@ impl Stage {
     }
 }
 
+/// What an instruction leaves out of the context, if it takes the whole of it otherwise.
+fn whole(keyword: &str, rest: &str) -> Option<Vec<String>> {
+    let (flags, words): (Vec<_>, Vec<_>) = rest
+        .split_whitespace()
+        .partition(|word| word.starts_with("--"));
+    let values = |name: &str| {
+        let values = flags.iter().filter_map(move |flag| flag.strip_prefix(name));
+        values.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let is_all = |path: &str| matches!(path, "." | "./" | "/" | "*" | "./*" | "/*");
+    let takes_all = match keyword {
+        "COPY" | "ADD" if values("--from=").is_empty() => {
+            let words = words
+                .iter()
+                .map(|word| unquoted(word.trim_matches(['[', ']', ','])));
+            let words: Vec<_> = words.filter(|word| !word.is_empty()).collect();
+            let sources = words.split_last().map_or(&[][..], |(_, sources)| sources);
+            sources.iter().any(|source| is_all(source))
+        }
+        "RUN" => values("--mount=").iter().any(|mount| {
+            let field = |name: &str| mount.split(',').find_map(|field| field.strip_prefix(name));
+            let source = field("source=").or_else(|| field("src=")).unwrap_or(".");
+            field("type=").is_none_or(|kind| kind == "bind")
+                && field("from=").is_none()
+                && is_all(source)
+        }),
+        _ => false,
+    };
+    takes_all.then(|| values("--exclude="))
+}
+
 fn stage(rest: &str) -> Option<Stage> {
     let mut words = rest
         .split_whitespace()
@@ -195,6 +232,7 @@ fn stage(rest: &str) -> Option<Stage> {
         base,
         sources: Vec::new(),
         has_remote: false,
+        whole: Vec::new(),
     })
 }
 

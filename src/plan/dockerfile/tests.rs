@@ -14,6 +14,7 @@ fn closed(images: &[&str], base: Option<&str>) -> Sources {
     Sources {
         images: images.iter().map(|&name| name.to_owned()).collect(),
         base: base.map(str::to_owned),
+        whole: Vec::new(),
         is_closed: true,
     }
 }
@@ -96,4 +97,35 @@ fn a_failed_step_is_found_in_the_file() {
             "{step:?} {message}"
         );
     }
+}
+
+#[test]
+fn what_takes_the_whole_context_is_known() {
+    for (instruction, expected) in [
+        ("COPY . .", Some(&[][..])),
+        ("COPY --chown=0:0 a ./ /srv/", Some(&[])),
+        ("ADD * /srv/", Some(&[])),
+        (r#"COPY [".", "/srv"]"#, Some(&[])),
+        (
+            "COPY --exclude=.git --exclude=*.md . .",
+            Some(&[".git", "*.md"]),
+        ),
+        ("RUN --mount=type=bind,target=/src make", Some(&[])),
+        ("RUN --mount=target=/src,source=. make", Some(&[])),
+        ("COPY src .", None),
+        ("COPY --from=one . .", None),
+        ("RUN --mount=type=bind,source=src,target=/src make", None),
+        ("RUN --mount=type=bind,from=one,target=/src make", None),
+        ("RUN --mount=type=cache,target=/src make", None),
+        ("RUN cp . /srv", None),
+        ("WORKDIR .", None),
+    ] {
+        let text = format!("FROM scratch AS one\nFROM scratch\n{instruction}\n");
+        let expected = expected.map(|words| words.iter().map(|word| (*word).to_owned()).collect());
+        let expected: Vec<Vec<String>> = expected.into_iter().collect();
+        assert_eq!(sources(&text, None, &[]).whole, expected, "{instruction}");
+    }
+    // A stage that is not needed takes nothing.
+    let text = "FROM scratch AS one\nCOPY . .\nFROM scratch\nCOPY a .\n";
+    assert!(sources(text, None, &[]).whole.is_empty());
 }
