@@ -7,5 +7,6 @@ mod files;
 mod logs;
 mod podman;
 mod settings;
+mod sight;
 mod streams;
 mod wire;

@@ -1,5 +1,6 @@
 //! `jobctl up` on the real engine: pipelines, gates, services.
 
+mod elsewhere;
 mod services;
 
 use rustix::process::{Pid, Signal, kill_process};

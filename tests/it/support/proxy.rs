@@ -13,11 +13,24 @@ pub(crate) type Replacement = (&'static str, &'static str);
 
 /// Listens on a socket in `folder`; ends with the test's process.
 pub(crate) fn start(folder: &Path, request: Replacement, answer: Replacement) -> PathBuf {
+    listen(folder, SOCKET.into(), request, answer)
+}
+
+/// Listens on a socket in `folder` that leads to an engine's, as `ssh -L` makes it; ends with the test's
+/// process.
+pub(crate) fn forward(folder: &Path, engine: PathBuf) -> PathBuf {
+    listen(folder, engine, ("", ""), ("", ""))
+}
+
+fn listen(folder: &Path, engine: PathBuf, request: Replacement, answer: Replacement) -> PathBuf {
     let socket = folder.join("proxy.sock");
     let listener = UnixListener::bind(&socket).unwrap();
     std::thread::spawn(move || {
         for client in listener.incoming().map_while(Result::ok) {
-            let engine = UnixStream::connect(SOCKET).unwrap();
+            // An engine of a test's own may be gone.
+            let Ok(engine) = UnixStream::connect(&engine) else {
+                continue;
+            };
             let pairs = [
                 (client.try_clone(), engine.try_clone(), request),
                 (Ok(engine), Ok(client), answer),
