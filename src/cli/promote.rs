@@ -71,6 +71,7 @@ pub(super) fn exec_rollback(args: &RollbackArgs, context: &mut Context) -> Endin
     };
     let wishes = Wishes {
         asked: asked(&[&plan], context),
+        explains: false,
         is_fresh: false,
         at_once: 1,
         patience: args.patience.get(),

@@ -48,6 +48,9 @@ pub(super) struct UpArgs {
     jobs_at_once: Option<u16>,
     #[command(flatten)]
     patience: PatienceArgs,
+    /// Say of each step that runs why: what changed since the run before, from what to what
+    #[arg(long, conflicts_with = "dry_run")]
+    why: bool,
     /// Say what would be run, in which order; do nothing
     #[arg(long)]
     dry_run: bool,
@@ -84,6 +87,7 @@ pub(super) fn exec(args: &UpArgs, context: &mut Context) -> Ending {
     let wishes = Wishes {
         asked: asked(&plans, context),
         is_fresh: args.fresh,
+        explains: args.why,
         at_once: args.jobs_at_once.map_or(usize::MAX, usize::from),
         patience: args.patience.get(),
     };

@@ -23,6 +23,9 @@ const ENCODING: &[u8] = b"jobctl context 1\n";
 /// More readers than this do not make a disk faster.
 const MOST_THREADS: usize = 4;
 
+/// More entries than this are not listed.
+const MOST_LISTED: usize = 20_000;
+
 /// An entry, and the digest of its content if it is a file.
 pub type ReadEntry = (Entry, Option<[u8; 32]>);
 
@@ -35,6 +38,9 @@ pub struct ContextDigest {
     pub files: u64,
     /// The bytes of their contents, each inode once.
     pub bytes: u64,
+    /// The digest of each file and link, in the order of the walk; nothing where there are tens of thousands
+    /// of entries.
+    pub listed: Vec<(Vec<u8>, [u8; 32])>,
     /// What was left out because an image can't have it, with its path.
     pub skipped: Vec<(Vec<u8>, Skip)>,
     /// Paths of files that usually hold secrets.
@@ -57,8 +63,12 @@ pub fn digest(
     let mut encoded = ENCODING.to_vec();
     let (mut files, mut bytes) = (0, 0);
     let mut secrets = Vec::new();
+    let mut listed = Vec::new();
     let on_skipped = &mut |path: &[u8], skip| skipped.push((path.to_vec(), skip));
-    for (entry, content) in read_tree(root, filter, cache, on_skipped, read::sha256)? {
+    let entries = read_tree(root, filter, cache, on_skipped, read::sha256)?;
+    let is_listed = entries.len() <= MOST_LISTED;
+    for (entry, content) in entries {
+        let start = encoded.len();
         encode(&entry, &mut encoded);
         if entry.kind != Kind::Folder && holds_secrets(&entry.path) {
             secrets.push(entry.path.clone());
@@ -72,11 +82,15 @@ pub fn digest(
                 encoded.extend(content.unwrap_or_default());
             }
         }
+        if is_listed && entry.kind != Kind::Folder {
+            listed.push((entry.path, Sha256::digest(&encoded[start..]).into()));
+        }
     }
     Ok(ContextDigest {
         sha256: Sha256::digest(&encoded).into(),
         files,
         bytes,
+        listed,
         skipped,
         secrets,
     })

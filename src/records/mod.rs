@@ -4,6 +4,7 @@
 //! is asked for anything, and carries all that is needed to find the run again, to finish it, and
 //! to run it once more.
 
+mod context_files;
 pub(crate) mod durable;
 mod error;
 mod folder;

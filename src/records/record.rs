@@ -140,6 +140,26 @@ impl Record {
     }
 }
 
+impl Record {
+    /// Where the outputs of other runs appeared, by job and output. An earlier jobctl kept it in the job
+    /// alone.
+    #[must_use]
+    pub fn places(&self) -> BTreeMap<String, BTreeMap<String, String>> {
+        if !self.handed.is_empty() {
+            return self.handed.clone();
+        }
+        let needs = self.manifest.as_ref().map(|job| &job["needs"]);
+        let needs = needs.and_then(Value::as_object).into_iter().flatten();
+        let places = needs.map(|(job, need)| {
+            let outputs = need["outputs"].as_object().into_iter().flatten();
+            let outputs = outputs
+                .filter_map(|(output, target)| Some((output.clone(), target.as_str()?.to_owned())));
+            (job.clone(), outputs.collect())
+        });
+        places.collect()
+    }
+}
+
 fn finite<S: Serializer>(
     metrics: &BTreeMap<String, f64>,
     serializer: S,

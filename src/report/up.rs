@@ -10,7 +10,7 @@ use super::run_plan_json;
 use super::table::columns;
 use super::words::figure;
 use crate::model::{Port, RunId};
-use crate::ops::up::{Done, Down, How};
+use crate::ops::up::{Done, Down, How, Why};
 use crate::plan::up::Step;
 
 /// So many metrics are shown of each run.
@@ -124,6 +124,7 @@ pub fn up_json(done: &[Done]) -> Value {
                 How::Resumed => "resumed",
                 How::Ran => "ran",
             },
+            "why": step.why.as_ref().map(why_json),
             "key": step.record.key,
             "image": step.record.image.id,
             "metrics": step.record.metrics,
@@ -132,6 +133,27 @@ pub fn up_json(done: &[Done]) -> Value {
         })
     });
     json!({ "schema": "jobctl.up/1", "steps": steps.collect::<Vec<_>>() })
+}
+
+fn why_json(why: &Why) -> Value {
+    let (reason, run, changes) = match why {
+        Why::First => ("first", None, None),
+        Why::Asked => ("asked", None, None),
+        Why::Unsuccessful => ("unsuccessful", None, None),
+        Why::Damaged(run) => ("damaged", Some(run), None),
+        Why::NotUp => ("not_up", None, None),
+        Why::Changed(run, found) => ("changed", Some(run), Some(found)),
+    };
+    let changes = changes.into_iter().flatten().map(|change| {
+        json!({
+            "what": change.aspect.word(),
+            "name": change.name,
+            "old": change.old,
+            "new": change.new,
+            "files": change.files,
+        })
+    });
+    json!({ "reason": reason, "run": run, "changes": changes.collect::<Vec<_>>() })
 }
 
 fn words(step: &Done) -> &'static str {

@@ -2,6 +2,7 @@
 
 mod elsewhere;
 mod services;
+mod unchanged;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};

@@ -103,6 +103,7 @@ pub(super) async fn ensure(
         tags: vec![spec.image.clone()],
         version: None,
         context: None,
+        files: Vec::new(),
         state,
         provenance: None,
     };

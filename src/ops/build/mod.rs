@@ -44,6 +44,9 @@ pub struct Image {
     pub version: Option<Version>,
     /// The digest of what it was built from, if it was built.
     pub context: Option<Digest>,
+    /// What it was built from: files of the context and the Dockerfile, each with a digest; nothing where
+    /// they are too many.
+    pub files: Vec<(String, [u8; 32])>,
     /// How it came to be there.
     pub state: State,
     /// The file that says what it was built from, if that was asked for.
@@ -215,6 +218,7 @@ async fn build_one(
         tags: prepared.plan.tags.clone(),
         version: prepared.plan.version.clone(),
         context: Some(prepared.context.clone()),
+        files: prepared.files.clone(),
         state,
         provenance,
     };

@@ -4,9 +4,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use sha2::{Digest as _, Sha256};
+
 use super::Reason;
 use crate::context::{ContextDigest, ContextError, Filter, LARGEST_BUILD_FILE, StatCache, digest};
-use crate::engine::build::{FileClock, Reuse};
+use crate::engine::build::{FileClock, Recipe, Reuse};
 use crate::engine::docker::DockerEngine;
 use crate::event::{Event, Events, Outcome, StepId};
 use crate::facts::{self, GitFacts, read_small};
@@ -27,6 +29,8 @@ pub struct Prepared {
     pub plan: BuildPlan,
     /// The context's digest.
     pub context: Digest,
+    /// The files of the context and the Dockerfile, each with a digest; nothing where they are too many.
+    pub files: Vec<(String, [u8; 32])>,
     /// The Dockerfile.
     pub dockerfile: Vec<u8>,
     /// What git says of the context.
@@ -74,6 +78,7 @@ pub async fn prepare(
     let found = found?;
     warn_of_content(&digest, events);
     let context = Digest::from(digest.sha256);
+    let files = files(spec, digest, &dockerfile);
     let facts = BuildFacts {
         context: context.clone(),
         dockerfile,
@@ -86,12 +91,34 @@ pub async fn prepare(
     Ok(Prepared {
         plan,
         context,
+        files,
         dockerfile: facts.dockerfile,
         git: facts.git,
         sources: facts.sources,
         may_be_there: found.is_closed && !is_asked_anew,
         clock: clock(spec, cache),
     })
+}
+
+/// What is built from, by name. The Dockerfile may be elsewhere, or left out of the context.
+fn files(spec: &BuildSpec, digest: ContextDigest, dockerfile: &[u8]) -> Vec<(String, [u8; 32])> {
+    if digest.listed.is_empty() {
+        return Vec::new();
+    }
+    let name = |path: Vec<u8>| String::from_utf8_lossy(&path).into_owned();
+    let listed = digest.listed.into_iter();
+    let mut files: Vec<_> = listed.map(|(path, sha256)| (name(path), sha256)).collect();
+    let Recipe {
+        context,
+        dockerfile: path,
+        ..
+    } = &spec.recipe;
+    let path = path.strip_prefix(context).unwrap_or(path);
+    let path = path.display().to_string();
+    if !files.iter().any(|(name, _)| *name == path) {
+        files.push((path, Sha256::digest(dockerfile).into()));
+    }
+    files
 }
 
 /// Warns of what is left out, and of what had better be.
@@ -173,9 +200,7 @@ fn read_dockerfile(path: &Path) -> Result<Vec<u8>, Reason> {
 fn cache_name(context: &Path) -> String {
     use std::os::unix::ffi::OsStrExt as _;
 
-    use sha2::Digest as _;
-
-    let digest = sha2::Sha256::digest(context.as_os_str().as_bytes());
+    let digest = Sha256::digest(context.as_os_str().as_bytes());
     format!("context-{digest:x}")
 }
 

@@ -155,7 +155,7 @@ fn handed(
     shared: &mut Vec<(PathBuf, String)>,
 ) -> Result<Handed, RunFailure> {
     let mut handed = Handed::new();
-    for (job, outputs) in places(record) {
+    for (job, outputs) in record.places() {
         let Some(parent) = record.parents.get(&job) else {
             continue;
         };
@@ -171,22 +171,6 @@ fn handed(
         }
     }
     Ok(handed)
-}
-
-/// Where the outputs of other runs appeared, by job and output. An earlier jobctl has it in the job alone.
-fn places(record: &Record) -> BTreeMap<String, BTreeMap<String, String>> {
-    if !record.handed.is_empty() {
-        return record.handed.clone();
-    }
-    let needs = record.manifest.as_ref().map(|job| &job["needs"]);
-    let needs = needs.and_then(Value::as_object).into_iter().flatten();
-    let places = needs.map(|(job, need)| {
-        let outputs = need["outputs"].as_object().into_iter().flatten();
-        let outputs = outputs
-            .filter_map(|(output, target)| Some((output.clone(), target.as_str()?.to_owned())));
-        (job.clone(), outputs.collect())
-    });
-    places.collect()
 }
 
 /// Takes the mounts out of a container's description that are made anew, or copied, for what is shared.

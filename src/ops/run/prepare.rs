@@ -14,7 +14,7 @@ use crate::facts::host;
 use crate::model::{Name, Port, RunId};
 use crate::ops::build;
 use crate::plan::build::{Item, VersionChoice};
-use crate::plan::run::{GpuChoice, Handed, ImageChoice, RunPlan, key};
+use crate::plan::run::{GpuChoice, Handed, ImageChoice, Planned, RunPlan, key};
 use crate::plan::up::judge;
 use crate::records::{
     Ending, EngineRecord, HostRecord, ImageRecord, InputRecord, Key, Policy, Record, SourceRecord,
@@ -229,6 +229,18 @@ impl Ready {
         &self.plan.spec
     }
 
+    /// It, to be compared with a run that was made.
+    #[must_use]
+    pub fn planned(&self) -> Planned<'_> {
+        Planned {
+            plan: &self.plan,
+            image: &self.image,
+            inputs: &self.inputs,
+            handed: &self.handed,
+            environment: &self.environment,
+        }
+    }
+
     /// Publishes other ports than were asked for.
     pub fn publish(&mut self, ports: Vec<Port>) {
         self.plan.spec.ports = ports;
@@ -426,17 +438,19 @@ async fn image(
             let built = build::build(engine, items, asked.cache.as_ref(), None, events).await;
             let images = built.map_err(|failure| RunFailure::Build(Box::new(failure)))?;
             let image = images.last().expect("a job that builds has an image");
-            built_image(engine, image).await
+            built_image(engine, store, image).await
         }
     }
 }
 
-/// What a record says of an image that was built.
+/// What a record says of an image that was built; what it was built from is kept.
 pub(in crate::ops) async fn built_image(
     engine: &DockerEngine,
+    store: &Store,
     image: &build::Image,
 ) -> Result<ImageRecord, RunFailure> {
     let id = image.id.to_string();
+    store.keep_context(&id, &image.files)?;
     let name = image.tags.first().map(ToString::to_string);
     let found = engine.image_details(&id).await?;
     Ok(ImageRecord {

@@ -12,12 +12,13 @@ use crate::ops::run::{RunFailure, built_image};
 use crate::plan::build::Item;
 use crate::plan::run::ImageChoice;
 use crate::plan::up::Step;
-use crate::records::ImageRecord;
+use crate::records::{ImageRecord, Store};
 
 /// Builds what is to be built, each once, and pulls what is not there. The images by job; those of jobs
 /// that run another job's are not among them.
 pub(super) async fn make(
     engine: &DockerEngine,
+    store: &Store,
     steps: &[Step],
     cache: Option<&PathBuf>,
     events: &Events,
@@ -33,7 +34,7 @@ pub(super) async fn make(
                 let made = build::build(engine, &items, cache, None, events).await;
                 let made = made.map_err(|failure| RunFailure::Build(Box::new(failure)))?;
                 if let Some(image) = made.last() {
-                    let record = built_image(engine, image).await?;
+                    let record = built_image(engine, store, image).await?;
                     images.insert(step.job.clone(), record);
                 }
             }

@@ -9,6 +9,7 @@ mod promote;
 mod reuse;
 mod service;
 mod step;
+mod why;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -31,6 +32,7 @@ use crate::records::{FileLock, ImageRecord, Record, Store, StoreError};
 
 pub use down::{Down, down};
 pub use promote::promote;
+pub use why::Why;
 
 /// How a pipeline is to be run.
 #[derive(Debug, Clone)]
@@ -39,6 +41,8 @@ pub struct Wishes {
     pub asked: Asked,
     /// Whether steps are run that were run before.
     pub is_fresh: bool,
+    /// Whether it is said of each step that runs why, and what was and is.
+    pub explains: bool,
     /// How many steps run at once, at most.
     pub at_once: usize,
     /// How long a service may take to be healthy.
@@ -96,6 +100,8 @@ pub struct Done {
     pub image: ImageRecord,
     /// How it came to be done.
     pub how: How,
+    /// Why it was run, if it was.
+    pub why: Option<Why>,
     /// Where a service answers.
     pub ports: Vec<Port>,
 }
@@ -256,7 +262,7 @@ impl<L: Launcher> Pipeline<L> {
         let _lock = self.begin().await?;
         self.see_to_ports(&steps).await?;
         let cache = self.wishes.asked.cache.as_ref();
-        let making = images::make(&self.engine, &steps, cache, &self.events);
+        let making = images::make(&self.engine, &self.store, &steps, cache, &self.events);
         let images = tokio::select! {
             images = Box::pin(making) => images?,
             () = given_up(controls) => return Err(UpFailure::Interrupted),

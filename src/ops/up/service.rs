@@ -7,7 +7,8 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::down::stop_listener;
-use super::{Done, How, Launched, Launcher, Pipeline, UpFailure};
+use super::why::{note_alike, since};
+use super::{Done, How, Launched, Launcher, Pipeline, UpFailure, Why};
 use crate::engine::run::{Container, RunSpec};
 use crate::event::{self, Event, Stream};
 use crate::facts::host::now;
@@ -81,18 +82,25 @@ impl<L: Launcher> Pipeline<L> {
                     .as_ref()
                     .is_none_or(|held| routes(record, held).is_some())
         };
-        let (id, how) = match others.iter().find(is_alike) {
-            Some(record) => (record.id, How::UpToDate),
+        let (id, how, why) = match others.iter().find(is_alike) {
+            Some(record) => {
+                note_alike(&self.store, record, &ready);
+                (record.id, How::UpToDate, None)
+            }
             None => {
+                let why = match others.first() {
+                    _ if self.wishes.is_fresh => Why::Asked,
+                    Some(other) => since(&self.store, other, &ready)?,
+                    None => Why::NotUp,
+                };
+                self.explain(job, &why);
                 if let Some(held) = &held {
                     ready.publish(elsewhere(held).map_err(RunFailure::from)?);
                 } else if !ports.is_empty() {
                     self.give_way(job, &others).await?;
                 }
-                (
-                    Box::pin(self.start(job, ready, others.len(), controls)).await?,
-                    How::Ran,
-                )
+                let id = Box::pin(self.start(job, ready, others.len(), controls)).await?;
+                (id, How::Ran, Some(why))
             }
         };
         self.wait_until_healthy(job, id, others.len(), shown, controls)
@@ -112,6 +120,7 @@ impl<L: Launcher> Pipeline<L> {
             record,
             image,
             how,
+            why,
             ports,
         })
     }

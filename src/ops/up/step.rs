@@ -6,7 +6,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
-use super::{Done, How, Launcher, Pipeline, UpFailure, given_up, reuse};
+use super::{Done, How, Launcher, Pipeline, UpFailure, Why, given_up, why};
 use crate::engine::run::Chunk;
 use crate::event::{self, Event, Outcome, Stream};
 use crate::model::{Name, RunId};
@@ -78,18 +78,18 @@ impl<L: Launcher> Pipeline<L> {
         controls: &mut Controls,
     ) -> Result<Done, UpFailure> {
         let ready = Arc::new(ready);
-        let before = if self.wishes.is_fresh {
-            None
-        } else {
-            // It reads all that was made before.
-            let (store, job, ready) = (self.store.clone(), job.clone(), Arc::clone(&ready));
-            let finding = spawn_blocking(move || reuse::find(&store, job.as_str(), &ready));
-            let found = unless_given_up(finding, controls).await?;
-            found.expect("looking for a run does not panic")?
+        // It reads all that was made before.
+        let finding = {
+            let (store, is_fresh) = (self.store.clone(), self.wishes.is_fresh);
+            let (job, ready) = (job.clone(), Arc::clone(&ready));
+            spawn_blocking(move || why::find(&store, &job, &ready, is_fresh))
         };
+        let before = unless_given_up(finding, controls).await?;
+        let before = before.expect("looking for a run does not panic")?;
         let ready = Arc::into_inner(ready).expect("who looked for a run is done");
         let image = ready.image().clone();
-        if let Some(record) = before {
+        let mut why = before.as_ref().err().cloned();
+        if let Ok(record) = before {
             if record.ending == Some(Ending::OutputsLost) {
                 match self.collect(job, record.id, ready.outputs()).await? {
                     Some(record) => return settled(job, record, image, How::Resumed),
@@ -105,6 +105,10 @@ impl<L: Launcher> Pipeline<L> {
             if is_its_own {
                 return settled(job, resumed, image, How::Resumed);
             }
+            why = Some(Why::Unsuccessful);
+        }
+        if let Some(why) = &why {
+            self.explain(job, why);
         }
         let asked = &self.wishes.asked;
         let prepared = begin(&self.engine, &self.store, ready, asked).await?;
@@ -118,7 +122,11 @@ impl<L: Launcher> Pipeline<L> {
         // Ends with the last of its output.
         let _ = showing.await;
         match ended? {
-            Ended::Over(record) => settled(job, *record, image, How::Ran),
+            Ended::Over(record) => {
+                let mut done = settled(job, *record, image, How::Ran)?;
+                done.why = why;
+                Ok(done)
+            }
             Ended::Detached(_) => Err(UpFailure::Detached),
         }
     }
@@ -195,6 +203,7 @@ fn done(job: &Name, record: Record, image: ImageRecord, how: How) -> Done {
         record,
         image,
         how,
+        why: None,
         ports: Vec::new(),
     }
 }

@@ -59,11 +59,7 @@ pub fn key(
                     .into();
             }
         }
-        let is_left_out = |name: &str| {
-            matches!(name, "image" | "name" | "labels")
-                || (!plan.policy.is_service && NOT_THE_RESULTS.contains(&name))
-        };
-        fields.retain(|name, _| !is_left_out(name));
+        fields.retain(|name, _| counts(name, plan.policy.is_service));
     }
     let given = plan.variables.iter().zip(&plan.spec.environment);
     let variables =
@@ -91,6 +87,12 @@ pub fn key(
         "outputs": plan.policy.outputs,
     });
     Digest::from(<[u8; 32]>::from(Sha256::digest(all.to_string()))).to_string()
+}
+
+/// Whether a field of a container's description decides what comes of a run.
+pub(super) fn counts(field: &str, is_service: bool) -> bool {
+    let is_left_out = !is_service && NOT_THE_RESULTS.contains(&field);
+    !is_left_out && !matches!(field, "image" | "name" | "labels")
 }
 
 /// What of a value that holds a secret is none.

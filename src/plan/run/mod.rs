@@ -9,6 +9,7 @@ mod mount;
 mod subject;
 #[cfg(test)]
 mod tests;
+mod why;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -28,6 +29,7 @@ pub use flags::{Building, RunFlags};
 pub use key::{Handed, key};
 pub use mount::bound;
 pub use subject::Subject;
+pub use why::{Aspect, Difference, Known, Planned, differences};
 
 /// A run as it was asked for.
 #[derive(Debug, Clone)]
