@@ -23,7 +23,10 @@ pub const STANDARD_KEYS: [&str; 7] = [
     "version",
 ];
 
-/// The labels of an image that are part of its content: all but those that jobctl set.
+/// The label in which Podman's builder says its version.
+const BUILDER_LABEL: &str = "io.buildah.version";
+
+/// The labels of an image that are part of its content: all but those that jobctl and the builder set.
 #[must_use]
 pub fn content_labels(labels: &BTreeMap<String, String>) -> BTreeMap<&str, &str> {
     let stamped: Vec<&str> = match labels.get(STAMPED_LABEL) {
@@ -34,7 +37,7 @@ pub fn content_labels(labels: &BTreeMap<String, String>) -> BTreeMap<&str, &str>
     };
     let is_ours = |name: &str| match name.strip_prefix(STANDARD_LABELS) {
         Some(key) => stamped.contains(&key),
-        None => name.starts_with(OWN_LABELS) && name != TEST_LABEL,
+        None => (name.starts_with(OWN_LABELS) && name != TEST_LABEL) || name == BUILDER_LABEL,
     };
     let labels = labels.iter().filter(|(name, _)| !is_ours(name));
     labels
@@ -58,7 +61,7 @@ mod tests {
                 &["org.opencontainers.image.vendor"],
             ),
             (
-                &["dev.jobctl.job", "dev.jobctl.context", TEST_LABEL],
+                &["dev.jobctl.job", BUILDER_LABEL, TEST_LABEL],
                 &[TEST_LABEL],
             ),
         ] {

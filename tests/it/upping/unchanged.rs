@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{records_of, up};
 use crate::support::image::{DEBIAN, ImageName, ensure_debian};
 use crate::support::project::Project;
-use crate::support::run;
+use crate::support::{proxy, run};
 
 /// A project in a repository, with a job whose image is built from it.
 struct Built {
@@ -228,4 +228,21 @@ fn nothing_is_written_to_the_repository() {
     // git itself does.
     built.git(&["status"]);
     assert!(tree(&git) != before);
+}
+
+#[test]
+fn the_classic_builder_makes_no_difference() {
+    let built = Built::new("train.sh", "");
+    built.edit("Dockerfile", "COPY", "RUN date > /built\nCOPY");
+    let folder = tempfile::tempdir().unwrap();
+    let socket = proxy::start(folder.path(), ("/session", "/nowhere"), ("", ""));
+    let host = format!("unix://{}", socket.display());
+    let up = || super::up(&built.project, &["train"], &[("DOCKER_HOST", &host)]);
+    let (steps, ended) = up();
+    assert_eq!(steps, ["train ran"], "{ended:?}");
+    built.write("notes.txt", "a note\n");
+    built.commit();
+    let (steps, ended) = up();
+    assert_eq!(steps, ["train up_to_date"], "{ended:?}");
+    assert!(ended.stderr.contains("build train ok"), "{ended:?}");
 }
