@@ -142,6 +142,7 @@ fn why_json(why: &Why) -> Value {
         Why::Unsuccessful => ("unsuccessful", None, None),
         Why::Damaged(run) => ("damaged", Some(run), None),
         Why::NotUp => ("not_up", None, None),
+        Why::Ports(run) => ("ports", Some(run), None),
         Why::Changed(run, found) => ("changed", Some(run), Some(found)),
     };
     let changes = changes.into_iter().flatten().map(|change| {

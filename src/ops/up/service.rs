@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::down::stop_listener;
-use super::why::{note_alike, since};
+use super::why::{note_alike, of_service};
 use super::{Done, How, Launched, Launcher, Pipeline, UpFailure, Why};
 use crate::engine::run::{Container, RunSpec};
 use crate::event::{self, Event, Stream};
@@ -90,7 +90,7 @@ impl<L: Launcher> Pipeline<L> {
             None => {
                 let why = match others.first() {
                     _ if self.wishes.is_fresh => Why::Asked,
-                    Some(other) => since(&self.store, other, &ready)?,
+                    Some(other) => of_service(&self.store, other, &ready)?,
                     None => Why::NotUp,
                 };
                 self.explain(job, &why);

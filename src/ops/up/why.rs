@@ -4,7 +4,7 @@ use crate::event::Event;
 use crate::model::{Name, RunId};
 use crate::ops::run::{Ready, RunFailure};
 use crate::plan::run::{Difference, Known, differences};
-use crate::records::{Ending, Record, Store};
+use crate::records::{Ending, ImageRecord, Record, Store};
 
 use super::{Launcher, Pipeline, reuse};
 
@@ -21,6 +21,8 @@ pub enum Why {
     Damaged(RunId),
     /// No run of the service is up.
     NotUp,
+    /// The run of the service that is up was started by itself, and has the ports.
+    Ports(RunId),
     /// Something is not as in the newest run that succeeded, or that is up.
     Changed(RunId, Vec<Difference>),
 }
@@ -38,6 +40,7 @@ impl Why {
                 run.short()
             ),
             Self::NotUp => "no run of it is up".to_owned(),
+            Self::Ports(run) => format!("the run {} has its ports itself", run.short()),
             Self::Changed(run, found) if is_whole => {
                 let found: Vec<_> = found.iter().map(ToString::to_string).collect();
                 format!("{} (since the run {})", found.join("; "), run.short())
@@ -67,9 +70,17 @@ pub(super) fn of_job(store: &Store, job: &str, ready: &Ready) -> Result<Why, Run
     }
 }
 
+/// Why a service is started anew beside a run of it that is up.
+pub(super) fn of_service(store: &Store, up: &Record, ready: &Ready) -> Result<Why, RunFailure> {
+    if ready.is_alike(up) {
+        return Ok(Why::Ports(up.id));
+    }
+    since(store, up, ready)
+}
+
 /// What is not as in a run.
-pub(super) fn since(store: &Store, record: &Record, ready: &Ready) -> Result<Why, RunFailure> {
-    let id = |image: &crate::records::ImageRecord| image.id.clone().unwrap_or_default();
+fn since(store: &Store, record: &Record, ready: &Ready) -> Result<Why, RunFailure> {
+    let id = |image: &ImageRecord| image.id.clone().unwrap_or_default();
     let (then, now) = (id(&record.image), id(ready.image()));
     let known = Known {
         project: &store.key()?,
@@ -104,7 +115,6 @@ pub(super) fn note_alike(store: &Store, record: &Record, ready: &Ready) {
     {
         tracing::debug!("the list of an image's files is not kept: {error}");
     }
-}
 
 /// The run that need not be made again, or why there is none.
 pub(super) fn find(

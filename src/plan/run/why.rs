@@ -112,6 +112,7 @@ impl fmt::Display for Difference {
 /// `a, b, c and 2 more`
 fn named(files: &[String]) -> String {
     let (first, others) = files.split_at(files.len().min(FILES));
+    let first: Vec<_> = first.iter().map(|name| shortened(name)).collect();
     let first = first.join(", ");
     match others.len() {
         0 => first,

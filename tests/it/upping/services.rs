@@ -333,6 +333,10 @@ fn a_service_that_was_started_by_itself_is_replaced() {
     wait_for(|| served.ask().is_ok());
     let (steps, ended) = served.up(&[]);
     assert_eq!(steps, ["train up_to_date", "serve ran"], "{ended:?}");
+    assert!(
+        ended.stderr.contains(" has its ports itself\n"),
+        "{ended:?}"
+    );
     assert_eq!(served.ask().unwrap(), "model a\nhello");
     assert_eq!(served.serving().len(), 1);
 }
