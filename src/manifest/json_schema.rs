@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::decode::{Entry, Located};
 use super::schema::{
     Build, CaBundle, Command, EnvFile, EnvFiles, FormatVersion, GpusKey, HealthTest, ImageSource,
-    Need, Needs, Network, Output, Root, Variables, VersionSource,
+    LogMetrics, Need, Needs, Network, Output, Root, Variables, VersionSource,
 };
 use crate::model::{
     ByteSize, ContainerPath, Cpus, Duration, EnvName, Gate, Gpus, HostPath, ImageRef, MetricName,
@@ -265,6 +265,20 @@ alternatives! {
         let path = generator.subschema_for::<HostPath>();
         let one = json!({ "anyOf": [path, file] });
         json_schema!({ "anyOf": [path, file, list_of(&one)] })
+    };
+    LogMetrics(generator) => {
+        let name = generator.subschema_for::<MetricName>();
+        let pattern = generator.subschema_for::<MetricPattern>();
+        json_schema!({
+            "anyOf": [
+                {
+                    "type": "object",
+                    "propertyNames": name,
+                    "additionalProperties": { "anyOf": [pattern, { "type": "null" }] },
+                },
+                list_of(&name.to_value()),
+            ],
+        })
     };
     Needs(generator) => {
         let need = generator.subschema_for::<Need>();

@@ -46,7 +46,7 @@ impl Scalar for MetricName {
     const EXAMPLES: &'static [&'static str] = &["accuracy", "eval/loss"];
 }
 
-/// A regular expression that finds a metric in a line of a log: its one group is the figure.
+/// A regular expression that finds a metric in a line of a log: its one group is the value.
 #[derive(Debug, Clone)]
 pub struct MetricPattern(Regex);
 
@@ -72,10 +72,10 @@ impl FromStr for MetricPattern {
         })?;
         match regex.captures_len() - 1 {
             1 => Ok(Self(regex)),
-            0 => Err(ValueError::new("the pattern has no group for the figure")
-                .help("put the figure in a group: `loss=([0-9.]+)`")),
+            0 => Err(ValueError::new("the pattern has no group for the value")
+                .help(r"put the value in a group: `loss ([-+.\w]+)`; or name the metric alone, as in `log: [loss]`")),
             groups => Err(ValueError::new(format!(
-                "the pattern has {groups} groups, but the figure is in one"
+                "the pattern has {groups} groups, but the value is in one"
             ))
             .help("make the others non-capturing: `(?:…)`")),
         }
@@ -98,9 +98,9 @@ impl fmt::Display for MetricPattern {
 
 impl Scalar for MetricPattern {
     const NAME: &'static str = "MetricPattern";
-    const EXPECTED: &'static str = "a regular expression with one group such as `loss=([0-9.]+)`";
+    const EXPECTED: &'static str = r"a regular expression with one group such as `loss ([-+.\w]+)`";
     const PATTERN: &'static str = r"\(";
-    const EXAMPLES: &'static [&'static str] = &["loss=([0-9.]+)"];
+    const EXAMPLES: &'static [&'static str] = &[r"loss ([-+.\w]+)", "step ([0-9]+)"];
 }
 
 #[cfg(test)]
@@ -110,10 +110,10 @@ mod tests {
     #[test]
     fn a_pattern_has_one_group() {
         for (text, message) in [
-            ("loss=[0-9.]+", "the pattern has no group for the figure"),
+            ("loss=[0-9.]+", "the pattern has no group for the value"),
             (
                 "(a)(b)",
-                "the pattern has 2 groups, but the figure is in one",
+                "the pattern has 2 groups, but the value is in one",
             ),
             ("(", "this is not a regular expression: unclosed group"),
         ] {

@@ -12,6 +12,7 @@ pub mod labels;
 mod metric;
 mod mount;
 mod name;
+pub(crate) mod number;
 mod path;
 mod port;
 mod run_id;

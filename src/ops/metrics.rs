@@ -59,7 +59,7 @@ impl MetricsError {
                 })
             }
             Self::None => {
-                Some("name them in jobs.yaml: `metrics: {files: […], log: {…}}`".to_owned())
+                Some("name them in jobs.yaml: `metrics: { files: […], log: [loss] }`".to_owned())
             }
             Self::Unreadable { .. } => None,
         }

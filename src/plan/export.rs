@@ -155,7 +155,7 @@ fn unsaid(step: &Step) -> Vec<String> {
             "{job}: its outputs stay in volumes, and are neither collected nor hashed"
         ));
     }
-    if !policy.metric_files.is_empty() || !policy.metric_patterns.is_empty() {
+    if policy.has_metrics() {
         unsaid.push(format!("{job}: its metrics are not kept"));
     }
     unsaid

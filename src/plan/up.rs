@@ -5,7 +5,7 @@ use std::fmt;
 
 use crate::manifest::Manifest;
 use crate::manifest::schema::{ImageSource, Job};
-use crate::model::{Bound, Condition, Gate, Name};
+use crate::model::{Bound, Condition, Gate, Name, number};
 use crate::plan::build::PlanError;
 use crate::plan::run::{RunPlan, Subject};
 
@@ -107,7 +107,8 @@ pub struct Judgement {
 
 /// Judges a run by its metrics and those of the promoted run, where there is one.
 ///
-/// A condition on a promoted run holds as long as there is none: the first has nothing to be worse than.
+/// A condition on a promoted run holds as long as there is none: the first has nothing to be worse than. None
+/// holds of a value that is not finite.
 #[must_use]
 pub fn judge(
     gate: &Gate,
@@ -123,7 +124,10 @@ pub fn judge(
                 .map(|metric| metric + offset),
         };
         let holds = match (value, bound) {
-            (Some(value), Some(bound)) => condition.comparison.holds(value, bound),
+            (Some(value), _) if !value.is_finite() => false,
+            (Some(value), Some(bound)) => {
+                bound.is_finite() && condition.comparison.holds(value, bound)
+            }
             (Some(_), None) => promoted.is_none(),
             (None, _) => false,
         };
@@ -148,19 +152,25 @@ impl fmt::Display for Judgement {
         let Some(value) = self.value else {
             return write!(f, "{metric} is not among its metrics");
         };
+        if let Some(name) = number::name(value) {
+            return write!(f, "{metric} is {name}");
+        }
         let not = if self.holds { "" } else { "is not " };
         let sign = comparison.sign();
         write!(f, "{metric} {} {not}{sign} {bound}", figure(value))?;
         match (bound, self.bound) {
             (Bound::Constant(_), _) => Ok(()),
-            (_, Some(bound)) => write!(f, " ({})", figure(bound)),
+            (_, Some(bound)) => match number::name(bound) {
+                Some(name) => write!(f, " ({name})"),
+                None => write!(f, " ({})", figure(bound)),
+            },
             (_, None) if self.holds => f.write_str(" (no run is promoted yet)"),
             (_, None) => f.write_str(" (the promoted run does not have it)"),
         }
     }
 }
 
-/// A figure without the digits that binary fractions add.
+/// A value without the digits that binary fractions add.
 fn figure(value: f64) -> String {
     let rounded = format!("{value:.9}");
     let rounded = rounded.trim_end_matches('0');
@@ -180,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gate_says_its_figures() {
+    fn a_gate_reports_its_values() {
         for (gate, value, promoted, holds, said) in [
             ("accuracy >= 0.8", 0.85, None, true, "accuracy 0.85 >= 0.8"),
             (
@@ -218,6 +228,35 @@ mod tests {
                 None,
                 false,
                 "loss is not among its metrics",
+            ),
+            ("accuracy != 0.8", f64::NAN, None, false, "accuracy is NaN"),
+            (
+                "accuracy > 0.8",
+                f64::INFINITY,
+                None,
+                false,
+                "accuracy is Infinity",
+            ),
+            (
+                "accuracy >= promoted.accuracy",
+                f64::NEG_INFINITY,
+                None,
+                false,
+                "accuracy is -Infinity",
+            ),
+            (
+                "accuracy > promoted.accuracy",
+                0.84,
+                Some(f64::NEG_INFINITY),
+                false,
+                "accuracy 0.84 is not > promoted.accuracy (-Infinity)",
+            ),
+            (
+                "accuracy >= promoted.accuracy - 0.01",
+                0.84,
+                Some(f64::NAN),
+                false,
+                "accuracy 0.84 is not >= promoted.accuracy - 0.01 (NaN)",
             ),
         ] {
             assert_eq!(judged(gate, value, promoted), (holds, said.to_owned()));

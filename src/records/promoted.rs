@@ -10,7 +10,7 @@ use super::durable;
 use super::error::StoreError;
 use super::record::Record;
 use super::store::Store;
-use crate::model::RunId;
+use crate::model::{RunId, number};
 
 /// The schema of what this version writes.
 const SCHEMA: &str = "jobctl.promoted/1";
@@ -33,7 +33,7 @@ pub struct Promotion {
     /// When.
     pub time: Timestamp,
     /// Its metrics, which are compared with even when it is gone.
-    #[serde(default)]
+    #[serde(default, with = "number::map")]
     pub metrics: BTreeMap<String, f64>,
 }
 

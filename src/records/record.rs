@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::image::ImageRecord;
 use super::outputs::OutputRecord;
-use crate::model::RunId;
+use crate::model::{RunId, number};
 
 /// The schema of what this version writes. What has a newer major is read, and not written.
 pub const SCHEMA: &str = "jobctl.run/2";
@@ -85,8 +85,8 @@ pub struct Record {
     /// Outputs that could not be collected, and why. Its container is kept as long as there are some.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub lost_outputs: BTreeMap<String, String>,
-    /// The last value of each metric; JSON has no way to write one that is not finite.
-    #[serde(default, serialize_with = "finite")]
+    /// The last value of each metric.
+    #[serde(default, with = "number::map")]
     pub metrics: BTreeMap<String, f64>,
     /// What should be looked at: an output that was not there, a gap in the log.
     #[serde(default)]
@@ -158,13 +158,6 @@ impl Record {
         });
         places.collect()
     }
-}
-
-fn finite<S: Serializer>(
-    metrics: &BTreeMap<String, f64>,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    serializer.collect_map(metrics.iter().filter(|(_, value)| value.is_finite()))
 }
 
 /// How far a run is.
@@ -374,6 +367,12 @@ pub struct Policy {
     /// Regular expressions that find metrics in the log, by the metric's name.
     #[serde(default)]
     pub metric_patterns: BTreeMap<String, String>,
+    /// Metrics that are found in the log by their names.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub metric_names: BTreeSet<String>,
+    /// A regular expression that finds the step in the log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metric_step: Option<String>,
     /// Whether the container is left when the run is over.
     #[serde(default)]
     pub keep: bool,
@@ -383,6 +382,16 @@ pub struct Policy {
     /// Whether a run of which a process was killed for its memory failed, though it ended with 0.
     #[serde(default)]
     pub fails_on_oom: bool,
+}
+
+impl Policy {
+    /// Whether metrics are looked for.
+    #[must_use]
+    pub fn has_metrics(&self) -> bool {
+        !(self.metric_files.is_empty()
+            && self.metric_patterns.is_empty()
+            && self.metric_names.is_empty())
+    }
 }
 
 /// When a run is run again.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::record::{Ending, Record, State};
-use crate::model::RunId;
+use crate::model::{RunId, number};
 
 /// What lists of runs show of one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -52,7 +52,11 @@ pub struct Summary {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub parameters: BTreeMap<String, String>,
     /// The last value of each metric.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(
+        default,
+        with = "number::map",
+        skip_serializing_if = "BTreeMap::is_empty"
+    )]
     pub metrics: BTreeMap<String, f64>,
     /// Whether nobody waited for it at its terminal.
     #[serde(default)]
@@ -86,7 +90,7 @@ impl From<&Record> for Summary {
             container_id: last.and_then(|attempt| attempt.container_id.clone()),
             key: record.key.clone(),
             parameters: parameters(record),
-            metrics: finite(&record.metrics),
+            metrics: record.metrics.clone(),
             is_detached: record.is_detached,
             is_service: record.policy.is_service,
             keep: record.policy.keep,
@@ -114,10 +118,4 @@ fn parameters(record: &Record) -> BTreeMap<String, String> {
         parameters.entry("args".to_owned()).or_insert(args);
     }
     parameters
-}
-
-/// What is not finite is not in the record's file either.
-fn finite(metrics: &BTreeMap<String, f64>) -> BTreeMap<String, f64> {
-    let finite = metrics.iter().filter(|(_, value)| value.is_finite());
-    finite.map(|(name, value)| (name.clone(), *value)).collect()
 }

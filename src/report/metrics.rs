@@ -1,6 +1,6 @@
-//! Metrics of runs, as tables and as what charts are drawn of.
+//! Metrics of runs, as tables and as JSON.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
@@ -8,6 +8,7 @@ use super::chart::{Chart, Curve};
 use super::printable::line;
 use super::table::columns;
 use crate::diagnostic::Diagnostic;
+use crate::model::number;
 use crate::ops::metrics::{MetricsError, RunMetrics};
 
 /// A line for each metric.
@@ -15,7 +16,7 @@ use crate::ops::metrics::{MetricsError, RunMetrics};
 pub fn last_human(run: &RunMetrics) -> String {
     let rows = run.last.iter();
     let rows: Vec<_> = rows
-        .map(|(name, value)| vec![line(name), value.to_string()])
+        .map(|(name, value)| vec![line(name), number::text(*value)])
         .collect();
     columns(&rows)
 }
@@ -35,7 +36,7 @@ fn history(run: &RunMetrics) -> impl Iterator<Item = Vec<String>> {
             point.time.map_or_else(String::new, |time| time.to_string()),
             point.step.map_or_else(String::new, |step| step.to_string()),
             line(&point.name),
-            point.value.to_string(),
+            number::text(point.value),
         ]
     })
 }
@@ -46,7 +47,7 @@ pub fn last_csv(run: &RunMetrics) -> String {
     let rows = run.last.iter();
     csv(
         &["metric", "value"],
-        rows.map(|(name, value)| vec![line(name), value.to_string()]),
+        rows.map(|(name, value)| vec![line(name), number::text(*value)]),
     )
 }
 
@@ -81,7 +82,7 @@ pub fn metrics_json(run: &RunMetrics, with_history: bool) -> Value {
     let mut document = json!({
         "schema": "jobctl.metrics/1",
         "run": run.id,
-        "metrics": run.last,
+        "metrics": numbers_json(&run.last),
     });
     if with_history {
         let history = run.history.iter().map(|point| {
@@ -89,12 +90,20 @@ pub fn metrics_json(run: &RunMetrics, with_history: bool) -> Value {
                 "time": point.time,
                 "step": point.step,
                 "metric": point.name,
-                "value": point.value,
+                "value": number::json(point.value),
             })
         });
         document["history"] = history.collect();
     }
     document
+}
+
+/// Metrics by their names.
+pub(super) fn numbers_json(metrics: &BTreeMap<String, f64>) -> Value {
+    let metrics = metrics.iter();
+    metrics
+        .map(|(name, value)| (name.clone(), number::json(*value)))
+        .collect()
 }
 
 /// Why there are no metrics to show.

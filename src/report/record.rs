@@ -12,6 +12,7 @@ use super::printable::{self, line};
 use super::runs::{between, ending_words, state_words, value_line};
 use super::table::columns;
 use super::words::{bytes, counted, elapsed};
+use crate::model::number;
 use crate::records::{Attempt, Record, RunFolder, SourceRecord, VariableRecord, hex};
 
 /// So many files are named that are not in the patch.
@@ -34,7 +35,7 @@ pub fn record_human(record: &Record, folder: &Path, missing: &BTreeMap<String, u
     section(
         "metrics",
         metrics
-            .map(|(name, value)| vec![line(name), value.to_string()])
+            .map(|(name, value)| vec![line(name), number::text(*value)])
             .collect(),
     );
     section(

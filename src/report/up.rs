@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
+use super::metrics::numbers_json;
 use super::printable::line;
 use super::run_plan_json;
 use super::table::columns;
@@ -127,7 +128,7 @@ pub fn up_json(done: &[Done]) -> Value {
             "why": step.why.as_ref().map(why_json),
             "key": step.record.key,
             "image": step.record.image.id,
-            "metrics": step.record.metrics,
+            "metrics": numbers_json(&step.record.metrics),
             "service": step.record.policy.is_service,
             "urls": urls(&step.ports),
         })

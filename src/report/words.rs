@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::model::number;
+
 /// `1 error`, `2 errors`.
 #[must_use]
 pub fn counted(count: impl TryInto<u64>, noun: &str) -> String {
@@ -37,8 +39,11 @@ pub fn ago(duration: Duration) -> String {
 /// A figure with four digits or so: `0.8765`, `12`, `1.235e-7`.
 #[must_use]
 pub fn figure(value: f64) -> String {
+    if let Some(name) = number::name(value) {
+        return name.to_owned();
+    }
     let size = value.abs();
-    if value == 0.0 || !value.is_finite() || (1e-3..1e6).contains(&size) {
+    if value == 0.0 || (1e-3..1e6).contains(&size) {
         let decimals = match size {
             1000.0.. => 0,
             100.0.. => 1,
@@ -135,7 +140,7 @@ mod tests {
             (1.234_56e9, "1.235e9"),
             (1e-7, "1e-7"),
             (f64::NAN, "NaN"),
-            (f64::INFINITY, "inf"),
+            (f64::INFINITY, "Infinity"),
         ] {
             assert_eq!(figure(value), text);
         }

@@ -5,12 +5,12 @@ use std::str::FromStr;
 
 use schemars::JsonSchema;
 
-use super::{Build, Command, EnvFiles, GpusKey, Needs, Retry, Variables};
-use crate::manifest::decode::{Decode, Decoder, Located, Map, Names, Table, decode_table};
+use super::{Build, Command, EnvFiles, GpusKey, Metrics, Needs, Retry, Variables};
+use crate::manifest::decode::{Decode, Decoder, Located, Names, Table, decode_table};
 use crate::manifest::node::{Kind, Node};
 use crate::model::{
-    ByteSize, ContainerPath, Cpus, Duration, EnvName, HostPath, ImageRef, MetricName,
-    MetricPattern, Mount, Name, Port, Scalar, ValueError,
+    ByteSize, ContainerPath, Cpus, Duration, EnvName, HostPath, ImageRef, Mount, Name, Port,
+    Scalar, ValueError,
 };
 
 /// A program in an image: how the image comes to be, what is run, with what, for what.
@@ -42,7 +42,7 @@ pub struct Job {
     /// Directories in the container that are collected, hashed, and kept with the run: a path, or a mapping.
     #[schemars(default, with = "Names<crate::manifest::json_schema::OutputForms>")]
     pub outputs: Names<Output>,
-    /// Where the job's figures are found.
+    /// Where the job's metrics are found.
     pub metrics: Option<Metrics>,
     /// How much of the machine the container may use.
     pub resources: Option<Resources>,
@@ -159,27 +159,6 @@ impl Decode for Output {
             max_size: max_size?,
             optional: optional?,
         })
-    }
-}
-
-/// Where a job's figures are found.
-#[derive(Debug, Clone, PartialEq, JsonSchema)]
-#[schemars(deny_unknown_fields)]
-pub struct Metrics {
-    /// JSON files in the container: an object of numbers, or one such object per line (.jsonl).
-    #[schemars(default)]
-    pub files: Vec<Located<ContainerPath>>,
-    /// Regular expressions for figures in the log, by the metric's name; the group is the figure.
-    #[schemars(default)]
-    pub log: Map<MetricName, Located<MetricPattern>>,
-}
-
-decode_table!(Metrics, "`metrics`", { files, log });
-
-impl Metrics {
-    /// Whether no metric can come of it.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.files.is_empty() && self.log.is_empty()
     }
 }
 

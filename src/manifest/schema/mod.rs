@@ -9,6 +9,7 @@ mod env_files;
 mod gpus;
 mod image;
 mod job;
+mod metrics;
 mod need;
 mod outcome;
 mod root;
@@ -19,9 +20,8 @@ pub use command::Command;
 pub use env_files::{EnvFile, EnvFileFormat, EnvFiles};
 pub use gpus::GpusKey;
 pub use image::{BaseImage, ImageDefaults, Latest, VersionSource};
-pub use job::{
-    HealthTest, Healthcheck, ImageSource, Input, Job, Metrics, Network, Output, Resources,
-};
+pub use job::{HealthTest, Healthcheck, ImageSource, Input, Job, Network, Output, Resources};
+pub use metrics::{LogMetric, LogMetrics, Metrics};
 pub use need::{Need, Needs};
 pub use outcome::{Retry, RetryCause};
 pub use root::{FormatVersion, Root, Secret};

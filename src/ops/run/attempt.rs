@@ -11,10 +11,11 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::cancel::{Cancel, StopCause, Undone};
 use super::control::{self, Orders};
+use super::metric_files::MetricLooks;
 use super::outcome::{note_failure, note_removal};
 use super::outputs::make_room;
 use super::pump::Pump;
-use super::{RunFailure, Streams, collect, container, inputs};
+use super::{RunFailure, Streams, container, inputs};
 use crate::engine::docker::run::{Attachment, Output, Waiting};
 use crate::engine::docker::{DockerEngine, EngineError};
 use crate::engine::run::{AttachRequest, LogRequest, RunError, RunSpec, Until};
@@ -274,8 +275,8 @@ impl Work<'_> {
         let attempt = latest(record);
         let id = attempt.container_id.clone().unwrap_or_default();
         let grace = Duration::from_millis(record.policy.grace_ms);
-        let metric_files = record.policy.metric_files.clone();
         let mut peak = latest(record).peak_memory;
+        let mut looks = MetricLooks::new(record);
         loop {
             let Followable { output, waiting } = match followable.take() {
                 Some(followable) => followable,
@@ -318,7 +319,7 @@ impl Work<'_> {
             let watched = tokio::select! {
                 watched = watched => watched,
                 () = obeyed => return Ok(Followed::Detached),
-                () = self.observe(&id, &metric_files, &mut peak) => unreachable!("it observes for ever"),
+                () = self.observe(&id, &mut looks, &mut peak) => unreachable!("it observes for ever"),
             };
             match watched {
                 Ok(()) => break,
@@ -380,7 +381,7 @@ impl Work<'_> {
 
     /// Looks now and then how much memory the container has, whether its files have new metrics, and
     /// whether the engine is there.
-    async fn observe(&self, id: &str, metric_files: &[String], peak: &mut Option<u64>) {
+    async fn observe(&self, id: &str, looks: &mut MetricLooks, peak: &mut Option<u64>) {
         let mut pause = Duration::from_millis(500);
         let mut silent: Option<Instant> = None;
         loop {
@@ -394,7 +395,7 @@ impl Work<'_> {
                     }
                     let seen = sample.map(|sample| sample.peak.unwrap_or(sample.used));
                     *peak = seen.max(*peak);
-                    collect::glance(self, id, metric_files).await;
+                    looks.look(self, id).await;
                 }
                 Ok(Err(_)) => {}
                 Err(_) => {

@@ -1,9 +1,8 @@
 //! What is taken from a container when it has ended: its outputs, and the metrics in its files.
 
-use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fs;
-use std::io::{self, Read as _};
+use std::io;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
@@ -13,21 +12,16 @@ use futures_util::StreamExt as _;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 
-use super::archive::Archive;
 use super::attempt::{Work, latest};
-use super::inputs;
 use super::unpack::{Unpacked, unpack};
+use super::{inputs, metric_files};
 use crate::context::{Filter, Kind, StatCache, contents};
 use crate::engine::docker::EngineError;
 use crate::engine::run::RunError;
-use crate::facts::host::now;
 use crate::ops::pipe::{PARTS_WAITING, Received};
 use crate::ops::tree::Tree;
-use crate::records::metrics::{MetricsWriter, Point, read_file, series};
 use crate::records::{CollectedFile, Ending, OutputRecord, OutputsDirectory, Record, RunFolder};
 
-/// The largest file of metrics that is read.
-const MOST_METRIC_BYTES: u64 = 64 << 20;
 /// How many links an output's path may lead through, as many as Linux follows (`man 7 path_resolution`).
 const MOST_LINKS: usize = 40;
 /// How often an archive is asked for whose engine went away meanwhile.
@@ -87,61 +81,7 @@ pub(super) async fn collect(work: &Work<'_>, record: &mut Record) {
             .extend(kept.map(|output| (name.clone(), output)));
     }
     inputs::check(work, record).await;
-    for path in &policy.metric_files {
-        match read_metrics(work, &container, path).await {
-            Ok(Some(points)) => {
-                if let Err(error) = keep(work, &points) {
-                    work.warn(record, format!("metrics are lost: {error}"));
-                }
-            }
-            Ok(None) => work.warn(record, format!("there is no file of metrics at `{path}`")),
-            Err(reason) => work.warn(
-                record,
-                format!("the metrics in `{path}` can't be read: {reason}"),
-            ),
-        }
-    }
-    match series(work.folder.path(), None) {
-        // The last one of a name wins.
-        Ok(points) => {
-            let points = points.into_iter();
-            record.metrics = points.map(|point| (point.name, point.value)).collect();
-        }
-        Err(error) => work.warn(record, format!("metrics are lost: {error}")),
-    }
-}
-
-/// Looks into files of metrics that grow while the job runs. What can't be read or kept now is at the
-/// end, or there is a warning then.
-pub(super) async fn glance(work: &Work<'_>, container: &str, files: &[String]) {
-    let grows = |path: &str| {
-        Path::new(path)
-            .extension()
-            .is_some_and(|end| end == "jsonl")
-    };
-    for path in files.iter().filter(|path| grows(path)) {
-        if let Ok(Some(points)) = read_metrics(work, container, path).await {
-            let _ = keep(work, &points);
-        }
-    }
-}
-
-/// Keeps the points that are new. A job may put a secret into a name.
-fn keep(work: &Work<'_>, points: &[Point]) -> io::Result<()> {
-    let masked = points.iter().map(|point| Point {
-        name: work.masker.masked(&point.name),
-        ..*point
-    });
-    let points: Vec<_> = masked.collect();
-    let folder = work.folder.path();
-    let key = |point: &Point| {
-        let step = point.step.map(f64::to_bits);
-        (point.name.clone(), step, point.value.to_bits())
-    };
-    let known: HashSet<_> = series(folder, None)?.iter().map(key).collect();
-    let new = points.iter().filter(|point| !known.contains(&key(point)));
-    let new: Vec<_> = new.cloned().collect();
-    MetricsWriter::open(folder)?.append(&new, now())
+    metric_files::collect(work, record, &container, has_succeeded).await;
 }
 
 /// An output as it is asked for.
@@ -262,7 +202,7 @@ async fn remove(part: PathBuf) {
 
 /// Reads the archive of a path of a container in a thread of its own, which hears of it where the archive
 /// breaks off. An engine that is gone is waited for, and asked again.
-async fn through<T: Send + 'static>(
+pub(super) async fn through<T: Send + 'static>(
     work: &Work<'_>,
     container: &str,
     path: &str,
@@ -351,30 +291,4 @@ pub(in crate::ops) fn files(folder: &RunFolder, name: &str) -> io::Result<Vec<Co
     let mut files: Vec<_> = files.collect();
     files.sort_unstable_by(|left, right| left.path.as_os_str().cmp(right.path.as_os_str()));
     Ok(files)
-}
-
-/// The metrics in a file of a container. Nothing, if it isn't there.
-async fn read_metrics(
-    work: &Work<'_>,
-    container: &str,
-    path: &str,
-) -> Result<Option<Vec<Point>>, String> {
-    let read = |archive: Received| -> io::Result<Vec<u8>> {
-        let mut archive = Archive::new(archive);
-        let mut text = Vec::new();
-        while let Some(member) = archive.next()? {
-            if member.kind.is_file() {
-                (&mut archive)
-                    .take(MOST_METRIC_BYTES)
-                    .read_to_end(&mut text)?;
-            }
-        }
-        Ok(text)
-    };
-    let Some(text) = through(work, container, path, read).await? else {
-        return Ok(None);
-    };
-    let text = text.map_err(|error| error.to_string())?;
-    let points = read_file(path, &text);
-    points.map(Some).map_err(|error| error.to_string())
 }

@@ -17,6 +17,7 @@ mod collect;
 pub(in crate::ops) mod container;
 mod control;
 mod inputs;
+mod metric_files;
 mod orders;
 mod outcome;
 mod outputs;

@@ -50,7 +50,7 @@ async fn make(engine: &DockerEngine, container: &str, path: &str) -> Result<(), 
     let (above, name) = path.rsplit_once('/').unwrap_or_default();
     let wanted = if name.contains('.') { above } else { path };
     let mut there = wanted;
-    while !there.is_empty() && !engine.has_path(container, there).await? {
+    while !there.is_empty() && engine.stat(container, there).await?.is_none() {
         there = there.rsplit_once('/').unwrap_or_default().0;
     }
     let missing = wanted[there.len()..].trim_start_matches('/');

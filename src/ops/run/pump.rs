@@ -79,14 +79,16 @@ impl Pump {
     ) -> Result<Self, RunFailure> {
         let latest = record.attempts.last();
         let log_from = latest.map_or([0; 2], |attempt| attempt.log_from);
-        let scanner = MetricScanner::new(&record.policy.metric_patterns)
+        let policy = &record.policy;
+        let step = policy.metric_step.as_deref();
+        let scanner = MetricScanner::new(&policy.metric_names, &policy.metric_patterns, step)
             .expect("the manifest's patterns are patterns");
         Ok(Self {
             log: work.folder.log_writer(log_from)?,
             maskers: [Masker::new(&secrets), Masker::new(&secrets)],
             secrets,
             scanners: [scanner.clone(), scanner],
-            metrics: MetricsWriter::open(work.folder.path())?,
+            metrics: MetricsWriter::open(work.folder.path(), record.attempts.len())?,
             display,
             times: [None; 2],
             known: [Known::nothing(), Known::nothing()],
@@ -99,9 +101,7 @@ impl Pump {
     pub(super) fn rewind(&mut self) -> io::Result<()> {
         self.maskers = [Masker::new(&self.secrets), Masker::new(&self.secrets)];
         // The attempt's first line comes again.
-        for scanner in &mut self.scanners {
-            drop(scanner.finish());
-        }
+        self.scanners.iter_mut().for_each(MetricScanner::restart);
         for (index, stream) in [Source::Stdout, Source::Stderr].into_iter().enumerate() {
             let stored = self.log.stored(stream)?;
             self.known[index] = Known {
@@ -116,7 +116,9 @@ impl Pump {
     /// Begins the next attempt: how many bytes of standard output and standard error are there.
     pub(super) fn next_attempt(&mut self) -> [u64; 2] {
         self.maskers = [Masker::new(&self.secrets), Masker::new(&self.secrets)];
+        self.scanners.iter_mut().for_each(MetricScanner::restart);
         self.known = [Known::nothing(), Known::nothing()];
+        self.metrics.next_attempt();
         self.log.next_attempt()
     }
 
@@ -179,29 +181,20 @@ impl Pump {
         }
         for index in 0..2 {
             let found = self.scanners[index].finish();
-            self.note(found, self.times[index].unwrap_or_else(now));
+            self.note(&found, self.times[index].unwrap_or_else(now));
         }
         self.log.sync();
         self.look_for_trouble();
     }
 
     /// Keeps metrics of lines that were written at that time.
-    fn note(&mut self, found: Vec<(String, f64)>, time: Timestamp) {
-        if found.is_empty() {
+    fn note(&mut self, points: &[Point], time: Timestamp) {
+        if points.is_empty() {
             return;
         }
-        let points: Vec<_> = found
-            .into_iter()
-            .map(|(name, value)| Point {
-                name,
-                value,
-                step: None,
-                time: Some(time),
-            })
-            .collect();
         // Who adopts the run after a kill looks for metrics only in what is not in the log.
         self.log.flush();
-        if let Err(error) = self.metrics.append(&points, time) {
+        if let Err(error) = self.metrics.append(points, time) {
             self.warn(format!("metrics of the log are lost: {error}"));
         }
     }
@@ -248,7 +241,7 @@ impl Pump {
         self.log.append(chunk.stream, &chunk.bytes, time);
         self.look_for_trouble();
         let found = self.scanners[index].feed(&chunk.bytes);
-        self.note(found, time);
+        self.note(&found, time);
         let Some(display) = &self.display else { return };
         let sent = match display.try_send(chunk) {
             Err(TrySendError::Full(chunk)) => {

@@ -115,6 +115,7 @@ pub(super) fn note_alike(store: &Store, record: &Record, ready: &Ready) {
     {
         tracing::debug!("the list of an image's files is not kept: {error}");
     }
+}
 
 /// The run that need not be made again, or why there is none.
 pub(super) fn find(

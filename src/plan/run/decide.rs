@@ -14,7 +14,7 @@ use crate::diagnostic::Diagnostic;
 use crate::engine::run::{Bound, BoundKind, Health, Limits, RunSpec};
 use crate::facts::Environment;
 use crate::manifest::Manifest;
-use crate::manifest::schema::{Healthcheck, ImageSource, Job, RetryCause};
+use crate::manifest::schema::{Healthcheck, ImageSource, Job, LogMetric, RetryCause};
 use crate::model::labels::{OWN_LABELS, TEST_LABEL};
 use crate::model::{ContainerPath, Devices, Gate, Gpus, Mount, MountSource, Name, ValueError};
 use crate::plan::Discretion;
@@ -428,10 +428,18 @@ fn fill_policy(policy: &mut Policy, job: &Job, flags: &RunFlags) {
     say_outputs(policy, job);
     if let Some(metrics) = &job.metrics {
         policy.metric_files = metrics.files.iter().map(|file| file.to_string()).collect();
-        let patterns = metrics.log.iter();
-        policy.metric_patterns = patterns
-            .map(|(name, pattern)| (name.to_string(), pattern.value.to_string()))
-            .collect();
+        for (name, metric) in &metrics.log.0 {
+            let name = name.to_string();
+            match &metric.value {
+                LogMetric::Name => {
+                    policy.metric_names.insert(name);
+                }
+                LogMetric::Pattern(pattern) => {
+                    policy.metric_patterns.insert(name, pattern.to_string());
+                }
+            }
+        }
+        policy.metric_step = metrics.step.as_ref().map(|step| step.to_string());
     }
     policy.is_service = job.is_service();
 }

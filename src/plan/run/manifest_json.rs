@@ -4,8 +4,8 @@ use serde_json::{Map, Value, json};
 
 use crate::manifest::Located;
 use crate::manifest::schema::{
-    Build, CaBundle, EnvFileFormat, Healthcheck, Job, Metrics, Need, Output, Resources, Retry,
-    RetryCause, Variables,
+    Build, CaBundle, EnvFileFormat, Healthcheck, Job, LogMetric, Metrics, Need, Output, Resources,
+    Retry, RetryCause, Variables,
 };
 
 /// A job, with the keys that it has in the order of the schema.
@@ -133,11 +133,15 @@ fn build(build: &Build) -> Value {
 fn metrics(metrics: &Metrics) -> Value {
     let mut keys = Keys::default();
     keys.list("files", metrics.files.iter().map(text));
-    let log = metrics.log.iter();
+    let log = metrics.log.0.iter();
     keys.map(
         "log",
-        log.map(|(name, pattern)| (name.to_string(), text(&pattern.value))),
+        log.map(|(name, metric)| match &metric.value {
+            LogMetric::Name => (name.to_string(), Value::Null),
+            LogMetric::Pattern(pattern) => (name.to_string(), text(pattern)),
+        }),
     );
+    keys.text("step", metrics.step.as_ref());
     keys.value()
 }
 

@@ -1,109 +1,143 @@
 //! Metrics in files that a program wrote.
 
+use std::borrow::Cow;
+
 use serde_json::{Map, Value};
 
 use super::Point;
+use crate::model::number;
 
 /// Deeper is no metric.
 const DEEPEST: usize = 16;
 
-/// Why a file has no metrics.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+/// Why a file, or a line of it, has no metrics.
+#[derive(Debug, Clone, thiserror::Error, PartialEq, Eq)]
 pub enum MetricFileError {
-    /// It is not JSON, or a line of it is not.
+    /// It is not JSON.
     #[error("it is not JSON: {0}")]
     NotJson(String),
     /// It is JSON, and not an object.
-    #[error("it is not an object of figures, as in {{\"accuracy\": 0.9}}")]
+    #[error("it is not an object of numbers, as in {{\"accuracy\": 0.9}}")]
     NotAnObject,
-    /// A figure is none.
-    #[error("`{name}` is {value}: not a figure")]
-    NotFinite {
-        /// The metric.
-        name: String,
-        /// What it is.
-        value: String,
-    },
 }
 
-/// The figures of a file: an object on each line if its name ends with `.jsonl`, else one object.
+/// The metrics of lines, and which lines have none.
+#[derive(Debug, Default, PartialEq)]
+pub struct MetricLines {
+    /// The metrics, in the order of the lines.
+    pub points: Vec<Point>,
+    /// How many bytes were read: up to the end of the last line that is complete.
+    pub bytes: usize,
+    /// How many lines these are.
+    pub lines: u64,
+    /// The lines that have no metrics, by their number from 0, and why.
+    pub broken: Vec<(u64, MetricFileError)>,
+}
+
+/// The metrics of a JSON object; those of an object in it have both names with a dot between. What is no
+/// number is passed over.
 ///
 /// # Errors
 ///
-/// It is something else, or a figure is not finite.
-pub fn read_file(name: &str, text: &[u8]) -> Result<Vec<Point>, MetricFileError> {
-    match name.strip_suffix(".jsonl") {
-        Some(_) => read_jsonl(text),
-        None => read_object(text),
-    }
-}
-
-/// The figures of a JSON object; those of an object in it have both names with a dot between.
-/// What is no number is passed over, but a figure that is not finite is an error: it is what a
-/// training that went wrong says.
-fn read_object(text: &[u8]) -> Result<Vec<Point>, MetricFileError> {
+/// It is something else.
+pub fn read_object(text: &[u8]) -> Result<Vec<Point>, MetricFileError> {
     let mut points = Vec::new();
-    match parse(text)? {
-        Value::Object(object) => flatten("", &object, None, 0, &mut points)?,
-        _ => return Err(MetricFileError::NotAnObject),
-    }
+    flatten("", &object(text)?, None, 0, &mut points);
     Ok(points)
 }
 
-/// The figures of a file with an object on each line. Its `step`, or else its `epoch`, says how far
-/// the program was. A last line that was not written whole is passed over.
-fn read_jsonl(text: &[u8]) -> Result<Vec<Point>, MetricFileError> {
-    let mut points = Vec::new();
-    let is_whole = text.ends_with(b"\n");
-    let mut lines = text.split(|byte| *byte == b'\n').peekable();
-    while let Some(line) = lines.next() {
-        if line.trim_ascii().is_empty() {
-            continue;
+/// The metrics of a text with an object on each line (`.jsonl`). The line's `step`, or else its `epoch`, says
+/// how far the program was. A line that is broken costs no other; a last line without an end may still be
+/// written, and is only read where `is_final` says that it is not.
+#[must_use]
+pub fn read_lines(text: &[u8], is_final: bool) -> MetricLines {
+    let mut read = MetricLines::default();
+    for line in text.split_inclusive(|byte| *byte == b'\n') {
+        if !line.ends_with(b"\n") && !is_final {
+            break;
         }
-        let object = match parse(line) {
-            Ok(Value::Object(object)) => object,
-            Ok(_) => return Err(MetricFileError::NotAnObject),
-            Err(MetricFileError::NotJson(_)) if lines.peek().is_none() && !is_whole => break,
-            Err(error) => return Err(error),
-        };
-        let step = ["step", "epoch"].into_iter().find_map(|key| {
-            let step = object.get(key)?.as_f64().filter(|step| step.is_finite())?;
-            Some((key, step))
-        });
-        flatten("", &object, step, 0, &mut points)?;
+        if !line.trim_ascii().is_empty() {
+            match object(line.trim_ascii_end()) {
+                Ok(object) => {
+                    let step = ["step", "epoch"]
+                        .into_iter()
+                        .find_map(|key| Some((key, finite(object.get(key)?)?)));
+                    flatten("", &object, step, 0, &mut read.points);
+                }
+                Err(MetricFileError::NotJson(reason)) => {
+                    // It is line 1 of itself alone.
+                    let reason = reason.replace(" at line 1 column ", " at column ");
+                    let error = MetricFileError::NotJson(reason);
+                    read.broken.push((read.lines, error));
+                }
+                Err(error) => read.broken.push((read.lines, error)),
+            }
+        }
+        read.bytes += line.len();
+        read.lines += 1;
     }
-    Ok(points)
+    read
 }
 
-/// Parses JSON; what Python writes for figures that are none is told as such.
-fn parse(text: &[u8]) -> Result<Value, MetricFileError> {
-    serde_json::from_slice(text).map_err(|error| {
-        let text = String::from_utf8_lossy(text);
-        let literal = ["NaN", "-Infinity", "Infinity"]
-            .into_iter()
-            .find_map(|literal| Some((literal, name_before(&text, literal)?)));
-        match literal {
-            Some((value, name)) => MetricFileError::NotFinite {
-                name,
-                value: value.to_owned(),
+fn object(text: &[u8]) -> Result<Map<String, Value>, MetricFileError> {
+    let parsed = serde_json::from_slice(text).or_else(|error| match with_names(text) {
+        Cow::Owned(text) => serde_json::from_slice(&text),
+        Cow::Borrowed(_) => Err(error),
+    });
+    match parsed {
+        Ok(Value::Object(object)) => Ok(object),
+        Ok(_) => Err(MetricFileError::NotAnObject),
+        Err(error) => Err(MetricFileError::NotJson(error.to_string())),
+    }
+}
+
+/// Puts what Python's `json` writes for numbers that are not finite into quotes. Strings stay as they are.
+fn with_names(text: &[u8]) -> Cow<'_, [u8]> {
+    const LITERALS: [&[u8]; 3] = [b"NaN", b"-Infinity", b"Infinity"];
+    let mut quoted = Vec::new();
+    let mut copied = 0;
+    let mut at = 0;
+    let mut is_string = false;
+    while at < text.len() {
+        let rest = &text[at..];
+        at += match rest[0] {
+            b'\\' if is_string => 2,
+            b'"' => {
+                is_string = !is_string;
+                1
+            }
+            _ if is_string => 1,
+            _ => match LITERALS.iter().find(|literal| rest.starts_with(literal)) {
+                Some(literal) => {
+                    quoted.extend_from_slice(&text[copied..at]);
+                    quoted.push(b'"');
+                    quoted.extend_from_slice(literal);
+                    quoted.push(b'"');
+                    copied = at + literal.len();
+                    literal.len()
+                }
+                None => 1,
             },
-            None => MetricFileError::NotJson(error.to_string()),
-        }
-    })
+        };
+    }
+    if copied == 0 {
+        return Cow::Borrowed(text);
+    }
+    quoted.extend_from_slice(&text[copied..]);
+    Cow::Owned(quoted)
 }
 
-/// The key of the first value that is this literal.
-fn name_before(text: &str, literal: &str) -> Option<String> {
-    let mut from = 0;
-    while let Some(at) = text[from..].find(literal) {
-        let before = text[..from + at].trim_end().strip_suffix(':');
-        let key = before.and_then(|before| before.trim_end().strip_suffix('"'));
-        if let Some((_, name)) = key.and_then(|key| key.rsplit_once('"')) {
-            return Some(name.to_owned());
-        }
-        from += at + literal.len();
+/// The number that a value is; the names of those that are not finite included.
+fn number_of(value: &Value) -> Option<f64> {
+    match value {
+        Value::Number(number) => number.as_f64(),
+        Value::String(name) => number::named(name),
+        _ => None,
     }
-    None
+}
+
+fn finite(value: &Value) -> Option<f64> {
+    number_of(value).filter(|number| number.is_finite())
 }
 
 fn flatten(
@@ -112,99 +146,129 @@ fn flatten(
     step: Option<(&str, f64)>,
     depth: usize,
     points: &mut Vec<Point>,
-) -> Result<(), MetricFileError> {
+) {
     for (key, value) in object {
         if depth == 0 && step.is_some_and(|(name, _)| name == key) {
             continue;
         }
         let name = format!("{prefix}{key}");
-        match value {
-            Value::Number(number) => {
-                let value = number.as_f64().filter(|value| value.is_finite());
-                let Some(value) = value else {
-                    let value = number.to_string();
-                    return Err(MetricFileError::NotFinite { name, value });
-                };
-                points.push(Point {
-                    name,
-                    value,
-                    step: step.map(|(_, step)| step),
-                    time: None,
-                });
+        if let Value::Object(inner) = value {
+            if depth < DEEPEST {
+                flatten(&format!("{name}."), inner, step, depth + 1, points);
             }
-            Value::Object(inner) if depth < DEEPEST => {
-                flatten(&format!("{name}."), inner, step, depth + 1, points)?;
-            }
-            _ => {}
+        } else if let Some(value) = number_of(value) {
+            points.push(Point {
+                name,
+                value,
+                step: step.map(|(_, step)| step),
+                attempt: None,
+                time: None,
+            });
         }
     }
-    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{MetricFileError, Point, read_file, read_jsonl, read_object};
+    use super::{MetricFileError, MetricLines, Point, read_lines, read_object, with_names};
 
-    fn short(points: &[Point]) -> Vec<(&str, f64, Option<f64>)> {
+    fn short(points: &[Point]) -> Vec<(&str, String, Option<f64>)> {
         let points = points.iter();
         points
-            .map(|point| (point.name.as_str(), point.value, point.step))
+            .map(|point| (point.name.as_str(), point.value.to_string(), point.step))
             .collect()
     }
 
+    fn value(name: &'static str, value: f64) -> (&'static str, String, Option<f64>) {
+        (name, value.to_string(), None)
+    }
+
     #[test]
-    fn an_object_has_figures() {
+    fn an_object_has_metrics() {
         let text = br#"{"accuracy": 0.875, "n": 10, "eval": {"loss": 1e-3, "by": {"a": -1}},
             "ok": true, "name": "x", "list": [1, 2], "none": null}"#;
         let points = read_object(text).unwrap();
         let expected = [
-            ("accuracy", 0.875, None),
-            ("n", 10.0, None),
-            ("eval.loss", 1e-3, None),
-            ("eval.by.a", -1.0, None),
+            value("accuracy", 0.875),
+            value("n", 10.0),
+            value("eval.loss", 1e-3),
+            value("eval.by.a", -1.0),
         ];
         assert_eq!(short(&points), expected);
         assert_eq!(read_object(b"{}").unwrap(), []);
     }
 
     #[test]
-    fn figures_that_are_none_are_refused() {
-        for (text, name, value) in [
-            (r#"{"a": 1, "loss": NaN}"#, "loss", "NaN"),
-            (r#"{"loss" : -Infinity}"#, "loss", "-Infinity"),
-            (r#"{"x": "Infinity", "y": Infinity, "#, "y", "Infinity"),
-        ] {
-            let (name, value) = (name.to_owned(), value.to_owned());
-            let error = MetricFileError::NotFinite { name, value };
-            assert_eq!(read_object(text.as_bytes()), Err(error));
+    fn a_number_that_is_not_finite_costs_no_other() {
+        // As Python's `json.dumps` writes it, and as JSON can have it.
+        let text = br#"{"accuracy": 0.91, "auc": NaN, "a \"NaN\" \\": 1, "best": -Infinity,
+            "by": {"worst":Infinity}, "list": [NaN], "is": "NaN", "note": "it is NaN"}"#;
+        let points = read_object(text).unwrap();
+        let expected = [
+            value("accuracy", 0.91),
+            value("auc", f64::NAN),
+            value("a \"NaN\" \\", 1.0),
+            value("best", f64::NEG_INFINITY),
+            value("by.worst", f64::INFINITY),
+            value("is", f64::NAN),
+        ];
+        assert_eq!(short(&points), expected);
+    }
+
+    #[test]
+    fn strings_and_what_is_broken_stay_as_they_are() {
+        for text in [r#"{"a": "NaN"}"#, r#"{"\"NaN": 1}"#, r#""\\", "#, "\"\\"] {
+            assert_eq!(with_names(text.as_bytes()), text.as_bytes());
         }
         assert_eq!(read_object(b"[1]"), Err(MetricFileError::NotAnObject));
-        for text in ["", "{", "NaN", "loss=1", r#"{"a": 1e999}"#] {
-            let error = read_object(text.as_bytes()).unwrap_err();
-            assert!(
-                matches!(error, MetricFileError::NotJson(_)),
-                "{text}: {error}"
-            );
+        for text in [
+            "",
+            "{",
+            "NaN",
+            "loss=1",
+            r#"{"a": NaNo}"#,
+            r#"{"a": --Infinity}"#,
+            r#"{"a": nan}"#,
+        ] {
+            assert!(read_object(text.as_bytes()).is_err(), "{text}");
         }
     }
 
     #[test]
     fn each_line_is_a_step() {
         let text = b"{\"step\": 1, \"loss\": 2}\n\n{\"loss\": 1, \"step\": 2, \"epoch\": 0.5}\r\n\
-            {\"epoch\": 1, \"accuracy\": 0.5}\n{\"loss\": 0.5}\n{\"loss\": 0.";
-        let points = read_jsonl(text).unwrap();
-        let expected = [
-            ("loss", 2.0, Some(1.0)),
-            ("loss", 1.0, Some(2.0)),
-            ("epoch", 0.5, Some(2.0)),
-            ("accuracy", 0.5, Some(1.0)),
-            ("loss", 0.5, None),
+            {\"epoch\": 1, \"accuracy\": 0.5}\n{\"loss\": 0.5}\n{\"step\": NaN, \"loss\": 0.4}\n";
+        let cut = b"{\"loss\": 0.";
+        let read = read_lines(&[&text[..], cut].concat(), false);
+        let step = |name, value: f64, step| (name, value.to_string(), Some(step));
+        let mut expected = vec![
+            step("loss", 2.0, 1.0),
+            step("loss", 1.0, 2.0),
+            step("epoch", 0.5, 2.0),
+            step("accuracy", 0.5, 1.0),
+            value("loss", 0.5),
+            value("step", f64::NAN),
+            value("loss", 0.4),
         ];
-        assert_eq!(short(&points), expected);
-        assert!(read_jsonl(b"{\"a\": 1}\n{\"b\n{\"c\": 1}\n").is_err());
-        assert_eq!(read_jsonl(b"1\n"), Err(MetricFileError::NotAnObject));
-        assert_eq!(read_file("a/metrics.jsonl", text).unwrap(), points);
-        assert!(read_file("a/metrics.json", text).is_err());
+        assert_eq!(short(&read.points), expected);
+        assert_eq!((read.bytes, read.lines), (text.len(), 6));
+        assert_eq!(read.broken, []);
+        // The rest is read when it is there.
+        let rest = b"{\"loss\": 0.25}";
+        assert_eq!(read_lines(rest, false), MetricLines::default());
+        let read = read_lines(rest, true);
+        expected = vec![value("loss", 0.25)];
+        assert_eq!(short(&read.points), expected);
+        assert_eq!((read.bytes, read.lines), (rest.len(), 1));
+    }
+
+    #[test]
+    fn a_broken_line_costs_no_other() {
+        let read = read_lines(b"{\"a\": 1}\n{\"b\n7\n{\"c\": NaN}\n{\"d\": 2", true);
+        assert_eq!(short(&read.points), [value("a", 1.0), value("c", f64::NAN)]);
+        let broken: Vec<_> = read.broken.iter().map(|(line, _)| *line).collect();
+        assert_eq!(broken, [1, 2, 4]);
+        assert_eq!(read.broken[1].1, MetricFileError::NotAnObject);
     }
 
     #[test]

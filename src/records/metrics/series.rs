@@ -1,4 +1,4 @@
-//! `metrics.jsonl`: each figure of a run, in the order in which they came.
+//! `metrics.jsonl`: each value of a run's metrics, in the order in which they came.
 
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::Point;
+use crate::model::number;
 use crate::records::durable;
 
 const FILE: &str = "metrics.jsonl";
@@ -20,24 +21,29 @@ struct Line<'a> {
     t: Timestamp,
     #[serde(borrow)]
     name: std::borrow::Cow<'a, str>,
+    #[serde(with = "number")]
     value: f64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     step: Option<f64>,
+    /// Nothing for the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    attempt: Option<usize>,
 }
 
 /// Appends to a run's series of metrics.
 #[derive(Debug)]
 pub struct MetricsWriter {
     file: File,
+    attempt: usize,
 }
 
 impl MetricsWriter {
-    /// Opens the series in a run's folder; makes them if there are none.
+    /// Opens the series in a run's folder for an attempt of the run, from 1; makes them if there are none.
     ///
     /// # Errors
     ///
     /// The file can't be opened.
-    pub fn open(folder: &Path) -> io::Result<Self> {
+    pub fn open(folder: &Path, attempt: usize) -> io::Result<Self> {
         let mut file = durable::append(&folder.join(FILE))?;
         if file.metadata()?.len() > 0 {
             let mut last = [0];
@@ -48,23 +54,28 @@ impl MetricsWriter {
                 file.write_all(b"\n")?;
             }
         }
-        Ok(Self { file })
+        Ok(Self { file, attempt })
     }
 
-    /// Appends figures; those that do not say when they were told were told now. What is not
-    /// finite can't be kept, and is left out.
+    /// What comes from now on is of the next attempt.
+    pub fn next_attempt(&mut self) {
+        self.attempt += 1;
+    }
+
+    /// Appends values; those that do not say when they were reported were reported now, in this attempt.
     ///
     /// # Errors
     ///
     /// The file can't be written.
     pub fn append(&mut self, points: &[Point], now: Timestamp) -> io::Result<()> {
         let mut bytes = Vec::new();
-        for point in points.iter().filter(|point| point.value.is_finite()) {
+        for point in points {
             let line = Line {
                 t: point.time.unwrap_or(now),
                 name: point.name.as_str().into(),
                 value: point.value,
                 step: point.step.filter(|step| step.is_finite()),
+                attempt: Some(point.attempt.unwrap_or(self.attempt)).filter(|attempt| *attempt > 1),
             };
             serde_json::to_writer(&mut bytes, &line)?;
             bytes.push(b'\n');
@@ -73,8 +84,8 @@ impl MetricsWriter {
     }
 }
 
-/// The figures of a run in the order in which they came: of one metric, or of all. Lines that are
-/// no figures are passed over.
+/// The metrics of a run in the order in which they came: of one name, or of all. Lines that are something
+/// else are passed over.
 ///
 /// # Errors
 ///
@@ -106,6 +117,7 @@ pub fn series(folder: &Path, name: Option<&str>) -> io::Result<Vec<Point>> {
                 name: line.name.into_owned(),
                 value: line.value,
                 step: line.step,
+                attempt: Some(line.attempt.unwrap_or(1)),
                 time: Some(line.t),
             });
         }
@@ -125,28 +137,38 @@ mod tests {
             name: name.to_owned(),
             value,
             step,
+            attempt: Some(1),
             time: Some(Timestamp::from_second(second).unwrap()),
         }
     }
 
     #[test]
-    fn figures_are_kept_to_the_last_bit() {
+    fn values_are_kept_to_the_last_bit() {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(series(folder.path(), None).unwrap(), []);
         let points = [
             point("loss", 0.1 + 0.2, Some(1.0), 5),
             point("a \"b\"\n", f64::MIN_POSITIVE, None, 6),
-            point("loss", 1e300, Some(2.5), 7),
+            Point {
+                attempt: Some(2),
+                ..point("loss", 1e300, Some(2.5), 7)
+            },
         ];
-        let mut writer = MetricsWriter::open(folder.path()).unwrap();
+        let mut writer = MetricsWriter::open(folder.path(), 1).unwrap();
         let now = Timestamp::from_second(5).unwrap();
         let untimed = Point {
+            attempt: None,
             time: None,
             ..points[0].clone()
         };
-        let infinite = point("loss", f64::INFINITY, None, 5);
-        writer.append(&[untimed, infinite], now).unwrap();
-        writer.append(&points[1..], now).unwrap();
+        writer.append(&[untimed], now).unwrap();
+        writer.append(&points[1..2], now).unwrap();
+        writer.next_attempt();
+        let last = Point {
+            attempt: None,
+            ..points[2].clone()
+        };
+        writer.append(&[last], now).unwrap();
         assert_eq!(series(folder.path(), None).unwrap(), points);
         let loss = [points[0].clone(), points[2].clone()];
         assert_eq!(series(folder.path(), Some("loss")).unwrap(), loss);
@@ -155,6 +177,24 @@ mod tests {
             text.lines().next().unwrap(),
             r#"{"t":"1970-01-01T00:00:05Z","name":"loss","value":0.30000000000000004,"step":1.0}"#
         );
+        assert!(text.ends_with("\"step\":2.5,\"attempt\":2}\n"), "{text}");
+    }
+
+    #[test]
+    fn what_is_not_finite_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let values = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 0.5];
+        let points = values.map(|value| point("loss", value, Some(1.0), 0));
+        let mut writer = MetricsWriter::open(folder.path(), 1).unwrap();
+        writer.append(&points, Timestamp::UNIX_EPOCH).unwrap();
+        let text = fs::read_to_string(folder.path().join("metrics.jsonl")).unwrap();
+        assert_eq!(
+            text.lines().next().unwrap(),
+            r#"{"t":"1970-01-01T00:00:00Z","name":"loss","value":"NaN","step":1.0}"#
+        );
+        let read = series(folder.path(), None).unwrap();
+        assert!(read[0].value.is_nan() && read[0].step == Some(1.0));
+        assert_eq!(read[1..], points[1..]);
     }
 
     #[test]
@@ -163,7 +203,7 @@ mod tests {
         let now = Timestamp::UNIX_EPOCH;
         let kept = [point("a", 1.0, None, 0), point("a", 2.0, None, 0)];
         for kept in &kept {
-            let mut writer = MetricsWriter::open(folder.path()).unwrap();
+            let mut writer = MetricsWriter::open(folder.path(), 1).unwrap();
             writer.append(std::slice::from_ref(kept), now).unwrap();
             let path = folder.path().join("metrics.jsonl");
             let mut text = fs::read_to_string(&path).unwrap();

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{Listing, Store};
 use crate::model::RunId;
-use crate::records::{Ending, ReadError, Record, State, StoreError, Summary};
+use crate::records::{Ending, Promoted, ReadError, Record, State, StoreError, Summary};
 
 fn store() -> (tempfile::TempDir, Store) {
     let folder = tempfile::tempdir().unwrap();
@@ -144,13 +144,25 @@ fn the_reserve_is_released_when_a_run_is_over() {
 }
 
 #[test]
-fn a_figure_that_json_cannot_write_is_left_out() {
+fn a_metric_that_is_not_finite_is_kept() {
     let (_folder, store) = store();
     let mut record = record("train", 0);
-    record.metrics = BTreeMap::from([("a".to_owned(), f64::NAN), ("b".to_owned(), 2.0)]);
+    let metrics = [("a", f64::NAN), ("b", f64::NEG_INFINITY), ("c", 2.0)];
+    record.metrics = metrics.map(|(name, value)| (name.to_owned(), value)).into();
     store.begin(&record).unwrap();
-    let read = store.read(record.id).unwrap();
-    assert_eq!(read.metrics, BTreeMap::from([("b".to_owned(), 2.0)]));
+    let text = fs::read_to_string(store.run(record.id).path().join("run.json")).unwrap();
+    let kept: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let expected = serde_json::json!({ "a": "NaN", "b": "-Infinity", "c": 2.0 });
+    assert_eq!(kept["metrics"], expected);
+    let mut read = store.read(record.id).unwrap().metrics;
+    assert!(read.remove("a").unwrap().is_nan());
+    record.metrics.remove("a");
+    assert_eq!(read, record.metrics);
+    let mut promoted = Promoted::default();
+    promoted.promote(&store.read(record.id).unwrap(), record.created);
+    let text = serde_json::to_string(&promoted).unwrap();
+    let promoted: Promoted = serde_json::from_str(&text).unwrap();
+    assert!(promoted.of("train").unwrap().metrics["a"].is_nan());
 }
 
 #[test]

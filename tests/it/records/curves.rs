@@ -12,12 +12,13 @@ use crate::support::{Bench, run};
 /// A run with a curve of losses.
 fn with_history(bench: &Bench, second: i64) -> Record {
     let record = finished(bench, "train", second, 0.875);
-    let mut writer = MetricsWriter::open(store(bench).run(record.id).path()).unwrap();
+    let mut writer = MetricsWriter::open(store(bench).run(record.id).path(), 1).unwrap();
     for step in 1..=4_i32 {
         let point = Point {
             name: "loss".to_owned(),
             value: 1.0 / f64::from(step),
             step: Some(f64::from(step)),
+            attempt: None,
             time: None,
         };
         writer

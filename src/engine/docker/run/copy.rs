@@ -12,6 +12,17 @@ use super::super::client::DockerEngine;
 use super::super::error::EngineError;
 use crate::engine::run::RunError;
 
+/// What an engine knows of a file in a container without reading it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PathStat {
+    /// Its size.
+    pub bytes: i64,
+    /// When it was modified, as the engine writes it.
+    pub modified: String,
+    /// Of a link, the path in the container that it leads to in the end.
+    pub target: Option<String>,
+}
+
 impl DockerEngine {
     /// A file or folder of a container as a tar archive, running or not; `None` if there is none.
     /// The archive's paths begin with the last name of `path`.
@@ -48,12 +59,12 @@ impl DockerEngine {
         Ok(Some(futures_util::stream::iter(first.map(Ok)).chain(rest)))
     }
 
-    /// Whether there is something at a path of a container, a link that leads nowhere included.
+    /// What is at a path of a container, a link that leads nowhere included; `None` if there is nothing.
     ///
     /// # Errors
     ///
     /// The engine refused or stopped answering.
-    pub async fn has_path(&self, container: &str, path: &str) -> Result<bool, EngineError> {
+    pub async fn stat(&self, container: &str, path: &str) -> Result<Option<PathStat>, EngineError> {
         let options = ContainerArchiveInfoOptions {
             path: path.to_owned(),
         };
@@ -61,8 +72,12 @@ impl DockerEngine {
             .docker
             .get_container_archive_info(container, Some(options));
         match self.call(asking).await {
-            Ok(_) => Ok(true),
-            Err(EngineError::Refused { status: 404, .. }) => Ok(false),
+            Ok(found) => Ok(Some(PathStat {
+                bytes: found.size,
+                modified: found.modification_time.unwrap_or_default(),
+                target: Some(found.link_target).filter(|target| !target.is_empty()),
+            })),
+            Err(EngineError::Refused { status: 404, .. }) => Ok(None),
             Err(error) => Err(error),
         }
     }
