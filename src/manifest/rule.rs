@@ -103,6 +103,10 @@ rules! {
     PathConflict = "path-conflict",
     /// A job whose metrics are judged declares some.
     NoMetrics = "no-metrics",
+    /// A metric that is judged is one that its job declares.
+    UnknownMetric = "unknown-metric",
+    /// The step in the log is that of metrics in the log.
+    UnusedStep = "unused-step",
     /// A host port is published once by a job.
     PortConflict = "port-conflict",
     /// An image that takes its whole context leaves out what is no part of the job: the repository's own

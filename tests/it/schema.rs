@@ -102,6 +102,8 @@ fn what_jobctl_refuses_the_schema_refuses_or_can_not_know() {
         Rule::ServiceKey,
         Rule::PathConflict,
         Rule::NoMetrics,
+        Rule::UnknownMetric,
+        Rule::UnusedStep,
         Rule::PortConflict,
         Rule::MissingFile,
         Rule::Unreadable,

@@ -1,11 +1,14 @@
 //! Keys of a job that need or exclude each other.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use super::{Checker, Rule};
+use crate::manifest::decode::list;
 use crate::manifest::schema::Job;
+use crate::manifest::suggest::nearest;
 use crate::manifest::{Entry, Located};
-use crate::model::{ContainerPath, Name};
+use crate::model::{ContainerPath, MetricName, Name};
 
 pub(super) fn check(checker: &mut Checker<'_>) {
     let root = checker.root;
@@ -16,9 +19,12 @@ pub(super) fn check(checker: &mut Checker<'_>) {
         service(checker, job);
         paths(checker, &job.value);
         ports(checker, &job.value);
+        step(checker, job);
         for need in job.value.needs.0.values() {
             if let Some(gate) = &need.value.gate {
-                judged(checker, &need.key, gate.span(), "this gate");
+                let metrics = gate.conditions().iter();
+                let metrics = metrics.map(|condition| &condition.metric);
+                judged(checker, &need.key, gate.span(), "this gate", metrics);
             }
         }
     }
@@ -90,17 +96,22 @@ fn service(checker: &mut Checker<'_>, job: &Entry<Name, Job>) {
     }
 }
 
-/// Whoever's metrics are judged must have some.
-fn judged(checker: &mut Checker<'_>, name: &Name, span: Range<usize>, who: &str) {
+/// Whoever's metrics are judged must have some; and where all are known by name, these.
+fn judged<'m>(
+    checker: &mut Checker<'_>,
+    name: &Name,
+    span: Range<usize>,
+    who: &str,
+    judged: impl Iterator<Item = &'m MetricName>,
+) {
     let Some(job) = checker.root.jobs.get(name) else {
         return;
     };
-    let has_metrics = job
-        .value
-        .metrics
-        .as_ref()
-        .is_some_and(|metrics| !metrics.is_empty());
-    if !has_metrics && checker.is_whole(&job.extent) {
+    if !checker.is_whole(&job.extent) {
+        return;
+    }
+    let declared = job.value.metrics.as_ref();
+    let Some(declared) = declared.filter(|metrics| !metrics.is_empty()) else {
         let diagnostic = Rule::NoMetrics
             .error(format!(
                 "{who} asks for metrics of `{name}`, which declares none"
@@ -109,6 +120,44 @@ fn judged(checker: &mut Checker<'_>, name: &Name, span: Range<usize>, who: &str)
                 "add to `{name}`: `metrics: {{ files: [/metrics.json] }}`"
             ));
         checker.report(diagnostic, span, "");
+        return;
+    };
+    if !declared.files.is_empty() {
+        // Whatever its files have.
+        return;
+    }
+    let known: Vec<_> = declared.log.0.keys().map(MetricName::as_str).collect();
+    let unknown: BTreeSet<_> = judged
+        .filter(|metric| !known.contains(&metric.as_str()))
+        .collect();
+    for metric in unknown {
+        let help = match nearest(metric.as_str(), known.iter().copied()) {
+            Some(meant) => format!("did you mean `{meant}`?"),
+            None => format!("add `{metric}` under `metrics` of `{name}`: `log: [{metric}]`"),
+        };
+        let diagnostic = Rule::UnknownMetric
+            .warning(format!(
+                "{who} asks for `{metric}` of `{name}`, whose metrics are {}",
+                list(&known)
+            ))
+            .help(help);
+        checker.report(diagnostic, span.clone(), "");
+    }
+}
+
+/// A pattern of the step alone finds nothing.
+fn step(checker: &mut Checker<'_>, job: &Entry<Name, Job>) {
+    let Some(metrics) = &job.value.metrics else {
+        return;
+    };
+    if let Some(step) = &metrics.step
+        && metrics.log.0.is_empty()
+        && checker.is_whole(&job.extent)
+    {
+        let diagnostic = Rule::UnusedStep
+            .warning("`step` has no effect: no metric is looked for in the log")
+            .help("add `log: [loss]`, or remove `step`; files of metrics have their own `step`");
+        checker.report(diagnostic, step.span(), "");
     }
 }
 
