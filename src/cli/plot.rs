@@ -2,18 +2,19 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
-use serde_json::json;
+use clap::{Args, ValueEnum};
 
 use super::context::Context;
 use super::{Ending, reach};
 use crate::exit::Exit;
 use crate::ops::metrics::metrics;
-use crate::report::{charts, draw, metrics_failure, metrics_json, png, svg};
+use crate::report::{PlotX, charts, draw, metrics_failure, plot_json, plots, png, svg};
 
 /// Draw the metrics of runs, in the terminal, as SVG, or as PNG
 ///
-/// A chart for each metric, with a curve for each run. The engine is asked only about runs that nobody looks after.
+/// A chart for each metric, with a curve for each run. Curves are drawn over the step that the program reports
+/// with its metrics: `step` or `epoch` in a file of metrics, or what `metrics.step` of jobs.yaml finds in the
+/// log; without one, over the order of the values. The engine is asked only about runs that nobody looks after.
 #[derive(Debug, Args)]
 pub(super) struct PlotArgs {
     /// The runs
@@ -22,9 +23,21 @@ pub(super) struct PlotArgs {
     /// Only these metrics; may be repeated
     #[arg(long = "metric", value_name = "NAME")]
     metrics: Vec<String>,
+    /// What the curves are drawn over: the step (else the order of the values), the seconds since the run's
+    /// start, or the time of day (UTC)
+    #[arg(long = "x", value_name = "WHAT", value_enum, default_value_t = X::Step)]
+    x: X,
     /// Write this file, whose name ends with .svg or .png
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
+}
+
+/// What curves are drawn over.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum X {
+    Step,
+    Seconds,
+    Time,
 }
 
 pub(super) fn exec(args: &PlotArgs, context: &mut Context) -> Ending {
@@ -52,7 +65,13 @@ pub(super) fn exec(args: &PlotArgs, context: &mut Context) -> Ending {
         Ok(runs) => runs,
         Err(error) => return context.output.failed(&metrics_failure(&error)),
     };
-    let charts = charts(&runs);
+    let x = match args.x {
+        X::Step => PlotX::Step,
+        X::Seconds => PlotX::Seconds,
+        X::Time => PlotX::Time,
+    };
+    let plots = plots(&runs, x);
+    let charts = charts(&plots);
     if let Some(file) = &args.output {
         let file = context.environment.current_dir().join(file);
         let drawing = svg(&charts);
@@ -70,12 +89,8 @@ pub(super) fn exec(args: &PlotArgs, context: &mut Context) -> Ending {
         return Ok(Exit::Success);
     }
     let columns = context.columns();
-    context.output.styled_result(
-        || draw(&charts, columns),
-        || {
-            let runs: Vec<_> = runs.iter().map(|run| metrics_json(run, true)).collect();
-            json!({ "schema": "jobctl.plot/1", "runs": runs })
-        },
-    )?;
+    context
+        .output
+        .styled_result(|| draw(&charts, columns), || plot_json(&plots, x))?;
     Ok(Exit::Success)
 }

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
 
+use jiff::Timestamp;
+
 use crate::manifest::suggest::nearest;
 use crate::model::RunId;
 use crate::records::metrics::{Point, series};
@@ -20,6 +22,10 @@ pub struct RunMetrics {
     pub last: BTreeMap<String, f64>,
     /// All values in the order in which they came.
     pub history: Vec<Point>,
+    /// When its first attempt started.
+    pub started: Option<Timestamp>,
+    /// When it finished, if it has.
+    pub finished: Option<Timestamp>,
 }
 
 /// Why there are no metrics.
@@ -97,6 +103,8 @@ pub fn metrics(
                 .unwrap_or_else(|| record.image.name.clone()),
             last,
             history,
+            started: started(record),
+            finished: record.finished,
         });
     }
     let known: BTreeSet<&String> = read.iter().flat_map(|run| run.last.keys()).collect();
@@ -116,4 +124,13 @@ pub fn metrics(
         }
     }
     Ok(read)
+}
+
+/// When the first attempt of a run started.
+fn started(record: &Record) -> Option<Timestamp> {
+    let mut attempts = record.attempts.iter();
+    attempts
+        .find_map(|attempt| attempt.started)
+        // The first is under way.
+        .or(record.started)
 }

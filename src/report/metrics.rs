@@ -1,10 +1,9 @@
 //! Metrics of runs, as tables and as JSON.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::chart::{Chart, Curve};
 use super::printable::line;
 use super::table::columns;
 use crate::diagnostic::Diagnostic;
@@ -117,54 +116,6 @@ pub fn metrics_failure(error: &MetricsError) -> Diagnostic {
     let mut diagnostic = Diagnostic::error(rule, line(&error.to_string()));
     diagnostic.help.extend(error.help().as_deref().map(line));
     diagnostic
-}
-
-/// A chart for each metric, with a curve for each run: over steps, where all values have them; else
-/// over the seconds since the run's first value.
-#[must_use]
-pub fn charts(runs: &[RunMetrics]) -> Vec<Chart> {
-    let names: BTreeSet<&String> = runs.iter().flat_map(|run| run.last.keys()).collect();
-    names.into_iter().map(|name| chart(runs, name)).collect()
-}
-
-fn chart(runs: &[RunMetrics], name: &str) -> Chart {
-    let points = |run: &RunMetrics| -> Vec<_> {
-        let points = run.history.iter().filter(|point| point.name == name);
-        points.cloned().collect()
-    };
-    let histories: Vec<_> = runs.iter().map(|run| (run, points(run))).collect();
-    let mut all = histories.iter().flat_map(|(_, points)| points);
-    let has_steps = all.all(|point| point.step.is_some());
-    let curves = histories.iter().filter_map(|(run, points)| {
-        let first = points.iter().find_map(|point| point.time);
-        let place = |(number, point): (usize, &crate::records::metrics::Point)| {
-            let seconds = point
-                .time
-                .zip(first)
-                .map(|(time, first)| time.duration_since(first).as_secs_f64());
-            #[expect(clippy::cast_precision_loss, reason = "a chart has few columns")]
-            let x = point
-                .step
-                .filter(|_| has_steps)
-                .or(seconds)
-                .unwrap_or(number as f64);
-            (x, point.value)
-        };
-        let mut points: Vec<_> = points.iter().enumerate().map(place).collect();
-        if points.is_empty() {
-            // The record alone knows it: it was told once.
-            points.push((0.0, *run.last.get(name)?));
-        }
-        Some(Curve {
-            label: line(&format!("{} {}", run.title, run.id.short())),
-            points,
-        })
-    });
-    Chart {
-        title: line(name),
-        x_label: if has_steps { "step" } else { "seconds" }.to_owned(),
-        curves: curves.collect(),
-    }
 }
 
 #[cfg(test)]

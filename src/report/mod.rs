@@ -7,6 +7,7 @@ mod build;
 mod chart;
 mod ci;
 mod copied;
+mod curves;
 mod diagnosis;
 pub mod diagnostics;
 mod export;
@@ -44,12 +45,13 @@ pub use build::{build_failure, build_human, build_json, build_plan_human, build_
 pub use chart::{Chart, Curve, PngError, draw, png, svg};
 pub use ci::{Marks, build_summary, push_summary, runs_summary};
 pub use copied::{copied_human, copied_json, get_failure};
+pub use curves::{Plot, PlotX, charts, plot_json, plots};
 pub use diagnosis::{diagnosis_human, diagnosis_json};
 pub use export::compose_file;
 pub use images::{images_human, images_json, pull_human, pull_json};
 pub use json::Json;
 pub use metrics::{
-    charts, history_csv, history_human, last_csv, last_human, metrics_failure, metrics_json,
+    history_csv, history_human, last_csv, last_human, metrics_failure, metrics_json,
 };
 pub use plain::Plain;
 pub use printable::{

@@ -20,6 +20,7 @@ mod exporting;
 mod hostile;
 mod layering;
 mod manifest;
+mod metrics;
 mod ownership;
 mod parameters;
 mod properties;

@@ -9,7 +9,9 @@ use crate::exit::Exit;
 use crate::ops::metrics::metrics;
 use crate::ops::run::RunFailure;
 use crate::records::{Ending, Record};
-use crate::report::{build_failure, charts, outputs, printable_text, run_ended, runs_summary};
+use crate::report::{
+    PlotX, build_failure, charts, outputs, plots, printable_text, run_ended, runs_summary,
+};
 
 /// Says how a run ended, and ends with its exit code. One that was watched alone, if people are told of such.
 pub(in crate::cli) fn say(context: &Context, record: &Record) -> Exit {
@@ -65,7 +67,7 @@ pub(in crate::cli) fn tell_ci(context: &Context, records: &[&Record]) -> io::Res
         let runs = records.iter().map(|record| {
             let run = (context.store().run(record.id), (*record).clone());
             // A run without metrics has no curves.
-            let charts = metrics(&[run], &[]).map(|runs| charts(&runs));
+            let charts = metrics(&[run], &[]).map(|runs| charts(&plots(&runs, PlotX::Step)));
             (*record, charts.unwrap_or_default())
         });
         runs_summary(&runs.collect::<Vec<_>>())

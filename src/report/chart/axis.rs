@@ -1,5 +1,7 @@
 //! The range of a chart, and where its marks are.
 
+use jiff::{SignedDuration, Timestamp};
+
 use crate::report::words::figure;
 
 /// A range that is drawn; `low` is below `high`, both are finite.
@@ -9,7 +11,31 @@ pub(super) struct Axis {
     pub(super) high: f64,
 }
 
-/// Larger figures have no room for anything above them.
+/// Steps between marks of time, in seconds.
+const TIMES: [f64; 19] = [
+    1.0,
+    2.0,
+    5.0,
+    10.0,
+    15.0,
+    30.0,
+    60.0,
+    120.0,
+    300.0,
+    600.0,
+    900.0,
+    1800.0,
+    3600.0,
+    7200.0,
+    10_800.0,
+    21_600.0,
+    43_200.0,
+    DAY,
+    2.0 * DAY,
+];
+const DAY: f64 = 86_400.0;
+
+/// Larger values have no room for anything above them.
 const LARGEST: f64 = 1e300;
 
 impl Axis {
@@ -55,5 +81,41 @@ impl Axis {
             number += 1.0;
         }
         marks
+    }
+
+    /// About so many times of day, with their texts; the axis has the seconds since a midnight.
+    pub(super) fn times(&self, count: usize, midnight: Timestamp) -> Vec<(f64, String)> {
+        #[expect(clippy::cast_precision_loss, reason = "a chart has few marks")]
+        let rough = (self.high - self.low) / count.max(1) as f64;
+        let step = TIMES.into_iter().find(|step| *step >= rough);
+        let step = step.unwrap_or_else(|| (rough / DAY).ceil() * DAY);
+        let mut marks = Vec::new();
+        let mut number = (self.low / step).ceil();
+        while marks.len() <= 2 * count && number * step <= self.high {
+            let value = number * step;
+            marks.push((value, self.time(value, midnight, step)));
+            number += 1.0;
+        }
+        marks
+    }
+
+    /// The times of day at both ends.
+    pub(super) fn ends(&self, midnight: Timestamp) -> [String; 2] {
+        let step = (self.high - self.low) / 10.0;
+        [self.low, self.high].map(|value| self.time(value, midnight, step))
+    }
+
+    /// A time as precise as marks need it that are so many seconds apart.
+    fn time(&self, value: f64, midnight: Timestamp, step: f64) -> String {
+        let is_one_day = self.high < (self.low / DAY).floor() * DAY + DAY;
+        let form = match step {
+            DAY.. => "%Y-%m-%d",
+            60.0.. if is_one_day => "%H:%M",
+            60.0.. => "%m-%d %H:%M",
+            _ => "%H:%M:%S",
+        };
+        let time =
+            midnight.checked_add(SignedDuration::try_from_secs_f64(value).unwrap_or_default());
+        time.unwrap_or(midnight).strftime(form).to_string()
     }
 }

@@ -38,7 +38,8 @@ fn draw_one(chart: &Chart, columns: usize) -> String {
     let (bold, dim) = (Style::new().bold(), Style::new().dimmed());
     let mut text = format!("{bold}{}{bold:#}\n", cut(&chart.title, columns));
     if points().next().is_none() {
-        text.push_str("no values\n");
+        text.push_str("nothing to draw\n");
+        text.push_str(&legend(chart, columns));
         return text;
     }
     let across = Axis::around(points().map(|(x, _)| x));
@@ -70,7 +71,16 @@ fn draw_one(chart: &Chart, columns: usize) -> String {
         let line = canvas.row(row);
         let _ = writeln!(text, "{dim}{label:>margin$} {edge}{dim:#}{line}");
     }
-    let (low, high) = (figure(across.low), figure(across.high));
+    let [low, high] = match chart.midnight {
+        Some(midnight) => across.ends(midnight),
+        None => [across.low, across.high].map(figure),
+    };
+    // Where there is no room for both, the end matters more.
+    let low = if low.len() + high.len() < width {
+        low
+    } else {
+        String::new()
+    };
     let middle = width.saturating_sub(low.len() + high.len());
     let x_label = cut(&chart.x_label, middle.saturating_sub(2));
     let _ = writeln!(text, "{dim}{:margin$} └{}{dim:#}", "", "─".repeat(width));
@@ -79,11 +89,20 @@ fn draw_one(chart: &Chart, columns: usize) -> String {
         "{dim}{:margin$}  {low}{x_label:^middle$}{high}{dim:#}",
         ""
     );
+    text + &legend(chart, columns)
+}
+
+/// The names of the curves with their last values, and what should be known of them.
+fn legend(chart: &Chart, columns: usize) -> String {
+    let mut text = String::new();
     for (number, curve) in chart.curves.iter().enumerate() {
         let style = color(number);
-        let last = curve.last().map_or("no values".to_owned(), figure);
+        let last = curve.last();
         let label = cut(&curve.label, columns.saturating_sub(last.len() + 5));
         let _ = writeln!(text, "{style}━━{style:#} {label}  {last}");
+    }
+    for note in &chart.notes {
+        let _ = writeln!(text, "{}", cut(note, columns));
     }
     text
 }

@@ -5,6 +5,10 @@ mod braille;
 mod png;
 mod svg;
 
+use jiff::Timestamp;
+
+use super::words::figure;
+
 pub use braille::draw;
 pub use png::{PngError, png};
 pub use svg::svg;
@@ -16,6 +20,10 @@ pub struct Chart {
     pub title: String,
     /// What is along the lower edge.
     pub x_label: String,
+    /// Where that is the time of day: when (UTC) it is 0.
+    pub midnight: Option<Timestamp>,
+    /// What should be known of the curves, a line each.
+    pub notes: Vec<String>,
     /// The curves.
     pub curves: Vec<Curve>,
 }
@@ -36,9 +44,10 @@ impl Curve {
         points.filter(|(x, y)| x.is_finite() && y.is_finite())
     }
 
-    /// The last value that can be drawn.
-    fn last(&self) -> Option<f64> {
-        self.finite().last().map(|(_, y)| y)
+    /// The last value in words.
+    fn last(&self) -> String {
+        let last = self.points.last();
+        last.map_or("no values".to_owned(), |(_, y)| figure(*y))
     }
 
     /// The parts between gaps.

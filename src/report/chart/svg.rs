@@ -4,7 +4,6 @@ use std::fmt::Write as _;
 
 use super::axis::Axis;
 use super::{Chart, Curve, thinned};
-use crate::report::words::figure;
 
 const WIDTH: u32 = 720;
 const HEIGHT: u32 = 300;
@@ -18,6 +17,9 @@ const LEGEND: u32 = 18;
 const COLORS: [&str; 7] = [
     "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000",
 ];
+
+/// Dashes of curves and gaps between, so that one curve is seen beneath another that equals it.
+const DASHES: [&str; 4] = ["none", "8 6", "3 4", "12 4 3 4"];
 
 /// Charts below each other.
 #[must_use]
@@ -40,8 +42,9 @@ pub fn svg(charts: &[Chart]) -> String {
 }
 
 fn height_of(chart: &Chart) -> u32 {
-    let curves = u32::try_from(chart.curves.len()).unwrap_or(u32::MAX);
-    HEIGHT.saturating_add(curves.saturating_mul(LEGEND))
+    let lines = chart.curves.len() + chart.notes.len();
+    let lines = u32::try_from(lines).unwrap_or(u32::MAX);
+    HEIGHT.saturating_add(lines.saturating_mul(LEGEND))
 }
 
 fn draw(chart: &Chart, text: &mut String) {
@@ -65,7 +68,11 @@ fn draw(chart: &Chart, text: &mut String) {
             LEFT - 6
         );
     }
-    for (value, label) in plot.across.marks(8) {
+    let marks = match chart.midnight {
+        Some(midnight) => plot.across.times(8, midnight),
+        None => plot.across.marks(8),
+    };
+    for (value, label) in marks {
         let x = plot.x(value);
         let _ = writeln!(
             text,
@@ -83,19 +90,29 @@ fn draw(chart: &Chart, text: &mut String) {
         escaped(&chart.x_label)
     );
     for (number, curve) in chart.curves.iter().enumerate() {
-        plot.curve(curve, COLORS[number % COLORS.len()], text);
+        plot.curve(curve, number, text);
     }
     let mut y = HEIGHT + 10;
     for (number, curve) in chart.curves.iter().enumerate() {
         let color = COLORS[number % COLORS.len()];
-        let last = curve.last().map_or("no values".to_owned(), figure);
+        let dashes = DASHES[number % DASHES.len()];
+        let last = curve.last();
         let _ = writeln!(
             text,
-            "<path d=\"M{LEFT} {}h20\" stroke=\"{color}\" stroke-width=\"2\"/>\
+            "<path d=\"M{LEFT} {}h20\" stroke=\"{color}\" stroke-width=\"2\" \
+             stroke-dasharray=\"{dashes}\"/>\
              <text x=\"{}\" y=\"{y}\">{} ({last})</text>",
             y - 4,
             LEFT + 28,
             escaped(&curve.label)
+        );
+        y += LEGEND;
+    }
+    for note in &chart.notes {
+        let note = escaped(note);
+        let _ = writeln!(
+            text,
+            "<text x=\"{LEFT}\" y=\"{y}\" font-style=\"italic\">{note}</text>"
         );
         y += LEGEND;
     }
@@ -121,7 +138,9 @@ impl Plot {
         )
     }
 
-    fn curve(&self, curve: &Curve, color: &str, text: &mut String) {
+    fn curve(&self, curve: &Curve, number: usize, text: &mut String) {
+        let color = COLORS[number % COLORS.len()];
+        let dashes = DASHES[number % DASHES.len()];
         let columns = usize::try_from(WIDTH).unwrap_or(usize::MAX);
         for part in curve.parts() {
             let places = thinned(part, columns);
@@ -140,7 +159,7 @@ impl Plot {
             let _ = writeln!(
                 text,
                 "<polyline fill=\"none\" stroke=\"{color}\" stroke-width=\"1.5\" \
-                 stroke-linejoin=\"round\" points=\"{}\"/>",
+                 stroke-dasharray=\"{dashes}\" stroke-linejoin=\"round\" points=\"{}\"/>",
                 places.join(" ")
             );
         }

@@ -1,3 +1,5 @@
+use jiff::Timestamp;
+
 use super::axis::Axis;
 use super::{Chart, Curve, draw, svg, thinned};
 
@@ -9,6 +11,8 @@ fn chart(curves: &[&[(f64, f64)]]) -> Chart {
     Chart {
         title: "loss".to_owned(),
         x_label: "step".to_owned(),
+        midnight: None,
+        notes: Vec::new(),
         curves: curves.collect(),
     }
 }
@@ -55,8 +59,13 @@ fn whatever_the_values_a_chart_fits() {
         &[&[(0.0, 1e-320), (1e300, 1e-310)]],
         &[&[(5.0, -1.0), (1.0, 2.0)], &[(3.0, 3.0)]],
     ];
-    for case in cases {
-        let charts = [chart(case)];
+    for (case, midnight) in cases
+        .iter()
+        .flat_map(|case| [(case, None), (case, Some(Timestamp::UNIX_EPOCH))])
+    {
+        let mut charts = [chart(case)];
+        charts[0].midnight = midnight;
+        charts[0].notes = vec!["train 0: left out 1 value without a step".to_owned()];
         for columns in [0, 20, 40, 79, 80, 200, 5000] {
             let text = plain(&charts, columns);
             let width = text.lines().map(|line| line.chars().count()).max().unwrap();
@@ -66,10 +75,22 @@ fn whatever_the_values_a_chart_fits() {
             );
         }
         let drawn = svg(&charts);
-        assert!(!drawn.contains("NaN") && !drawn.contains("inf"), "{drawn}");
+        // As the last value it is named.
+        let plotted = drawn.replace("(NaN)", "");
+        assert!(
+            !plotted.contains("NaN") && !plotted.contains("inf"),
+            "{drawn}"
+        );
         assert_eq!(svg(&charts), drawn);
     }
-    assert_eq!(plain(&[chart(&[&[]])], 80), "loss\nno values\n");
+    assert_eq!(
+        plain(&[chart(&[&[]])], 80),
+        "loss\nnothing to draw\n━━ train 0  no values\n"
+    );
+    assert_eq!(
+        plain(&[chart(&[&[(0.0, f64::NAN)]])], 80),
+        "loss\nnothing to draw\n━━ train 0  NaN\n"
+    );
 }
 
 #[test]
@@ -104,4 +125,44 @@ fn of_many_points_the_extremes_are_kept() {
     for at in [0, 31_337, 77_777, 99_999] {
         assert!(kept.contains(&points[at]), "{at}");
     }
+}
+
+#[test]
+fn times_are_round() {
+    let midnight: Timestamp = "2026-03-01T00:00:00Z".parse().unwrap();
+    let times = |low: f64, high: f64| {
+        let marks = Axis { low, high }.times(4, midnight);
+        marks
+            .into_iter()
+            .map(|(_, label)| label)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(times(3601.0, 3607.0), ["01:00:02", "01:00:04", "01:00:06"]);
+    assert_eq!(times(3000.0, 9000.0), ["01:00", "01:30", "02:00", "02:30"]);
+    assert_eq!(
+        times(80_000.0, 140_000.0),
+        ["03-02 00:00", "03-02 06:00", "03-02 12:00"]
+    );
+    assert_eq!(
+        times(0.0, 2_000_000.0),
+        ["2026-03-01", "2026-03-07", "2026-03-13", "2026-03-19"]
+    );
+    let axis = Axis {
+        low: 3000.0,
+        high: 9000.0,
+    };
+    assert_eq!(axis.ends(midnight), ["00:50", "02:30"]);
+}
+
+#[test]
+fn a_value_that_is_not_finite_is_a_gap() {
+    let points = [
+        (0.0, 0.0),
+        (1.0, 1.0),
+        (2.0, f64::NAN),
+        (3.0, 1.0),
+        (4.0, 2.0),
+    ];
+    let drawn = svg(&[chart(&[&points])]);
+    assert_eq!(drawn.matches("<polyline").count(), 2, "{drawn}");
 }
