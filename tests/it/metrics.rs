@@ -242,10 +242,12 @@ const GROWING: &str = r#"train:
     - -c
     - |
       may() { until [ -e /shared/$$1 ]; do sleep 0.05; done; }
+      echo step 3
       printf '{"step":1,"loss":1}\n{"loss":0.5}\n{"loss":0.5}\n{"lo' > /m.jsonl
       may grow; printf 'ss":0.25}\n' >> /m.jsonl
       may replace; printf '{"loss":7}\n{"loss":8}' > /m.jsonl
-  metrics: { files: [/m.jsonl] }
+      echo lr=0.5
+  metrics: { files: [/m.jsonl], log: [lr], step: 'step ([0-9]+)' }
 "#;
 
 #[test]
@@ -265,7 +267,10 @@ fn a_file_is_read_from_where_the_last_look_ended_also_after_a_kill() {
     assert_eq!(ended.stdout, b"0\n", "{ended:?}");
     // A file that was written anew is read anew.
     assert_eq!(values(&project, "loss"), [1.0, 0.5, 0.5, 0.25, 7.0, 8.0]);
-    assert_eq!(project.record()["metrics"], json!({ "loss": 8.0 }));
+    let last = json!({ "loss": 8.0, "lr": 0.5 });
+    assert_eq!(project.record()["metrics"], last);
+    // The step was in what the one that was killed had read.
+    assert_eq!(history(&project, "train", "lr"), [(json!(3.0), json!(0.5))]);
     project.assert_clean();
 }
 
