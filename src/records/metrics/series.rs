@@ -80,7 +80,11 @@ impl MetricsWriter {
             serde_json::to_writer(&mut bytes, &line)?;
             bytes.push(b'\n');
         }
-        self.file.write_all(&bytes)
+        let before = self.file.metadata()?.len();
+        self.file.write_all(&bytes).inspect_err(|_| {
+            // All or nothing, as the same may be appended again.
+            let _ = self.file.set_len(before);
+        })
     }
 }
 

@@ -95,6 +95,8 @@ fn lost_metrics_are_a_warning_that_is_kept() {
     let record = project.record();
     assert_eq!(record["warnings"], serde_json::json!([said]));
     assert_eq!(record["metrics"]["loss"], 1.0);
+    // What was lost was lost as a whole.
+    assert!(project.file("metrics.jsonl").ends_with(b"}\n"));
     assert_eq!(project.file("stdout.log").len(), 210_000);
     project.assert_clean();
 }
