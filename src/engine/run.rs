@@ -4,12 +4,13 @@
 //! anything is submitted what of it it can't do.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use super::docker::EngineError;
-use crate::model::{ByteSize, Cpus, EnvName, GpuRequest, Mount, Port, Secret, Ulimit};
+use crate::model::{ByteSize, Cpus, EnvName, GpuRequest, Mount, Port, Restart, Secret, Ulimit};
 
 /// A container as it is to be made.
 ///
@@ -153,17 +154,6 @@ impl Health {
     }
 }
 
-/// When the engine starts a container again by itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Restart {
-    /// Whenever it ended.
-    Always,
-    /// Whenever it ended, unless somebody stopped it.
-    UnlessStopped,
-    /// When it failed; at most so often.
-    OnFailure(Option<u32>),
-}
-
 /// A container that was made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Created {
@@ -235,6 +225,19 @@ pub struct Container {
     pub health: Option<String>,
     /// Its limit of memory in bytes, if it has one.
     pub memory_limit: Option<u64>,
+    /// How often the engine has started it again by itself, as far as the engine knows.
+    pub restarts: u32,
+    /// Its ports of TCP that are published now, and where.
+    pub ports: Vec<(u16, SocketAddr)>,
+}
+
+impl Container {
+    /// Where a port of TCP is published on this machine.
+    #[must_use]
+    pub fn published(&self, port: u16) -> Option<SocketAddr> {
+        let mut ports = self.ports.iter();
+        ports.find(|(inside, _)| *inside == port).map(|(_, at)| *at)
+    }
 }
 
 /// What a container does.

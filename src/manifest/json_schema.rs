@@ -16,7 +16,7 @@ use super::schema::{
 };
 use crate::model::{
     ByteSize, ContainerPath, Cpus, Duration, EnvName, Gate, Gpus, HostPath, ImageRef, MetricName,
-    MetricPattern, Mount, Name, Port, Scalar, Version,
+    MetricPattern, Mount, Name, Port, Restart, Scalar, Version,
 };
 
 /// A text that has a variable in it may be anything once the variable is put in.
@@ -174,6 +174,7 @@ scalars!(
     Name,
     Network,
     Port,
+    Restart,
     Version,
 );
 

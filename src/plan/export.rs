@@ -8,10 +8,10 @@ use serde_json::{Map, Value, json};
 use super::build::{Item, VersionChoice};
 use super::run::{ImageChoice, RunPlan};
 use super::up::Step;
-use crate::engine::run::{Bound, BoundKind, Restart, RunSpec};
+use crate::engine::run::{Bound, BoundKind, RunSpec};
 use crate::manifest::Manifest;
 use crate::manifest::schema::Job;
-use crate::model::{ByteSize, Devices, MountSource, Name, STARS, Secret};
+use crate::model::{ByteSize, Devices, MountSource, Name, Restart, STARS, Secret};
 use crate::records::VariableRecord;
 
 /// A compose file, and what of the pipeline it does not say.
@@ -218,12 +218,8 @@ impl Service<'_> {
         self.put("shm_size", json!(limits.shm_size.map(ByteSize::bytes)));
         self.put("healthcheck", health(spec, words));
         self.put("deploy", gpus(spec));
-        let restart = match (plan.policy.is_service, spec.restart) {
-            (_, Some(Restart::Always)) => "always",
-            (true, _) | (_, Some(Restart::UnlessStopped)) => "unless-stopped",
-            (false, _) => "no",
-        };
-        self.put("restart", json!(restart));
+        let restart = spec.restart.unwrap_or(Restart::No);
+        self.put("restart", json!(restart.to_string()));
     }
 
     /// What the container sees of files: its own volumes and folders, inputs, and what jobs hand on.

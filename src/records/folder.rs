@@ -11,6 +11,7 @@ use super::durable;
 use super::error::{ReadError, StoreError};
 use super::lock::{self, RunLock};
 use super::record::{Record, SCHEMA};
+use super::services::ServiceFolder;
 use super::store::Store;
 use crate::model::{Name, RunId};
 
@@ -54,6 +55,13 @@ impl RunFolder {
     pub fn state(&self) -> PathBuf {
         let runs = self.path.parent().unwrap_or(&self.path);
         Store::new(runs.parent().unwrap_or(runs).to_owned()).place()
+    }
+
+    /// The folder of a service of the same project.
+    #[must_use]
+    pub fn service(&self, job: &Name) -> ServiceFolder {
+        let state = self.path.ancestors().nth(2).unwrap_or(&self.path);
+        Store::new(state.to_owned()).service(job)
     }
 
     /// What is remembered of an input; see [`Store::input_cache`].

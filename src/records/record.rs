@@ -444,6 +444,9 @@ pub struct Attempt {
     /// The engine's or jobctl's words about it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+    /// How often the engine has started the container again by itself.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub restarts: u32,
     /// The most memory that it was seen with, in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peak_memory: Option<u64>,
@@ -456,6 +459,14 @@ pub struct Attempt {
     /// Whether its container was removed.
     #[serde(default)]
     pub is_removed: bool,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+fn is_none(count: &u32) -> bool {
+    *count == 0
 }
 
 /// The engine of a run.

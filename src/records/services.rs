@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
@@ -18,6 +19,7 @@ use super::durable::{self, Directory};
 use super::error::StoreError;
 use super::lock;
 use super::store::Store;
+use crate::engine::run::Container;
 use crate::model::{Name, RunId};
 
 /// The schema of what this version writes.
@@ -31,14 +33,67 @@ pub struct Route {
     pub run: RunId,
     /// Addresses of this machine that are listened on, and where each leads.
     pub ports: Vec<(SocketAddr, SocketAddr)>,
+    /// The port of the container that each leads to. Routes of earlier versions of jobctl have none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    inside: Vec<u16>,
+    /// When the container started that is published there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    started: Option<Timestamp>,
+    /// Whether the container's process has ended, so that the ports may be anybody's by now.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_down: bool,
 }
 
 impl Route {
     /// The route to a run.
     #[must_use]
     pub fn new(run: RunId, ports: Vec<(SocketAddr, SocketAddr)>) -> Self {
-        let schema = SCHEMA.to_owned();
-        Self { schema, run, ports }
+        Self {
+            schema: SCHEMA.to_owned(),
+            run,
+            ports,
+            inside: Vec::new(),
+            started: None,
+            is_down: false,
+        }
+    }
+
+    /// The route from addresses of this machine to ports of a run's container, wherever the engine has
+    /// published them; nothing where it has not.
+    #[must_use]
+    pub fn to_container(
+        run: RunId,
+        held: &[(SocketAddr, u16)],
+        container: &Container,
+    ) -> Option<Self> {
+        let ports = held
+            .iter()
+            .map(|(address, inside)| Some((*address, container.published(*inside)?)));
+        Some(Self {
+            inside: held.iter().map(|(_, inside)| *inside).collect(),
+            started: container.started,
+            ..Self::new(run, ports.collect::<Option<_>>()?)
+        })
+    }
+
+    /// Leads to where the run's container is published now: the engine picks other ports whenever it
+    /// starts it. What was known of a start before the one that is known already changes nothing.
+    pub fn lead_to(&mut self, container: &Container) {
+        let is_newer = container.started > self.started;
+        if self.inside.is_empty()
+            || !(is_newer || (container.started == self.started && !self.is_down))
+        {
+            return;
+        }
+        let found: Option<Vec<_>> = (self.inside.iter())
+            .map(|inside| container.published(*inside))
+            .collect();
+        let Some(found) = found else { return };
+        for ((_, to), found) in self.ports.iter_mut().zip(found) {
+            *to = found;
+        }
+        self.started = container.started;
+        self.is_down = false;
     }
 }
 
@@ -303,6 +358,32 @@ impl ServiceFolder {
         }
     }
 
+    /// Changes the route, if it leads to that run.
+    ///
+    /// # Errors
+    ///
+    /// It can't be read or written.
+    pub fn change_route(
+        &self,
+        run: RunId,
+        change: impl FnOnce(&mut Route),
+    ) -> Result<(), StoreError> {
+        if self.route()?.is_none_or(|route| route.run != run) {
+            return Ok(());
+        }
+        let _changing = self.changing()?;
+        // Another may have changed it just now.
+        let Some(route) = self.route()?.filter(|route| route.run == run) else {
+            return Ok(());
+        };
+        let mut changed = route.clone();
+        change(&mut changed);
+        if changed == route {
+            return Ok(());
+        }
+        self.write_route(&changed)
+    }
+
     /// Sets the route: whoever reads it finds the old one or the new one.
     ///
     /// # Errors
@@ -313,6 +394,20 @@ impl ServiceFolder {
         for folder in [services, &self.0] {
             durable::create_directory(folder).map_err(|error| StoreError::write(folder, error))?;
         }
+        let _changing = self.changing()?;
+        self.write_route(route)
+    }
+
+    /// The right to change the route, for which one process at a time waits.
+    fn changing(&self) -> Result<File, StoreError> {
+        let path = self.0.join("route.lock");
+        let failed = |error| StoreError::write(&path, error);
+        let file = durable::change(&path).map_err(failed)?;
+        file.lock().map_err(failed)?;
+        Ok(file)
+    }
+
+    fn write_route(&self, route: &Route) -> Result<(), StoreError> {
         let path = self.route_file();
         let mut text = serde_json::to_vec_pretty(route)
             .map_err(|error| StoreError::write(&path, error.into()))?;

@@ -8,8 +8,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::engine::run::{Bound, BoundKind, Health, Limits, Restart, RunSpec};
-use crate::model::{Devices, GpuRequest, Scalar, ValueError};
+use crate::engine::run::{Bound, BoundKind, Health, Limits, RunSpec};
+use crate::model::{Devices, GpuRequest, Restart, Scalar, ValueError};
 
 /// Why a container's description can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -229,10 +229,11 @@ impl From<&RunSpec> for Form {
             stop_signal: spec.stop_signal.clone(),
             stop_grace: spec.stop_grace,
             health: spec.health.as_ref().map(HealthForm::from),
-            restart: spec.restart.map(|restart| match restart {
-                Restart::Always => RestartForm::Always,
-                Restart::UnlessStopped => RestartForm::UnlessStopped,
-                Restart::OnFailure(count) => RestartForm::OnFailure(count),
+            restart: spec.restart.and_then(|restart| match restart {
+                Restart::No => None,
+                Restart::Always => Some(RestartForm::Always),
+                Restart::UnlessStopped => Some(RestartForm::UnlessStopped),
+                Restart::OnFailure(count) => Some(RestartForm::OnFailure(count)),
             }),
             hostname: spec.hostname.clone(),
             extra_hosts: spec.extra_hosts.clone(),

@@ -70,6 +70,9 @@ pub struct Summary {
     /// Whether its last container was removed.
     #[serde(default)]
     pub is_removed: bool,
+    /// How often the engine has started its last container again by itself.
+    #[serde(default)]
+    pub restarts: u32,
 }
 
 impl From<&Record> for Summary {
@@ -95,6 +98,7 @@ impl From<&Record> for Summary {
             is_service: record.policy.is_service,
             keep: record.policy.keep,
             is_removed: last.is_some_and(|attempt| attempt.is_removed),
+            restarts: last.map_or(0, |attempt| attempt.restarts),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use super::{build_plan_human, build_plan_json};
-use crate::engine::run::{Bound, BoundKind, Restart, RunSpec};
+use crate::engine::run::{Bound, BoundKind, RunSpec};
 use crate::model::{Gpus, STARS};
 use crate::plan::build::{Item, VersionChoice};
 use crate::plan::run::{GpuChoice, ImageChoice, Pull, RunPlan};
@@ -196,7 +196,7 @@ fn docker_command(plan: &RunPlan, image: &str) -> String {
         "--stop-timeout",
         spec.stop_grace.map(|grace| grace.as_secs()),
     );
-    words.flag("--restart", spec.restart.map(restart));
+    words.flag("--restart", spec.restart);
     health(&mut words, spec);
     for (name, value) in &spec.labels {
         words.flag("--label", Some(format!("{name}={value}")));
@@ -271,15 +271,6 @@ fn mount(bound: &Bound) -> String {
         }
     });
     quoted.collect::<Vec<_>>().join(",")
-}
-
-fn restart(policy: Restart) -> String {
-    match policy {
-        Restart::Always => "always".to_owned(),
-        Restart::UnlessStopped => "unless-stopped".to_owned(),
-        Restart::OnFailure(None) => "on-failure".to_owned(),
-        Restart::OnFailure(Some(count)) => format!("on-failure:{count}"),
-    }
 }
 
 fn health(words: &mut Words, spec: &RunSpec) {

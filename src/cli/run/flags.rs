@@ -5,7 +5,7 @@ use std::path::Path;
 use super::args::{ConfinementArgs, ContainerArgs, EndingArgs, RunArgs};
 use crate::cli::context::Context;
 use crate::diagnostic::Diagnostic;
-use crate::engine::run::{Limits, Restart, RunSpec};
+use crate::engine::run::{Limits, RunSpec};
 use crate::facts::{Environment, read_small};
 use crate::model::{ByteSize, ContainerPath, Duration, EnvName, ImageRef, Secret, ValueError};
 use crate::plan::build::{BuildFlags, host_authorities};
@@ -124,6 +124,7 @@ pub(super) fn flags(
         fails_on_oom: ending.fail_on_oom,
         ignores_gates: ending.ignore_gates,
         is_kept: ending.keep || ending.rm == Some(false),
+        is_foreground: args.terminal.detach != Some(true),
         spec,
     };
     if findings.0.is_empty() {
@@ -270,9 +271,7 @@ fn ending(args: &EndingArgs, spec: &mut RunSpec, findings: &mut Findings) {
         .map(Duration::get)
         .or(seconds.map(std::time::Duration::from_secs));
     spec.stop_signal = args.stop_signal.clone().filter(|signal| !signal.is_empty());
-    spec.restart = findings
-        .one("--restart", args.restart.as_ref(), restart)
-        .flatten();
+    spec.restart = findings.one("--restart", args.restart.as_ref(), str::parse);
 }
 
 /// `NAME=VALUE`, or `NAME` for the caller's. No error shows the value.
@@ -351,23 +350,6 @@ fn host(text: &str) -> Result<String, ValueError> {
 fn is_address(text: &str) -> bool {
     let bare = text.trim_start_matches('[').trim_end_matches(']');
     text == "host-gateway" || bare.parse::<std::net::IpAddr>().is_ok()
-}
-
-/// When a service is started again; nothing for never.
-fn restart(text: &str) -> Result<Option<Restart>, ValueError> {
-    let (policy, count) = match text.split_once(':') {
-        Some((policy, count)) => (policy, Some(count)),
-        None => (text, None),
-    };
-    match (policy, count.map(str::parse)) {
-        ("" | "no", None) => Ok(None),
-        ("always", None) => Ok(Some(Restart::Always)),
-        ("unless-stopped", None) => Ok(Some(Restart::UnlessStopped)),
-        ("on-failure", None) => Ok(Some(Restart::OnFailure(None))),
-        ("on-failure", Some(Ok(count))) => Ok(Some(Restart::OnFailure(Some(count)))),
-        _ => Err(ValueError::new("this is not a restart policy")
-            .help("write `no`, `always`, `on-failure`, `on-failure:3` or `unless-stopped`")),
-    }
 }
 
 /// An option of the engine's confinement; the file of a seccomp profile is read, as docker's

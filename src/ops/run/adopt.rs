@@ -11,7 +11,7 @@ use super::cancel::{Cancel, StopCause, Undone};
 use super::collect;
 use super::container::{container_of, containers_here, remove, run_of};
 use super::control::{Controls, Orders};
-use super::outcome::note_removal;
+use super::outcome::{note_removal, note_seen};
 use super::pump::Pump;
 use super::supervise::{COLLECTING, Streams, finish};
 use super::{Ended, RunFailure};
@@ -394,7 +394,12 @@ async fn supervise_on(
     };
     let mut pump = Pump::open(&work, record, secrets, streams.display)?;
     record.state = State::Running;
+    note_seen(latest(record), &container, &mut None);
     work.keep(record, "adopted")?;
+    if let Some(started) = streams.started {
+        // Nobody waits for it any more.
+        let _ = started.send(container.id.clone());
+    }
     let deadline = match record.policy.timeout_ms {
         Some(timeout) => {
             let elapsed = elapsed(&container, record);

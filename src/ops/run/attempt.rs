@@ -12,13 +12,14 @@ use tokio::time::{Instant, sleep, timeout};
 use super::cancel::{Cancel, StopCause, Undone};
 use super::control::{self, Orders};
 use super::metric_files::MetricLooks;
-use super::outcome::{note_failure, note_removal};
+use super::outcome::{note_failure, note_removal, note_seen};
 use super::outputs::make_room;
 use super::pump::Pump;
+use super::restarts::restarts;
 use super::{RunFailure, Streams, container, inputs};
 use crate::engine::docker::run::{Attachment, Output, Waiting};
 use crate::engine::docker::{DockerEngine, EngineError};
-use crate::engine::run::{AttachRequest, LogRequest, RunError, RunSpec, Until};
+use crate::engine::run::{AttachRequest, Container, LogRequest, RunError, RunSpec, Status, Until};
 use crate::event::{Event, Events};
 use crate::facts::host::now;
 use crate::model::ImageRef;
@@ -61,8 +62,30 @@ pub(super) type Input = Box<dyn AsyncRead + Send + Unpin>;
 
 /// Output and end of a container.
 pub(super) struct Followable {
-    output: Output,
-    waiting: Waiting,
+    pub(super) output: Output,
+    pub(super) waiting: Waiting,
+}
+
+impl Followable {
+    /// Takes all output, until the container has ended.
+    async fn watch(self, pump: &mut Pump) -> Result<(), RunError> {
+        let (end, has_ended) = watch::channel(false);
+        let mut ended = std::pin::pin!(self.waiting.exit());
+        let mut pumped = std::pin::pin!(pump.run(self.output, has_ended));
+        tokio::select! {
+            ended = &mut ended => {
+                // What was written before the end comes soon after it, or never.
+                end.send_replace(true);
+                let drained = pumped.await;
+                ended?;
+                drained
+            }
+            pumped = &mut pumped => {
+                pumped?;
+                ended.await.map(|_| ())
+            }
+        }
+    }
 }
 
 impl Work<'_> {
@@ -277,18 +300,34 @@ impl Work<'_> {
         let grace = Duration::from_millis(record.policy.grace_ms);
         let mut peak = latest(record).peak_memory;
         let mut looks = MetricLooks::new(record);
+        // How often the engine had started the container again when it was last looked at.
+        let mut seen = followable.is_some().then_some(0);
         loop {
-            let Followable { output, waiting } = match followable.take() {
+            let now = match followable.take() {
                 Some(followable) => followable,
                 None => {
                     let reconnected = tokio::select! {
-                        reconnected = self.reconnect(&id) => reconnected?,
+                        reconnected = self.reconnect(&id) => reconnected,
                         () = cancel.released() => return Ok(Followed::Detached),
                     };
-                    let Some(followable) = reconnected else {
+                    let reconnected = match reconnected {
+                        Err(RunFailure::Engine(error))
+                            if error.is_absence() && restarts(record) =>
+                        {
+                            return Ok(Followed::Detached);
+                        }
+                        reconnected => reconnected?,
+                    };
+                    let Some((container, followable)) = reconnected else {
                         note_removal(latest(record));
                         return Ok(Followed::Over);
                     };
+                    let before = latest(record).restarts;
+                    note_seen(latest(record), &container, &mut seen);
+                    if latest(record).restarts > before {
+                        self.keep(record, "restarted")?;
+                    }
+                    self.lead_to(record, &container);
                     pump.rewind()?;
                     if was_lost {
                         self.events
@@ -297,32 +336,35 @@ impl Work<'_> {
                     followable
                 }
             };
-            let (end, has_ended) = watch::channel(false);
-            let watched = async {
-                let mut ended = std::pin::pin!(waiting.exit());
-                let mut pumped = std::pin::pin!(pump.run(output, has_ended));
-                tokio::select! {
-                    ended = &mut ended => {
-                        // What was written before the end comes soon after it, or never.
-                        end.send_replace(true);
-                        let drained = pumped.await;
-                        ended?;
-                        drained
-                    }
-                    pumped = &mut pumped => {
-                        pumped?;
-                        ended.await.map(|_| ())
-                    }
-                }
-            };
             let obeyed = control::obey(self.engine, &id, cancel, grace, &mut orders, self.events);
             let watched = tokio::select! {
-                watched = watched => watched,
+                watched = now.watch(pump) => watched,
                 () = obeyed => return Ok(Followed::Detached),
                 () = self.observe(&id, &mut looks, &mut peak) => unreachable!("it observes for ever"),
             };
             match watched {
-                Ok(()) => break,
+                Ok(()) => {
+                    let is_ended = orders.is_stopped || orders.is_timed_out;
+                    let obeyed =
+                        control::obey(self.engine, &id, cancel, grace, &mut orders, self.events);
+                    let again = tokio::select! {
+                        again = self.started_again(record, &mut seen, was_lost, pump) => again,
+                        () = obeyed => return Ok(Followed::Detached),
+                    };
+                    if is_ended && restarts(record) {
+                        // It was ended by a signal that the engine does not take for an end.
+                        self.engine.stop(&id, None, grace).await?;
+                    }
+                    match again {
+                        Ok(None) => break,
+                        Ok(again) => (followable, was_lost) = (again, false),
+                        // It may be started again when the engine is.
+                        Err(RunFailure::Engine(error)) if error.is_absence() => {
+                            return Ok(Followed::Detached);
+                        }
+                        Err(error) => return Err(error),
+                    }
+                }
                 Err(error) => {
                     was_lost = true;
                     tracing::info!("following {id}: {error}");
@@ -343,10 +385,14 @@ impl Work<'_> {
     }
 
     /// Waits for an engine that is gone, and takes hold of the container again.
-    async fn reconnect(&self, id: &str) -> Result<Option<Followable>, RunFailure> {
-        let (container, _) = self.patiently(|| self.engine.container(id)).await?;
-        let Some(container) = container else {
-            return Ok(None);
+    async fn reconnect(&self, id: &str) -> Result<Option<(Container, Followable)>, RunFailure> {
+        let container = loop {
+            match self.patiently(|| self.engine.container(id)).await?.0 {
+                // Until it is started again there is nothing to follow.
+                Some(container) if container.status == Status::Restarting => sleep(RETRY[0]).await,
+                Some(container) => break container,
+                None => return Ok(None),
+            }
         };
         let request = LogRequest {
             follow: true,
@@ -355,7 +401,7 @@ impl Work<'_> {
         };
         let output = self.engine.logs(id, container.tty, &request).await?;
         let waiting = self.engine.wait(id, Until::Stopped).await?;
-        Ok(Some(Followable { output, waiting }))
+        Ok(Some((container, Followable { output, waiting })))
     }
 
     /// Asks again and again, with growing breaks, while the engine is not there. Whether it was not

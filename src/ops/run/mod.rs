@@ -23,6 +23,7 @@ mod outcome;
 mod outputs;
 mod prepare;
 mod pump;
+mod restarts;
 mod settle;
 mod source;
 mod supervise;

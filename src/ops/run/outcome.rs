@@ -1,6 +1,6 @@
 //! How an attempt, and with it a run, ended.
 
-use crate::engine::run::{Container, RunError};
+use crate::engine::run::{Container, RunError, Status};
 use crate::records::{Attempt, Ending, Record, State};
 
 use super::cancel::StopCause;
@@ -35,6 +35,36 @@ pub(super) fn note_end(attempt: &mut Attempt, container: &Container, orders: Ord
     });
     if let Some(error) = container.error.as_ref().filter(|error| !error.is_empty()) {
         attempt.message = Some(error.clone());
+    }
+}
+
+/// Notes in an attempt that its container has been started again: once or more often than the engine had
+/// counted when it was last looked at. An engine that is started itself counts from nothing.
+pub(super) fn note_restart(attempt: &mut Attempt, container: &Container, seen: &mut Option<u32>) {
+    let count = container.restarts;
+    let new = match *seen {
+        Some(seen) if count > seen => count - seen,
+        Some(_) => count.saturating_add(1),
+        None => count.saturating_sub(attempt.restarts).max(1),
+    };
+    attempt.restarts = attempt.restarts.saturating_add(new);
+    attempt.started = container.started;
+    *seen = Some(count);
+}
+
+/// Notes what is seen of a container that was out of sight: it may have been started again meanwhile.
+pub(super) fn note_seen(attempt: &mut Attempt, container: &Container, seen: &mut Option<u32>) {
+    // The engine counts before it starts it.
+    if container.status == Status::Restarting {
+        return;
+    }
+    let is_again = attempt.started.is_some() && container.started > attempt.started;
+    if container.status.is_up() && is_again {
+        note_restart(attempt, container, seen);
+    } else {
+        attempt.restarts = attempt.restarts.max(container.restarts);
+        attempt.started = container.started;
+        *seen = Some(container.restarts);
     }
 }
 
@@ -109,7 +139,6 @@ pub(super) fn conclude(record: &mut Record, stopped: Option<StopCause>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::run::Status;
 
     fn container(code: i64, is_oom_killed: bool) -> Container {
         Container {
@@ -127,6 +156,8 @@ mod tests {
             tty: false,
             health: None,
             memory_limit: None,
+            restarts: 0,
+            ports: Vec::new(),
         }
     }
 
@@ -140,6 +171,41 @@ mod tests {
             note_end(&mut attempt, &ended, Orders::default());
             assert_eq!(attempt.finished, at(noted));
         }
+    }
+
+    #[test]
+    fn restarts_are_counted_over_an_engine_that_counts_anew() {
+        let at = |second| jiff::Timestamp::from_second(second).ok();
+        let (mut attempt, mut seen) = (Attempt::default(), Some(0));
+        let mut looks = |start: i64, restarts, is_followed| {
+            let mut found = container(0, false);
+            (found.status, found.started, found.restarts) = (Status::Running, at(start), restarts);
+            if is_followed {
+                note_restart(&mut attempt, &found, &mut seen);
+            } else {
+                note_seen(&mut attempt, &found, &mut seen);
+            }
+            attempt.restarts
+        };
+        assert_eq!(looks(1, 0, false), 0);
+        assert_eq!(looks(2, 1, true), 1);
+        // Two at once.
+        assert_eq!(looks(4, 3, true), 3);
+        // The same that was seen before.
+        assert_eq!(looks(4, 3, false), 3);
+        // The engine was started again, and then the container once more.
+        assert_eq!(looks(5, 0, false), 4);
+        assert_eq!(looks(6, 1, true), 5);
+        // Another supervisor, which knows the record alone.
+        let mut adopted = Attempt {
+            restarts: 5,
+            started: at(6),
+            ..Attempt::default()
+        };
+        let mut found = container(0, false);
+        (found.status, found.started, found.restarts) = (Status::Running, at(7), 2);
+        note_seen(&mut adopted, &found, &mut None);
+        assert_eq!(adopted.restarts, 6);
     }
 
     #[test]

@@ -47,9 +47,21 @@ pub(super) struct Pump {
     times: [Option<Timestamp>; 2],
     /// What an earlier stream told already.
     known: [Known; 2],
+    /// Up to where the engine's log is kept.
+    mark: Option<Mark>,
+    /// What of the engine's log comes once more that is kept already.
+    kept: Option<Mark>,
     events: Events,
     /// Warnings that were printed, for the record.
     pub(super) warnings: Vec<String>,
+}
+
+/// A place in the engine's log: what was written before a moment, and so many bytes of standard output and
+/// standard error that were written at it.
+#[derive(Debug, Clone, Copy)]
+struct Mark {
+    time: Timestamp,
+    bytes: [usize; 2],
 }
 
 /// What is passed over, as it is there already.
@@ -92,13 +104,33 @@ impl Pump {
             display,
             times: [None; 2],
             known: [Known::nothing(), Known::nothing()],
+            mark: None,
+            kept: None,
             events: work.events.clone(),
             warnings: Vec::new(),
         })
     }
 
+    /// Notes that all that the engine had in its log at a moment is kept, where that is not known already.
+    pub(super) fn note_whole(&mut self, time: Timestamp) {
+        let whole = Mark {
+            time,
+            bytes: [0; 2],
+        };
+        self.mark.get_or_insert(whole);
+    }
+
+    /// Expects the engine's log from where it was left: since when, if that is known.
+    pub(super) fn resume(&mut self) -> Option<Timestamp> {
+        self.maskers = [Masker::new(&self.secrets), Masker::new(&self.secrets)];
+        self.known = [Known::nothing(), Known::nothing()];
+        self.kept = self.mark;
+        self.mark.map(|mark| mark.time)
+    }
+
     /// Expects the attempt's output from its beginning once more: what is kept of it is passed over.
     pub(super) fn rewind(&mut self) -> io::Result<()> {
+        (self.mark, self.kept) = (None, None);
         self.maskers = [Masker::new(&self.secrets), Masker::new(&self.secrets)];
         // The attempt's first line comes again.
         self.scanners.iter_mut().for_each(MetricScanner::restart);
@@ -115,6 +147,7 @@ impl Pump {
 
     /// Begins the next attempt: how many bytes of standard output and standard error are there.
     pub(super) fn next_attempt(&mut self) -> [u64; 2] {
+        (self.mark, self.kept) = (None, None);
         self.maskers = [Masker::new(&self.secrets), Masker::new(&self.secrets)];
         self.scanners.iter_mut().for_each(MetricScanner::restart);
         self.known = [Known::nothing(), Known::nothing()];
@@ -156,8 +189,30 @@ impl Pump {
         Ok(())
     }
 
-    async fn take(&mut self, chunk: Chunk) {
+    async fn take(&mut self, mut chunk: Chunk) {
         let index = usize::from(chunk.stream == Source::Stderr);
+        if let Some(time) = chunk.time {
+            if let Some(kept) = &mut self.kept
+                && kept.time == time
+            {
+                let count = kept.bytes[index].min(chunk.bytes.len());
+                kept.bytes[index] -= count;
+                let _ = chunk.bytes.split_to(count);
+            }
+            let mark = self.mark.get_or_insert(Mark {
+                time,
+                bytes: [0; 2],
+            });
+            if mark.time < time {
+                *mark = Mark {
+                    time,
+                    bytes: [0; 2],
+                };
+            }
+            if mark.time == time {
+                mark.bytes[index] += chunk.bytes.len();
+            }
+        }
         let bytes = match self.maskers[index].feed(&chunk.bytes) {
             // As it came: nothing is copied.
             Cow::Borrowed(masked) => chunk.bytes.slice_ref(masked),

@@ -51,6 +51,8 @@ pub struct RunFlags {
     pub ignores_gates: bool,
     /// Whether the container is left when the run is over.
     pub is_kept: bool,
+    /// Whether it is followed at the terminal: then it is started again only where `--restart` says so.
+    pub is_foreground: bool,
 }
 
 /// Whether a job's image is built first.

@@ -9,9 +9,10 @@ use super::{
     Building, EnvFiles, GpuChoice, ImageChoice, Pull, RunFlags, RunPlan, Subject, bound, label,
     plan,
 };
-use crate::engine::run::{Restart, RunSpec};
+use crate::engine::run::RunSpec;
 use crate::facts::Environment;
 use crate::manifest::{self, Manifest};
+use crate::model::Restart;
 use crate::model::Secret;
 use crate::records::{Ending, Policy, RetryRecord};
 

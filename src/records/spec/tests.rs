@@ -4,7 +4,8 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::{from_json, to_json};
-use crate::engine::run::{Bound, BoundKind, Health, Limits, Restart, RunSpec};
+use crate::engine::run::{Bound, BoundKind, Health, Limits, RunSpec};
+use crate::model::Restart;
 use crate::model::{Devices, GpuRequest, Secret};
 
 fn word() -> impl Strategy<Value = String> + Clone {

@@ -2,7 +2,8 @@
 
 use std::process::Command;
 
-use jobctl::engine::run::{Bound, BoundKind, Health, Limits, LogRequest, Restart, RunSpec};
+use jobctl::engine::run::{Bound, BoundKind, Health, Limits, LogRequest, RunSpec};
+use jobctl::model::Restart;
 use jobctl::model::{GpuRequest, Gpus, Secret};
 use serde_json::{Value, json};
 

@@ -1,10 +1,11 @@
 //! What the engine knows of containers.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 
 use bollard::models::{
     ContainerInspectResponse, ContainerStateStatusEnum as StateStatus, ContainerSummary,
-    ContainerSummaryStateEnum as SummaryStatus, HealthStatusEnum,
+    ContainerSummaryStateEnum as SummaryStatus, HealthStatusEnum, PortMap, PortSummaryTypeEnum,
 };
 use bollard::query_parameters::{InspectContainerOptions, ListContainersOptions};
 use jiff::Timestamp;
@@ -97,6 +98,11 @@ fn inspected(found: ContainerInspectResponse) -> Container {
             .memory
             .and_then(|limit| u64::try_from(limit).ok())
             .filter(|limit| *limit > 0),
+        restarts: found
+            .restart_count
+            .and_then(|count| count.try_into().ok())
+            .unwrap_or_default(),
+        ports: published(found.network_settings.and_then(|settings| settings.ports)),
     }
 }
 
@@ -129,7 +135,34 @@ fn listed(found: ContainerSummary) -> Container {
         tty: false,
         health: health(&words).map(str::to_owned),
         memory_limit: None,
+        restarts: 0,
+        ports: (found.ports.into_iter().flatten())
+            .filter(|port| port.typ == Some(PortSummaryTypeEnum::TCP))
+            .filter_map(|port| {
+                let ip = port.ip?.parse().ok()?;
+                Some((port.private_port, SocketAddr::new(ip, port.public_port?)))
+            })
+            .collect(),
     }
+}
+
+/// Ports of TCP, and where the engine has published them.
+fn published(ports: Option<PortMap>) -> Vec<(u16, SocketAddr)> {
+    let mut published: Vec<_> = (ports.into_iter().flatten())
+        .filter_map(|(name, bindings)| {
+            let inside: u16 = name.strip_suffix("/tcp")?.parse().ok()?;
+            let bindings = bindings.into_iter().flatten();
+            let at = bindings.filter_map(|binding| {
+                let ip = binding.host_ip?.parse().ok()?;
+                let port = binding.host_port?.parse().ok()?;
+                Some((inside, SocketAddr::new(ip, port)))
+            });
+            Some(at.collect::<Vec<_>>())
+        })
+        .flatten()
+        .collect();
+    published.sort_unstable();
+    published
 }
 
 /// A name without the slash that the engine puts before it.

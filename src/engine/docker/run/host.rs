@@ -9,8 +9,8 @@ use bollard::models::{
 };
 
 use super::devices::{device_files, device_requests};
-use crate::engine::run::{Bound, BoundKind, Restart, RunSpec};
-use crate::model::{ByteSize, MountSource};
+use crate::engine::run::{Bound, BoundKind, RunSpec};
+use crate::model::{ByteSize, MountSource, Restart};
 
 /// The part of a request that is about the engine's machine.
 pub(super) fn host_config(spec: &RunSpec, ports: PortMap, is_podman: bool) -> HostConfig {
@@ -103,7 +103,7 @@ fn mount(bound: &Bound) -> Mount {
 
 fn restart_policy(restart: Option<Restart>) -> RestartPolicy {
     let (name, limit) = match restart {
-        None => (RestartPolicyNameEnum::NO, None),
+        None | Some(Restart::No) => (RestartPolicyNameEnum::NO, None),
         Some(Restart::Always) => (RestartPolicyNameEnum::ALWAYS, None),
         Some(Restart::UnlessStopped) => (RestartPolicyNameEnum::UNLESS_STOPPED, None),
         Some(Restart::OnFailure(limit)) => (RestartPolicyNameEnum::ON_FAILURE, limit),
