@@ -216,7 +216,7 @@ pub(super) struct EndingArgs {
     /// Leave the container when the run is over
     #[arg(long, conflicts_with = "rm")]
     pub(super) keep: bool,
-    /// `no`, for jobs run once; a service takes what docker takes
+    /// `no`, for jobs run once; a service takes what docker takes, with `-d` that of jobs.yaml if not given
     #[arg(long, value_name = "POLICY")]
     pub(super) restart: Option<String>,
 }

@@ -83,6 +83,7 @@ fn service(checker: &mut Checker<'_>, job: &Entry<Name, Job>) {
     let spans = [
         ("ports", value.ports.first().map(Located::span)),
         ("healthcheck", value.healthcheck.as_ref().map(Located::span)),
+        ("restart", value.restart.as_ref().map(Located::span)),
     ];
     for (key, span) in spans {
         if let Some(span) = span
@@ -90,7 +91,14 @@ fn service(checker: &mut Checker<'_>, job: &Entry<Name, Job>) {
         {
             let diagnostic = Rule::NotAService
                 .error(format!("the job `{name}` has `{key}`, but is no service"))
-                .help(format!("add `service: true`, or remove `{key}`"));
+                .help(match key {
+                    "restart" => {
+                        "remove `restart`; `retry: { attempts: 2 }` runs a job again that failed, and \
+                         `service: true` makes one that stays up"
+                            .to_owned()
+                    }
+                    key => format!("add `service: true`, or remove `{key}`"),
+                });
             checker.report(diagnostic, span, "");
         }
     }

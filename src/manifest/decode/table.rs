@@ -135,7 +135,7 @@ fn elsewhere(key: &str) -> Option<&'static str> {
             "`cpus`, `memory` and `shm_size` go under the job's `resources`"
         }
         "deploy" | "devices" | "device_ids" => "GPUs are asked for with the job's `gpus`",
-        "retries" | "attempts" | "restart" => "write `retry: { attempts: 2 }` in the job",
+        "retries" | "attempts" => "write `retry: { attempts: 2 }` in the job",
         "container_name" => "a run's container is named by jobctl; the job's key is its name",
         "services" => "a job that stays up is a job with `service: true`",
         "value" => "a secret is never written down here: name a variable or a file that has it",

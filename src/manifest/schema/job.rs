@@ -10,7 +10,7 @@ use crate::manifest::decode::{Decode, Decoder, Located, Names, Table, decode_tab
 use crate::manifest::node::{Kind, Node};
 use crate::model::{
     ByteSize, ContainerPath, Cpus, Duration, EnvName, HostPath, ImageRef, Mount, Name, Port,
-    Scalar, ValueError,
+    Restart, Scalar, ValueError,
 };
 
 /// A program in an image: how the image comes to be, what is run, with what, for what.
@@ -65,11 +65,14 @@ pub struct Job {
     pub ports: Vec<Located<Port>>,
     /// How a service is found to be healthy.
     pub healthcheck: Option<Located<Healthcheck>>,
+    /// When the engine starts a service again whose process has ended: `no`, `always`, `on-failure`,
+    /// `on-failure:N`, or `unless-stopped`, which is the default.
+    pub restart: Option<Located<Restart>>,
 }
 
 decode_table!(Job, "a job", {
     build, image, command, gpus, env_file, environment, sensitive, inputs, outputs, metrics, resources,
-    timeout, retry, volumes, network, needs, service, ports, healthcheck,
+    timeout, retry, volumes, network, needs, service, ports, healthcheck, restart,
 });
 
 impl Job {

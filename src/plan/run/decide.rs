@@ -16,7 +16,9 @@ use crate::facts::Environment;
 use crate::manifest::Manifest;
 use crate::manifest::schema::{Healthcheck, ImageSource, Job, LogMetric, RetryCause};
 use crate::model::labels::{OWN_LABELS, TEST_LABEL};
-use crate::model::{ContainerPath, Devices, Gate, Gpus, Mount, MountSource, Name, ValueError};
+use crate::model::{
+    ContainerPath, Devices, Gate, Gpus, Mount, MountSource, Name, Restart, ValueError,
+};
 use crate::plan::Discretion;
 use crate::plan::build::{self, Item, PlanError, clean};
 use crate::records::{Ending, FILE_LIST, Policy, RetryRecord};
@@ -53,7 +55,7 @@ pub fn plan(
     let (mut needs, mut gates) = (BTreeMap::new(), BTreeMap::new());
     let mut policy = policy(flags);
     let is_service = matches!(subject, Subject::Job(_, _, job) if job.is_service());
-    if spec.restart.is_some() && !is_service {
+    if spec.restart.is_some_and(|restart| restart != Restart::No) && !is_service {
         errors.push(Diagnostic::from(PlanError::new(
             "`--restart`: a job runs once, and its end is its result",
             "leave it out; `--retries N` runs it again when the engine fails it, and `service: \
@@ -62,7 +64,7 @@ pub fn plan(
     }
     let gpus = gpus(subject, flags, &mut spec);
     if let Subject::Job(manifest, name, job) = subject {
-        fill(&mut spec, manifest, job);
+        fill(&mut spec, manifest, job, flags.is_foreground);
         spec.labels.insert(JOB_LABEL.to_owned(), name.to_string());
         let project = manifest.root.name.to_string();
         spec.labels.insert(PROJECT_LABEL.to_owned(), project);
@@ -70,6 +72,7 @@ pub fn plan(
         inputs = planned_inputs(manifest, job);
         (needs, gates) = planned_needs(job, flags);
     }
+    spec.restart = spec.restart.filter(|restart| *restart != Restart::No);
     absolute(&mut spec, caller);
     let outputs = policy.outputs.iter();
     let lost = outputs.filter_map(|output| not_kept(&spec, output));
@@ -230,7 +233,7 @@ fn gpus(subject: &Subject<'_>, flags: &RunFlags, spec: &mut RunSpec) -> GpuChoic
 }
 
 /// Takes from the job what the command line does not say.
-fn fill(spec: &mut RunSpec, manifest: &Manifest, job: &Job) {
+fn fill(spec: &mut RunSpec, manifest: &Manifest, job: &Job, is_foreground: bool) {
     // As compose has it: a command is written for its entry point.
     let has_program = spec
         .entrypoint
@@ -272,6 +275,11 @@ fn fill(spec: &mut RunSpec, manifest: &Manifest, job: &Job) {
         // What ends by itself is judged by its end; the image's check would cost it time.
         Some(Health::none())
     };
+    if job.is_service() && !is_foreground {
+        let of_job = job.restart.as_deref().copied();
+        let restart = spec.restart.or(of_job).unwrap_or(Restart::UnlessStopped);
+        spec.restart = Some(restart);
+    }
 }
 
 /// A mount of a manifest's: folders are relative to its own, volumes are the project's, as compose

@@ -67,6 +67,7 @@ pub(super) fn job_json(job: &Job) -> Value {
     keys.add("service", job.service.as_deref().copied().map(Value::from));
     keys.list("ports", job.ports.iter().map(text));
     keys.add("healthcheck", job.healthcheck.as_deref().map(healthcheck));
+    keys.text("restart", job.restart.as_ref());
     keys.value()
 }
 
