@@ -13,7 +13,7 @@ use super::Ending;
 use super::context::Context;
 use crate::exit::Exit;
 use crate::model::Name;
-use crate::ops::forward::{bind, forward};
+use crate::ops::forward::{ConnectionLimits, bind, forward};
 use crate::records::{FileLock, ServiceFolder, Store};
 
 /// How often it is looked whether the service's folder is still there.
@@ -48,11 +48,12 @@ pub(super) fn exec(args: &ListenArgs, context: &mut Context) -> Ending {
         Ok(None) => return tell("it has no route"),
         Err(error) => return tell(&error.to_string()),
     };
-    // Two files for each connection.
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     // Less is less, and no error.
     let _ = setrlimit(Resource::Nofile, limit);
+    let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let limits = ConnectionLimits::of_files(files);
     context.watch(async |events| {
         let mut listeners = Vec::new();
         for (address, _) in route.ports {
@@ -77,7 +78,7 @@ pub(super) fn exec(args: &ListenArgs, context: &mut Context) -> Ending {
                 () = gone(&asked) => {}
             }
         };
-        forward(folder, listeners, events.clone(), stop).await;
+        forward(folder, listeners, limits, events.clone(), stop).await;
         Ok(Exit::Success)
     })?
 }

@@ -4,6 +4,8 @@
 //! be replaced without a time in which nobody answers. Therefore a small process of ours listens, and
 //! asks the route for every connection.
 
+mod pass;
+
 use std::collections::HashMap;
 use std::fs::Metadata;
 use std::io;
@@ -13,19 +15,48 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
 use crate::event::{Event, Events};
 use crate::model::RunId;
 use crate::records::{FileLock, Route, ServiceFolder};
 
-/// How long a service may be away until a connection to it is given up: an engine may restart it.
-const AWAY: Duration = Duration::from_secs(10);
-/// The time between two tries.
+/// The time between two tries to accept a connection where there are too many open files.
 const RETRY: Duration = Duration::from_millis(50);
-/// How long connections may go on when nothing listens any more.
+/// How long connections may keep running when nothing listens any more.
 const DRAIN: Duration = Duration::from_secs(10);
+/// How long a service may take to accept a connection.
+const CONNECT: Duration = Duration::from_secs(10);
+/// The most connections at once, however many files may be open.
+const MOST_CONNECTIONS: u64 = 4096;
+/// Open files that are not those of connections.
+const OTHER_FILES: u64 = 32;
+
+/// How many connections there may be, and how long each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConnectionLimits {
+    /// So many at once; further ones wait until one of these is closed.
+    pub count: usize,
+    /// One on which nothing moves for so long is closed.
+    pub idle: Duration,
+    /// One of which a side has closed its half, and on which nothing moves for so long, is closed.
+    pub half_open: Duration,
+}
+
+impl ConnectionLimits {
+    /// The limits of a process that may have so many files open: each connection takes two.
+    #[must_use]
+    pub fn of_files(files: u64) -> Self {
+        let count = (files.saturating_sub(OTHER_FILES) / 2).clamp(1, MOST_CONNECTIONS);
+        Self {
+            count: usize::try_from(count).unwrap_or(usize::MAX),
+            idle: Duration::from_hours(1),
+            half_open: Duration::from_mins(1),
+        }
+    }
+}
 
 /// A socket that listens there. Where this machine has no IPv6, all of its addresses are those of IPv4.
 ///
@@ -46,41 +77,58 @@ pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
 }
 
 /// Passes on what comes to these sockets, each with the address that the route knows it by, until it is
-/// told to stop; connections that there are then have some seconds to end.
+/// asked to stop; connections that there are then have some seconds to end.
 ///
-/// A client's address is not seen by the service, as it is not with an engine's own proxy.
+/// A connection to a service that does not listen is reset at once. A client's address is not seen by the
+/// service, as it is not with an engine's own proxy.
 pub async fn forward(
     folder: ServiceFolder,
     listeners: Vec<(SocketAddr, TcpListener)>,
+    limits: ConnectionLimits,
     events: Events,
     stop: impl Future<Output = ()>,
 ) {
     let service = Arc::new(Service {
         folder,
+        limits,
         known: Mutex::default(),
         connections: Mutex::default(),
     });
     let mut tasks = JoinSet::new();
     let mut passing = JoinSet::new();
+    let places = Arc::new(Semaphore::new(limits.count));
     let (sender, mut accepted) = tokio::sync::mpsc::channel(1);
     for (address, listener) in listeners {
-        let (sender, events) = (sender.clone(), events.clone());
+        let (sender, events, places) = (sender.clone(), events.clone(), Arc::clone(&places));
         tasks.spawn(async move {
-            let mut is_reported = false;
+            let mut is_reported = [false; 2];
+            let report = |is_reported: &mut bool, warning: String| {
+                if !std::mem::replace(is_reported, true) {
+                    events.send(Event::Warning(warning));
+                }
+            };
             loop {
                 match listener.accept().await {
                     Ok((client, _)) => {
-                        is_reported = false;
-                        if sender.send((address, client)).await.is_err() {
+                        if places.available_permits() == 0 {
+                            let warning = format!(
+                                "{} connections are open, which is the limit: further ones wait",
+                                limits.count
+                            );
+                            report(&mut is_reported[0], warning);
+                        }
+                        // Others wait in the kernel's queue meanwhile.
+                        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+                            return;
+                        };
+                        if sender.send((address, client, place)).await.is_err() {
                             return;
                         }
                     }
                     // Too many files are open: some will be closed.
                     Err(error) => {
-                        if !std::mem::replace(&mut is_reported, true) {
-                            let warning = format!("a connection is not accepted: {error}");
-                            events.send(Event::Warning(warning));
-                        }
+                        let warning = format!("a connection is not accepted: {error}");
+                        report(&mut is_reported[1], warning);
                         sleep(RETRY).await;
                     }
                 }
@@ -90,10 +138,12 @@ pub async fn forward(
     let mut stop = std::pin::pin!(stop);
     loop {
         tokio::select! {
-            Some((address, client)) = accepted.recv() => {
+            Some((address, client, place)) = accepted.recv() => {
                 let service = Arc::clone(&service);
                 passing.spawn(async move {
-                    if let Err(error) = service.pass_on(address, client).await {
+                    let passed = service.pass_on(address, client).await;
+                    drop(place);
+                    if let Err(error) = passed {
                         tracing::info!("a connection ended: {error}");
                     }
                 });
@@ -111,6 +161,7 @@ pub async fn forward(
 /// A service that is listened for.
 struct Service {
     folder: ServiceFolder,
+    limits: ConnectionLimits,
     /// The route as it was last read.
     known: Mutex<Option<(Stamp, Arc<Route>)>>,
     /// How many connections each run has, and the lock that says that it has some.
@@ -125,30 +176,41 @@ struct Stamp {
 }
 
 impl Service {
-    async fn pass_on(
+    async fn pass_on(self: &Arc<Self>, address: SocketAddr, client: TcpStream) -> io::Result<()> {
+        let (_connection, server) = match self.connected(address).await {
+            Ok(connected) => connected,
+            Err(error) => {
+                // What is closed without this would look as if it had been answered with nothing.
+                let _ = client.set_zero_linger();
+                return Err(error);
+            }
+        };
+        pass::both_ways(client, server, self.limits.idle, self.limits.half_open).await
+    }
+
+    /// A connection to the run that serves.
+    async fn connected(
         self: &Arc<Self>,
         address: SocketAddr,
-        mut client: TcpStream,
-    ) -> io::Result<()> {
-        let start = Instant::now();
+    ) -> io::Result<(Connection, TcpStream)> {
         loop {
             let route = self.route()?;
-            let _connection = Connection::new(self, route.run)?;
+            let connection = Connection::new(self, route.run)?;
             // Whoever sets another route looks for connections after that.
             if self.route()?.run != route.run {
                 continue;
             }
+            if route.is_down {
+                return Err(io::ErrorKind::ConnectionRefused.into());
+            }
             let to = route.ports.iter().find(|(from, _)| *from == address);
             let (_, to) = to.ok_or(io::ErrorKind::AddrNotAvailable)?;
-            match TcpStream::connect(to).await {
-                Ok(mut server) => {
-                    client.set_nodelay(true)?;
-                    server.set_nodelay(true)?;
-                    tokio::io::copy_bidirectional(&mut client, &mut server).await?;
-                    return Ok(());
-                }
-                Err(error) if start.elapsed() >= AWAY => return Err(error),
-                Err(_) => sleep(RETRY).await,
+            match timeout(CONNECT, TcpStream::connect(to)).await {
+                Ok(Ok(server)) => return Ok((connection, server)),
+                // It was replaced, or started again with another port, at this very moment.
+                _ if self.route()? != route => {}
+                Ok(Err(error)) => return Err(error),
+                Err(_) => return Err(io::ErrorKind::TimedOut.into()),
             }
         }
     }
@@ -222,82 +284,4 @@ impl Service {
 }
 
 #[cfg(test)]
-mod tests {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    use tokio::sync::oneshot;
-
-    use super::*;
-    use crate::records::Store;
-
-    /// A server that says its name to whoever comes.
-    async fn server(name: &'static str) -> SocketAddr {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        tokio::spawn(async move {
-            loop {
-                let (mut client, _) = listener.accept().await.unwrap();
-                tokio::spawn(async move {
-                    // Until the client has said something.
-                    client.read_u8().await.unwrap();
-                    client.write_all(name.as_bytes()).await.unwrap();
-                });
-            }
-        });
-        address
-    }
-
-    async fn ask(address: SocketAddr) -> String {
-        let mut stream = TcpStream::connect(address).await.unwrap();
-        stream.write_u8(0).await.unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
-        answer
-    }
-
-    #[tokio::test]
-    async fn a_new_route_counts_for_new_connections_and_old_ones_are_seen() {
-        let state = tempfile::tempdir().unwrap();
-        let service = Store::new(state.path().to_owned()).service(&"serve".parse().unwrap());
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let runs = [1, 2].map(|second| RunId::new(jiff::Timestamp::from_second(second).unwrap()));
-        let route = |run, to| Route::new(run, vec![(address, to)]);
-        service
-            .set_route(&route(runs[0], server("old").await))
-            .unwrap();
-        let (stop, stopped) = oneshot::channel::<()>();
-        let stopped = async { stopped.await.unwrap() };
-        let forwarding = tokio::spawn(forward(
-            service.clone(),
-            vec![(address, listener)],
-            Events::channel().0,
-            stopped,
-        ));
-        let has_connections = |run| FileLock::is_held(&service.connections(run)).unwrap();
-        assert_eq!(ask(address).await, "old");
-        while has_connections(runs[0]) {
-            tokio::task::yield_now().await;
-        }
-
-        let mut kept = TcpStream::connect(address).await.unwrap();
-        while !has_connections(runs[0]) {
-            tokio::task::yield_now().await;
-        }
-        service
-            .set_route(&route(runs[1], server("new").await))
-            .unwrap();
-        assert_eq!(ask(address).await, "new");
-        assert!(has_connections(runs[0]));
-        kept.write_u8(0).await.unwrap();
-        let mut answer = String::new();
-        kept.read_to_string(&mut answer).await.unwrap();
-        assert_eq!(answer, "old");
-        drop(kept);
-        while has_connections(runs[0]) {
-            tokio::task::yield_now().await;
-        }
-        stop.send(()).unwrap();
-        forwarding.await.unwrap();
-        assert!(TcpStream::connect(address).await.is_err());
-    }
-}
+mod tests;
