@@ -75,6 +75,7 @@ pub(super) fn exec_rollback(args: &RollbackArgs, context: &mut Context) -> Endin
         is_fresh: false,
         at_once: 1,
         patience: args.patience.get(),
+        is_forward: false,
     };
     let outcome = in_pipeline(context, wishes, async |pipeline, controls| {
         let done = Box::pin(pipeline.rollback(name, plan, controls)).await?;

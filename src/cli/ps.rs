@@ -1,19 +1,25 @@
 //! `jobctl ps`
 
+use std::collections::BTreeMap;
+
 use clap::Args;
 
 use super::Ending;
 use super::context::Context;
+use super::up::Processes;
 use crate::exit::Exit;
 use crate::ops::ps::list;
 use crate::ops::run::{orphan_words, reconcile};
+use crate::ops::up::restore;
 use crate::report::{printable_text, ps_human, ps_json};
 
 /// List the runs that are not over, as they are right now
 ///
 /// A run whose jobctl was killed is looked after: if it ended meanwhile, its output and its exit code
 /// are taken from the engine; if it keeps running, it is `unattended` until somebody waits for it. A container
-/// that it left behind is removed.
+/// that it left behind is removed. Of a service, the processes that supervise it and listen on its ports are
+/// started again where they were killed; one that can't be reached at its address all the same is
+/// `not reachable`, with the reason as a warning.
 #[derive(Debug, Args)]
 pub(super) struct PsArgs {
     /// Those that are over, too
@@ -29,6 +35,7 @@ pub(super) struct PsArgs {
 
 pub(super) fn exec(args: &PsArgs, context: &mut Context) -> Ending {
     let store = context.store();
+    let launcher = Processes::new(context)?;
     let outcome = context.watch(async |events| {
         let mut engine = super::reach::reconciled(context, &store, events).await;
         if engine.is_none() && store.unfinished().is_ok_and(|runs| runs.is_empty()) {
@@ -39,7 +46,11 @@ pub(super) fn exec(args: &PsArgs, context: &mut Context) -> Ending {
                 reconcile(engine, &store, events).await;
             }
         }
-        list(engine.as_ref(), &store, args.all, events).await
+        let mut unreachable = BTreeMap::new();
+        if let Some(engine) = &engine {
+            unreachable = restore(engine, &store, &launcher, None, events).await;
+        }
+        list(engine.as_ref(), &store, args.all, unreachable, events).await
     })?;
     let mut runs = match outcome {
         Ok(runs) => runs,
@@ -49,6 +60,12 @@ pub(super) fn exec(args: &PsArgs, context: &mut Context) -> Ending {
         let run = &orphan.run;
         let warning = orphan_words(run.id, run.job.as_deref(), &store);
         context.output.warning(&printable_text(&warning));
+    }
+    for listed in &runs {
+        if let (Some(why), Some(job)) = (&listed.unreachable, &listed.run.job) {
+            let warning = format!("the service `{job}` is not reachable: {why}");
+            context.output.warning(&printable_text(&warning));
+        }
     }
     runs.truncate(args.last.unwrap_or(usize::MAX));
     if args.ids {

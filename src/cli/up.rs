@@ -10,12 +10,12 @@ use tokio::sync::mpsc::unbounded_channel;
 
 use super::Ending;
 use super::context::{Context, Program};
-use super::run::{Told, ending, launch, no_flags, signals};
+use super::run::{Told, adopt_in_background, ending, launch, no_flags, signals};
 use crate::diagnostic::Diagnostic;
 use crate::exit::Exit;
 use crate::manifest::schema::Job;
 use crate::manifest::{self, Manifest};
-use crate::model::Name;
+use crate::model::{Name, RunId};
 use crate::ops::env_files;
 use crate::ops::run::{Asked, Prepared, RunFailure};
 use crate::ops::up::{
@@ -51,6 +51,9 @@ pub(super) struct UpArgs {
     /// Say of each step that runs why: what changed since the run before, from what to what
     #[arg(long, conflicts_with = "dry_run")]
     why: bool,
+    /// Start services as jobs.yaml has them now, also those that were rolled back
+    #[arg(long)]
+    forward: bool,
     /// Say what would be run, in which order; do nothing
     #[arg(long)]
     dry_run: bool,
@@ -90,6 +93,7 @@ pub(super) fn exec(args: &UpArgs, context: &mut Context) -> Ending {
         explains: args.why,
         at_once: args.jobs_at_once.map_or(usize::MAX, usize::from),
         patience: args.patience.get(),
+        is_forward: args.forward,
     };
     let outcome = in_pipeline(context, wishes, async |pipeline, controls| {
         pipeline.up(steps, controls).await
@@ -195,10 +199,7 @@ pub(super) fn in_pipeline(
     ) -> Result<Vec<Done>, UpFailure>,
 ) -> io::Result<Result<Vec<Done>, UpFailure>> {
     let store = context.store();
-    let launcher = Processes {
-        program: context.program()?,
-        store: store.clone(),
-    };
+    let launcher = Processes::new(context)?;
     context.watch(async |events| {
         let (sender, mut controls) = unbounded_channel();
         signals::listen_for_all(&sender);
@@ -256,6 +257,15 @@ pub(super) struct Processes {
     store: Store,
 }
 
+impl Processes {
+    pub(super) fn new(context: &Context) -> io::Result<Self> {
+        Ok(Self {
+            program: context.program()?,
+            store: context.store(),
+        })
+    }
+}
+
 impl Launcher for Processes {
     fn supervisor(&self, prepared: &Prepared) -> io::Result<Launching> {
         let launched = launch(&self.program, prepared, None)?;
@@ -265,6 +275,11 @@ impl Launcher for Processes {
                 Told::Over { code, message } => Launched::Over(code, message),
             })
         }))
+    }
+
+    fn adopter(&self, run: RunId) -> io::Result<()> {
+        let log = self.store.run(run).supervisor_log()?;
+        adopt_in_background(&self.program, run, log)
     }
 
     fn listener(&self, job: &Name) -> Result<(), String> {

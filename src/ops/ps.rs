@@ -1,6 +1,8 @@
 //! Runs that are not over, as they are right now.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::net::SocketAddr;
 
 use super::run::adopt::is_of;
 use super::run::{Orphan, container, orphans};
@@ -25,6 +27,10 @@ pub struct Listed {
     pub other_host: Option<String>,
     /// Whether its record is gone: what is known of it is what the engine knows.
     pub is_orphan: bool,
+    /// Where a service is reached on this machine.
+    pub addresses: Vec<SocketAddr>,
+    /// Why it is not reached there.
+    pub unreachable: Option<String>,
 }
 
 impl Listed {
@@ -47,11 +53,20 @@ impl Listed {
             is_attended: false,
             other_host: None,
             is_orphan: true,
+            addresses: Vec::new(),
+            unreachable: None,
         }
     }
 }
 
 impl Listed {
+    /// How often the engine has started its container again by itself.
+    #[must_use]
+    pub fn restarts(&self) -> u32 {
+        let seen = self.container.as_ref().map_or(0, |found| found.restarts);
+        self.run.restarts.max(seen)
+    }
+
     /// What it does, in a word or two.
     #[must_use]
     pub fn status(&self) -> String {
@@ -82,6 +97,16 @@ impl Listed {
         if let Some(health) = &container.health {
             status = format!("{status}, {health}");
         }
+        match self.restarts() {
+            0 => {}
+            1 => status.push_str(", restarted once"),
+            count => {
+                let _ = write!(status, ", restarted {count} times");
+            }
+        }
+        if self.unreachable.is_some() {
+            status.push_str(", not reachable");
+        }
         if !self.is_attended {
             status.push_str(" (unattended)");
         }
@@ -99,6 +124,7 @@ pub async fn list(
     engine: Option<&DockerEngine>,
     store: &Store,
     all: bool,
+    mut unreachable: BTreeMap<RunId, String>,
     events: &Events,
 ) -> Result<Vec<Listed>, StoreError> {
     let mut runs = store.summaries()?.runs;
@@ -119,8 +145,11 @@ pub async fn list(
     };
     let listed = runs.into_iter().map(|run| {
         let is_attended = run.state.is_final() || store.run(run.id).is_locked()?;
+        let container = containers.remove(&run.id);
         Ok(Listed {
-            container: containers.remove(&run.id),
+            addresses: addresses(store, &run, container.as_ref()),
+            container,
+            unreachable: unreachable.remove(&run.id),
             is_attended,
             other_host: other_host(engine, store, &run),
             is_orphan: false,
@@ -129,6 +158,23 @@ pub async fn list(
     });
     let orphans = orphans.into_iter().map(|orphan| Ok(Listed::orphan(orphan)));
     listed.chain(orphans).collect()
+}
+
+/// Where a service is reached: where a process of ours listens for it, or where the engine has published its
+/// ports.
+fn addresses(store: &Store, run: &Summary, container: Option<&Container>) -> Vec<SocketAddr> {
+    if run.state.is_final() || !run.is_service {
+        return Vec::new();
+    }
+    let job = run.job.as_ref().and_then(|job| job.parse().ok());
+    let route = job.and_then(|job| store.service(&job).route().ok().flatten());
+    match route.filter(|route| route.run == run.id) {
+        Some(route) => route.ports.iter().map(|(address, _)| *address).collect(),
+        None => {
+            let ports = container.iter().flat_map(|container| &container.ports);
+            ports.map(|(_, address)| *address).collect()
+        }
+    }
 }
 
 /// The host of a run that is not over, if that is not this machine.

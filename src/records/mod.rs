@@ -35,7 +35,7 @@ pub use lock::RunLock;
 pub use outputs::{
     CollectedFile, FileList, LIST as FILE_LIST, OutputRecord, OutputsDirectory, TreeDigest,
 };
-pub use promoted::{Promoted, Promotion};
+pub use promoted::{Promoted, Promotion, Rollback, RolledBackFrom};
 pub use record::{
     Attempt, Ending, EngineRecord, HostRecord, InputRecord, LeftOut, LeftOutReason, Policy, Record,
     RetryRecord, SCHEMA, SourceRecord, State, VariableRecord,

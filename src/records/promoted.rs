@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::durable;
 use super::error::StoreError;
+use super::image::ImageRecord;
 use super::record::Record;
 use super::store::Store;
 use crate::model::{RunId, number};
@@ -23,6 +24,55 @@ pub struct Promoted {
     schema: String,
     /// Those of each job, the newest last.
     jobs: BTreeMap<String, Vec<Promotion>>,
+    /// The services that were rolled back, and stay so.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    rolled_back: BTreeMap<String, Rollback>,
+}
+
+/// A service that was rolled back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rollback {
+    /// The run that was started for it, as an earlier one.
+    pub to: RunId,
+    /// What it was rolled back from: as long as `jobctl up` would start one of these, it stays.
+    pub from: Vec<RolledBackFrom>,
+}
+
+/// What a service was rolled back from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RolledBackFrom {
+    /// The run.
+    pub run: RunId,
+    /// Its image's id.
+    pub image: Option<String>,
+    /// The digest of the image's content.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content: Option<String>,
+    /// The digest of all else that decided what it was.
+    pub key: Option<String>,
+}
+
+impl From<&Record> for RolledBackFrom {
+    fn from(record: &Record) -> Self {
+        Self {
+            run: record.id,
+            image: record.image.id.clone(),
+            content: record.image.content.clone(),
+            key: record.key.clone(),
+        }
+    }
+}
+
+impl RolledBackFrom {
+    /// Its image, as far as it is compared.
+    #[must_use]
+    pub fn image(&self) -> ImageRecord {
+        ImageRecord {
+            id: self.image.clone(),
+            content: self.content.clone(),
+            ..ImageRecord::default()
+        }
+    }
 }
 
 /// A run that was promoted.
@@ -42,6 +92,7 @@ impl Default for Promoted {
         Self {
             schema: SCHEMA.to_owned(),
             jobs: BTreeMap::new(),
+            rolled_back: BTreeMap::new(),
         }
     }
 }
@@ -84,7 +135,7 @@ impl Promoted {
 
     /// Takes the newest promotions of a job back, up to that of a run, in whose place another is promoted
     /// that was made from it.
-    pub fn replace(&mut self, job: &str, run: RunId, by: &Record, now: Timestamp) {
+    fn replace(&mut self, job: &str, run: RunId, by: &Record, now: Timestamp) {
         self.go_back(job, run);
         if let Some(history) = self.jobs.get_mut(job)
             && history.last().is_some_and(|last| last.run == run)
@@ -92,6 +143,39 @@ impl Promoted {
             history.pop();
         }
         self.promote(by, now);
+    }
+
+    /// Whether and how a service was rolled back.
+    #[must_use]
+    pub fn rollback(&self, job: &str) -> Option<&Rollback> {
+        self.rolled_back.get(job)
+    }
+
+    /// Rolls a service back to a run, as which another was started: each rollback goes one further back,
+    /// and from none of what was rolled back from `jobctl up` starts anything again by itself.
+    pub fn roll_back(
+        &mut self,
+        job: &str,
+        run: RunId,
+        by: &Record,
+        from: impl IntoIterator<Item = RolledBackFrom>,
+        now: Timestamp,
+    ) {
+        self.replace(job, run, by, now);
+        let rollback = Rollback {
+            to: by.id,
+            from: Vec::new(),
+        };
+        let rollback = self.rolled_back.entry(job.to_owned()).or_insert(rollback);
+        rollback.to = by.id;
+        rollback.from.extend(from);
+        let surplus = rollback.from.len().saturating_sub(MOST_REMEMBERED);
+        rollback.from.drain(..surplus);
+    }
+
+    /// Lets a service go forward again.
+    pub fn go_forward(&mut self, job: &str) {
+        self.rolled_back.remove(job);
     }
 
     /// Takes the newest promotions of a job back, up to that of a run.
@@ -171,6 +255,37 @@ mod tests {
         assert_eq!(promoted.before("a"), None);
         promoted.go_back("a", third.id);
         assert_eq!(promoted.runs(), BTreeSet::from([first.id]));
+    }
+
+    #[test]
+    fn each_rollback_goes_one_further_back() {
+        let runs = [1, 2, 3, 4, 5].map(|second| record("a", second));
+        let [first, second, third, as_second, as_first] = &runs;
+        let mut promoted = Promoted::default();
+        for record in [first, second, third] {
+            promoted.promote(record, record.created);
+        }
+        for (before, by, from) in [(second, as_second, third), (first, as_first, as_second)] {
+            assert_eq!(promoted.before("a").unwrap().run, before.id);
+            promoted.roll_back("a", before.id, by, [from.into()], by.created);
+            assert_eq!(promoted.of("a").unwrap().run, by.id);
+        }
+        assert_eq!(promoted.before("a"), None);
+        let rollback = promoted.rollback("a").unwrap();
+        assert_eq!(rollback.to, as_first.id);
+        let from: Vec<_> = rollback.from.iter().map(|from| from.run).collect();
+        assert_eq!(from, [third.id, as_second.id]);
+        promoted.go_forward("a");
+        assert_eq!(promoted.rollback("a"), None);
+    }
+
+    #[test]
+    fn what_an_earlier_version_kept_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = r#"{"schema":"jobctl.promoted/1","jobs":{}}"#;
+        fs::write(folder.path().join("promoted.json"), text).unwrap();
+        let store = Store::new(folder.path().to_owned());
+        assert_eq!(store.promoted().unwrap(), Promoted::default());
     }
 
     #[test]

@@ -8,10 +8,18 @@ use super::table::columns;
 use super::words::elapsed;
 use crate::ops::ps::Listed;
 
-/// A table: run, job, status, since when, image, and the container's name.
+/// A table: run, job, status, since when, where a service is reached, image, and the container's name.
 #[must_use]
 pub fn ps_human(runs: &[Listed], now: Timestamp) -> String {
-    let heads = ["RUN", "JOB", "STATUS", "AGE", "IMAGE", "CONTAINER"];
+    let heads = [
+        "RUN",
+        "JOB",
+        "STATUS",
+        "AGE",
+        "ADDRESS",
+        "IMAGE",
+        "CONTAINER",
+    ];
     let mut rows = vec![heads.map(str::to_owned).to_vec()];
     for listed in runs {
         let run = &listed.run;
@@ -21,6 +29,7 @@ pub fn ps_human(runs: &[Listed], now: Timestamp) -> String {
             run.job.clone().unwrap_or_else(|| "-".to_owned()),
             listed.status(),
             elapsed(age),
+            addresses(listed).join(" "),
             run.image.clone(),
             run.container.clone().unwrap_or_default(),
         ];
@@ -49,8 +58,15 @@ pub fn ps_json(runs: &[Listed]) -> Value {
                 "image": run.image,
                 "container": run.container,
                 "container_id": run.container_id,
+                "restarts": listed.restarts(),
+                "addresses": addresses(listed),
+                "unreachable": listed.unreachable,
             })
         })
         .collect();
     json!({ "schema": "jobctl.ps/1", "runs": runs })
+}
+
+fn addresses(listed: &Listed) -> Vec<String> {
+    listed.addresses.iter().map(ToString::to_string).collect()
 }

@@ -124,6 +124,7 @@ pub fn up_json(done: &[Done]) -> Value {
                 How::UpToDate => "up_to_date",
                 How::Resumed => "resumed",
                 How::Ran => "ran",
+                How::RolledBack => "rolled_back",
             },
             "why": step.why.as_ref().map(why_json),
             "key": step.record.key,
@@ -164,6 +165,7 @@ fn words(step: &Done) -> &'static str {
         (How::UpToDate, true) => "up as it was",
         (How::Resumed, false) => "ended",
         (How::Ran, false) => "ran",
+        (How::RolledBack, _) => "stays rolled back",
         (_, true) => "up",
     }
 }

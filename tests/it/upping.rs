@@ -1,6 +1,8 @@
 //! `jobctl up` on the real engine: pipelines, gates, services.
 
 mod elsewhere;
+mod restarts;
+mod rollbacks;
 mod services;
 mod unchanged;
 

@@ -25,7 +25,7 @@ use crate::cli::output::plain;
 use crate::event::{Event, Events};
 use crate::exit::Exit;
 use crate::model::{RunId, Secret};
-use crate::ops::run::{Ended, Prepared, Streams, supervise};
+use crate::ops::run::{Ended, Prepared, Streams, adopt, supervise};
 use crate::plan::run::{Pull, RunPlan};
 use crate::records::{OpenRun, RunFolder, RunLock, Store, spec};
 use crate::report::printable_text;
@@ -38,6 +38,9 @@ pub(in crate::cli) struct SuperviseArgs {
     state: PathBuf,
     /// The run
     run: String,
+    /// The run keeps running, and has no supervisor
+    #[arg(long)]
+    adopt: bool,
 }
 
 /// What a supervisor is told, besides what stands in the record.
@@ -235,6 +238,9 @@ pub(in crate::cli) fn supervise_exec(args: &SuperviseArgs, context: &mut Context
     let Ok(id) = args.run.parse::<RunId>() else {
         return Ok(context.output.usage("this is not a run's id", None));
     };
+    if args.adopt {
+        return adopt_exec(&store, id, context);
+    }
     let socket = UnixStream::from(rustix::io::dup(rustix::stdio::stdin())?);
     let lock_file = File::from(rustix::io::dup(rustix::stdio::stdout())?);
     let nothing = OpenOptions::new()
@@ -305,6 +311,54 @@ pub(in crate::cli) fn supervise_exec(args: &SuperviseArgs, context: &mut Context
     };
     tell(&socket, &Told::Over { code, message });
     Ok(Exit::Success)
+}
+
+/// Starts a supervisor for a run that has none, and waits until it supervises the run, or can't.
+pub(in crate::cli) fn adopt_in_background(
+    program: &Program,
+    id: RunId,
+    log: File,
+) -> io::Result<()> {
+    let mut child = program
+        .command("supervise")
+        .arg("--adopt")
+        .arg(id.to_string())
+        .current_dir(&program.state_dir)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(log)
+        .spawn()?;
+    if let Some(mut stdout) = child.stdout.take() {
+        // It closes it.
+        io::copy(&mut stdout, &mut io::sink())?;
+    }
+    Ok(())
+}
+
+/// Supervises a run that keeps running: what the other process of [`adopt_in_background`] does.
+fn adopt_exec(store: &Store, id: RunId, context: &Context) -> Ending {
+    context.watch(async |events| {
+        let engine = context.connect().await.map_err(io::Error::other)?;
+        let (started, is_started) = tokio::sync::oneshot::channel();
+        let (sender, mut controls) = unbounded_channel();
+        super::signals::listen_as_supervisor(&sender);
+        let streams = Streams {
+            started: Some(started),
+            ..Streams::default()
+        };
+        let telling = tokio::spawn(async {
+            // Whoever waits is told by the end of the output, whatever became of it.
+            let _ = is_started.await;
+            let nothing = OpenOptions::new().write(true).open("/dev/null")?;
+            rustix::stdio::dup2_stdout(&nothing)?;
+            io::Result::Ok(())
+        });
+        let adopting = adopt(&engine, store, id, streams, &mut controls, events);
+        let adopted = Box::pin(adopting).await;
+        telling.await.map_err(io::Error::other)??;
+        adopted.map_err(io::Error::other)?;
+        Ok(Exit::Success)
+    })?
 }
 
 fn tell(mut socket: &UnixStream, told: &Told) {

@@ -26,7 +26,9 @@ use crate::plan::run::{RunPlan, Subject, plan};
 use crate::report::{run_plan_human, run_plan_json};
 
 pub(super) use self::args::RunArgs;
-pub(super) use self::background::{SuperviseArgs, Told, launch, supervise_exec};
+pub(super) use self::background::{
+    SuperviseArgs, Told, adopt_in_background, launch, supervise_exec,
+};
 pub(super) use self::flags::no_flags;
 pub(super) use self::foreground::{Hold, Signals, Unrun, say, say_undone};
 

@@ -17,8 +17,8 @@ use crate::plan::build::{Item, VersionChoice};
 use crate::plan::run::{GpuChoice, Handed, ImageChoice, Planned, RunPlan, key};
 use crate::plan::up::judge;
 use crate::records::{
-    Ending, EngineRecord, HostRecord, ImageRecord, InputRecord, Key, Policy, Record, SourceRecord,
-    Store, VariableRecord,
+    Ending, EngineRecord, HostRecord, ImageRecord, InputRecord, Key, Policy, Record,
+    RolledBackFrom, SourceRecord, Store, VariableRecord,
 };
 
 /// What a run is asked for with.
@@ -203,6 +203,12 @@ impl Ready {
     #[must_use]
     pub fn is_alike(&self, record: &Record) -> bool {
         self.image.is_alike(&record.image) && record.key.as_ref() == Some(&self.key)
+    }
+
+    /// Whether it is what a service was rolled back from.
+    #[must_use]
+    pub fn is_rolled_back(&self, from: &RolledBackFrom) -> bool {
+        self.image.is_alike(&from.image()) && from.key.as_ref() == Some(&self.key)
     }
 
     /// The digest of all but the image that decides what comes of it.

@@ -6,6 +6,7 @@
 mod down;
 mod images;
 mod promote;
+mod restore;
 mod reuse;
 mod service;
 mod step;
@@ -22,7 +23,6 @@ use tokio::task::JoinSet;
 
 use crate::engine::docker::DockerEngine;
 use crate::event::{Event, Events};
-use crate::facts::host::now;
 use crate::model::{Name, Port, RunId};
 use crate::ops::run::{
     Asked, Control, Controls, Given, Prepared, RunFailure, failed, orphan_words, orphans, reconcile,
@@ -32,6 +32,7 @@ use crate::records::{FileLock, ImageRecord, Record, Store, StoreError};
 
 pub use down::{Down, down};
 pub use promote::promote;
+pub use restore::restore;
 pub use why::Why;
 
 /// How a pipeline is to be run.
@@ -47,6 +48,8 @@ pub struct Wishes {
     pub at_once: usize,
     /// How long a service may take to be healthy.
     pub patience: Duration,
+    /// Whether services that were rolled back go forward again.
+    pub is_forward: bool,
 }
 
 /// Starts processes that keep running when this one has ended.
@@ -57,6 +60,13 @@ pub trait Launcher: Send + Sync + 'static {
     ///
     /// It can't be started or talked to.
     fn supervisor(&self, prepared: &Prepared) -> io::Result<Launching>;
+
+    /// Starts a supervisor for a run that has none, and waits until it supervises.
+    ///
+    /// # Errors
+    ///
+    /// It can't be started.
+    fn adopter(&self, run: RunId) -> io::Result<()>;
 
     /// Starts the process that listens on a service's ports, and waits until it does.
     ///
@@ -87,6 +97,8 @@ pub enum How {
     Resumed,
     /// It was run.
     Ran,
+    /// It stays as a rollback has left it.
+    RolledBack,
 }
 
 /// A step that is done.
@@ -267,14 +279,11 @@ impl<L: Launcher> Pipeline<L> {
             images = Box::pin(making) => images?,
             () = given_up(controls) => return Err(UpFailure::Interrupted),
         };
+        let after: BTreeMap<_, _> = (steps.iter())
+            .map(|step| (step.job.clone(), step.after.clone()))
+            .collect();
         let done = self.run(steps, images, controls).await?;
-        if done.iter().any(|step| step.record.policy.is_service) {
-            let mut promoted = self.store.promoted()?;
-            for step in &done {
-                promoted.promote(&step.record, now());
-            }
-            self.store.keep_promoted(&promoted)?;
-        }
+        self.promote_all(&done, &after)?;
         Ok(done)
     }
 
@@ -282,6 +291,15 @@ impl<L: Launcher> Pipeline<L> {
     async fn begin(&self) -> Result<FileLock, UpFailure> {
         let lock = self.store.take_up_lock()?.ok_or(UpFailure::Busy)?;
         reconcile(&self.engine, &self.store, &self.events).await;
+        // What is not reachable is told by whoever needs it.
+        restore(
+            &self.engine,
+            &self.store,
+            &self.launcher,
+            Some(&lock),
+            &self.events,
+        )
+        .await;
         for orphan in orphans(&self.engine, &self.store).await? {
             let words = orphan_words(orphan.run, orphan.job.as_deref(), &self.store);
             self.events.send(Event::Warning(words));

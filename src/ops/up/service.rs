@@ -1,7 +1,7 @@
 //! Services: started, found to be healthy, and only then put in the place of the one before.
 
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 use super::down::stop_listener;
 use super::why::{note_alike, of_service};
 use super::{Done, How, Launched, Launcher, Pipeline, UpFailure, Why};
-use crate::engine::run::{Container, RunSpec};
+use crate::engine::run::{Container, RunSpec, Status};
 use crate::event::{self, Event, Stream};
 use crate::facts::host::now;
 use crate::model::{Name, Port, Protocol, RunId};
@@ -23,6 +23,8 @@ use crate::records::{FileLock, Record, Route, Store, StoreError, spec};
 const LOOK: Duration = Duration::from_millis(100);
 /// How long a service without a health check must have been up.
 const UP: Duration = Duration::from_secs(1);
+/// How often a service may end and be started again by the engine before it is healthy.
+const MOST_RESTARTS: u32 = 3;
 /// How many lines are shown of what a service wrote that did not start.
 const LINES: u64 = 10;
 
@@ -56,8 +58,7 @@ impl<L: Launcher> Pipeline<L> {
 
     /// The ports that a process of ours can listen on; nothing where the engine has to publish some.
     async fn held(&self, spec: &RunSpec) -> Option<Vec<Held>> {
-        let is_host = spec.network.as_deref() == Some("host");
-        if is_host || !self.engine.shares_our_network().await {
+        if shared_network(spec).is_some() || !self.engine.shares_our_network().await {
             return None;
         }
         held(&spec.ports)
@@ -78,9 +79,7 @@ impl<L: Launcher> Pipeline<L> {
         let is_alike = |record: &&Record| {
             !self.wishes.is_fresh
                 && ready.is_alike(record)
-                && held
-                    .as_ref()
-                    .is_none_or(|held| routes(record, held).is_some())
+                && held.as_ref().is_none_or(|held| is_elsewhere(record, held))
         };
         let (id, how, why) = match others.iter().find(is_alike) {
             Some(record) => {
@@ -94,26 +93,36 @@ impl<L: Launcher> Pipeline<L> {
                     None => Why::NotUp,
                 };
                 self.explain(job, &why);
-                if let Some(held) = &held {
-                    ready.publish(elsewhere(held).map_err(RunFailure::from)?);
-                } else if !ports.is_empty() {
-                    self.give_way(job, &others).await?;
+                let in_the_way = match (shared_network(ready.spec()), &held) {
+                    (Some(why), _) => Some(why),
+                    (None, None) if !ports.is_empty() => {
+                        Some("the engine publishes its ports itself".to_owned())
+                    }
+                    _ => None,
+                };
+                if let Some(in_the_way) = in_the_way {
+                    self.give_way(job, &others, &in_the_way).await?;
                 }
-                let id = Box::pin(self.start(job, ready, others.len(), controls)).await?;
+                if let Some(held) = &held {
+                    ready.publish(held.iter().map(chosen_by_engine).collect());
+                }
+                let id = Box::pin(self.start(job, ready, &others, controls)).await?;
                 (id, How::Ran, Some(why))
             }
         };
-        self.wait_until_healthy(job, id, others.len(), shown, controls)
+        let held = held.unwrap_or_default();
+        let container = self
+            .wait_until_healthy(job, id, (&others, &held), shown, controls)
             .await?;
         let record = self.store.read(id).map_err(RunFailure::from)?;
         let before = others.iter().filter(|other| other.id != id);
         let before: Vec<_> = before.cloned().collect();
-        match &held {
-            Some(held) if !held.is_empty() => {
-                let routes = routes(&record, held).unwrap_or_default();
-                self.switch(job, &Route::new(id, routes), &before).await?;
+        match Route::to_container(id, &held, &container) {
+            Some(route) if !held.is_empty() => self.switch(job, &route, &before).await?,
+            _ => {
+                self.stop_listening(job).await?;
+                self.end_all(&before).await?;
             }
-            _ => self.end_all(&before).await?,
         }
         Ok(Done {
             job: job.clone(),
@@ -125,22 +134,36 @@ impl<L: Launcher> Pipeline<L> {
         })
     }
 
-    /// Where the engine publishes a port itself, the one that has it must go first.
-    async fn give_way(&self, job: &Name, others: &[Record]) -> Result<(), UpFailure> {
-        if others.is_empty() {
+    /// Where two of a service can't be up at once, the one that is up must go first. Otherwise the new one
+    /// would not get its ports, or be found healthy because the old one answers its health check.
+    async fn give_way(&self, job: &Name, others: &[Record], why: &str) -> Result<(), UpFailure> {
+        self.stop_listening(job).await?;
+        let Some(newest) = others.first() else {
             return Ok(());
-        }
+        };
         self.events.send(Event::Warning(format!(
-            "`{job}` is away for a moment: its ports are such that two of it can't be up at once"
+            "`{job}` is briefly unavailable: {why}, so that two of it can't be up at once; the run {} is \
+             stopped first",
+            newest.id.short()
         )));
         self.end_all(others).await
+    }
+
+    /// Ends the process that listens for a service which has it no more.
+    async fn stop_listening(&self, job: &Name) -> Result<(), UpFailure> {
+        let service = self.store.service(job);
+        if service.route()?.is_some() {
+            stop_listener(job, &service).await?;
+            service.remove()?;
+        }
+        Ok(())
     }
 
     async fn start(
         &self,
         job: &Name,
         ready: Ready,
-        others: usize,
+        others: &[Record],
         controls: &mut Controls,
     ) -> Result<RunId, UpFailure> {
         let mut asked = self.wishes.asked.clone();
@@ -168,7 +191,7 @@ impl<L: Launcher> Pipeline<L> {
                     message => message.to_owned(),
                 },
                 log: last_lines(&self.store, run),
-                old_goes_on: others > 0,
+                old_goes_on: self.is_any_up(others),
             }),
         }
     }
@@ -191,12 +214,14 @@ impl<L: Launcher> Pipeline<L> {
         &self,
         job: &Name,
         run: RunId,
-        others: usize,
+        (others, held): (&[Record], &[Held]),
         shown: &event::Step,
         controls: &mut Controls,
-    ) -> Result<(), UpFailure> {
+    ) -> Result<Container, UpFailure> {
         let start = Instant::now();
         let mut is_told = false;
+        let was_up = others.iter().any(|other| other.id == run);
+        let mut restarts = (!was_up).then_some(0);
         let why = loop {
             let record = self.store.read(run).map_err(RunFailure::from)?;
             if record.state.is_final() {
@@ -206,10 +231,20 @@ impl<L: Launcher> Pipeline<L> {
                 };
             }
             let container = container_of(&self.engine, &self.store.run(run)).await?;
-            match container.as_ref().map(health) {
-                Some(Health::Good) => return Ok(()),
-                Some(Health::Bad) => break "its health check fails".to_owned(),
-                _ => {}
+            if let Some(container) = container {
+                let is_published = |(_, inside): &Held| container.published(*inside).is_some();
+                let before = *restarts.get_or_insert(container.restarts);
+                let since = container.restarts.saturating_sub(before);
+                match health(&container) {
+                    Health::Good if held.iter().all(is_published) => return Ok(container),
+                    Health::Bad => break "its health check fails".to_owned(),
+                    _ if since > MOST_RESTARTS => {
+                        break format!(
+                            "it ended, and again each of {since} times that it was restarted"
+                        );
+                    }
+                    _ => {}
+                }
             }
             if start.elapsed() >= self.wishes.patience {
                 let patience = self.wishes.patience.as_secs();
@@ -230,8 +265,14 @@ impl<L: Launcher> Pipeline<L> {
             run,
             why,
             log: last_lines(&self.store, run),
-            old_goes_on: others > 0 && self.store.service(job).route()?.is_some(),
+            old_goes_on: self.is_any_up(others),
         })
+    }
+
+    /// Whether one of these runs keeps running.
+    fn is_any_up(&self, runs: &[Record]) -> bool {
+        let mut now = runs.iter().map(|run| self.store.read(run.id));
+        now.any(|run| run.is_ok_and(|run| !run.state.is_final()))
     }
 
     /// Lets new connections go to a run, and ends those before once theirs are over.
@@ -240,6 +281,11 @@ impl<L: Launcher> Pipeline<L> {
         let known = service.route()?;
         if known.as_ref() != Some(route) {
             service.set_route(route)?;
+        }
+        // It may have been started again before there was a route to correct.
+        let found = container_of(&self.engine, &self.store.run(route.run)).await?;
+        if let Some(container) = found {
+            service.change_route(route.run, |route| route.lead_to(&container))?;
         }
         let addresses =
             |route: &Route| -> Vec<_> { route.ports.iter().map(|port| port.0).collect() };
@@ -318,30 +364,36 @@ fn held(ports: &[Port]) -> Option<Vec<Held>> {
     Some(held)
 }
 
-/// Ports of this machine that nobody has, for the ports of a container.
-fn elsewhere(held: &[Held]) -> std::io::Result<Vec<Port>> {
-    // All at once, so that none is given twice.
-    let taken = held.iter().map(|_| TcpListener::bind("127.0.0.1:0"));
-    let taken: Vec<_> = taken.collect::<Result<_, _>>()?;
-    let ports = taken.iter().zip(held).map(|(listener, (_, container))| {
-        let port = listener.local_addr()?.port();
-        let written = format!("127.0.0.1:{port}:{container}");
-        Ok(written.parse().expect("it is written as ports are"))
-    });
-    ports.collect()
+/// A port of a container, published on one of this machine that the engine chooses.
+fn chosen_by_engine((_, container): &Held) -> Port {
+    let written = format!("127.0.0.1::{container}");
+    written.parse().expect("it is written as ports are")
 }
 
-/// Where the ports lead that we listen on, for a run that was started for it.
-fn routes(record: &Record, held: &[Held]) -> Option<Vec<(SocketAddr, SocketAddr)>> {
-    let published = spec::from_json(&record.container).ok()?.ports;
-    let routes = held.iter().map(|(address, container)| {
-        let found = published
-            .iter()
-            .find(|port| port.container().start() == container)?;
-        let to = SocketAddr::new(found.ip()?, *found.host()?.start());
-        (to != *address).then_some((*address, to))
-    });
-    routes.collect()
+/// Whether a run was started to be listened for, and does not have the ports itself.
+fn is_elsewhere(record: &Record, held: &[Held]) -> bool {
+    let Ok(spec) = spec::from_json(&record.container) else {
+        return false;
+    };
+    held.iter().all(|(address, container)| {
+        let mut ports = spec.ports.iter();
+        let published = ports.find(|port| port.container().start() == container);
+        published.is_some_and(|port| {
+            let of_host = port.ip().zip(port.host());
+            of_host.map(|(ip, host)| SocketAddr::new(ip, *host.start())) != Some(*address)
+        })
+    })
+}
+
+/// Whose network a container uses, in which two servers can't have the same port, if it is not its own.
+fn shared_network(spec: &RunSpec) -> Option<String> {
+    match spec.network.as_deref()? {
+        "host" => Some("it uses the host's network".to_owned()),
+        network => {
+            let other = network.strip_prefix("container:")?;
+            Some(format!("it uses the network of the container `{other}`"))
+        }
+    }
 }
 
 /// How a container is.
@@ -356,9 +408,11 @@ fn health(container: &Container) -> Health {
         .started
         .is_some_and(|started| now().duration_since(started).unsigned_abs() >= UP);
     match container.health.as_deref() {
+        // The engine calls one unhealthy that it is starting again.
+        _ if container.status != Status::Running => Health::Unknown,
         Some("healthy") => Health::Good,
         Some("unhealthy") => Health::Bad,
-        None if container.status.is_up() && is_old => Health::Good,
+        None if is_old => Health::Good,
         _ => Health::Unknown,
     }
 }
@@ -414,12 +468,34 @@ mod tests {
         let mut record = Record::new(RunId::new(now()), now());
         for (ports, has_route) in [
             (r#"["127.0.0.1:8000:80"]"#, false),
+            (r#"["127.0.0.1::80"]"#, true),
+            // As earlier versions of jobctl published them.
             (r#"["127.0.0.1:43210:80"]"#, true),
             ("[]", false),
         ] {
             let container = format!(r#"{{"image":"a","ports":{ports}}}"#);
             record.container = serde_json::from_str(&container).unwrap();
-            assert_eq!(routes(&record, &held).is_some(), has_route, "{ports}");
+            assert_eq!(is_elsewhere(&record, &held), has_route, "{ports}");
+        }
+    }
+
+    #[test]
+    fn servers_in_one_network_are_seen() {
+        for (network, expected) in [
+            (None, None),
+            (Some("bridge"), None),
+            (Some("mine"), None),
+            (Some("host"), Some("it uses the host's network")),
+            (
+                Some("container:db"),
+                Some("it uses the network of the container `db`"),
+            ),
+        ] {
+            let spec = RunSpec {
+                network: network.map(str::to_owned),
+                ..RunSpec::default()
+            };
+            assert_eq!(shared_network(&spec).as_deref(), expected, "{network:?}");
         }
     }
 }

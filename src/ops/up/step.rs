@@ -14,6 +14,7 @@ use crate::ops::run::{
     Controls, Ended, Given, Ready, RunFailure, Streams, attend, begin, collect_again, ready,
     supervise,
 };
+use crate::plan::run::RunPlan;
 use crate::plan::up::Step;
 use crate::records::{Ending, ImageRecord, Policy, Record};
 
@@ -55,6 +56,7 @@ impl<L: Launcher> Pipeline<L> {
     ) -> Result<Done, UpFailure> {
         let (job, is_service) = (step.job, step.is_service);
         let asked = &self.wishes.asked;
+        let again = is_service.then(|| step.plan.clone());
         let making = ready(
             &self.engine,
             &self.store,
@@ -64,10 +66,30 @@ impl<L: Launcher> Pipeline<L> {
             &self.events,
         );
         let ready = unless_given_up(Box::pin(making), controls).await??;
-        if is_service {
-            return Box::pin(self.serve(&job, ready, shown, controls)).await;
+        match again {
+            Some(plan) => {
+                let serving = self.serve_or_keep(&job, ready, plan, shown, controls);
+                Box::pin(serving).await
+            }
+            None => Box::pin(self.run_once(&job, ready, shown, controls)).await,
         }
-        Box::pin(self.run_once(&job, ready, shown, controls)).await
+    }
+
+    /// Starts a service as it is asked for, or keeps it as a rollback has left it.
+    async fn serve_or_keep(
+        &self,
+        job: &Name,
+        ready: Ready,
+        plan: RunPlan,
+        shown: &event::Step,
+        controls: &mut Controls,
+    ) -> Result<Done, UpFailure> {
+        let Some(kept) = self.rolled_back(job, &ready, plan).await? else {
+            return self.serve(job, ready, shown, controls).await;
+        };
+        let mut done = self.serve(job, kept, shown, controls).await?;
+        done.how = How::RolledBack;
+        Ok(done)
     }
 
     async fn run_once(

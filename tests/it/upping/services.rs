@@ -28,6 +28,8 @@ my $answer = join("", <$file>) . $ENV{GREETING};
 print "serving $ENV{GREETING}\n";
 until ($ends) {
     my $client = $server->accept or next;
+    my $asked = <$client>;
+    exit 3 if $asked =~ m{^GET /die};
     while (my $line = <$client>) { last if $line =~ /^\r?\n/ }
     print $client "HTTP/1.0 200 OK\r\nContent-Length: " . length($answer) . "\r\n\r\n" . $answer;
     close $client;
@@ -35,13 +37,18 @@ until ($ends) {
 "#;
 
 /// A service that stands on a model.
-struct Served {
-    project: Project,
-    address: SocketAddr,
+pub(super) struct Served {
+    pub(super) project: Project,
+    pub(super) address: SocketAddr,
 }
 
 impl Served {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
+        Self::with("")
+    }
+
+    /// One that has another line.
+    pub(super) fn with(line: &str) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = port.local_addr().unwrap().port();
         let jobs = format!(
@@ -61,6 +68,7 @@ serve:
   needs: {{ train: {{ outputs: {{ model: /model }}, gate: "accuracy >= promoted.accuracy - 0.01" }} }}
   ports: ["127.0.0.1:{port}:80"]
   healthcheck: {{ test: 'test "$$GREETING" != ill', interval: 500ms, retries: 2 }}
+  {line}
 "#
         );
         let project = Project::with_name(&jobs);
@@ -71,22 +79,39 @@ serve:
         }
     }
 
-    fn up(&self, variables: &[(&str, &str)]) -> (Vec<String>, Ended) {
+    pub(super) fn up(&self, variables: &[(&str, &str)]) -> (Vec<String>, Ended) {
         up(&self.project, &[], variables)
     }
 
-    fn ask(&self) -> Result<String, String> {
+    pub(super) fn ask(&self) -> Result<String, String> {
         ask(self.address)
     }
 
-    fn serving(&self) -> Vec<Value> {
+    /// Has the process of the service die.
+    pub(super) fn kill(&self) {
+        let mut stream = TcpStream::connect(self.address).unwrap();
+        stream.write_all(b"GET /die HTTP/1.0\r\n\r\n").unwrap();
+        // Until it has.
+        let _ = stream.read(&mut [0]);
+    }
+
+    /// The only run that `jobctl ps` lists.
+    pub(super) fn listed(&self) -> Value {
+        let listed = self.project.output(&["--format", "json", "ps"]);
+        let listed: Value = serde_json::from_str(&listed).unwrap();
+        let runs = listed["runs"].as_array().unwrap();
+        assert_eq!(runs.len(), 1, "{listed:#}");
+        runs[0].clone()
+    }
+
+    pub(super) fn serving(&self) -> Vec<Value> {
         let mut records = records_of(&self.project, "serve");
         records.retain(|record| record["state"] == "running");
         records
     }
 
     /// The process that listens.
-    fn listener(&self) -> Pid {
+    pub(super) fn listener(&self) -> Pid {
         let lock = self
             .project
             .bench
@@ -95,6 +120,28 @@ serve:
         let pid = std::fs::read_to_string(lock).unwrap();
         Pid::from_raw(pid.parse().unwrap()).unwrap()
     }
+
+    /// Kills the processes that listen for the service and supervise it.
+    pub(super) fn kill_processes(&self) {
+        kill_process(self.listener(), Signal::KILL).unwrap();
+        let run = self.serving()[0]["id"].as_str().unwrap().to_owned();
+        kill_process(supervisor(&run), Signal::KILL).unwrap();
+        wait_for(|| self.ask().is_err());
+    }
+}
+
+/// The process that supervises a run.
+pub(super) fn supervisor(run: &str) -> Pid {
+    let of_process = |process: std::fs::DirEntry| {
+        let pid = process.file_name().to_str()?.parse().ok()?;
+        let words = std::fs::read(process.path().join("cmdline")).ok()?;
+        let mut words = words.split(|byte| *byte == 0);
+        let is_it =
+            words.any(|word| word == b"supervise") && words.any(|word| word == run.as_bytes());
+        is_it.then(|| Pid::from_raw(pid)).flatten()
+    };
+    let mut processes = std::fs::read_dir("/proc").unwrap().flatten();
+    processes.find_map(of_process).unwrap()
 }
 
 impl Drop for Served {
@@ -103,7 +150,7 @@ impl Drop for Served {
     }
 }
 
-fn ask(address: SocketAddr) -> Result<String, String> {
+pub(super) fn ask(address: SocketAddr) -> Result<String, String> {
     let said = |error: std::io::Error| error.to_string();
     let mut stream = TcpStream::connect(address).map_err(said)?;
     stream
@@ -117,13 +164,13 @@ fn ask(address: SocketAddr) -> Result<String, String> {
 }
 
 /// Requests every 10 ms, from many clients, until it is told to stop.
-struct Requests {
+pub(super) struct Requests {
     is_over: Arc<AtomicBool>,
     thread: JoinHandle<Vec<Result<String, String>>>,
 }
 
 impl Requests {
-    fn begin(address: SocketAddr) -> Self {
+    pub(super) fn begin(address: SocketAddr) -> Self {
         let is_over = Arc::new(AtomicBool::new(false));
         let ends = Arc::clone(&is_over);
         let thread = std::thread::spawn(move || {
@@ -139,7 +186,7 @@ impl Requests {
     }
 
     /// All answers, in the order of the questions.
-    fn end(self) -> Vec<Result<String, String>> {
+    pub(super) fn end(self) -> Vec<Result<String, String>> {
         self.is_over.store(true, Ordering::Relaxed);
         self.thread.join().unwrap()
     }
@@ -258,57 +305,6 @@ fn a_service_that_does_not_get_well_leaves_the_one_before_up() {
     );
     assert_eq!(served.ask().unwrap(), "model a\nhello");
     assert_eq!(served.serving().len(), 1);
-}
-
-/// Makes a record as earlier versions of jobctl did: of a variable, it has a digest.
-fn forget(project: &Project, mut record: Value, variable: &str) {
-    for known in record["environment"].as_array_mut().unwrap() {
-        if known["name"] == variable {
-            let known = known.as_object_mut().unwrap();
-            known.remove("value");
-            known.insert("digest".to_owned(), "hmac-sha256:00".into());
-        }
-    }
-    let id = record["id"].as_str().unwrap();
-    let path = format!(".jobctl/runs/{id}/run.json");
-    std::fs::write(project.bench.path().join(path), record.to_string()).unwrap();
-}
-
-#[test]
-fn a_service_goes_back_to_what_it_was() {
-    let served = Served::new();
-    let ended = run(&mut served.project.jobctl(&["rollback"]));
-    assert_eq!(ended.code, Some(1), "{ended:?}");
-    assert!(ended.stderr.contains("nothing was up before"), "{ended:?}");
-    let names = ["a", "b", "c"];
-    for name in names {
-        served.up(&[("NAME", name), ("GREETING", "hello")]);
-        assert_eq!(served.ask().unwrap(), format!("model {name}\nhello"));
-    }
-    let requests = Requests::begin(served.address);
-    // An earlier jobctl did not keep values.
-    let first = records_of(&served.project, "serve").pop().unwrap();
-    forget(&served.project, first, "GREETING");
-    for (name, greeting) in [("b", "hello"), ("a", "another")] {
-        let mut command = served.project.jobctl(&["rollback"]);
-        let ended = run(command.env("GREETING", "another"));
-        assert_eq!(ended.code, Some(0), "{ended:?}");
-        let warning = "`GREETING` has not the value that it had then";
-        let is_warned = ended.stderr.contains(warning);
-        assert_eq!(is_warned, greeting == "another", "{}", ended.stderr);
-        assert_eq!(served.ask().unwrap(), format!("model {name}\n{greeting}"));
-    }
-    let lost = requests.end().into_iter().filter(Result::is_err).count();
-    assert_eq!(lost, 0);
-    assert_eq!(served.serving().len(), 1);
-    let ended = run(&mut served.project.jobctl(&["rollback"]));
-    assert_eq!(ended.code, Some(1), "{ended:?}");
-    // What it stands on is not cleared away.
-    served.project.output(&["prune", "--keep", "0"]);
-    assert_eq!(records_of(&served.project, "train").len(), 1);
-    let train = &records_of(&served.project, "train")[0]["id"];
-    let ended = run(&mut served.project.jobctl(&["rm", train.as_str().unwrap()]));
-    assert!(ended.stderr.contains("reads what the run"), "{ended:?}");
 }
 
 #[test]
