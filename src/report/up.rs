@@ -140,7 +140,7 @@ pub fn up_json(done: &[Done]) -> Value {
 fn why_json(why: &Why) -> Value {
     let (reason, run, changes) = match why {
         Why::First => ("first", None, None),
-        Why::Asked => ("asked", None, None),
+        Why::Fresh => ("fresh", None, None),
         Why::Unsuccessful => ("unsuccessful", None, None),
         Why::Damaged(run) => ("damaged", Some(run), None),
         Why::NotUp => ("not_up", None, None),

@@ -26,7 +26,7 @@ use crate::facts::host;
 const NO_IMAGE: &str = "jobctl.invalid/probe:none";
 /// A file system that no two machines share.
 const MEMORY: &str = "/dev/shm";
-/// The label of a container that is made to read a file through it.
+/// The label of a container that is created to read a file through it.
 const LABEL: &str = "dev.jobctl.probe";
 /// The file in a probe, and where the probe is in such a container.
 const FILE: &str = "it";
@@ -95,8 +95,8 @@ impl DockerEngine {
         }
     }
 
-    /// Whether the engine sees a probe. Docker's answers without making anything; for one that looks for
-    /// the image first, the probe is read back through a container.
+    /// Whether the engine sees a probe. Engine 20.10 answers without creating anything; for one that looks for
+    /// the image first (26, 28, Podman), the probe is read back through a container.
     async fn sees(&self, probe: &Probe) -> bool {
         let there = [probe.path().to_owned()];
         let absent = [probe.path().join("none")];
@@ -136,7 +136,7 @@ impl DockerEngine {
         }
     }
 
-    /// Makes a container with the probe in it, of any image, and reads the probe back.
+    /// Creates a container with the probe in it, of any image, and reads the probe back.
     async fn reads_back(&self, probe: &Probe) -> Result<bool, RunError> {
         for left in self.containers_labelled(LABEL, None).await? {
             let created = left.created.unwrap_or_default();

@@ -235,7 +235,7 @@ impl Ready {
         &self.plan.spec
     }
 
-    /// It, to be compared with a run that was made.
+    /// What of it is compared with earlier runs.
     #[must_use]
     pub fn planned(&self) -> Planned<'_> {
         Planned {

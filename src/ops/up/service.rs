@@ -88,7 +88,7 @@ impl<L: Launcher> Pipeline<L> {
             }
             None => {
                 let why = match others.first() {
-                    _ if self.wishes.is_fresh => Why::Asked,
+                    _ if self.wishes.is_fresh => Why::Fresh,
                     Some(other) => of_service(&self.store, other, &ready)?,
                     None => Why::NotUp,
                 };

@@ -13,17 +13,17 @@ use super::{Launcher, Pipeline, reuse};
 pub enum Why {
     /// It was never run.
     First,
-    /// The user wants every step to run.
-    Asked,
+    /// `--fresh`: every step runs.
+    Fresh,
     /// None of its runs succeeded.
     Unsuccessful,
-    /// A run with the same has not all that it made any more, or may have read something else.
+    /// An earlier run is alike, but its outputs changed since, or its inputs changed while it ran.
     Damaged(RunId),
     /// No run of the service is up.
     NotUp,
     /// The run of the service that is up was started by itself, and has the ports.
     Ports(RunId),
-    /// Something is not as in the newest run that succeeded, or that is up.
+    /// Something differs from the newest run that succeeded, or that is up.
     Changed(RunId, Vec<Difference>),
 }
 
@@ -33,10 +33,10 @@ impl Why {
     pub fn words(&self, is_whole: bool) -> String {
         match self {
             Self::First => "it was never run".to_owned(),
-            Self::Asked => "`--fresh`".to_owned(),
+            Self::Fresh => "`--fresh`".to_owned(),
             Self::Unsuccessful => "no run of it succeeded".to_owned(),
             Self::Damaged(run) => format!(
-                "what the run {} made is not as it was, or what it read changed meanwhile",
+                "what the run {} made changed since, or what it read changed while it ran",
                 run.short()
             ),
             Self::NotUp => "no run of it is up".to_owned(),
@@ -53,7 +53,7 @@ impl Why {
     }
 }
 
-/// Why a job is run for which no run was found that can be taken.
+/// Why a job runs for which there is no earlier run that can be reused.
 pub(super) fn of_job(store: &Store, job: &str, ready: &Ready) -> Result<Why, RunFailure> {
     let runs = store.summaries()?.runs;
     let mut of_job = runs.iter().filter(|run| run.job.as_deref() == Some(job));
@@ -78,7 +78,7 @@ pub(super) fn of_service(store: &Store, up: &Record, ready: &Ready) -> Result<Wh
     since(store, up, ready)
 }
 
-/// What is not as in a run.
+/// What differs from an earlier run.
 fn since(store: &Store, record: &Record, ready: &Ready) -> Result<Why, RunFailure> {
     let id = |image: &ImageRecord| image.id.clone().unwrap_or_default();
     let (then, now) = (id(&record.image), id(ready.image()));
@@ -92,11 +92,11 @@ fn since(store: &Store, record: &Record, ready: &Ready) -> Result<Why, RunFailur
 }
 
 impl<L: Launcher> Pipeline<L> {
-    /// Says why a step runs, where that is no matter of course.
+    /// Reports why a step runs, unless it is obvious.
     pub(super) fn explain(&self, job: &Name, why: &Why) {
         let is_whole = self.wishes.explains;
         let again = match why {
-            Why::First | Why::NotUp | Why::Asked if !is_whole => return,
+            Why::First | Why::NotUp | Why::Fresh if !is_whole => return,
             Why::First | Why::NotUp => "runs",
             _ => "runs again",
         };
@@ -106,7 +106,7 @@ impl<L: Launcher> Pipeline<L> {
     }
 }
 
-/// Takes note that a run's image and today's have the same content, whatever they were built from.
+/// Keeps in mind that a run's image and today's have the same content, whatever they were built from.
 pub(super) fn note_alike(store: &Store, record: &Record, ready: &Ready) {
     let ids = (&record.image.id, &ready.image().id);
     if let (Some(then), Some(now)) = ids
@@ -117,7 +117,7 @@ pub(super) fn note_alike(store: &Store, record: &Record, ready: &Ready) {
     }
 }
 
-/// The run that need not be made again, or why there is none.
+/// The earlier run that can be reused, or why there is none.
 pub(super) fn find(
     store: &Store,
     job: &Name,
@@ -125,7 +125,7 @@ pub(super) fn find(
     is_fresh: bool,
 ) -> Result<Result<Record, Why>, RunFailure> {
     if is_fresh {
-        return Ok(Err(Why::Asked));
+        return Ok(Err(Why::Fresh));
     }
     match reuse::find(store, job.as_str(), ready)? {
         Some(record) => {

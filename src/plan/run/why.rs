@@ -1,4 +1,4 @@
-//! What differs between a run that was made and one that is to be made, for people.
+//! What differs between an earlier run and one that is about to start, for people.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -134,7 +134,7 @@ fn digest(text: &str) -> String {
     format!("sha256:{}", &text[..text.len().min(12)])
 }
 
-/// A run that is to be made.
+/// A run that is about to start.
 pub struct Planned<'a> {
     /// How.
     pub plan: &'a RunPlan,
@@ -148,22 +148,23 @@ pub struct Planned<'a> {
     pub environment: &'a [VariableRecord],
 }
 
-/// What is known of a run that was made, besides its record.
+/// What is known of an earlier run, besides its record.
 pub struct Known<'a> {
     /// The key of the digests of values in it.
     pub project: &'a Key,
     /// The records of the runs that it read.
     pub parents: &'a dyn Fn(RunId) -> Option<Record>,
-    /// The files of its image's context that are not as they are now.
+    /// The files of its image's context that changed since.
     pub files: Vec<String>,
 }
 
-/// What of a run that is to be made is not as in one that was made; never nothing.
+/// What of a run differs from an earlier one; never empty.
 #[must_use]
 pub fn differences(planned: &Planned<'_>, record: &Record, known: Known<'_>) -> Vec<Difference> {
     let mut found = Vec::new();
     if !planned.image.is_alike(&record.image) {
-        let id = |image: &ImageRecord| image.id.as_deref().map(digest);
+        // The image of a run that was named is known once it ended.
+        let id = |image: &ImageRecord| Some(image.id.as_deref().map_or("not known".into(), digest));
         let mut image = Difference::new(Aspect::Image, None, id(&record.image), id(planned.image));
         image.files = known.files;
         found.push(image);
@@ -209,7 +210,7 @@ pub fn differences(planned: &Planned<'_>, record: &Record, known: Known<'_>) -> 
     found
 }
 
-/// The entries of two maps that are not the same.
+/// The entries of two maps that differ.
 fn each<'a, V: PartialEq>(
     then: &'a BTreeMap<String, V>,
     now: &'a BTreeMap<String, V>,

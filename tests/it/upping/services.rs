@@ -60,7 +60,7 @@ train:
   outputs: {{ model: /out }}
   metrics: {{ log: {{ accuracy: 'accuracy=([0-9.]+)' }} }}
 serve:
-  image: IMAGE
+  image: job:train
   command: ["perl", "-MIO::Socket::INET", "/server.pl"]
   inputs: {{ server: {{ source: server.pl, target: /server.pl }} }}
   environment: {{ GREETING: "${{GREETING:-hello}}" }}
