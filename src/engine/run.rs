@@ -195,7 +195,7 @@ pub struct MemorySample {
 }
 
 /// What an engine knows of a container.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Container {
     /// Its id.
     pub id: String,
@@ -241,9 +241,10 @@ impl Container {
 }
 
 /// What a container does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Status {
     /// It was made, and never started.
+    #[default]
     Created,
     /// It runs.
     Running,

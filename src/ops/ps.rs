@@ -97,12 +97,8 @@ impl Listed {
         if let Some(health) = &container.health {
             status = format!("{status}, {health}");
         }
-        match self.restarts() {
-            0 => {}
-            1 => status.push_str(", restarted once"),
-            count => {
-                let _ = write!(status, ", restarted {count} times");
-            }
+        if let Some(restarted) = restarted(self.restarts()) {
+            let _ = write!(status, ", {restarted}");
         }
         if self.unreachable.is_some() {
             status.push_str(", not reachable");
@@ -111,6 +107,16 @@ impl Listed {
             status.push_str(" (unattended)");
         }
         status
+    }
+}
+
+/// How often a container was started again, in words.
+#[must_use]
+pub fn restarted(count: u32) -> Option<String> {
+    match count {
+        0 => None,
+        1 => Some("restarted once".to_owned()),
+        count => Some(format!("restarted {count} times")),
     }
 }
 

@@ -76,6 +76,12 @@ impl Route {
         })
     }
 
+    /// Leads nowhere, until the container is started again. One that could not be corrected then stays as
+    /// it is.
+    pub fn take_down(&mut self) {
+        self.is_down = !self.inside.is_empty();
+    }
+
     /// Leads to where the run's container is published now: the engine picks other ports whenever it
     /// starts it. What was known of a start before the one that is known already changes nothing.
     pub fn lead_to(&mut self, container: &Container) {
@@ -446,6 +452,37 @@ mod tests {
         service.remove().unwrap();
         service.remove().unwrap();
         assert_eq!(service.route().unwrap(), None);
+    }
+
+    #[test]
+    fn a_route_follows_its_container() {
+        let address = |text: &str| text.parse::<SocketAddr>().unwrap();
+        let run = RunId::new(Timestamp::UNIX_EPOCH);
+        let started = |second, port: u16| Container {
+            started: Timestamp::from_second(second).ok(),
+            ports: vec![(80, (std::net::Ipv4Addr::LOCALHOST, port).into())],
+            ..Container::default()
+        };
+        let held = [(address("127.0.0.1:8000"), 80)];
+        assert_eq!(Route::to_container(run, &held, &Container::default()), None);
+        let mut route = Route::to_container(run, &held, &started(1, 1)).unwrap();
+        let mut to = |change: &dyn Fn(&mut Route)| {
+            change(&mut route);
+            (!route.is_down).then(|| route.ports[0].1.port())
+        };
+        assert_eq!(to(&|_| {}), Some(1));
+        assert_eq!(to(&Route::take_down), None);
+        // What was known before its end is no news.
+        assert_eq!(to(&|route| route.lead_to(&started(1, 1))), None);
+        // The engine has not published it yet.
+        assert_eq!(to(&|route| route.lead_to(&Container::default())), None);
+        assert_eq!(to(&|route| route.lead_to(&started(2, 2))), Some(2));
+        assert_eq!(to(&|route| route.lead_to(&started(1, 1))), Some(2));
+        // One of an earlier version of jobctl is left alone.
+        let mut old = Route::new(run, vec![(held[0].0, address("127.0.0.1:9"))]);
+        old.take_down();
+        old.lead_to(&started(3, 3));
+        assert_eq!((old.is_down, old.ports[0].1.port()), (false, 9));
     }
 
     #[tokio::test]

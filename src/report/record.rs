@@ -13,6 +13,7 @@ use super::runs::{between, ending_words, state_words, value_line};
 use super::table::columns;
 use super::words::{bytes, counted, elapsed};
 use crate::model::number;
+use crate::ops::ps::restarted;
 use crate::records::{Attempt, Record, RunFolder, SourceRecord, VariableRecord, hex};
 
 /// So many files are named that are not in the patch.
@@ -291,7 +292,14 @@ fn attempt_row(number: usize, attempt: &Attempt) -> Vec<String> {
     };
     let ending = attempt.ending.map(|ending| ending_words(ending).to_owned());
     let message = attempt.message.as_deref().map(line);
-    let told = [ending, code, took, memory, message];
+    let told = [
+        ending,
+        code,
+        restarted(attempt.restarts),
+        took,
+        memory,
+        message,
+    ];
     let told: Vec<_> = told.into_iter().flatten().collect();
     vec![
         number.to_string(),

@@ -1,6 +1,6 @@
 //! How an attempt, and with it a run, ended.
 
-use crate::engine::run::{Container, RunError, Status};
+use crate::engine::run::{Container, RunError};
 use crate::records::{Attempt, Ending, Record, State};
 
 use super::cancel::StopCause;
@@ -12,6 +12,7 @@ const UNKNOWN_CODE: i64 = 255;
 /// Notes in an attempt how its container ended.
 pub(super) fn note_end(attempt: &mut Attempt, container: &Container, orders: Orders) {
     attempt.started = container.started;
+    attempt.restarts = attempt.restarts.max(container.restarts);
     // The engine takes the two times from two clocks: a program may seem to end before it started.
     let started = container.started;
     attempt.finished =
@@ -54,10 +55,6 @@ pub(super) fn note_restart(attempt: &mut Attempt, container: &Container, seen: &
 
 /// Notes what is seen of a container that was out of sight: it may have been started again meanwhile.
 pub(super) fn note_seen(attempt: &mut Attempt, container: &Container, seen: &mut Option<u32>) {
-    // The engine counts before it starts it.
-    if container.status == Status::Restarting {
-        return;
-    }
     let is_again = attempt.started.is_some() && container.started > attempt.started;
     if container.status.is_up() && is_again {
         note_restart(attempt, container, seen);
@@ -139,25 +136,14 @@ pub(super) fn conclude(record: &mut Record, stopped: Option<StopCause>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::run::Status;
 
     fn container(code: i64, is_oom_killed: bool) -> Container {
         Container {
-            id: String::new(),
-            name: String::new(),
-            image: String::new(),
-            labels: std::collections::BTreeMap::default(),
             status: Status::Exited,
-            created: None,
-            started: None,
-            finished: None,
             exit_code: Some(code),
             is_oom_killed,
-            error: None,
-            tty: false,
-            health: None,
-            memory_limit: None,
-            restarts: 0,
-            ports: Vec::new(),
+            ..Container::default()
         }
     }
 

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::RunFailure;
@@ -13,7 +14,7 @@ use super::outcome::note_restart;
 use super::pump::Pump;
 use crate::engine::run::{Container, LogRequest, RunError, Status, Until};
 use crate::event::Event;
-use crate::records::{Record, spec};
+use crate::records::{Record, Route, spec};
 
 /// How often a container is looked at that the engine is starting again.
 const LOOK: Duration = Duration::from_millis(50);
@@ -48,15 +49,17 @@ impl Work<'_> {
             let Some(container) = container else {
                 return Ok(None);
             };
+            let is_running = matches!(container.status, Status::Running | Status::Paused);
+            // It was started, and has ended once more, between two looks.
+            let is_missed = seen.is_some_and(|seen| seen != container.restarts);
             match container.status {
+                _ if is_running || is_missed => match self.take_up(record, &id, seen, pump).await {
+                    Ok(Some(followable)) => return Ok(Some(followable)),
+                    Ok(None) | Err(RunFailure::Run(RunError::NoContainer { .. })) => {}
+                    Err(error) if is_absence(&error) => was_lost = true,
+                    Err(error) => return Err(error),
+                },
                 Status::Restarting => {}
-                status if status.is_up() || seen.is_some_and(|seen| seen != container.restarts) => {
-                    match self.take_up(record, &id, seen, pump).await {
-                        Ok(None) => {}
-                        Err(RunFailure::Run(RunError::Engine(error))) if error.is_absence() => {}
-                        taken => return taken,
-                    }
-                }
                 // An engine that is shut down starts it again when it is started itself.
                 _ if !self.engine.is_listening().await => was_lost = true,
                 _ if looks >= LATE_LOOKS[usize::from(was_lost)] => return Ok(None),
@@ -69,7 +72,8 @@ impl Work<'_> {
         }
     }
 
-    /// Follows a container that was started again, and may have ended once more for good.
+    /// Takes what a container has written that was started again, and what it is going to write, unless it
+    /// has ended once more.
     async fn take_up(
         &self,
         record: &mut Record,
@@ -78,21 +82,22 @@ impl Work<'_> {
         pump: &mut Pump,
     ) -> Result<Option<Followable>, RunFailure> {
         // From here on no end is missed.
-        let mut waiting = self.engine.wait(id, Until::NextExit).await?;
-        let found = self.engine.container(id).await.map_err(RunError::from)?;
-        let Some(container) = found.filter(|found| found.status != Status::Restarting) else {
+        let waiting = self.engine.wait(id, Until::NextExit).await?;
+        let Some(container) = self.engine.container(id).await? else {
             return Ok(None);
         };
-        let is_up = container.status.is_up();
-        if !is_up {
-            waiting = self.engine.wait(id, Until::Stopped).await?;
+        let is_running = matches!(container.status, Status::Running | Status::Paused);
+        if !is_running && seen.is_some_and(|seen| seen == container.restarts) {
+            return Ok(None);
         }
-        let before = latest(record).restarts;
-        note_restart(latest(record), &container, seen);
-        let count = latest(record).restarts;
+        let mut noted = latest(record).clone();
+        let before = noted.restarts;
+        let mut now_seen = *seen;
+        note_restart(&mut noted, &container, &mut now_seen);
+        let count = noted.restarts;
         pump.finish().await;
         // The output of its last process is whole, and that of the next one comes after that.
-        let is_next = is_up && count == before + 1;
+        let is_next = is_running && count == before + 1;
         if let Some(ended) = container.finished.filter(|_| is_next && !container.tty) {
             pump.note_whole(ended);
         }
@@ -101,18 +106,24 @@ impl Work<'_> {
             pump.rewind()?;
         }
         let request = LogRequest {
-            follow: true,
+            follow: is_running,
             since,
             timestamps: !container.tty,
             ..LogRequest::default()
         };
         let output = self.engine.logs(id, container.tty, &request).await?;
+        (*latest(record), *seen) = (noted, now_seen);
         self.events.send(Event::Warning(format!(
             "the container has ended, and the engine has started it again ({count})"
         )));
         self.keep(record, "restarted")?;
-        self.lead_to(record, &container);
-        Ok(Some(Followable { output, waiting }))
+        if is_running {
+            self.lead_to(record, &container);
+            return Ok(Some(Followable { output, waiting }));
+        }
+        let (_never, has_ended) = watch::channel(false);
+        pump.run(output, has_ended).await?;
+        Ok(None)
     }
 
     /// Lets connections to a service go to where its container is published now.
@@ -122,10 +133,10 @@ impl Work<'_> {
 
     /// Lets connections to a service be refused: its ports may be anybody's from now on.
     fn mark_down(&self, record: &Record) {
-        self.change_route(record, |route| route.is_down = true);
+        self.change_route(record, Route::take_down);
     }
 
-    fn change_route(&self, record: &Record, change: impl FnOnce(&mut crate::records::Route)) {
+    fn change_route(&self, record: &Record, change: impl FnOnce(&mut Route)) {
         let job = record.job.as_ref().filter(|_| record.policy.is_service);
         let Some(job) = job.and_then(|job| job.parse().ok()) else {
             return;
@@ -133,6 +144,13 @@ impl Work<'_> {
         if let Err(error) = self.folder.service(&job).change_route(record.id, change) {
             self.events.send(Event::Warning(error.to_string()));
         }
+    }
+}
+
+fn is_absence(failure: &RunFailure) -> bool {
+    match failure {
+        RunFailure::Engine(error) | RunFailure::Run(RunError::Engine(error)) => error.is_absence(),
+        _ => false,
     }
 }
 

@@ -291,7 +291,7 @@ impl<L: Launcher> Pipeline<L> {
     async fn begin(&self) -> Result<FileLock, UpFailure> {
         let lock = self.store.take_up_lock()?.ok_or(UpFailure::Busy)?;
         reconcile(&self.engine, &self.store, &self.events).await;
-        // What is not reachable is told by whoever needs it.
+        // A step that needs what is not reachable fails, and says why.
         restore(
             &self.engine,
             &self.store,

@@ -24,7 +24,7 @@ fn a_service_whose_process_dies_comes_back() {
     assert_eq!(first["addresses"][0], served.address.to_string());
     served.kill();
     wait_for(|| served.ask().is_ok());
-    // Though the engine has chosen another port for it, of which the supervisor has told.
+    // Though the engine has chosen another port for it.
     wait_for(|| served.listed()["restarts"] == 1);
     assert_eq!(served.listed()["id"], first["id"]);
     let said = served.project.output(&["ps"]);
@@ -143,6 +143,29 @@ fn a_service_is_ended_by_whoever_stops_its_container() {
         project.output(&["run", "-d", "serve"]);
         project.output(&["stop", "serve"]);
         assert_eq!(project.records()[0]["ending"], "stopped");
+        project.assert_clean();
+    }
+}
+
+#[test]
+fn a_service_that_the_engine_is_starting_again_can_be_ended() {
+    for verb in ["stop", "kill", "rm"] {
+        let project = Project::with_name(
+            "serve: { image: IMAGE, command: ['false'], service: true, restart: always }",
+        );
+        project.output(&["run", "-d", "serve"]);
+        // From then on it is away most of the time.
+        let restarts = || project.record()["attempts"][0]["restarts"].as_u64();
+        wait_for(|| restarts() >= Some(4));
+        match verb {
+            "rm" => drop(project.output(&["rm", "--force", "serve"])),
+            verb => {
+                project.output(&[verb, "serve"]);
+                assert_eq!(project.record()["ending"], "stopped", "{verb}");
+                let shown = project.output(&["show", "serve"]);
+                assert!(shown.contains(", restarted "), "{shown}");
+            }
+        }
         project.assert_clean();
     }
 }

@@ -98,10 +98,12 @@ fn inspected(found: ContainerInspectResponse) -> Container {
             .memory
             .and_then(|limit| u64::try_from(limit).ok())
             .filter(|limit| *limit > 0),
+        // The engine counts before it starts it.
         restarts: found
             .restart_count
-            .and_then(|count| count.try_into().ok())
-            .unwrap_or_default(),
+            .and_then(|count| u32::try_from(count).ok())
+            .unwrap_or_default()
+            .saturating_sub(u32::from(status == Status::Restarting)),
         ports: published(found.network_settings.and_then(|settings| settings.ports)),
     }
 }
