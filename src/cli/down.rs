@@ -24,7 +24,7 @@ pub(super) fn exec(args: &DownArgs, context: &mut Context) -> Ending {
     let store = context.store();
     let outcome = context.watch(async |events| {
         let engine = context.connect().await.map_err(RunFailure::from)?;
-        down(&engine, &store, &args.jobs, events).await
+        Box::pin(down(&engine, &store, &args.jobs, events)).await
     })?;
     let ended = match outcome {
         Ok(ended) => ended,

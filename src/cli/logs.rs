@@ -74,7 +74,7 @@ pub(super) fn exec(args: &LogsArgs, context: &mut Context) -> Ending {
         let connect = || context.connect();
         if !args.follow {
             // What was written since its jobctl was killed.
-            catch_up(connect, &store, id, events).await?;
+            Box::pin(catch_up(connect, &store, id, events)).await?;
             reader = store.run(id).log_reader(selection)?;
         }
         let mut lines = Lines {

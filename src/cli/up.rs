@@ -36,6 +36,10 @@ use crate::report::{pipeline_human, pipeline_json, printable_text, up_human, up_
 /// that failed; 1 for a gate that is not met or a service that is not healthy; 125 if jobctl or the
 /// engine failed.
 #[derive(Debug, Args)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "they are independent, as flags are"
+)]
 pub(super) struct UpArgs {
     /// Jobs of jobs.yaml
     #[arg(value_name = "JOB")]

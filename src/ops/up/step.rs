@@ -85,9 +85,9 @@ impl<L: Launcher> Pipeline<L> {
         controls: &mut Controls,
     ) -> Result<Done, UpFailure> {
         let Some(kept) = self.rolled_back(job, &ready, plan).await? else {
-            return self.serve(job, ready, shown, controls).await;
+            return Box::pin(self.serve(job, ready, shown, controls)).await;
         };
-        let mut done = self.serve(job, kept, shown, controls).await?;
+        let mut done = Box::pin(self.serve(job, kept, shown, controls)).await?;
         done.how = How::RolledBack;
         Ok(done)
     }
