@@ -130,7 +130,8 @@ fn image(plan: &RunPlan) -> String {
 fn docker_command(plan: &RunPlan, image: &str) -> String {
     let spec = &plan.spec;
     let mut words = Words(vec!["docker".to_owned(), "run".to_owned()]);
-    words.switch("--rm", !plan.policy.keep);
+    // docker takes only one of the two.
+    words.switch("--rm", !plan.policy.keep && spec.restart.is_none());
     words.switch("--interactive", spec.stdin);
     words.switch("--tty", spec.tty);
     words.switch("--init", spec.init == Some(true));

@@ -72,6 +72,28 @@ fn a_job_is_shown_as_the_docker_command_that_does_the_same() {
 }
 
 #[test]
+fn a_service_is_started_again_unless_it_is_followed_at_the_terminal() {
+    let bench = bench();
+    for (args, restart) in [
+        ("-d serve", Some("unless-stopped")),
+        ("-d --restart no serve", None),
+        ("serve", None),
+        ("--restart on-failure:2 serve", Some("on-failure:2")),
+    ] {
+        let ended = dry(&bench, args);
+        let mut lines = ended.stdout.lines();
+        let command = lines.find_map(|line| line.trim().strip_prefix("docker run "));
+        let words = shell_words::split(command.unwrap()).unwrap();
+        let at = words.iter().position(|word| word == "--restart");
+        let found = at.map(|at| words[at + 1].as_str());
+        assert_eq!(found, restart, "{args}: {words:?}");
+        // docker refuses the two together.
+        let is_removed = words.iter().any(|word| word == "--rm");
+        assert_eq!(is_removed, restart.is_none(), "{args}: {words:?}");
+    }
+}
+
+#[test]
 fn what_a_job_needs_of_others_is_shown() {
     let ended = dry(&bench(), "--timeout 90s --retries 1 serve");
     assert_eq!((ended.code, &*ended.stderr), (Some(0), ""));

@@ -6,8 +6,8 @@ use std::time::Duration;
 use rustix::process::Signal;
 use tokio::time::{Instant, sleep};
 
-use super::UpFailure;
 use super::service::serving;
+use super::{UpFailure, take_lock};
 use crate::engine::docker::DockerEngine;
 use crate::event::Events;
 use crate::model::{Name, RunId};
@@ -39,9 +39,7 @@ pub async fn down(
     named: &[String],
     events: &Events,
 ) -> Result<Vec<Down>, UpFailure> {
-    let Some(_lock) = store.take_up_lock()? else {
-        return Err(UpFailure::Busy);
-    };
+    let _lock = take_lock(store).await?;
     reconcile(engine, store, events).await;
     let orphans = orphans(engine, store).await?.into_iter();
     let orphans: Vec<_> = orphans.filter(|orphan| orphan.is_service).collect();

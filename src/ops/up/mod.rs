@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
+use tokio::time::sleep;
 
 use crate::engine::docker::DockerEngine;
 use crate::event::{Event, Events};
@@ -34,6 +35,10 @@ pub use down::{Down, down};
 pub use promote::promote;
 pub use restore::restore;
 pub use why::Why;
+
+/// How often it is tried to take the right to change what runs, and how many times.
+const LOCK_LOOK: Duration = Duration::from_millis(50);
+const LOCK_LOOKS: u32 = 20;
 
 /// How a pipeline is to be run.
 #[derive(Debug, Clone)]
@@ -289,7 +294,7 @@ impl<L: Launcher> Pipeline<L> {
 
     /// Takes the right to change what runs, and finds out what became of what was begun before.
     async fn begin(&self) -> Result<FileLock, UpFailure> {
-        let lock = self.store.take_up_lock()?.ok_or(UpFailure::Busy)?;
+        let lock = take_lock(&self.store).await?;
         reconcile(&self.engine, &self.store, &self.events).await;
         // A step that needs what is not reachable fails, and says why.
         restore(
@@ -306,6 +311,17 @@ impl<L: Launcher> Pipeline<L> {
         }
         Ok(lock)
     }
+}
+
+/// Takes the right to change what runs. Somebody who only starts a listener again has it for a moment.
+async fn take_lock(store: &Store) -> Result<FileLock, UpFailure> {
+    for _ in 0..LOCK_LOOKS {
+        if let Some(lock) = store.take_up_lock()? {
+            return Ok(lock);
+        }
+        sleep(LOCK_LOOK).await;
+    }
+    Err(UpFailure::Busy)
 }
 
 /// Waits until the user wants no more of it.
