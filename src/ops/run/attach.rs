@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
 
 use super::adopt::secrets;
 use super::cancel::Cancel;
@@ -12,10 +13,13 @@ use super::pump::silence;
 use super::{Ended, RunFailure, Streams, attend};
 use crate::engine::docker::DockerEngine;
 use crate::engine::docker::run::{Attachment, Output};
-use crate::engine::run::{AttachRequest, Chunk};
+use crate::engine::run::{AttachRequest, Chunk, LogRequest, Status};
 use crate::event::{Events, Stream};
 use crate::records::mask::Masker;
 use crate::records::{Record, RunFolder, Store};
+
+/// How often a container is looked at that may be started again.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// A connection to a run's container.
 pub struct Attached {
@@ -69,9 +73,16 @@ pub async fn watch(
     events: &Events,
 ) -> Result<Ended, RunFailure> {
     let secrets = secrets(engine, record, container).await?;
-    let maskers = [Masker::new(&secrets), Masker::new(&secrets)];
     let (end, has_ended) = watch::channel(false);
-    let showing = tokio::spawn(show(output, maskers, display, has_ended));
+    let (again, id) = (engine.clone(), container.to_owned());
+    let showing = tokio::spawn(async move {
+        let mut output = Some(output);
+        while let Some(now) = output {
+            let maskers = [Masker::new(&secrets), Masker::new(&secrets)];
+            show(now, maskers, &display, has_ended.clone()).await;
+            output = started_again(&again, &id, has_ended.clone()).await;
+        }
+    });
     let (_sender, mut nobody) = mpsc::unbounded_channel();
     let connect = || async { Ok(engine.clone()) };
     let attending = attend(
@@ -100,10 +111,39 @@ pub async fn watch(
     Ok(ended)
 }
 
+/// What a container writes once the engine has started it again; nothing when its run is over.
+async fn started_again(
+    engine: &DockerEngine,
+    container: &str,
+    mut has_ended: watch::Receiver<bool>,
+) -> Option<Output> {
+    loop {
+        // Whoever knew is gone; it has ended.
+        let ended = timeout(LOOK, has_ended.wait_for(|has_ended| *has_ended));
+        if ended.await.is_ok() {
+            return None;
+        }
+        let Ok(Some(found)) = engine.container(container).await else {
+            continue;
+        };
+        let Some(before) = found.finished.filter(|_| found.status == Status::Running) else {
+            continue;
+        };
+        let request = LogRequest {
+            follow: true,
+            since: Some(before),
+            ..LogRequest::default()
+        };
+        if let Ok(output) = engine.logs(container, found.tty, &request).await {
+            return Some(output);
+        }
+    }
+}
+
 async fn show(
     mut output: Output,
     mut maskers: [Masker; 2],
-    display: mpsc::Sender<Chunk>,
+    display: &mpsc::Sender<Chunk>,
     mut has_ended: watch::Receiver<bool>,
 ) {
     loop {

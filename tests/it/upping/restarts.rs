@@ -1,6 +1,6 @@
 //! Services whose processes die, or those that keep them reachable.
 
-use std::io::Read as _;
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
@@ -126,6 +126,28 @@ fn a_run_is_followed_until_the_engine_gives_up() {
     );
     let err = String::from_utf8(project.file("stderr.log")).unwrap();
     assert!(err == lines.repeat(3), "{} bytes", err.len());
+    project.assert_clean();
+}
+
+#[test]
+fn who_is_attached_sees_what_is_written_after_a_restart() {
+    let script =
+        "until [ -e /meet/go ]; do echo waits; sleep 0.1; done; rm /meet/go; echo went; exit 1";
+    let project = Project::with_name(&format!(
+        "serve:\n  image: IMAGE\n  command: [sh, -c, '{script}']\n  service: true\n  \
+         restart: on-failure:1\n  volumes: ['./meet:/meet']\n"
+    ));
+    std::fs::create_dir(project.bench.path().join("meet")).unwrap();
+    project.output(&["run", "-d", "serve"]);
+    let mut attached = Project::start(&mut project.jobctl(&["attach", "serve"]));
+    let mut lines = BufReader::new(attached.stdout.take().unwrap()).lines();
+    for _ in 0..2 {
+        let mut lines = lines.by_ref().map(Result::unwrap);
+        assert!(lines.any(|line| line == "waits"));
+        project.bench.write("meet/go", "");
+        assert!(lines.any(|line| line == "went"));
+    }
+    assert_eq!(attached.wait().unwrap().code(), Some(1));
     project.assert_clean();
 }
 
