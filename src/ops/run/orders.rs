@@ -25,6 +25,10 @@ const NOTICE: Duration = Duration::from_mins(3);
 /// How often it is looked for a container that is to be stopped.
 const LOOK: Duration = Duration::from_millis(100);
 
+/// How often it is looked whether the supervisor of a run that is over has ended, and how many times.
+const LOOK: Duration = Duration::from_millis(50);
+const LOOKS: u32 = 200;
+
 /// Which runs stay when the others are removed.
 #[derive(Debug, Clone, Copy)]
 pub struct Kept {
@@ -224,8 +228,18 @@ where
             }
         }
     }
-    let Some(_lock) = store.run(id).try_lock()? else {
-        return Err(RunFailure::GoesOn { id });
+    let mut looks = 0;
+    let _lock = loop {
+        if let Some(lock) = store.run(id).try_lock()? {
+            break lock;
+        }
+        // Whoever has finished it just now removes its container, and is done.
+        let is_over = store.read(id).is_ok_and(|record| record.state.is_final());
+        if !is_over || looks == LOOKS {
+            return Err(RunFailure::GoesOn { id });
+        }
+        looks += 1;
+        tokio::time::sleep(LOOK).await;
     };
     store.remove(id)?;
     Ok(())
