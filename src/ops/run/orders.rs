@@ -22,10 +22,8 @@ const FINISH: Duration = Duration::from_mins(10);
 /// How long it has to notice that the run is to end where there is no container: longer than an engine may
 /// take to make one.
 const NOTICE: Duration = Duration::from_mins(3);
-/// How often it is looked for a container that is to be stopped.
-const LOOK: Duration = Duration::from_millis(100);
-
-/// How often it is looked whether the supervisor of a run that is over has ended, and how many times.
+/// How often it is looked for a container that is to be stopped, and whether the supervisor of a run that is
+/// over has ended; and how many times for the latter.
 const LOOK: Duration = Duration::from_millis(50);
 const LOOKS: u32 = 200;
 
@@ -239,7 +237,7 @@ where
             return Err(RunFailure::GoesOn { id });
         }
         looks += 1;
-        tokio::time::sleep(LOOK).await;
+        sleep(LOOK).await;
     };
     store.remove(id)?;
     Ok(())
