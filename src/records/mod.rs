@@ -7,6 +7,7 @@
 mod context_files;
 pub(crate) mod durable;
 mod error;
+mod file_lock;
 mod folder;
 mod image;
 mod index;
@@ -21,12 +22,14 @@ mod record;
 mod resolve;
 mod room;
 mod services;
+mod source;
 pub mod spec;
 mod store;
 mod summary;
 mod work;
 
 pub use error::{ReadError, StoreError};
+pub use file_lock::{FileLock, Holder};
 pub use folder::RunFolder;
 pub use image::ImageRecord;
 pub use key::Key;
@@ -37,10 +40,11 @@ pub use outputs::{
 };
 pub use promoted::{Promoted, Promotion, Rollback, RolledBackFrom};
 pub use record::{
-    Attempt, Ending, EngineRecord, HostRecord, InputRecord, LeftOut, LeftOutReason, Policy, Record,
-    RetryRecord, SCHEMA, SourceRecord, State, VariableRecord,
+    Attempt, Ending, EngineRecord, HostRecord, InputRecord, Policy, Record, RetryRecord, SCHEMA,
+    State, VariableRecord,
 };
 pub use resolve::ResolveError;
-pub use services::{FileLock, Holder, Route, ServiceFolder};
+pub use services::{Route, ServiceFolder};
+pub use source::{LeftOut, LeftOutReason, SourceRecord};
 pub use store::{Listing, OpenRun, Store};
 pub use summary::Summary;

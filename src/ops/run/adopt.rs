@@ -6,11 +6,12 @@ use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::attempt::{Followed, Work, latest};
+use super::attempt::{Work, latest};
 use super::cancel::{Cancel, StopCause, Undone};
 use super::collect;
 use super::container::{container_of, containers_here, remove, run_of};
 use super::control::{Controls, Orders};
+use super::follow::Followed;
 use super::outcome::{note_removal, note_seen};
 use super::pump::Pump;
 use super::supervise::{COLLECTING, Streams, finish};

@@ -8,7 +8,8 @@ use serde_json::Value;
 
 use super::RunFailure;
 use super::inputs::describe_all;
-use super::prepare::{Ready, output_of};
+use super::needs::output_of;
+use super::prepare::Ready;
 use crate::engine::run::{Bound, BoundKind, RunSpec};
 use crate::model::{EnvName, Name, STARS, Secret};
 use crate::plan::run::{Handed, ImageChoice, PlannedInput, RunPlan, key};

@@ -16,8 +16,10 @@ mod cancel;
 mod collect;
 pub(in crate::ops) mod container;
 mod control;
+mod follow;
 mod inputs;
 mod metric_files;
+mod needs;
 mod orders;
 mod outcome;
 mod outputs;
@@ -112,6 +114,12 @@ pub enum RunFailure {
         job: Name,
         /// Its output.
         output: Name,
+    },
+    /// It needs a job that has no run which succeeded.
+    #[error("no run of `{job}` succeeded")]
+    NoSuccess {
+        /// The other job.
+        job: Name,
     },
     /// A run that it needs does not pass its gate.
     #[error("the run {} of `{judged}` did not pass the gate of {}: {}", .run.short(), quoted(.job.as_ref()), failed(.judgements))]
@@ -281,6 +289,7 @@ impl RunFailure {
             Self::SecretGone { .. } => Some(
                 "give the secret as a variable: its name is kept, and its value asked for".to_owned(),
             ),
+            Self::NoSuccess { job } => Some(format!("run it first: `jobctl run {job}`")),
             Self::Gate { run, .. } => Some(format!(
                 "`jobctl show {}` has all of its metrics; `--ignore-gates` runs it all the same",
                 run.short()

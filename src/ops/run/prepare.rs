@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::inputs::describe_all;
+use super::needs::{Needs, needs};
 use super::source::PATCH;
 use super::{Prepared, RunFailure};
 use crate::engine::docker::DockerEngine;
@@ -15,10 +16,9 @@ use crate::model::{Name, Port, RunId};
 use crate::ops::build;
 use crate::plan::build::{Item, VersionChoice};
 use crate::plan::run::{GpuChoice, Handed, ImageChoice, Planned, RunPlan, key};
-use crate::plan::up::judge;
 use crate::records::{
-    Ending, EngineRecord, HostRecord, ImageRecord, InputRecord, Key, Policy, Record,
-    RolledBackFrom, SourceRecord, Store, VariableRecord,
+    EngineRecord, HostRecord, ImageRecord, InputRecord, Key, Policy, Record, RolledBackFrom,
+    SourceRecord, Store, VariableRecord,
 };
 
 /// What a run is asked for with.
@@ -94,28 +94,7 @@ pub async fn ready(
     let mut shared: Vec<_> = (plan.inputs.values())
         .map(|input| (input.source.clone(), input.target.as_str().to_owned()))
         .collect();
-    let mut parents = BTreeMap::new();
-    let mut handed = Handed::new();
-    for (job, outputs) in &plan.needs {
-        let parent = match given.runs.get(job) {
-            Some(id) => Some(store.read(*id)?),
-            None => parent(store, job, outputs.keys())?,
-        };
-        let Some(parent) = parent else {
-            let output = outputs.keys().next().unwrap_or(job).clone();
-            let job = job.clone();
-            return Err(RunFailure::NoOutput { job, output });
-        };
-        parents.insert(job.to_string(), parent.id);
-        for (output, target) in outputs {
-            let (path, sha256) = output_of(store, &parent, job, output)?;
-            shared.push((path, target.as_str().to_owned()));
-            let known = (sha256, target.as_str().to_owned());
-            let of_job = handed.entry(job.to_string()).or_default();
-            of_job.insert(output.to_string(), known);
-        }
-    }
-    pass_gates(store, &plan, given, &parents)?;
+    let Needs { parents, handed } = needs(store, &plan, given, &mut shared)?;
     let project = store.key()?;
     let environment = variables(&project, &plan);
     let key = key(&plan, &project, &inputs, &handed);
@@ -128,72 +107,6 @@ pub async fn ready(
         environment,
         shared,
         key,
-    })
-}
-
-/// Whether the runs that a run needs pass its gates. A pipeline has judged its own steps already.
-fn pass_gates(
-    store: &Store,
-    plan: &RunPlan,
-    given: &Given,
-    parents: &BTreeMap<String, RunId>,
-) -> Result<(), RunFailure> {
-    for (judged, gate) in &plan.gates {
-        let Some(run) = parents.get(judged.as_str()) else {
-            continue;
-        };
-        if given.runs.contains_key(judged) {
-            continue;
-        }
-        let record = store.read(*run)?;
-        // What it judged must be what is read: an evaluation of another model says nothing of this one.
-        for (job, of) in &record.parents {
-            if let Some(read) = parents.get(job).filter(|read| *read != of) {
-                return Err(RunFailure::NotJudged {
-                    judged: judged.clone(),
-                    run: *run,
-                    job: job.clone(),
-                    of: *of,
-                    read: *read,
-                });
-            }
-        }
-        let promoted = store.promoted()?;
-        let promoted = promoted.of(judged.as_str()).map(|run| &run.metrics);
-        let judgements = judge(gate, &record.metrics, promoted);
-        if judgements.iter().any(|judgement| !judgement.holds) {
-            return Err(RunFailure::Gate {
-                job: plan.job.clone(),
-                judged: judged.clone(),
-                run: *run,
-                judgements,
-            });
-        }
-    }
-    Ok(())
-}
-
-/// Where an output of a run is kept, and its digest.
-pub(super) fn output_of(
-    store: &Store,
-    parent: &Record,
-    job: &Name,
-    output: &Name,
-) -> Result<(PathBuf, String), RunFailure> {
-    let Some(found) = parent.outputs.get(output.as_str()) else {
-        let (job, output) = (job.clone(), output.clone());
-        return Err(RunFailure::NoOutput { job, output });
-    };
-    let folder = store.run(parent.id);
-    let path = folder.output(output.as_str());
-    let kept = folder.outputs(false);
-    if kept.is_ok_and(|kept| is_directory(&kept.path().join(output.as_str()))) {
-        return Ok((path, found.sha256.clone()));
-    }
-    Err(RunFailure::OutputGone {
-        run: parent.id,
-        output: output.clone(),
-        path,
     })
 }
 
@@ -467,22 +380,6 @@ pub(in crate::ops) async fn built_image(
     })
 }
 
-/// The newest run of a job that succeeded and has the outputs.
-fn parent<'a>(
-    store: &Store,
-    job: &Name,
-    outputs: impl Iterator<Item = &'a Name>,
-) -> Result<Option<Record>, RunFailure> {
-    let outputs: Vec<_> = outputs.map(Name::as_str).collect();
-    let has_all = |record: &Record| {
-        record.ending == Some(Ending::Success)
-            && outputs
-                .iter()
-                .all(|output| record.outputs.contains_key(*output))
-    };
-    Ok(store.latest(job.as_str(), has_all)?)
-}
-
 /// Mounts files and folders of this machine, read-only; or names those that are to be copied, where
 /// the engine does not see them.
 async fn share(
@@ -513,12 +410,6 @@ async fn share(
 fn absolute(path: &Path) -> String {
     let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     path.to_string_lossy().into_owned()
-}
-
-/// Whether a path is that of a directory, and not of a link to one.
-fn is_directory(path: &Path) -> bool {
-    path.symlink_metadata()
-        .is_ok_and(|metadata| metadata.is_dir())
 }
 
 /// `PROJECT-JOB-…`, which nobody else has.

@@ -9,7 +9,8 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::RunFailure;
-use super::attempt::{Followable, Work, latest};
+use super::attempt::{Work, latest};
+use super::follow::Followable;
 use super::outcome::note_restart;
 use super::pump::Pump;
 use crate::engine::run::{Container, LogRequest, RunError, Status, Until};

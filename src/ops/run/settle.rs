@@ -5,8 +5,9 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use super::RunFailure;
-use super::attempt::{Followed, Work, latest};
+use super::attempt::{Work, latest};
 use super::control::Orders;
+use super::follow::Followed;
 use super::outcome::{note_end, note_removal};
 use crate::engine::run::{Container, Status};
 use crate::records::{Ending, Record};

@@ -6,9 +6,10 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::attempt::{Asked, Followed, Input, Work, latest};
+use super::attempt::{Asked, Input, Work, latest};
 use super::cancel::{Cancel, StopCause, Undone};
 use super::control::Controls;
+use super::follow::Followed;
 use super::outcome::conclude;
 use super::pump::Pump;
 use super::{Ended, Prepared, RunFailure, collect};

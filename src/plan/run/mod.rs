@@ -6,6 +6,7 @@ mod flags;
 mod key;
 mod manifest_json;
 mod mount;
+mod policy;
 mod subject;
 #[cfg(test)]
 mod tests;
@@ -22,12 +23,13 @@ use crate::engine::run::RunSpec;
 use crate::model::{ContainerPath, Devices, Gate, GpuRequest, ImageRef, Name, Secret, Sensitive};
 use crate::records::{Policy, VariableRecord, spec};
 
-pub use decide::{JOB_LABEL, PROJECT_LABEL, label, outputs, plan};
+pub use decide::{JOB_LABEL, PROJECT_LABEL, label, plan};
 pub(in crate::plan) use environment::HELD_BYTES;
 pub use environment::{CA_BUNDLE_TARGET, EnvFiles};
 pub use flags::{Building, RunFlags};
 pub use key::{Handed, key};
 pub use mount::bound;
+pub use policy::outputs;
 pub use subject::Subject;
 pub use why::{Aspect, Difference, Known, Planned, differences};
 
