@@ -367,9 +367,16 @@ pub async fn adopt(
     };
     let mut record = folder.read()?;
     let run = OpenRun { folder, lock };
-    supervise_on(engine, &run, &mut record, streams, controls, events)
-        .await
-        .map(Some)
+    Box::pin(supervise_on(
+        engine,
+        &run,
+        &mut record,
+        streams,
+        controls,
+        events,
+    ))
+    .await
+    .map(Some)
 }
 
 async fn supervise_on(

@@ -1,7 +1,9 @@
 //! A container's output: masked, kept, searched for metrics, and shown.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -22,7 +24,7 @@ use crate::model::Secret;
 use crate::records::Record;
 use crate::records::log::LogWriter;
 use crate::records::mask::Masker;
-use crate::records::metrics::{MetricScanner, MetricsWriter, Point};
+use crate::records::metrics::{MetricScanner, MetricsWriter, Point, series};
 
 /// How long output may take to end once its container has.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -42,6 +44,10 @@ pub(super) struct Pump {
     maskers: [Masker; 2],
     scanners: [MetricScanner; 2],
     metrics: MetricsWriter,
+    /// The run's directory, where its metrics are.
+    folder: PathBuf,
+    /// The metrics in what is passed over, until all of that has come.
+    passed: Vec<Point>,
     display: Option<mpsc::Sender<Chunk>>,
     /// When the last was written that was kept.
     times: [Option<Timestamp>; 2],
@@ -101,6 +107,8 @@ impl Pump {
             secrets,
             scanners: [scanner.clone(), scanner],
             metrics: MetricsWriter::open(work.folder.path(), record.attempts.len())?,
+            folder: work.folder.path().to_owned(),
+            passed: Vec::new(),
             display,
             times: [None; 2],
             known: [Known::nothing(), Known::nothing()],
@@ -134,6 +142,7 @@ impl Pump {
         self.maskers = [Masker::new(&self.secrets), Masker::new(&self.secrets)];
         // The attempt's first line comes again.
         self.scanners.iter_mut().for_each(MetricScanner::restart);
+        self.passed.clear();
         for (index, stream) in [Source::Stdout, Source::Stderr].into_iter().enumerate() {
             let stored = self.log.stored(stream)?;
             self.known[index] = Known {
@@ -247,11 +256,37 @@ impl Pump {
         if points.is_empty() {
             return;
         }
-        // Who adopts the run after a kill looks for metrics only in what is not in the log.
+        // A line that is in the log and has no metrics is noticed by who adopts the run; the other way round
+        // they would be kept twice.
         self.log.flush();
         if let Err(error) = self.metrics.append(points, time) {
             self.warn(format!("metrics of the log are lost: {error}"));
         }
+    }
+
+    /// Keeps what of the metrics in the log that is there is not kept: jobctl was killed after it had written a
+    /// line, and before it had written the line's metrics.
+    fn recover(&mut self) {
+        let passed = std::mem::take(&mut self.passed);
+        let attempt = self.metrics.attempt();
+        let kept = series(&self.folder, None).unwrap_or_default();
+        let mut counts = HashMap::<_, usize>::new();
+        for point in kept
+            .iter()
+            .filter(|point| point.attempt.unwrap_or(1) == attempt)
+        {
+            *counts.entry(point.name.as_str()).or_default() += 1;
+        }
+        let lost = passed.into_iter().filter(|point| {
+            let count = counts.get_mut(point.name.as_str());
+            let kept = count.filter(|count| **count > 0);
+            kept.is_none_or(|kept| {
+                *kept -= 1;
+                false
+            })
+        });
+        let lost: Vec<_> = lost.collect();
+        self.note(&lost, now());
     }
 
     fn look_for_trouble(&mut self) {
@@ -278,8 +313,12 @@ impl Pump {
             let passed = chunk.bytes.split_to(count);
             known.hash.update(&passed);
             known.left -= count as u64;
-            // What it found there is kept already, but for a line whose end is still to come.
-            drop(self.scanners[index].feed(&passed));
+            let found = self.scanners[index].feed(&passed).into_iter();
+            let time = chunk.time.unwrap_or_else(now);
+            self.passed.extend(found.map(|point| Point {
+                time: Some(time),
+                ..point
+            }));
             if known.left == 0 && known.hash.finalize_reset().as_slice() != known.expected {
                 self.warn(
                     "the engine's log differs from what was read before: it may have a gap, or \
@@ -287,6 +326,9 @@ impl Pump {
                         .to_owned(),
                 );
             }
+        }
+        if self.known.iter().all(|known| known.left == 0) && !self.passed.is_empty() {
+            self.recover();
         }
         if chunk.bytes.is_empty() {
             return;

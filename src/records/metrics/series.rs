@@ -57,6 +57,12 @@ impl MetricsWriter {
         Ok(Self { file, attempt })
     }
 
+    /// The attempt that what comes is of.
+    #[must_use]
+    pub fn attempt(&self) -> usize {
+        self.attempt
+    }
+
     /// What comes from now on is of the next attempt.
     pub fn next_attempt(&mut self) {
         self.attempt += 1;

@@ -67,6 +67,11 @@ fn a_metric_has_the_time_of_its_line_after_a_kill_too() {
     let id = started.stdout.trim().to_owned();
     project.wait_for_output("loss=9\nloss=0.");
     kill_process(supervisor(&id), Signal::KILL).unwrap();
+    // As if it had been killed between the line and its metric.
+    wait_for(|| project.output(&["ps"]).contains("(unattended)"));
+    project
+        .bench
+        .write(&format!(".jobctl/runs/{id}/metrics.jsonl"), "");
     project.bench.write("shared/go", "");
     let container = project.record()["attempts"][0]["container_id"].clone();
     let container = container.as_str().unwrap();
