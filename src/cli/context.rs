@@ -247,8 +247,8 @@ impl Context {
         Ok(())
     }
 
-    /// Whether people are told how a run ended that this process did not start: standard error is a terminal,
-    /// CI's log, or they ask for more.
+    /// Whether it is reported how a run ended that this process did not start: standard error is a terminal,
+    /// CI's log, or the user asks for more.
     pub(super) fn tells_of_runs(&self) -> bool {
         let is_ci = self.environment.get_non_empty("CI").is_some();
         match self.globals.progress {

@@ -14,7 +14,7 @@ use crate::report::{copied_human, copied_json, get_failure};
 ///
 /// Each file is checked against the digest in the record while it is copied. One output goes into
 /// the folder itself, all of them into a folder each. Nothing is overwritten without `--force`.
-/// The engine is asked only about runs that nobody looks after.
+/// The engine is asked only about runs without a supervisor.
 #[derive(Debug, Args)]
 pub(super) struct GetArgs {
     /// The run, or one output of it

@@ -12,7 +12,7 @@ use crate::report::{
 
 /// Show a run's metrics: the last values, or all of them
 ///
-/// The engine is asked only about runs that nobody looks after.
+/// The engine is asked only about runs without a supervisor.
 #[derive(Debug, Args)]
 pub(super) struct MetricsArgs {
     /// The run

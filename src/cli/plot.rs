@@ -14,7 +14,7 @@ use crate::report::{PlotX, charts, draw, metrics_failure, plot_json, plots, png,
 ///
 /// A chart for each metric, with a curve for each run. Curves are drawn over the step that the program reports
 /// with its metrics: `step` or `epoch` in a file of metrics, or what `metrics.step` of jobs.yaml finds in the
-/// log; without one, over the order of the values. The engine is asked only about runs that nobody looks after.
+/// log; without one, over the order of the values. The engine is asked only about runs without a supervisor.
 #[derive(Debug, Args)]
 pub(super) struct PlotArgs {
     /// The runs

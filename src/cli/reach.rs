@@ -11,7 +11,7 @@ use crate::model::RunId;
 use crate::ops::run::{Orphan, orphans, reconcile};
 use crate::records::{Record, Store};
 
-/// The engine, after it was asked what became of runs that nobody looks after. Nothing, with a
+/// The engine, after it was asked what became of runs without a supervisor. Nothing, with a
 /// warning, if it can't be reached: records answer without it.
 ///
 /// It is asked only if there are such runs.
@@ -38,7 +38,7 @@ pub(super) async fn reconciled(
 }
 
 /// Finishes runs that ended while nobody looked after them, so that no record says that they go on.
-/// The engine is asked only if there are runs that nobody looks after.
+/// The engine is asked only if there are runs without a supervisor.
 pub(super) fn settle(context: &Context) -> io::Result<()> {
     let store = context.store();
     let is_alone = |id: &RunId| store.run(*id).is_locked().is_ok_and(|is_locked| !is_locked);

@@ -12,7 +12,7 @@ use crate::report::{runs_human, runs_json};
 
 /// List runs, newest first
 ///
-/// Those whose records are damaged are listed too, below the others. The engine is asked only about runs that nobody looks after.
+/// Those whose records are damaged are listed too, below the others. The engine is asked only about runs without a supervisor.
 #[derive(Debug, Args)]
 pub(super) struct RunsArgs {
     /// At most so many

@@ -13,12 +13,12 @@ use crate::report::{
     PlotX, build_failure, charts, outputs, plots, printable_text, run_ended, runs_summary,
 };
 
-/// Says how a run ended, and ends with its exit code. One that was watched alone, if people are told of such.
+/// Reports how a run ended, where people read it, and ends with its exit code.
 pub(in crate::cli) fn say(context: &Context, record: &Record) -> Exit {
     said(context, record, context.tells_of_runs())
 }
 
-/// The same of a run that this process started: its id and its ending are always told.
+/// The same of a run that this process started: that is always reported.
 pub(super) fn say_own(context: &Context, record: &Record) -> Exit {
     said(context, record, true)
 }

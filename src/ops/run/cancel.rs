@@ -21,8 +21,8 @@ pub(super) enum StopCause {
     Interrupted,
     /// SIGTERM.
     Terminated,
-    /// The terminal was closed, or the supervisor was told to end with its machine: without a supervisor,
-    /// what has not started never will.
+    /// The terminal was closed, or the machine is shut down: without a supervisor, what has not started never
+    /// will.
     HungUp,
     /// `jobctl stop` or `jobctl kill` of another process.
     Requested,
@@ -99,7 +99,7 @@ impl<'a> Cancel<'a> {
         }
     }
 
-    /// Why the run is to end, if it is; once told, it is the caller's to see to.
+    /// Why the run is to end, if it is. Once taken, it is the caller's to handle.
     pub(super) fn take_cause(&mut self) -> Option<StopCause> {
         self.cause.take()
     }
@@ -179,8 +179,8 @@ impl<'a> Cancel<'a> {
         }
     }
 
-    /// Waits for something that the engine is doing, and that would go on if nobody waited. That the run is
-    /// to end is remembered meanwhile; who asks twice waits no longer.
+    /// Waits for something that the engine is doing, and that it would do all the same if nobody waited. That
+    /// the run is to end is remembered meanwhile; who asks twice waits no longer.
     ///
     /// # Errors
     ///

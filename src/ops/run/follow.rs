@@ -153,7 +153,7 @@ impl Work<'_> {
                     was_lost = true;
                     tracing::info!("following {id}: {error}");
                     self.events.send(Event::Warning(
-                        "the engine is gone; the job may go on, and jobctl tries to get back to it"
+                        "the engine is gone; the job may keep running, and jobctl tries to get back to it"
                             .to_owned(),
                     ));
                 }
