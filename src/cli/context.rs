@@ -289,6 +289,11 @@ pub(super) struct Program {
 }
 
 impl Program {
+    /// It, to work on another state directory.
+    pub(super) fn on(self, state_dir: PathBuf) -> Self {
+        Self { state_dir, ..self }
+    }
+
     /// It, for one of its own verbs, which works on the state directory.
     pub(super) fn command(&self, verb: &str) -> std::process::Command {
         let mut command = std::process::Command::new(&self.path);

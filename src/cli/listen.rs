@@ -10,7 +10,8 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::Ending;
-use super::context::Context;
+use super::context::{Context, Program};
+use super::run::adopt_in_background;
 use crate::exit::Exit;
 use crate::model::Name;
 use crate::ops::forward::{ConnectionLimits, bind, forward};
@@ -18,6 +19,8 @@ use crate::records::{FileLock, ServiceFolder, Store};
 
 /// How often it is looked whether the service's folder is still there.
 const LOOK: Duration = Duration::from_millis(500);
+/// The time between two supervisors that are started for a run.
+const BETWEEN: Duration = Duration::from_secs(5);
 /// What is told once it listens.
 pub(super) const READY: &str = "ready";
 
@@ -54,6 +57,7 @@ pub(super) fn exec(args: &ListenArgs, context: &mut Context) -> Ending {
     let _ = setrlimit(Resource::Nofile, limit);
     let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     let limits = ConnectionLimits::of_files(files);
+    let program = context.program()?.on(args.state.clone());
     context.watch(async |events| {
         let mut listeners = Vec::new();
         for (address, _) in route.ports {
@@ -71,11 +75,13 @@ pub(super) fn exec(args: &ListenArgs, context: &mut Context) -> Ending {
         let socket = folder.answer()?;
         let asked = folder.clone();
         tell(READY)?;
+        let store = Store::new(args.state.clone());
         let stop = async {
             tokio::select! {
                 _ = ended.recv() => {}
                 () = asked.asked_to_stop(&socket) => {}
                 () = gone(&asked) => {}
+                () = keep_supervised(&program, &store, &asked) => {}
             }
         };
         forward(folder, listeners, limits, events.clone(), stop).await;
@@ -88,6 +94,35 @@ pub(super) fn exec(args: &ListenArgs, context: &mut Context) -> Ending {
 async fn gone(folder: &ServiceFolder) {
     while folder.route_file().exists() {
         tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Starts a supervisor for the run that serves whenever it has none: only that one notices that the engine has
+/// started the container again with other ports, and those that it had may be anybody's by then.
+async fn keep_supervised(program: &Program, store: &Store, folder: &ServiceFolder) {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        // A state directory that was moved has its runs elsewhere.
+        let Ok(Some(route)) = folder.route() else {
+            continue;
+        };
+        let run = store.run(route.run);
+        if run.is_locked().unwrap_or(true) {
+            continue;
+        }
+        if !run.read().is_ok_and(|record| !record.state.is_final()) {
+            continue;
+        }
+        let Ok(log) = run.supervisor_log() else {
+            continue;
+        };
+        let program = program.clone();
+        let adopting = move || adopt_in_background(&program, route.run, log);
+        let adopted = tokio::task::spawn_blocking(adopting).await;
+        if !adopted.is_ok_and(|adopted| adopted.is_ok()) {
+            tracing::info!("the run {} has no supervisor", route.run.short());
+        }
+        tokio::time::sleep(BETWEEN).await;
     }
 }
 

@@ -239,9 +239,10 @@ pub(super) fn fail(context: &Context, failure: &UpFailure) -> Ending {
             );
             return Ok(Exit::Success);
         }
-        UpFailure::Gate { .. } | UpFailure::Unhealthy { .. } | UpFailure::NoWayBack { .. } => {
-            Exit::Failed
-        }
+        UpFailure::Gate { .. }
+        | UpFailure::Unhealthy { .. }
+        | UpFailure::Ailing { .. }
+        | UpFailure::NoWayBack { .. } => Exit::Failed,
         UpFailure::NotPromotable { .. } => Exit::Failed,
         UpFailure::Port { .. } | UpFailure::Listener { .. } | UpFailure::Busy => Exit::Engine,
     };

@@ -107,8 +107,10 @@ rules! {
     UnknownMetric = "unknown-metric",
     /// The step in the log is that of metrics in the log.
     UnusedStep = "unused-step",
-    /// A host port is published once by a job.
+    /// A host port is published once by a job, and by one service.
     PortConflict = "port-conflict",
+    /// Ports are published by what has a network.
+    UnreachablePort = "unreachable-port",
     /// An image that takes its whole context leaves out what is no part of the job: the repository's own
     /// files, the manifest, the state of jobctl.
     WholeContext = "whole-context",

@@ -104,10 +104,10 @@ impl Promoted {
         self.jobs.get(job)?.last()
     }
 
-    /// The run of a job that was promoted before the one that is.
-    #[must_use]
-    pub fn before(&self, job: &str) -> Option<&Promotion> {
-        self.jobs.get(job)?.iter().rev().nth(1)
+    /// The runs of a job that were promoted before the one that is, newest first.
+    pub fn before(&self, job: &str) -> impl Iterator<Item = &Promotion> {
+        let history = self.jobs.get(job).map(Vec::as_slice).unwrap_or_default();
+        history.iter().rev().skip(1)
     }
 
     /// All runs that are remembered.
@@ -249,10 +249,10 @@ mod tests {
             promoted.promote(record, record.created);
         }
         assert_eq!(promoted.of("a").unwrap().run, third.id);
-        assert_eq!(promoted.before("a").unwrap().run, second.id);
+        assert_eq!(promoted.before("a").next().unwrap().run, second.id);
         promoted.go_back("a", first.id);
         assert_eq!(promoted.of("a").unwrap().run, first.id);
-        assert_eq!(promoted.before("a"), None);
+        assert_eq!(promoted.before("a").next(), None);
         promoted.go_back("a", third.id);
         assert_eq!(promoted.runs(), BTreeSet::from([first.id]));
     }
@@ -266,11 +266,11 @@ mod tests {
             promoted.promote(record, record.created);
         }
         for (before, by, from) in [(second, as_second, third), (first, as_first, as_second)] {
-            assert_eq!(promoted.before("a").unwrap().run, before.id);
+            assert_eq!(promoted.before("a").next().unwrap().run, before.id);
             promoted.roll_back("a", before.id, by, [from.into()], by.created);
             assert_eq!(promoted.of("a").unwrap().run, by.id);
         }
-        assert_eq!(promoted.before("a"), None);
+        assert_eq!(promoted.before("a").next(), None);
         let rollback = promoted.rollback("a").unwrap();
         assert_eq!(rollback.to, as_first.id);
         let from: Vec<_> = rollback.from.iter().map(|from| from.run).collect();

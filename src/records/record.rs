@@ -259,6 +259,9 @@ pub struct InputRecord {
     pub path: Option<String>,
     /// The digest of the file, or of the directory's names and contents, before the job began.
     pub sha256: String,
+    /// Whether it is a file that can be executed; the digest of a directory has that of its files.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_executable: bool,
     /// How many bytes it has.
     pub bytes: u64,
     /// Whether it was something else when the job had ended: which of the two the job read, nobody knows.

@@ -73,10 +73,21 @@ impl Route {
         })
     }
 
-    /// Leads nowhere, until the container is started again. One that could not be corrected then stays as
-    /// it is.
-    pub fn take_down(&mut self) {
-        self.is_down = !self.inside.is_empty();
+    /// Leads nowhere, until the container is started again: the process that was started then has ended. What
+    /// leads to a later start already stays, and so does what could not be corrected then.
+    pub fn take_down(&mut self, started: Option<Timestamp>) {
+        if started.is_none() || self.started <= started {
+            self.is_down = !self.inside.is_empty();
+        }
+    }
+
+    /// A port of the container that it leads to and that the engine has not published, if there is one.
+    #[must_use]
+    pub fn unpublished(&self, container: &Container) -> Option<u16> {
+        let mut inside = self.inside.iter();
+        inside
+            .find(|inside| container.published(**inside).is_none())
+            .copied()
     }
 
     /// Leads to where the run's container is published now: the engine picks other ports whenever it
@@ -104,8 +115,9 @@ impl Route {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServiceFolder(PathBuf);
 
-/// What is sent to the process that listens, to end it.
+/// What is sent to the process that listens, to end it, and to see whether it works; both are as long.
 const STOP: &[u8] = b"stop\n";
+const PING: &[u8] = b"ping\n";
 /// How long a message may take.
 const SAY: Duration = Duration::from_secs(2);
 
@@ -214,9 +226,14 @@ impl ServiceFolder {
             };
             let mut said = [0; STOP.len()];
             let hearing = tokio::time::timeout(SAY, peer.read_exact(&mut said));
-            if matches!(hearing.await, Ok(Ok(_))) && said == *STOP {
+            if !matches!(hearing.await, Ok(Ok(_))) {
+                continue;
+            }
+            if said == *STOP {
                 return;
             }
+            // Whoever asked may be gone.
+            let _ = tokio::time::timeout(SAY, peer.write_all(&said)).await;
         }
     }
 
@@ -226,17 +243,29 @@ impl ServiceFolder {
     ///
     /// Nobody answers: there is none, or it is of an earlier version of jobctl.
     pub async fn ask_to_stop(&self) -> io::Result<()> {
-        let (_folder, pinned) = self.pinned()?;
-        let asking = async {
-            let path = pinned.socket();
-            // A link may lead to that of another project.
-            if !path.symlink_metadata()?.file_type().is_socket() {
-                return Err(io::ErrorKind::ConnectionRefused.into());
-            }
-            let mut socket = UnixStream::connect(path).await?;
-            socket.write_all(STOP).await
-        };
+        let asking = async { self.connect().await?.write_all(STOP).await };
         tokio::time::timeout(SAY, asking).await?
+    }
+
+    /// Whether the process that listens is there, and does not work: it is stopped, or hangs.
+    pub async fn is_frozen(&self) -> bool {
+        let asking = async {
+            let mut socket = self.connect().await?;
+            socket.write_all(PING).await?;
+            // One of an earlier version closes it.
+            socket.read_exact(&mut [0; PING.len()]).await
+        };
+        tokio::time::timeout(SAY, asking).await.is_err()
+    }
+
+    async fn connect(&self) -> io::Result<UnixStream> {
+        let (_folder, pinned) = self.pinned()?;
+        let path = pinned.socket();
+        // A link may lead to that of another project.
+        if !path.symlink_metadata()?.file_type().is_socket() {
+            return Err(io::ErrorKind::ConnectionRefused.into());
+        }
+        UnixStream::connect(path).await
     }
 
     /// The lock of the process that listens.
@@ -383,16 +412,20 @@ mod tests {
             (!route.is_down).then(|| route.ports[0].1.port())
         };
         assert_eq!(to(&|_| {}), Some(1));
-        assert_eq!(to(&Route::take_down), None);
+        assert_eq!(to(&|route| route.take_down(None)), None);
         // What was known before its end is no news.
         assert_eq!(to(&|route| route.lead_to(&started(1, 1))), None);
         // The engine has not published it yet.
         assert_eq!(to(&|route| route.lead_to(&Container::default())), None);
         assert_eq!(to(&|route| route.lead_to(&started(2, 2))), Some(2));
         assert_eq!(to(&|route| route.lead_to(&started(1, 1))), Some(2));
+        // Its end is noticed when it has been started again.
+        let at = |second| Timestamp::from_second(second).ok();
+        assert_eq!(to(&|route| route.take_down(at(1))), Some(2));
+        assert_eq!(to(&|route| route.take_down(at(2))), None);
         // One of an earlier version of jobctl is left alone.
         let mut old = Route::new(run, vec![(held[0].0, address("127.0.0.1:9"))]);
-        old.take_down();
+        old.take_down(None);
         old.lead_to(&started(3, 3));
         assert_eq!((old.is_down, old.ports[0].1.port()), (false, 9));
     }

@@ -162,7 +162,7 @@ fn why_json(why: &Why) -> Value {
 fn words(step: &Done) -> &'static str {
     match (step.how, step.record.policy.is_service) {
         (How::UpToDate, false) => "up to date",
-        (How::UpToDate, true) => "up as it was",
+        (How::UpToDate, true) => "unchanged",
         (How::Resumed, false) => "ended",
         (How::Ran, false) => "ran",
         (How::RolledBack, _) => "stays rolled back",

@@ -330,6 +330,7 @@ fn described(bench: &Bench) -> Record {
             target: "/data/imdb.csv".to_owned(),
             path: None,
             sha256: "3333".to_owned(),
+            is_executable: false,
             bytes: 12_345_678,
             is_changed: false,
             sha256_at_end: None,

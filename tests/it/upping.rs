@@ -1,6 +1,7 @@
 //! `jobctl up` on the real engine: pipelines, gates, services.
 
 mod elsewhere;
+mod kept;
 mod restarts;
 mod rollbacks;
 mod services;

@@ -28,6 +28,7 @@ pub(super) fn check(checker: &mut Checker<'_>) {
             }
         }
     }
+    ports_of_all(checker);
 }
 
 fn image(checker: &mut Checker<'_>, job: &Entry<Name, Job>) {
@@ -200,7 +201,51 @@ fn paths(checker: &mut Checker<'_>, job: &Job) {
     }
 }
 
+/// Services that can't be up at the same time.
+fn ports_of_all(checker: &mut Checker<'_>) {
+    let root = checker.root;
+    let services = root.jobs.values().filter(|job| job.value.is_service());
+    let ports: Vec<_> = services
+        .flat_map(|job| job.value.ports.iter().map(|port| (&*job.key, port)))
+        .collect();
+    for (index, (job, port)) in ports.iter().enumerate() {
+        let mut before = ports[..index].iter();
+        let first = before.find(|(other, first)| other != job && first.conflicts_with(port));
+        if let Some((other, first)) = first {
+            let diagnostic = Rule::PortConflict
+                .warning(format!(
+                    "the services `{other}` and `{job}` have the same port of this machine: only one of \
+                     them can be up"
+                ))
+                .related(first.span(), "first here")
+                .help("give one of them another port");
+            checker.report(diagnostic, port.span(), "");
+        }
+    }
+}
+
 fn ports(checker: &mut Checker<'_>, job: &Job) {
+    let network = job.network.as_deref().map(ToString::to_string);
+    if let (Some(port), Some(network)) = (job.ports.first(), network) {
+        let diagnostic = match network.as_str() {
+            "none" => Some(
+                Rule::UnreachablePort
+                    .error("a service without a network has no ports")
+                    .help("remove `network: none`, or `ports`"),
+            ),
+            "host" => Some(
+                Rule::UnreachablePort
+                    .warning(
+                        "in the host's network, a service's ports are its own: these mean nothing",
+                    )
+                    .help("remove `ports`, or `network: host`"),
+            ),
+            _ => None,
+        };
+        if let Some(diagnostic) = diagnostic {
+            checker.report(diagnostic, port.span(), "");
+        }
+    }
     for (index, port) in job.ports.iter().enumerate() {
         let first = job.ports[..index]
             .iter()

@@ -136,6 +136,8 @@ fn elsewhere(key: &str) -> Option<&'static str> {
         }
         "deploy" | "devices" | "device_ids" => "GPUs are asked for with the job's `gpus`",
         "retries" | "attempts" => "write `retry: { attempts: 2 }` in the job",
+        "network_mode" => "the network is the job's `network`: `bridge`, `none`, `host`",
+        "gate" => "a gate goes under what is needed: `needs: { JOB: { gate: … } }`",
         "container_name" => "a run's container is named by jobctl; the job's key is its name",
         "services" => "a job that stays up is a job with `service: true`",
         "value" => "a secret is never written down here: name a variable or a file that has it",

@@ -31,13 +31,15 @@ impl Ready {
         let mut doubts = Vec::new();
         let container = with_secrets(&record.container, &plan)?;
         plan = with_environment(store, record, plan, container, &mut doubts)?;
-        let inputs = inputs(store, record).await?;
+        let inputs = inputs(store, record, &plan.inputs).await?;
         let mut shared = Vec::new();
-        let mut is_changed = false;
+        // A service goes by its secrets, too.
+        let mut is_changed = record.policy.is_service && !doubts.is_empty();
         for (name, input) in &inputs {
             let path = input.path.clone().map(PathBuf::from);
             shared.extend(path.map(|path| (path, input.target.clone())));
-            if record.inputs[name].sha256 != input.sha256 {
+            let then = &record.inputs[name];
+            if (&then.sha256, then.is_executable) != (&input.sha256, input.is_executable) {
                 is_changed = true;
                 doubts.push(format!("the input `{name}` is not what it was then"));
             }
@@ -133,14 +135,21 @@ fn with_secrets(recorded: &Value, plan: &RunPlan) -> Result<RunSpec, RunFailure>
 async fn inputs(
     store: &Store,
     record: &Record,
+    today: &BTreeMap<Name, PlannedInput>,
 ) -> Result<BTreeMap<String, InputRecord>, RunFailure> {
     let planned = record.inputs.iter().filter_map(|(name, input)| {
+        let name = name.parse::<Name>().ok()?;
+        // The project may have been moved since.
+        let today = today.get(&name).filter(|today| today.shown == input.source);
         let planned = PlannedInput {
-            source: input.path.clone()?.into(),
+            source: match today {
+                Some(today) => today.source.clone(),
+                None => input.path.clone()?.into(),
+            },
             shown: input.source.clone(),
             target: input.target.parse().ok()?,
         };
-        Some((name.parse::<Name>().ok()?, planned))
+        Some((name, planned))
     });
     let mut inputs = describe_all(store, planned.collect()).await?;
     for (name, input) in &record.inputs {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, BufWriter};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use tokio::sync::mpsc;
@@ -37,10 +38,16 @@ fn describe(
         path: Some(source.to_string_lossy().into_owned()),
         target: target.to_owned(),
         sha256,
+        is_executable: is_executable(source),
         bytes,
         is_changed: false,
         sha256_at_end: None,
     })
+}
+
+fn is_executable(source: &Path) -> bool {
+    let metadata = source.metadata();
+    metadata.is_ok_and(|metadata| metadata.is_file() && metadata.mode() & 0o111 != 0)
 }
 
 /// The digest of a file or directory, and how many bytes it has.

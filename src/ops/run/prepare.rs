@@ -142,6 +142,12 @@ impl Ready {
         &self.plan.policy
     }
 
+    /// How it is run.
+    #[must_use]
+    pub fn plan(&self) -> &RunPlan {
+        &self.plan
+    }
+
     /// The container that is to be made.
     #[must_use]
     pub fn spec(&self) -> &RunSpec {

@@ -34,11 +34,11 @@ impl Work<'_> {
         mut was_lost: bool,
         pump: &mut Pump,
     ) -> Result<Option<Followable>, RunFailure> {
-        self.mark_down(record);
+        let id = latest(record).container_id.clone().unwrap_or_default();
+        self.mark_down(record, &id).await;
         if !restarts(record) {
             return Ok(None);
         }
-        let id = latest(record).container_id.clone().unwrap_or_default();
         let mut looks = 0;
         loop {
             // Whoever stops it may have done so while it was being started again.
@@ -133,8 +133,14 @@ impl Work<'_> {
     }
 
     /// Lets connections to a service be refused: its ports may be anybody's from now on.
-    fn mark_down(&self, record: &Record) {
-        self.change_route(record, Route::take_down);
+    async fn mark_down(&self, record: &Record, id: &str) {
+        let started = match self.engine.container(id).await {
+            // It is started again already, and is led to.
+            Ok(Some(container)) if container.status == Status::Running => return,
+            Ok(Some(container)) => container.started,
+            Ok(None) | Err(_) => None,
+        };
+        self.change_route(record, |route| route.take_down(started));
     }
 
     fn change_route(&self, record: &Record, change: impl FnOnce(&mut Route)) {

@@ -163,6 +163,16 @@ pub enum UpFailure {
         /// Whether the one that was there before goes on.
         old_goes_on: bool,
     },
+    /// A service that was up before, and stays so, is not healthy.
+    #[error("the service `{job}` is up, and not healthy: {why}")]
+    Ailing {
+        /// The service.
+        job: Name,
+        /// Its run.
+        run: RunId,
+        /// What was seen.
+        why: String,
+    },
     /// A service's port can't be had.
     #[error("the service `{job}` can't be reached: {why}")]
     Port {
@@ -227,6 +237,10 @@ impl UpFailure {
                     run.short()
                 ))
             }
+            Self::Ailing { run, .. } => Some(format!(
+                "it is left as it is; `jobctl logs {run}` has what it wrote; `jobctl up --fresh` replaces it",
+                run = run.short()
+            )),
             Self::Port { .. } => Some("end what has the port, or change `ports`".to_owned()),
             Self::Listener { lock, .. } => Some(format!(
                 "it can't be seen from here, or is another user's; where it was started, end it: \
@@ -287,9 +301,22 @@ impl<L: Launcher> Pipeline<L> {
         let after: BTreeMap<_, _> = (steps.iter())
             .map(|step| (step.job.clone(), step.after.clone()))
             .collect();
-        let done = self.run(steps, images, controls).await?;
-        self.promote_all(&done, &after)?;
-        Ok(done)
+        let (done, failure) = self.run(steps, images, controls).await?;
+        self.promote_all(&done, &after, failure.is_none())?;
+        let Some(failure) = failure else {
+            return Ok(done);
+        };
+        for step in done {
+            if step.record.policy.is_service && step.how == How::Ran {
+                let run = step.record.id.short();
+                let words = format!(
+                    "the service `{}` is up with the run {run} all the same",
+                    step.job
+                );
+                self.events.send(Event::Note(words));
+            }
+        }
+        Err(failure)
     }
 
     /// Takes the right to change what runs, and finds out what became of what was begun before.
@@ -336,13 +363,14 @@ pub async fn given_up(controls: &mut Controls) {
 }
 
 impl<L: Launcher> Pipeline<L> {
-    /// Runs steps as soon as what they need is done, and as many at once as is wished.
+    /// Runs steps as soon as what they need is done, and as many at once as is wished. What was done, and the
+    /// first thing that kept the others from it.
     async fn run(
         self: &Arc<Self>,
         steps: Vec<Step>,
         images: BTreeMap<Name, ImageRecord>,
         controls: &mut Controls,
-    ) -> Result<Vec<Done>, UpFailure> {
+    ) -> Result<(Vec<Done>, Option<UpFailure>), UpFailure> {
         let order: Vec<_> = steps.iter().map(|step| step.job.clone()).collect();
         let mut given = Given {
             images,
@@ -397,10 +425,8 @@ impl<L: Launcher> Pipeline<L> {
                 }
             }
         }
-        match failed {
-            Some(failure) => Err(failure),
-            None => Ok(order.iter().filter_map(|job| done.remove(job)).collect()),
-        }
+        let done = order.iter().filter_map(|job| done.remove(job)).collect();
+        Ok((done, failed))
     }
 
     fn tell_of_others(&self, count: usize) {

@@ -133,12 +133,13 @@ impl<L: Launcher> Pipeline<L> {
         self.again(&record, plan).await.map(Some)
     }
 
-    /// Promotes what was done where a service is up with it. What a service was rolled back from is left
-    /// out, unless another one is up with it.
+    /// Promotes what was done where a service is up with it, and all else if everything was done. What a
+    /// service was rolled back from is left out, unless another one is up with it.
     pub(super) fn promote_all(
         &self,
         done: &[Done],
         after: &BTreeMap<Name, BTreeSet<Name>>,
+        is_whole: bool,
     ) -> Result<(), UpFailure> {
         let services: Vec<_> = (done.iter())
             .filter(|step| step.record.policy.is_service)
@@ -168,7 +169,7 @@ impl<L: Launcher> Pipeline<L> {
                 if let Some(before) = before.filter(|before| *before != step.record.id) {
                     promoted.roll_back(job, before, &step.record, [], now());
                 }
-            } else if wanted.contains(&step.job) || !left_out.contains(&step.job) {
+            } else if wanted.contains(&step.job) || (is_whole && !left_out.contains(&step.job)) {
                 promoted.promote(&step.record, now());
                 promoted.go_forward(job);
             }
@@ -182,8 +183,19 @@ impl<L: Launcher> Pipeline<L> {
             job: job.clone(),
             why,
         };
-        let before = promoted.before(job.as_str());
-        let before = before.ok_or_else(|| no_way("nothing was up before".to_owned()))?;
+        // One that was started again as it had been is no step back.
+        let current = promoted.of(job.as_str());
+        let current = current.and_then(|current| self.store.read(current.run).ok());
+        let is_same = |run: RunId| {
+            let before = self.store.read(run).ok();
+            let pair = before.as_ref().zip(current.as_ref());
+            pair.is_some_and(|(before, current)| {
+                before.key == current.key && before.image.is_alike(&current.image)
+            })
+        };
+        let mut before = promoted.before(job.as_str());
+        let before = before.find(|before| !is_same(before.run));
+        let before = before.ok_or_else(|| no_way("nothing else was up before".to_owned()))?;
         let run = before.run.short();
         let record = self.store.read(before.run);
         let record = record.map_err(|error| no_way(format!("the run {run} was, and {error}")))?;

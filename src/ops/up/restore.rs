@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 
 use super::Launcher;
+use super::down::stop_listener;
 use crate::engine::docker::DockerEngine;
+use crate::engine::run::Status;
 use crate::event::{Event, Events};
 use crate::model::{Name, RunId};
 use crate::ops::run::{RunFailure, check_ours};
@@ -64,8 +66,20 @@ async fn restore_one(
         return Ok(None);
     }
     service.change_route(id, |route| route.lead_to(&container))?;
+    if container.status == Status::Running
+        && let Some(port) = (service.route()?).and_then(|route| route.unpublished(&container))
+    {
+        return Ok(Some(format!(
+            "the engine has not published port {port} of its container"
+        )));
+    }
     if FileLock::is_held(&service.lock())? {
-        return Ok(None);
+        if !service.is_frozen().await {
+            return Ok(None);
+        }
+        if lock.is_none() || stop_listener(job, &service).await.is_err() {
+            return Ok(Some("the process that listens does not answer".to_owned()));
+        }
     }
     // Whoever changes what runs starts the process itself, or wants it no more.
     let taken;

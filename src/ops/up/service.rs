@@ -15,6 +15,7 @@ use crate::facts::host::now;
 use crate::model::{Name, Port, Protocol, RunId};
 use crate::ops::forward::bind;
 use crate::ops::run::{Control, Controls, Ready, RunFailure, begin, container_of, end};
+use crate::plan::run::RunPlan;
 use crate::plan::up::Step;
 use crate::records::log::{LogReader, LogSelection};
 use crate::records::{FileLock, Record, Route, Store, StoreError, spec};
@@ -36,15 +37,20 @@ impl<L: Launcher> Pipeline<L> {
     pub(super) async fn see_to_ports(&self, steps: &[Step]) -> Result<(), UpFailure> {
         for step in steps.iter().filter(|step| step.is_service) {
             let service = self.store.service(&step.job);
-            let is_up = FileLock::is_held(&service.lock()).unwrap_or(false)
-                || !serving(&self.store, step.job.as_str())?.is_empty();
-            if is_up {
+            let route = service.route()?;
+            let is_listened = FileLock::is_held(&service.lock()).unwrap_or(false);
+            if !is_listened && !serving(&self.store, step.job.as_str())?.is_empty() {
+                // One that was started by itself may have its ports itself.
                 continue;
             }
             let Some(held) = self.held(&step.plan.spec).await else {
                 continue;
             };
-            for (address, _) in held {
+            let is_ours = |address: &SocketAddr| {
+                let mut ports = route.iter().flat_map(|route| &route.ports);
+                is_listened && ports.any(|(ours, _)| ours == address)
+            };
+            for (address, _) in held.into_iter().filter(|(address, _)| !is_ours(address)) {
                 if let Err(error) = bind(address) {
                     return Err(UpFailure::Port {
                         job: step.job.clone(),
@@ -84,9 +90,24 @@ impl<L: Launcher> Pipeline<L> {
         let (id, how, why) = match others.iter().find(is_alike) {
             Some(record) => {
                 note_alike(&self.store, record, &ready);
-                (record.id, How::UpToDate, None)
+                let id = record.id;
+                let listened = held.as_deref().unwrap_or_default();
+                let waiting =
+                    self.wait_until_healthy(job, id, (&others, listened), shown, controls);
+                match waiting.await {
+                    // It was ending, and has ended.
+                    Err(UpFailure::Unhealthy { .. }) => {
+                        return Box::pin(self.serve(job, ready, shown, controls)).await;
+                    }
+                    waited => drop(waited?),
+                }
+                (id, How::UpToDate, None)
             }
             None => {
+                let plan = ready.plan().clone();
+                if let Some(held) = &held {
+                    ready.publish(held.iter().map(chosen_by_engine).collect());
+                }
                 let why = match others.first() {
                     _ if self.wishes.is_fresh => Why::Fresh,
                     Some(other) => of_service(&self.store, other, &ready)?,
@@ -100,14 +121,21 @@ impl<L: Launcher> Pipeline<L> {
                     }
                     _ => None,
                 };
-                if let Some(in_the_way) = in_the_way {
-                    self.give_way(job, &others, &in_the_way).await?;
+                if let Some(in_the_way) = &in_the_way {
+                    self.give_way(job, &others, in_the_way).await?;
                 }
-                if let Some(held) = &held {
-                    ready.publish(held.iter().map(chosen_by_engine).collect());
+                let listened = held.as_deref().unwrap_or_default();
+                let starting = self.start(job, ready, (&others, listened), shown, controls);
+                match Box::pin(starting).await {
+                    Ok(id) => (id, How::Ran, Some(why)),
+                    Err(failure) => {
+                        let stopped = others.first().filter(|_| in_the_way.is_some());
+                        return Err(match stopped {
+                            Some(stopped) => self.put_back(job, stopped, plan, failure).await,
+                            None => failure,
+                        });
+                    }
                 }
-                let id = Box::pin(self.start(job, ready, &others, controls)).await?;
-                (id, How::Ran, Some(why))
             }
         };
         let held = held.unwrap_or_default();
@@ -130,7 +158,10 @@ impl<L: Launcher> Pipeline<L> {
             image,
             how,
             why,
-            ports,
+            ports: ports
+                .iter()
+                .map(|port| as_published(port, &container))
+                .collect(),
         })
     }
 
@@ -159,7 +190,62 @@ impl<L: Launcher> Pipeline<L> {
         Ok(())
     }
 
+    /// Starts a run again that had to be stopped for another one, of which nothing came; the failure of that
+    /// one, which says whether it is back.
+    async fn put_back(
+        &self,
+        job: &Name,
+        stopped: &Record,
+        plan: RunPlan,
+        failure: UpFailure,
+    ) -> UpFailure {
+        let (_sender, mut nobody) = tokio::sync::mpsc::unbounded_channel();
+        let starting = async {
+            let (ready, _) = Ready::again(&self.store, stopped, plan).await?;
+            Box::pin(self.launch(job, ready, &[], &mut nobody)).await
+        };
+        let run = stopped.id.short();
+        match Box::pin(starting).await {
+            Ok(_) => self.events.send(Event::Warning(format!(
+                "`{job}` is started again as in the run {run}"
+            ))),
+            Err(error) => {
+                self.events.send(Event::Warning(format!(
+                    "`{job}` can't be started again as in the run {run}: {error}"
+                )));
+                return failure;
+            }
+        }
+        match failure {
+            UpFailure::Unhealthy {
+                job, run, why, log, ..
+            } => UpFailure::Unhealthy {
+                job,
+                run,
+                why,
+                log,
+                old_goes_on: true,
+            },
+            other => other,
+        }
+    }
+
+    /// Starts a run of a service, and waits until it is healthy.
     async fn start(
+        &self,
+        job: &Name,
+        ready: Ready,
+        (others, held): (&[Record], &[Held]),
+        shown: &event::Step,
+        controls: &mut Controls,
+    ) -> Result<RunId, UpFailure> {
+        let run = Box::pin(self.launch(job, ready, others, controls)).await?;
+        let waiting = self.wait_until_healthy(job, run, (others, held), shown, controls);
+        waiting.await?;
+        Ok(run)
+    }
+
+    async fn launch(
         &self,
         job: &Name,
         ready: Ready,
@@ -208,8 +294,8 @@ impl<L: Launcher> Pipeline<L> {
         }
     }
 
-    /// Waits until a service is well. One that does not get well is ended, and so is one that the user
-    /// does not want any more.
+    /// Waits until a service is healthy. A new one that does not become healthy is ended, and so is one that
+    /// the user does not want any more; one that was up before stays as it is.
     async fn wait_until_healthy(
         &self,
         job: &Name,
@@ -240,7 +326,7 @@ impl<L: Launcher> Pipeline<L> {
                     Health::Bad => break "its health check fails".to_owned(),
                     _ if since > MOST_RESTARTS => {
                         break format!(
-                            "it ended, and again each of {since} times that it was restarted"
+                            "it ended at once each time, and was restarted {since} times"
                         );
                     }
                     _ => {}
@@ -256,9 +342,19 @@ impl<L: Launcher> Pipeline<L> {
             }
             tokio::select! {
                 () = sleep(LOOK) => {}
-                Some(control) = controls.recv() => self.give_up(run, control).await?,
+                Some(control) = controls.recv() => match control {
+                    Control::Signal(_) | Control::Resize(..) => {}
+                    // It serves, whatever it is waited for.
+                    _ if was_up => return Err(UpFailure::Interrupted),
+                    _ => self.give_up(run, control).await?,
+                },
             }
         };
+        let is_over = (self.store.read(run)).is_ok_and(|record| record.state.is_final());
+        if was_up && !is_over {
+            let job = job.clone();
+            return Err(UpFailure::Ailing { job, run, why });
+        }
         end(&self.engine, &self.store, run, None, None, &self.events).await?;
         Err(UpFailure::Unhealthy {
             job: job.clone(),
@@ -289,24 +385,34 @@ impl<L: Launcher> Pipeline<L> {
         }
         let addresses =
             |route: &Route| -> Vec<_> { route.ports.iter().map(|port| port.0).collect() };
-        if known.is_some_and(|known| addresses(&known) != addresses(route)) {
+        if (known.as_ref()).is_some_and(|known| addresses(known) != addresses(route)) {
             stop_listener(job, &service).await?;
         }
-        if !FileLock::is_held(&service.lock()).map_err(RunFailure::from)? {
-            let listen = || {
-                let listening = tokio::task::block_in_place(|| self.launcher.listener(job));
-                listening.map_err(|why| {
-                    let job = job.clone();
-                    UpFailure::Port { job, why }
-                })
-            };
-            match listen() {
-                // One that was started by itself has its ports itself.
-                Err(_) if !before.is_empty() => {
-                    self.end_all(before).await?;
-                    return listen();
+        if !FileLock::is_held(&service.lock()).map_err(RunFailure::from)?
+            && let Err(why) = self.listen(job)
+        {
+            match known {
+                // Nothing has changed for whoever is served.
+                Some(known) if before.iter().any(|before| before.id == known.run) => {
+                    service.set_route(&known)?;
+                    if let Err(why) = self.listen(job) {
+                        self.events.send(Event::Warning(format!(
+                            "the process that listened on the ports of `{job}` is not started again: {why}"
+                        )));
+                    }
+                    return self.unreachable(job, route.run, why).await;
                 }
-                listening => listening?,
+                // One that was started by itself has its ports itself.
+                _ if !before.is_empty() => {
+                    self.end_all(before).await?;
+                    if let Err(why) = self.listen(job) {
+                        return self.unreachable(job, route.run, why).await;
+                    }
+                }
+                _ => {
+                    service.remove()?;
+                    return self.unreachable(job, route.run, why).await;
+                }
             }
         }
         for record in before {
@@ -321,6 +427,18 @@ impl<L: Launcher> Pipeline<L> {
             let _ = std::fs::remove_file(connections);
         }
         Ok(())
+    }
+
+    /// Starts the process that listens on a service's ports.
+    fn listen(&self, job: &Name) -> Result<(), String> {
+        tokio::task::block_in_place(|| self.launcher.listener(job))
+    }
+
+    /// Ends a run that can't be reached.
+    async fn unreachable(&self, job: &Name, run: RunId, why: String) -> Result<(), UpFailure> {
+        end(&self.engine, &self.store, run, None, None, &self.events).await?;
+        let job = job.clone();
+        Err(UpFailure::Port { job, why })
     }
 
     async fn end_all(&self, records: &[Record]) -> Result<(), UpFailure> {
@@ -362,6 +480,18 @@ fn held(ports: &[Port]) -> Option<Vec<Held>> {
         held.push((SocketAddr::new(ip, *host.start()), container));
     }
     Some(held)
+}
+
+/// A port with that of this machine which the engine has chosen for it.
+fn as_published(port: &Port, container: &Container) -> Port {
+    let inside = *port.container().start();
+    let chosen = container
+        .published(inside)
+        .filter(|_| port.host().is_none());
+    let written = chosen.map(|at| format!("{at}:{inside}"));
+    written
+        .and_then(|written| written.parse().ok())
+        .unwrap_or_else(|| port.clone())
 }
 
 /// A port of a container, published on one of this machine that the engine chooses.

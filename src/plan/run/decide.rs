@@ -102,7 +102,7 @@ pub fn plan(
     warnings.extend(doubts);
     spec.environment = variables;
     let discretion = Discretion::new(sensitive.clone(), &secrets);
-    warnings.extend(doubtful(&spec));
+    warnings.extend(doubtful(&spec, flags));
     let (project, job, manifest) = match subject {
         Subject::Job(manifest, name, job) => (
             Some((*manifest.root.name).clone()),
@@ -384,8 +384,10 @@ fn planned_needs(
     (needs, gates)
 }
 
-/// What is likely not meant.
-fn doubtful(spec: &RunSpec) -> Option<String> {
+/// What is likely not meant, of flags: jobs.yaml is checked by itself.
+fn doubtful(spec: &RunSpec, flags: &RunFlags) -> Option<String> {
+    let is_of_flags = flags.spec.network.is_some() || !flags.spec.ports.is_empty();
     let is_hosts = spec.network.as_deref() == Some("host") && !spec.ports.is_empty();
-    is_hosts.then(|| "the network is the host's: published ports mean nothing".to_owned())
+    (is_of_flags && is_hosts)
+        .then(|| "the network is the host's: published ports mean nothing".to_owned())
 }

@@ -39,8 +39,8 @@ pub type Handed = BTreeMap<String, BTreeMap<String, (String, String)>>;
 /// it is handed by other runs, by job and output. Of a service, everything that is asked of the container
 /// counts.
 ///
-/// A variable that is named as a secret counts by its name alone, another that is one or holds one by
-/// what is left when that is masked. A proxy is a way to the same result, and is left out. What
+/// Of a job, a variable that is named as a secret counts by its name alone, another that is one or holds one
+/// by what is left when that is masked; of a service, by the digest of its value. A proxy is a way to the same result, and is left out. What
 /// has a secret in the container's description counts by its digest under the project's own key.
 #[must_use]
 pub fn key(
@@ -69,6 +69,10 @@ pub fn key(
                 let name = &variable.name;
                 let value = value.as_ref().map(Secret::expose);
                 match value {
+                    // Of a service that is up, its users see which one it has.
+                    Some(value) if variable.is_secret && plan.policy.is_service => {
+                        json!([name, project.digest(value.as_bytes())])
+                    }
                     Some(_) if variable.is_secret && plan.sensitive.is_name(name) => json!([name]),
                     Some(value) if variable.is_secret => json!([name, around(plan, value)]),
                     value => json!([name, value]),
@@ -76,7 +80,16 @@ pub fn key(
             });
     let inputs: BTreeMap<_, _> = inputs
         .iter()
-        .map(|(name, input)| (name, (&input.sha256, &input.target)))
+        .map(|(name, input)| {
+            let known = (&input.sha256, &input.target);
+            // As records of earlier versions have it, where that says all.
+            let known = if input.is_executable {
+                json!([known.0, known.1, "executable"])
+            } else {
+                json!(known)
+            };
+            (name, known)
+        })
         .collect();
     let all: Value = json!({
         "key": 2,

@@ -339,7 +339,8 @@ fn a_run_that_is_stopped_at_any_moment_is_stopped_once() {
         let records = project.records();
         let message = format!("round {round}, {what}: {code:?} {stderr}");
         if records.len() == known {
-            assert_eq!(code, Some(130), "{message}");
+            // In its first moment it has no say in what a signal does.
+            assert!(matches!(code, Some(130) | None), "{message}");
             unborn += 1;
             continue;
         }

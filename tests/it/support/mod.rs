@@ -26,6 +26,7 @@ pub(crate) const SOCKET: &str = "/var/run/docker.sock";
 /// A folder with a home, from which jobctl is called with nothing but what a test gives it.
 pub(crate) struct Bench {
     folder: tempfile::TempDir,
+    place: PathBuf,
 }
 
 /// What a call of jobctl ended with.
@@ -45,11 +46,20 @@ impl Bench {
         let mode = std::fs::Permissions::from_mode(0o755);
         std::fs::set_permissions(folder.path(), mode).unwrap();
         std::fs::create_dir_all(folder.path().join("home/.docker")).unwrap();
-        Self { folder }
+        let place = folder.path().to_owned();
+        Self { folder, place }
     }
 
     pub(crate) fn path(&self) -> &Path {
-        self.folder.path()
+        &self.place
+    }
+
+    /// Moves all that is on it to another place.
+    pub(crate) fn relocate(&mut self) {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join("moved");
+        std::fs::rename(&self.place, &place).unwrap();
+        (self.folder, self.place) = (folder, place);
     }
 
     /// Writes a file of the bench.

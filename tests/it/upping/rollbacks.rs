@@ -26,7 +26,10 @@ fn a_service_goes_back_to_what_it_was() {
     let served = Served::new();
     let ended = run(&mut served.project.jobctl(&["rollback"]));
     assert_eq!(ended.code, Some(1), "{ended:?}");
-    assert!(ended.stderr.contains("nothing was up before"), "{ended:?}");
+    assert!(
+        ended.stderr.contains("nothing else was up before"),
+        "{ended:?}"
+    );
     let names = ["a", "b", "c"];
     for name in names {
         served.up(&[("NAME", name), ("GREETING", "hello")]);
