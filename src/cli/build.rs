@@ -9,6 +9,7 @@ use self::args::flags;
 use super::Ending;
 use super::ci::Made;
 use super::context::Context;
+use super::run::signals::is_ignored;
 use crate::engine::build::BuildError;
 use crate::engine::docker::EngineError;
 use crate::exit::Exit;
@@ -226,22 +227,25 @@ fn exit(reason: &Reason) -> Exit {
     }
 }
 
-/// Waits for Ctrl-C, for being told to end, and for the terminal to be closed.
+/// Waits for Ctrl-C, for being told to end, and for the terminal to be closed, unless they are ignored.
 pub(super) async fn interrupted() {
+    use futures_util::future::select_all;
     use tokio::signal::unix::{SignalKind, signal};
 
-    let (Ok(mut interrupt), Ok(mut terminate), Ok(mut hang_up)) = (
-        signal(SignalKind::interrupt()),
-        signal(SignalKind::terminate()),
-        signal(SignalKind::hangup()),
-    ) else {
+    let kinds = [
+        SignalKind::interrupt(),
+        SignalKind::terminate(),
+        SignalKind::hangup(),
+    ];
+    let heard = kinds.into_iter().filter(|kind| !is_ignored(*kind));
+    let signals: Vec<_> = heard.filter_map(|kind| signal(kind).ok()).collect();
+    if signals.is_empty() {
         return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-        _ = hang_up.recv() => {}
     }
+    let received = signals
+        .into_iter()
+        .map(|mut signal| Box::pin(async move { signal.recv().await }));
+    select_all(received).await;
 }
 
 /// Where what is remembered of contexts is kept.

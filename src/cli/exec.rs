@@ -125,7 +125,10 @@ pub(super) fn exec(args: &ExecArgs, context: &mut Context) -> Ending {
         Ok(0) => Exit::Success,
         Ok(code) => Exit::Job(code.to_le_bytes()[0]),
         Err(Unrun::Failure(failure)) => super::run::ending::fail(context, &failure),
-        Err(Unrun::Interrupted) => context.output.interrupted("interrupted"),
+        Err(Unrun::Interrupted(exit)) => {
+            context.output.interrupted("interrupted");
+            exit
+        }
     };
     Ok(context.output.shown(shown, exit))
 }

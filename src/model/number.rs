@@ -71,7 +71,8 @@ pub(crate) fn prefix(text: &str) -> Option<(f64, &str)> {
     };
     let mut after = rest.chars();
     let is_whole = match after.next() {
-        Some('.' | ':') => !after.next().is_some_and(|c| c.is_ascii_digit()),
+        // A version, a time or a date, or a number as some languages write it.
+        Some('.' | ':' | '-' | ',' | '\'') => !after.next().is_some_and(|c| c.is_ascii_digit()),
         Some(next) => !next.is_alphanumeric() && next != '_',
         None => true,
     };
@@ -230,9 +231,6 @@ mod tests {
     fn what_follows_a_number_is_not_part_of_it() {
         for (printed, value, rest) in [
             ("0.5, next", 0.5, ", next"),
-            ("1,2", 1.0, ",2"),
-            ("5,2345", 5.0, ",2345"),
-            ("0,123", 0.0, ",123"),
             ("1.5]", 1.5, "]"),
             ("5. Next", 5.0, " Next"),
             ("85.0%", 85.0, "%"),
@@ -252,6 +250,12 @@ mod tests {
             "e5",
             "1.2.3",
             "12:30",
+            "1,2",
+            "5,2345",
+            "0,123",
+            "1.234,5",
+            "1'000",
+            "2024-01-01",
             "5s",
             "1e",
             "1_",

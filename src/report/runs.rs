@@ -100,6 +100,9 @@ fn short(value: &str) -> String {
 /// `running`, `finished`, `failed: exit code 3`, `failed: out of memory`.
 pub(super) fn state_words(state: State, ending: Option<Ending>, exit_code: Option<u8>) -> String {
     let word = state_word(state);
+    if (state, ending) == (State::Finished, Some(Ending::Stopped)) {
+        return ending_words(Ending::Stopped).to_owned();
+    }
     if state != State::Failed {
         return word.to_owned();
     }
@@ -133,7 +136,7 @@ pub(super) fn ending_words(ending: Ending) -> &'static str {
         Ending::Stopped => "stopped",
         Ending::EngineStopped => "the engine stopped",
         Ending::NotStarted => "not started",
-        Ending::Infra => "the engine failed",
+        Ending::Infra => "the engine or jobctl failed",
         Ending::Removed => "its container was removed",
         Ending::Lost => "lost",
         Ending::OutputsLost => "outputs lost",

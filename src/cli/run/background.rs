@@ -134,7 +134,7 @@ async fn started(
     let told = |told: Result<io::Result<Told>, _>| told.map_err(io::Error::other)?.map(Some);
     tokio::select! {
         waited = &mut waiting => return told(waited),
-        () = signals.interrupted() => {}
+        _ = signals.interrupted() => {}
     }
     store.run(id).want_stop()?;
     events.send(Event::Note(format!(
@@ -143,7 +143,7 @@ async fn started(
     )));
     let waited = tokio::select! {
         waited = &mut waiting => waited,
-        () = signals.interrupted() => return Ok(None),
+        _ = signals.interrupted() => return Ok(None),
     };
     match told(waited)? {
         // It was too late for its supervisor not to start it.
@@ -307,7 +307,7 @@ pub(in crate::cli) fn supervise_exec(args: &SuperviseArgs, context: &mut Context
         }
         Ok(Ended::Detached(_)) => (0, String::new()),
         Err(Unrun::Failure(failure)) => (Exit::Engine.code(), failure.to_string()),
-        Err(Unrun::Interrupted) => (Exit::Interrupted.code(), "interrupted".to_owned()),
+        Err(Unrun::Interrupted(exit)) => (exit.code(), "interrupted".to_owned()),
     };
     tell(&socket, &Told::Over { code, message });
     Ok(Exit::Success)

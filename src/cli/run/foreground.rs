@@ -25,7 +25,8 @@ use crate::report::run_started;
 /// Why a run came to nothing.
 pub(in crate::cli) enum Unrun {
     Failure(RunFailure),
-    Interrupted,
+    /// The user wanted no more of it; what that is as an exit code.
+    Interrupted(Exit),
 }
 
 impl<E: Into<RunFailure>> From<E> for Unrun {
@@ -89,7 +90,7 @@ pub(super) async fn prepared(
     };
     tokio::select! {
         biased;
-        () = signals.interrupted() => Err(Unrun::Interrupted),
+        exit = signals.interrupted() => Err(Unrun::Interrupted(exit)),
         prepared = preparing => prepared,
     }
 }
@@ -107,11 +108,13 @@ impl Signals {
         Self { sender, controls }
     }
 
-    /// Waits until the user wants no more of what is under way.
-    pub(in crate::cli) async fn interrupted(&mut self) {
+    /// Waits until the user wants no more of what is under way; what that is as an exit code.
+    pub(in crate::cli) async fn interrupted(&mut self) -> Exit {
         loop {
             match self.controls.recv().await {
-                Some(Control::Interrupt | Control::Terminate | Control::Detach) => return,
+                Some(Control::Interrupt) => return Exit::Interrupted,
+                Some(Control::Terminate) => return Exit::Terminated,
+                Some(Control::Detach) => return Exit::HungUp,
                 Some(Control::Signal(_) | Control::Resize(..)) => {}
                 None => std::future::pending().await,
             }
@@ -185,7 +188,12 @@ pub(in crate::cli) fn say(context: &Context, outcome: Result<Ended, Unrun>) -> E
             ));
             Exit::Success
         }
-        Err(Unrun::Interrupted) => context.output.interrupted("the run was cancelled"),
+        Err(Unrun::Interrupted(exit)) => {
+            context
+                .output
+                .interrupted("cancelled, before there was a run");
+            exit
+        }
         Err(Unrun::Failure(failure)) => super::ending::fail(context, &failure),
     }
 }

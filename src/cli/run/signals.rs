@@ -1,5 +1,7 @@
 //! This process's signals, as what is asked of a run.
 
+use std::sync::OnceLock;
+
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -68,11 +70,31 @@ pub(in crate::cli) fn listen_for_all(controls: &UnboundedSender<Control>) {
     spawn(controls, SignalKind::hangup(), || Some(Control::Detach));
 }
 
+/// Whether this process was started with a signal that it is to ignore, as `nohup` and shells without job
+/// control do: that stays so (POSIX, 2.12 of the shell's language).
+pub(in crate::cli) fn is_ignored(kind: SignalKind) -> bool {
+    static IGNORED: OnceLock<u64> = OnceLock::new();
+
+    // Before any of them is listened for; where that can't be read, none is ignored.
+    let ignored = IGNORED.get_or_init(|| {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+        mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+            .unwrap_or_default()
+    });
+    let number = kind.as_raw_value();
+    (1..=64).contains(&number) && ignored >> (number - 1) & 1 == 1
+}
+
 fn spawn(
     controls: &UnboundedSender<Control>,
     kind: SignalKind,
     control: impl Fn() -> Option<Control> + Send + 'static,
 ) {
+    let may_be_ignored = [SignalKind::hangup(), SignalKind::interrupt()];
+    if may_be_ignored.contains(&kind) && is_ignored(kind) {
+        return;
+    }
     let Ok(mut signals) = signal(kind) else {
         return;
     };

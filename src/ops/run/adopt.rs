@@ -14,7 +14,7 @@ use super::control::{Controls, Orders};
 use super::follow::Followed;
 use super::outcome::{note_removal, note_seen};
 use super::pump::Pump;
-use super::supervise::{COLLECTING, Streams, finish};
+use super::supervise::{COLLECTING, Streams, finish, warn_of_retries};
 use super::{Ended, RunFailure};
 use crate::engine::docker::{DockerEngine, EngineError};
 use crate::engine::run::{Container, LogRequest, Status};
@@ -151,6 +151,7 @@ pub(super) async fn look_after(
         take_log(&work, &mut record, secrets, &container).await?;
         work.settle(&mut record, Orders::default(), false).await?;
         collect::collect(&work, &mut record).await;
+        warn_of_retries(&work, &mut record);
     }
     finish(&work, &mut record, stopped).await?;
     Ok(Adopted::Finished(Box::new(record)))
@@ -425,6 +426,7 @@ async fn supervise_on(
     if let Err(Undone::Abandoned) = cancel.outlast(COLLECTING, collecting).await {
         return Ok(Ended::Detached(record.id));
     }
+    warn_of_retries(&work, record);
     finish(&work, record, None).await?;
     Ok(Ended::Over(Box::new(record.clone())))
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 
-use super::cancel::{Cancel, Undone};
+use super::cancel::{Cancel, StopCause, Undone};
 use super::follow::{Followable, Followed};
 use super::outcome::note_failure;
 use super::outputs::make_room;
@@ -63,7 +63,12 @@ impl Work<'_> {
             Err(Undone::Stopped(cause)) => {
                 let attempt = latest(record);
                 attempt.ending = Some(cause.ending());
-                attempt.message = Some("its container had not started".to_owned());
+                attempt.message = Some(match cause {
+                    StopCause::TimedOut => {
+                        "its time was up before its container started".to_owned()
+                    }
+                    _ => "its container had not started".to_owned(),
+                });
                 return Ok(Followed::Stopped(cause));
             }
             Err(Undone::Abandoned) => return Ok(Followed::Detached),

@@ -36,8 +36,8 @@ pub(super) async fn collect(work: &Work<'_>, record: &mut Record) {
     let Some(container) = latest(record).container_id.clone() else {
         return;
     };
-    // One that never ran has made nothing.
-    if latest(record).started.is_none() {
+    // One that never ran has made nothing, and one that somebody removed has nothing any more.
+    if latest(record).started.is_none() || latest(record).is_removed {
         return;
     }
     let has_succeeded = latest(record).ending == Some(Ending::Success);

@@ -12,7 +12,7 @@ use super::container::{self, container_of, up_container_of};
 use super::{Ended, RunFailure, attend};
 use crate::engine::docker::{DockerEngine, EngineError};
 use crate::engine::run::{Container, RunError, Status};
-use crate::event::Events;
+use crate::event::{Event, Events};
 use crate::model::RunId;
 use crate::ops::run::Streams;
 use crate::records::{Attempt, Ending, Record, Store, StoreError, Summary};
@@ -22,10 +22,15 @@ const FINISH: Duration = Duration::from_mins(10);
 /// How long it has to notice that the run is to end where there is no container: longer than an engine may
 /// take to make one.
 const NOTICE: Duration = Duration::from_mins(3);
+/// After how long it is said what is waited for.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// How often it is looked for a container that is to be stopped, and whether the supervisor of a run that is
 /// over has ended; and how many times for the latter.
 const LOOK: Duration = Duration::from_millis(50);
 const LOOKS: u32 = 200;
+
+/// Signals that ask a program to end.
+const ENDING: [&str; 6] = ["INT", "QUIT", "TERM", "2", "3", "15"];
 
 /// Which runs stay when the others are removed.
 #[derive(Debug, Clone, Copy)]
@@ -94,7 +99,12 @@ pub async fn signal(
         let killing = |container: String| async move { engine.kill(&container, signal).await };
         return halt(engine, store, id, killing, events).await;
     }
-    let container = up_container_of(engine, &store.run(id)).await?;
+    let folder = store.run(id);
+    let container = up_container_of(engine, &folder).await?;
+    if ENDING.contains(&signal.trim_start_matches("SIG")) {
+        // A job that ends with 0 has not done all that it was to do.
+        folder.want_stop()?;
+    }
     Ok(engine.kill(&container.id, signal).await?)
 }
 
@@ -151,6 +161,13 @@ async fn finished(
     let attending = attend(connect, store, id, streams, &mut controls, events);
     let mut attending = Box::pin(attending);
     let start = Instant::now();
+    if let Ok(ended) = timeout(PATIENCE, &mut attending).await {
+        return ended.map(|_: Ended| ());
+    }
+    events.send(Event::Note(format!(
+        "waiting until the supervisor of the run {} has collected its outputs and finished its record",
+        id.short()
+    )));
     loop {
         if let Ok(ended) = timeout(NOTICE, &mut attending).await {
             return ended.map(|_: Ended| ());

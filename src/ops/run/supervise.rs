@@ -117,11 +117,15 @@ pub async fn supervise(
             ending.map_or("lost", Ending::word),
             pause.as_secs_f32(),
         )));
+        // Who retries what ran out of its time gives each attempt as much.
+        let is_of_attempt = record.policy.retry.on.contains(&Ending::Timeout);
+        if is_of_attempt {
+            cancel.deadline = None;
+        }
         if let Err(Undone::Stopped(cause)) = cancel.pause(pause).await {
             break Some(cause);
         }
-        if record.policy.retry.on.contains(&Ending::Timeout) {
-            // Who retries what ran out of its time gives each attempt as much.
+        if is_of_attempt {
             cancel.deadline = deadline();
         }
         pause *= 2;
@@ -167,6 +171,18 @@ async fn tidy(work: &Work<'_>, record: &mut Record) -> Result<(), RunFailure> {
         work.keep(record, if is_removed { "removed" } else { "left" })?;
     }
     Ok(())
+}
+
+/// Warns of a run that would be tried again if its jobctl were still there: only that one has what its
+/// container is made of, secrets included.
+pub(super) fn warn_of_retries(work: &Work<'_>, record: &mut Record) {
+    if is_tried_again(record) {
+        let of = record.policy.retry.attempts;
+        let warning = format!(
+            "it is not tried again, as the jobctl that began it is gone: {of} attempts were asked for"
+        );
+        work.warn(record, warning);
+    }
 }
 
 fn is_tried_again(record: &Record) -> bool {

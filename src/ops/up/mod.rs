@@ -9,6 +9,7 @@ mod promote;
 mod restore;
 mod reuse;
 mod service;
+mod start;
 mod step;
 mod why;
 

@@ -80,6 +80,8 @@ pub fn read_lines(text: &[u8], is_final: bool) -> MetricLines {
 }
 
 fn object(text: &[u8]) -> Result<Map<String, Value>, MetricFileError> {
+    // As PowerShell and some editors write files.
+    let text = text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(text);
     let parsed = serde_json::from_slice(text).or_else(|error| match with_names(text) {
         Cow::Owned(text) => serde_json::from_slice(&text),
         Cow::Borrowed(_) => Err(error),
@@ -181,6 +183,14 @@ mod tests {
 
     fn value(name: &'static str, value: f64) -> (&'static str, String, Option<f64>) {
         (name, value.to_string(), None)
+    }
+
+    #[test]
+    fn a_mark_of_the_order_of_bytes_is_no_error() {
+        let points = read_object("\u{feff}{\"accuracy\": 0.5}".as_bytes()).unwrap();
+        assert_eq!(points.len(), 1);
+        let read = read_lines("\u{feff}{\"loss\": 1}\n{\"loss\": 2}\n".as_bytes(), true);
+        assert_eq!((read.points.len(), read.broken.len()), (2, 0));
     }
 
     #[test]

@@ -117,6 +117,10 @@ mod tests {
             "loss=1.2.3",
             "loss=5s",
             "loss=12:30",
+            "loss=2024-01-01",
+            "loss=0,5",
+            "loss=1.234,5",
+            "loss=1'000",
         ] {
             assert_eq!(values(line), [""; 0], "{line}");
         }

@@ -74,11 +74,11 @@ fn a_build_is_stopped_with_the_run_that_it_is_for() {
     let project = Project::with_name("slow: { build: ., command: [\"true\"] }");
     let dockerfile = format!("FROM {DEBIAN}\nRUN echo $$ && sleep 600\n");
     project.bench.write("Dockerfile", &dockerfile);
-    for (flags, sent) in [
-        (&["slow"][..], Signal::INT),
-        (&["slow"], Signal::TERM),
-        (&["slow"], Signal::HUP),
-        (&["-d", "slow"], Signal::INT),
+    for (flags, sent, code) in [
+        (&["slow"][..], Signal::INT, 130),
+        (&["slow"], Signal::TERM, 143),
+        (&["slow"], Signal::HUP, 129),
+        (&["-d", "slow"], Signal::INT, 130),
     ] {
         let words = [&["--progress", "plain", "run"], flags].concat();
         let mut child = Project::start(&mut project.jobctl(&words));
@@ -88,7 +88,7 @@ fn a_build_is_stopped_with_the_run_that_it_is_for() {
         signal(&child, sent);
         let said: Vec<_> = stderr.map(Result::unwrap).collect();
         let ended = child.wait().unwrap();
-        assert_eq!(ended.code(), Some(130), "{flags:?} {sent:?}: {said:?}");
+        assert_eq!(ended.code(), Some(code), "{flags:?} {sent:?}: {said:?}");
         assert_eq!(project.records().len(), 0);
     }
     project.assert_clean();
@@ -280,6 +280,85 @@ fn outputs_are_collected_of_a_job_that_ended_before_it_was_stopped() {
     assert_whole();
 }
 
+#[test]
+fn each_attempt_has_the_time_of_a_job_that_is_retried_for_it() {
+    let project = Project::new(
+        "slow: { image: IMAGE, command: [sleep, '600'], timeout: 1s, retry: { attempts: 2, on: [timeout], \
+         backoff: 2s } }\n",
+    );
+    let ended = run(&mut project.run(&["slow"]));
+    assert_eq!(ended.code, Some(124), "{ended:?}");
+    let record = project.record();
+    assert_eq!(record["ending"], "timeout");
+    let attempts = record["attempts"].as_array().unwrap();
+    let endings: Vec<_> = attempts.iter().map(|attempt| &attempt["ending"]).collect();
+    assert_eq!(endings, ["timeout", "timeout"]);
+    project.assert_clean();
+}
+
+#[test]
+fn a_signal_that_is_ignored_from_the_start_stays_so() {
+    let project = Project::with_name("slow: { build: ., command: [\"true\"] }");
+    let dockerfile = format!("FROM {DEBIAN}\nRUN echo $$ && sleep 600\n");
+    project.bench.write("Dockerfile", &dockerfile);
+    let jobctl = project.jobctl(&["--progress", "plain", "run", "slow"]);
+    let mut command = project.bench.command("env");
+    command
+        .arg("--ignore-signal=HUP")
+        .arg(jobctl.get_program())
+        .args(jobctl.get_args());
+    let mut child = Project::start(&mut command);
+    let mut stderr = BufReader::new(child.stderr.take().unwrap()).lines();
+    assert!(stderr.any(|line| line.unwrap().contains("sleep 600")));
+    signal(&child, Signal::HUP);
+    signal(&child, Signal::TERM);
+    assert_eq!(child.wait().unwrap().code(), Some(143));
+}
+
+#[test]
+fn a_job_that_was_asked_to_end_is_stopped_whatever_it_ends_with() {
+    let script = "trap \"exit 0\" TERM; echo ready; while :; do sleep 0.05; done";
+    let project = Project::new(&format!(
+        "polite: {{ image: IMAGE, command: [sh, -c, '{script}'] }}\nlast: {{ image: IMAGE, command: [\"true\"], \
+         needs: [polite] }}\n"
+    ));
+    let started = run(&mut project.run(&["-d", "--init=false", "polite"]));
+    let id = started.stdout.trim();
+    project.wait_for_output("ready\n");
+    project.output(&["kill", "-s", "TERM", id]);
+    let waited = run(&mut project.jobctl(&["wait", id]));
+    assert_eq!(waited.code, Some(0), "{waited:?}");
+    assert_eq!(project.record()["ending"], "stopped");
+    let listed = project.output(&["runs"]);
+    assert!(
+        listed.lines().nth(1).unwrap().contains("stopped"),
+        "{listed}"
+    );
+    let ended = run(&mut project.run(&["last"]));
+    assert!(
+        ended.stderr.contains("no run of `polite` succeeded"),
+        "{ended:?}"
+    );
+    project.assert_clean();
+}
+
+#[test]
+fn a_run_whose_container_is_removed_with_its_outputs_says_so() {
+    let project =
+        Project::new("job: { image: IMAGE, command: [sleep, '600'], outputs: { out: /out } }\n");
+    let started = run(&mut project.run(&["-d", "job"]));
+    let id = started.stdout.trim();
+    let container = project.record()["attempts"][0]["container_id"].clone();
+    crate::support::image::docker(&["rm", "-f", container.as_str().unwrap()]);
+    let waited = run(&mut project.jobctl(&["wait", id]));
+    assert_eq!(waited.code, Some(125), "{waited:?}");
+    assert_eq!(project.record()["ending"], "removed");
+    assert!(
+        !waited.stderr.contains("its container is kept"),
+        "{waited:?}"
+    );
+}
+
 /// How often a run is stopped at a moment that nobody has chosen; two hundred times in the full check.
 fn count() -> usize {
     match std::env::var_os("JOBCTL_TEST_FULL") {
@@ -340,7 +419,7 @@ fn a_run_that_is_stopped_at_any_moment_is_stopped_once() {
         let message = format!("round {round}, {what}: {code:?} {stderr}");
         if records.len() == known {
             // In its first moment it has no say in what a signal does.
-            assert!(matches!(code, Some(130) | None), "{message}");
+            assert!(matches!(code, Some(130 | 143) | None), "{message}");
             unborn += 1;
             continue;
         }

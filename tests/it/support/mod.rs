@@ -83,8 +83,24 @@ impl Bench {
 
     /// jobctl, to be called on the bench with a clean environment.
     pub(crate) fn jobctl(&self) -> Command {
-        self.command(jobctl())
+        // Whoever calls the tests may do so with `nohup`, and what is ignored stays so.
+        if !ignores_signals() {
+            return self.command(jobctl());
+        }
+        let mut command = self.command("env");
+        command.arg("--default-signal=HUP,INT").arg(jobctl());
+        command
     }
+}
+
+/// Whether this process ignores SIGHUP or SIGINT.
+fn ignores_signals() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let mask = status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigIgn:"))
+        .unwrap();
+    u64::from_str_radix(mask.trim(), 16).unwrap() & 0b11 != 0
 }
 
 /// The program under test.
