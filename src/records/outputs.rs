@@ -226,7 +226,8 @@ impl RunFolder {
     /// It is not there, or a link leads to it.
     pub fn outputs(&self, makes: bool) -> io::Result<OutputsDirectory> {
         let path = self.path().join("outputs");
-        if makes {
+        // A run's own directory that is gone was moved, with its project: nothing is made in its place.
+        if makes && self.path().is_dir() {
             durable::create_directory(&path)?;
         }
         Directory::open(&path).map(OutputsDirectory)

@@ -209,7 +209,13 @@ impl Work<'_> {
                 format!("`events.jsonl` of the run lacks `{what}`: {error}"),
             );
         }
-        Ok(self.folder.write(record)?)
+        match self.folder.write(record) {
+            Err(_) if !self.folder.path().is_dir() => Err(RunFailure::Moved {
+                id: record.id,
+                path: self.folder.path().to_owned(),
+            }),
+            written => Ok(written?),
+        }
     }
 
     /// Says what should be looked at, and keeps it in the record. The job may have put a secret into the

@@ -187,6 +187,14 @@ pub enum RunFailure {
         /// The outputs.
         outputs: Vec<String>,
     },
+    /// The project was moved while the run was under way, or its records were removed.
+    #[error("the directory of the run {} is gone: `{}`", .id.short(), .path.display())]
+    Moved {
+        /// The run.
+        id: RunId,
+        /// Where it was.
+        path: PathBuf,
+    },
     /// It is to have a terminal, and there is none here. docker's words.
     #[error("the input device is not a TTY")]
     NoTerminal,
@@ -306,6 +314,9 @@ impl RunFailure {
                 "try again: `jobctl collect {}`; or remove it with `--force`",
                 id.short()
             )),
+            Self::Moved { .. } => Some(
+                "its container is kept: where the project was moved to, `jobctl ps` finishes the run".to_owned(),
+            ),
             Self::NoTerminal => Some(
                 "standard input is a file or a pipe: leave `-t` or `-i` out; `attach` has `--no-stdin`"
                     .to_owned(),

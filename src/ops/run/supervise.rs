@@ -78,6 +78,7 @@ pub async fn supervise(
         let tried = Box::pin(trying).await;
         let followed = match tried {
             Ok(followed) => followed,
+            Err(moved @ RunFailure::Moved { .. }) => return Err(moved),
             Err(error) => {
                 latest(&mut record).message = Some(error.to_string());
                 work.mask(latest(&mut record));

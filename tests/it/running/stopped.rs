@@ -359,6 +359,31 @@ fn a_run_whose_container_is_removed_with_its_outputs_says_so() {
     );
 }
 
+#[test]
+fn a_project_that_is_moved_under_a_run_loses_nothing_of_it() {
+    let script = "echo up; until [ -e /shared/go ]; do sleep 0.05; done; echo made > /out/it";
+    let mut project = Project::new(&format!(
+        "job: {{ image: IMAGE, command: [sh, -c, '{script}'], outputs: {{ out: /out }} }}\n"
+    ));
+    let shared = tempfile::tempdir().unwrap();
+    let volume = format!("{}:/shared", shared.path().display());
+    let child = Project::start(&mut project.run(&["-v", &volume, "job"]));
+    project.wait_for_output("up\n");
+    project.bench.relocate();
+    std::fs::write(shared.path().join("go"), "").unwrap();
+    let left = ended(child);
+    assert_eq!(left.code, Some(125), "{left:?}");
+    assert!(
+        left.stderr.contains("where the project was moved to"),
+        "{left:?}"
+    );
+    project.output(&["ps"]);
+    let record = project.record();
+    assert_eq!(record["ending"], "success", "{record:#}");
+    assert_eq!(project.file("outputs/out/it"), b"made\n");
+    project.assert_clean();
+}
+
 /// How often a run is stopped at a moment that nobody has chosen; two hundred times in the full check.
 fn count() -> usize {
     match std::env::var_os("JOBCTL_TEST_FULL") {
