@@ -81,6 +81,13 @@ impl Route {
         }
     }
 
+    /// The addresses that are listened on, and the port of the container that each leads to.
+    #[must_use]
+    pub fn held(&self) -> Vec<(SocketAddr, u16)> {
+        let addresses = self.ports.iter().map(|(address, _)| *address);
+        addresses.zip(self.inside.iter().copied()).collect()
+    }
+
     /// A port of the container that it leads to and that the engine has not published, if there is one.
     #[must_use]
     pub fn unpublished(&self, container: &Container) -> Option<u16> {

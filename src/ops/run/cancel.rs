@@ -196,7 +196,10 @@ impl<'a> Cancel<'a> {
                 done = &mut work => return done.map_err(Into::into),
                 cause = self.wait() => self.cause = Some(cause),
             }
-            self.note_stop();
+            // Its time may be given to it once more.
+            if self.cause != Some(StopCause::TimedOut) {
+                self.note_stop();
+            }
             self.events.send(Event::Note(format!(
                 "stopping, once the engine {what}; asked again, jobctl waits no longer"
             )));

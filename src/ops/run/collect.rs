@@ -36,6 +36,10 @@ pub(super) async fn collect(work: &Work<'_>, record: &mut Record) {
     let Some(container) = latest(record).container_id.clone() else {
         return;
     };
+    // Where the project was moved to, the next jobctl collects them.
+    if !work.folder.path().is_dir() {
+        return;
+    }
     // One that never ran has made nothing, and one that somebody removed has nothing any more.
     if latest(record).started.is_none() || latest(record).is_removed {
         return;

@@ -91,6 +91,7 @@ pub async fn supervise(
         };
         match followed {
             Followed::Over => {}
+            Followed::Stopped(StopCause::TimedOut) if is_tried_again(&record) => {}
             Followed::Stopped(cause) => break Some(cause),
             Followed::Detached => {
                 work.keep(&mut record, "detached")?;

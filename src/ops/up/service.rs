@@ -35,9 +35,10 @@ impl<L: Launcher> Pipeline<L> {
             let Some(held) = self.held(&step.plan.spec).await else {
                 continue;
             };
+            // Its own process gives a port up before another one listens there, at whatever address.
             let is_ours = |address: &SocketAddr| {
                 let mut ports = route.iter().flat_map(|route| &route.ports);
-                is_listened && ports.any(|(ours, _)| ours == address)
+                is_listened && ports.any(|(ours, _)| ours.port() == address.port())
             };
             for (address, _) in held.into_iter().filter(|(address, _)| !is_ours(address)) {
                 if let Err(error) = bind(address) {
@@ -110,6 +111,7 @@ impl<L: Launcher> Pipeline<L> {
                     }
                     _ => None,
                 };
+                let before = self.store.service(job).route()?;
                 if let Some(in_the_way) = &in_the_way {
                     self.give_way(job, &others, in_the_way).await?;
                 }
@@ -120,7 +122,10 @@ impl<L: Launcher> Pipeline<L> {
                     Err(failure) => {
                         let stopped = others.first().filter(|_| in_the_way.is_some());
                         return Err(match stopped {
-                            Some(stopped) => self.put_back(job, stopped, plan, failure).await,
+                            Some(stopped) => {
+                                let stopped = (stopped, before.as_ref());
+                                self.put_back(job, stopped, plan, failure).await
+                            }
                             None => failure,
                         });
                     }
@@ -238,7 +243,7 @@ impl<L: Launcher> Pipeline<L> {
     }
 
     /// Starts the process that listens on a service's ports.
-    fn listen(&self, job: &Name) -> Result<(), String> {
+    pub(super) fn listen(&self, job: &Name) -> Result<(), String> {
         tokio::task::block_in_place(|| self.launcher.listener(job))
     }
 

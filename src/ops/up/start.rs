@@ -14,12 +14,14 @@ use crate::model::{Name, RunId};
 use crate::ops::run::{Control, Controls, Ready, RunFailure, begin, container_of, end};
 use crate::plan::run::RunPlan;
 use crate::records::log::{LogReader, LogSelection};
-use crate::records::{Record, Store};
+use crate::records::{Record, Route, Store};
 
 /// How long a service without a health check must have been up.
 const UP: Duration = Duration::from_secs(1);
 /// How often a service may end and be started again by the engine before it is healthy.
 const MOST_RESTARTS: u32 = 3;
+/// How often it is looked where the engine has published a run's ports.
+const PUBLISHED_LOOKS: u32 = 50;
 /// How many lines are shown of what a service wrote that did not start.
 const LINES: u64 = 10;
 
@@ -29,18 +31,22 @@ impl<L: Launcher> Pipeline<L> {
     pub(super) async fn put_back(
         &self,
         job: &Name,
-        stopped: &Record,
+        (stopped, route): (&Record, Option<&Route>),
         plan: RunPlan,
         failure: UpFailure,
     ) -> UpFailure {
         let (_sender, mut nobody) = tokio::sync::mpsc::unbounded_channel();
         let starting = async {
             let (ready, _) = Ready::again(&self.store, stopped, plan).await?;
-            Box::pin(self.launch(job, ready, &[], &mut nobody)).await
+            let run = Box::pin(self.launch(job, ready, &[], &mut nobody)).await?;
+            match route {
+                Some(route) => self.listen_again(job, run, route).await,
+                None => Ok(()),
+            }
         };
         let run = stopped.id.short();
         match Box::pin(starting).await {
-            Ok(_) => self.events.send(Event::Warning(format!(
+            Ok(()) => self.events.send(Event::Warning(format!(
                 "`{job}` is started again as in the run {run}"
             ))),
             Err(error) => {
@@ -62,6 +68,29 @@ impl<L: Launcher> Pipeline<L> {
             },
             other => other,
         }
+    }
+
+    /// Listens again on the ports that a route had, for another run.
+    async fn listen_again(&self, job: &Name, run: RunId, route: &Route) -> Result<(), UpFailure> {
+        let held = route.held();
+        let service = self.store.service(job);
+        for _ in 0..PUBLISHED_LOOKS {
+            let found = container_of(&self.engine, &self.store.run(run)).await?;
+            let to = found.and_then(|container| Route::to_container(run, &held, &container));
+            if let Some(to) = to {
+                service.set_route(&to)?;
+                return self.listen(job).map_err(|why| {
+                    let job = job.clone();
+                    UpFailure::Port { job, why }
+                });
+            }
+            sleep(LOOK).await;
+        }
+        let (job, why) = (
+            job.clone(),
+            "the engine does not publish its ports".to_owned(),
+        );
+        Err(UpFailure::Port { job, why })
     }
 
     /// Starts a run of a service, and waits until it is healthy.

@@ -171,7 +171,14 @@ pub fn differences(planned: &Planned<'_>, record: &Record, known: Known<'_>) -> 
     }
     container(planned, record, &mut found);
     variables(planned, record, known.project, &mut found);
-    let of_input = |input: &InputRecord| (input.sha256.clone(), input.target.clone());
+    let of_input = |input: &InputRecord| {
+        let kind = if input.is_executable {
+            ", executable"
+        } else {
+            ""
+        };
+        (input.sha256.clone(), format!("{}{kind}", input.target))
+    };
     let inputs = |inputs: &BTreeMap<String, InputRecord>| {
         let inputs = inputs.iter();
         inputs
@@ -310,7 +317,8 @@ fn variables(planned: &Planned<'_>, record: &Record, project: &Key, found: &mut 
     };
     let (then, now) = (by_name(&record.environment), by_name(planned.environment));
     let is_same = |old: &VariableRecord, new: &VariableRecord| {
-        if new.is_secret && planned.plan.sensitive.is_name(&new.name) {
+        let is_service = planned.plan.policy.is_service;
+        if new.is_secret && !is_service && planned.plan.sensitive.is_name(&new.name) {
             return true;
         }
         match (&old.digest, &new.value) {

@@ -293,6 +293,14 @@ fn each_attempt_has_the_time_of_a_job_that_is_retried_for_it() {
     let attempts = record["attempts"].as_array().unwrap();
     let endings: Vec<_> = attempts.iter().map(|attempt| &attempt["ending"]).collect();
     assert_eq!(endings, ["timeout", "timeout"]);
+    // Whether its container is there by then or not, and while it is being started.
+    for timeout in ["1ms", "150ms", "300ms"] {
+        let ended = run(&mut project.run(&["--timeout", timeout, "slow"]));
+        assert_eq!(ended.code, Some(124), "{timeout}: {ended:?}");
+        let record = &project.records()[0];
+        assert_eq!(record["ending"], "timeout", "{timeout}: {record:#}");
+        assert_eq!(record["attempts"].as_array().unwrap().len(), 2, "{timeout}");
+    }
     project.assert_clean();
 }
 

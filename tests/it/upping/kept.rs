@@ -45,6 +45,50 @@ fn a_port_that_is_taken_leaves_the_one_before_up() {
     assert_eq!(served.listed()["addresses"][0], *new);
 }
 
+#[test]
+fn a_port_is_listened_on_at_other_addresses() {
+    let served = Served::new();
+    served.up(&[]);
+    let port = served.address.port();
+    let own = format!("127.0.0.1:{port}:80");
+    for ports in [
+        format!("{port}:80"),
+        format!("0.0.0.0:{port}:80"),
+        own.clone(),
+    ] {
+        let text = std::fs::read_to_string(manifest(&served.project)).unwrap();
+        let line = text.lines().find(|line| line.contains("ports:")).unwrap();
+        let text = text.replace(line, &format!("    ports: [\"{ports}\"]"));
+        std::fs::write(manifest(&served.project), text).unwrap();
+        let (steps, ended) = served.up(&[]);
+        assert_eq!(
+            steps,
+            ["train up_to_date", "serve ran"],
+            "{ports}: {ended:?}"
+        );
+        assert_eq!(served.ask().unwrap(), "model a\nhello", "{ports}");
+    }
+}
+
+#[test]
+fn one_that_had_to_be_stopped_is_listened_for_again() {
+    let served = Served::new();
+    served.up(&[]);
+    let port = served.address.port();
+    rewrite(
+        &served.project,
+        &format!("\"127.0.0.1:{port}:80\""),
+        &format!("\"127.0.0.1:{port}-{port}:80\", \"127.0.0.1::81-82\""),
+    );
+    let (_, ended) = served.up(&[("GREETING", "ill")]);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(
+        ended.stderr.contains("is started again as in the run"),
+        "{ended:?}"
+    );
+    wait_for(|| served.ask().as_deref() == Ok("model a\nhello"));
+}
+
 /// A service that is not healthy while there is a file, and how often that must be so.
 fn ailing(retries: u32) -> Project {
     Project::with_name(&format!(
@@ -173,6 +217,10 @@ serve:
     assert_eq!(up("old-1234"), ["train ran", "serve ran"]);
     assert_eq!(up("old-1234"), ["train up_to_date", "serve up_to_date"]);
     assert_eq!(up("new-5678"), ["train up_to_date", "serve ran"]);
+    let mut command = project.jobctl(&["up", "--why"]);
+    let ended = run(command.env("API_TOKEN", "newest-90"));
+    let said = "serve runs again: variable `API_TOKEN`: (not shown) → (not shown) (since the run ";
+    assert!(ended.stderr.contains(said), "{}", ended.stderr);
     project.output(&["down"]);
     project.assert_clean();
 }
