@@ -105,6 +105,7 @@ fn what_jobctl_refuses_the_schema_refuses_or_can_not_know() {
         Rule::UnknownMetric,
         Rule::UnusedStep,
         Rule::PortConflict,
+        Rule::UnreachablePort,
         Rule::MissingFile,
         Rule::Unreadable,
         Rule::EnvSyntax,
