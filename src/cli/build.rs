@@ -227,7 +227,7 @@ fn exit(reason: &Reason) -> Exit {
     }
 }
 
-/// Waits for Ctrl-C, for being told to end, and for the terminal to be closed, unless they are ignored.
+/// Waits for SIGINT, SIGTERM, or SIGHUP, unless they are ignored.
 pub(super) async fn interrupted() {
     use futures_util::future::select_all;
     use tokio::signal::unix::{SignalKind, signal};

@@ -57,7 +57,7 @@ impl FileLock {
     }
 
     /// The process that has it, if it can be seen from here. The file names one; whether it is that one is
-    /// told by the files that it has open.
+    /// shown by the files that it has open.
     ///
     /// # Errors
     ///

@@ -78,18 +78,18 @@ pub(super) fn exec(context: &Context, plan: RunPlan, wishes: &Wishes) -> Ending 
         let id = prepared.record.id;
         let launching = (context.program())
             .and_then(|program| launch(&program, &prepared, wishes.cidfile.clone()));
-        let told = match launching {
+        let reply = match launching {
             Ok(launched) => started(launched, &store, id, &mut signals, events).await,
             Err(error) => Err(error),
         };
-        Ok((id, told))
+        Ok((id, reply))
     })?;
-    let (id, told) = match outcome {
+    let (id, reply) = match outcome {
         Ok(outcome) => outcome,
         Err(unrun) => return Ok(super::foreground::say(context, Err(unrun))),
     };
-    let told = match told {
-        Ok(Some(told)) => told,
+    let reply = match reply {
+        Ok(Some(reply)) => reply,
         Ok(None) => {
             let message = format!("the run {} is being stopped", id.short());
             return Ok(context.output.interrupted(&message));
@@ -99,7 +99,7 @@ pub(super) fn exec(context: &Context, plan: RunPlan, wishes: &Wishes) -> Ending 
             return Ok(context.output.unrun(&message, None));
         }
     };
-    match told {
+    match reply {
         Told::Started { .. } => {
             // What came up so far, nobody else is there to hear.
             if let Ok(record) = store.run(id).read() {
@@ -131,9 +131,9 @@ async fn started(
     events: &Events,
 ) -> io::Result<Option<Told>> {
     let mut waiting = tokio::task::spawn_blocking(|| launched.wait());
-    let told = |told: Result<io::Result<Told>, _>| told.map_err(io::Error::other)?.map(Some);
+    let reply = |reply: Result<io::Result<Told>, _>| reply.map_err(io::Error::other)?.map(Some);
     tokio::select! {
-        waited = &mut waiting => return told(waited),
+        waited = &mut waiting => return reply(waited),
         _ = signals.interrupted() => {}
     }
     store.run(id).want_stop()?;
@@ -145,10 +145,10 @@ async fn started(
         waited = &mut waiting => waited,
         _ = signals.interrupted() => return Ok(None),
     };
-    match told(waited)? {
+    match reply(waited)? {
         // It was too late for its supervisor not to start it.
         Some(Told::Started { .. }) => Ok(None),
-        told => Ok(told),
+        reply => Ok(reply),
     }
 }
 
@@ -347,7 +347,7 @@ fn adopt_exec(store: &Store, id: RunId, context: &Context) -> Ending {
             ..Streams::default()
         };
         let telling = tokio::spawn(async {
-            // Whoever waits is told by the end of the output, whatever became of it.
+            // The end of the output ends the wait for it, whatever became of it.
             let _ = is_started.await;
             let nothing = OpenOptions::new().write(true).open("/dev/null")?;
             rustix::stdio::dup2_stdout(&nothing)?;

@@ -99,7 +99,7 @@ impl<'a> Cancel<'a> {
         }
     }
 
-    /// Why the run is to end, if it is. Once taken, it is the caller's to handle.
+    /// Why the run is to end, if it is. Whoever takes it handles it.
     pub(super) fn take_cause(&mut self) -> Option<StopCause> {
         self.cause.take()
     }

@@ -189,7 +189,7 @@ impl Work<'_> {
     }
 
     /// Asks again and again, with growing breaks, while the engine is not there. Whether it was not
-    /// there at first is told with its answer.
+    /// there at first comes with its answer.
     pub(super) async fn patiently<T, F>(&self, ask: impl Fn() -> F) -> Result<(T, bool), RunFailure>
     where
         F: Future<Output = Result<T, EngineError>>,

@@ -98,7 +98,7 @@ fn say_outputs(policy: &mut Policy, job: &Job) {
     }
 }
 
-/// How runs end that a cause stands for.
+/// The endings that a cause means.
 fn endings(cause: RetryCause) -> Vec<Ending> {
     match cause {
         RetryCause::Infra => vec![Ending::Infra, Ending::EngineStopped, Ending::Lost],

@@ -478,6 +478,6 @@ fn a_run_that_is_stopped_at_any_moment_is_stopped_once() {
         stopped += usize::from(ending == "stopped");
         project.assert_clean();
     }
-    let told = format!("{stopped} stopped, {unborn} never began");
-    assert!(stopped > count() / 3, "{told}");
+    let counts = format!("{stopped} stopped, {unborn} never began");
+    assert!(stopped > count() / 3, "{counts}");
 }

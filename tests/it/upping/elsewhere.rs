@@ -119,7 +119,7 @@ fn what_a_run_reads_is_copied_again_whenever_it_is_started_again() {
     };
     assert_eq!(again["handed"], first["handed"]);
     assert_ne!(again["key"], first["key"]);
-    // A pipeline finds it: it is what is asked for now.
+    // `up` reuses it: its key is that of what jobs.yaml asks for today.
     let ended = run(elsewhere
         .jobctl(&["--format", "json", "up", "serve"])
         .env("NAME", "a"));
