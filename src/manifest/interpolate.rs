@@ -69,13 +69,15 @@ pub(super) fn interpolate(
                     text.is_interpolated = text.value.contains("${");
                     text.value = expanded;
                 }
-                Err(problem) => {
-                    let span = place_in(&source.text[place.clone()], &text.value, &problem.at)
-                        .map_or(place.clone(), |at| {
-                            place.start + at.start..place.start + at.end
-                        });
-                    let diagnostic = problem.rule.error(problem.message);
-                    diagnostics.push(diagnostic.at(source, span, "").help(problem.help));
+                Err(problems) => {
+                    for problem in problems {
+                        let span = place_in(&source.text[place.clone()], &text.value, &problem.at)
+                            .map_or(place.clone(), |at| {
+                                place.start + at.start..place.start + at.end
+                            });
+                        let diagnostic = problem.rule.error(problem.message);
+                        diagnostics.push(diagnostic.at(source, span, "").help(problem.help));
+                    }
                     node.kind = Kind::Broken;
                 }
             }
@@ -107,20 +109,25 @@ fn place_in(written: &str, text: &str, part: &Range<usize>) -> Option<Range<usiz
 ///
 /// # Errors
 ///
-/// The first problem of the template.
+/// Where it is malformed, or every variable that it needs and that is not set.
 pub(crate) fn expand(
     template: &str,
     dialect: Dialect,
     lookup: Lookup<'_>,
-) -> Result<String, Problem> {
+) -> Result<String, Vec<Problem>> {
     let mut expander = Expander {
         template,
         at: 0,
         depth: 0,
         dialect,
         lookup,
+        unset: Vec::new(),
     };
-    expander.words(false)
+    match expander.words(false) {
+        Ok(text) if expander.unset.is_empty() => Ok(text),
+        Ok(_) => Err(expander.unset),
+        Err(malformed) => Err(vec![malformed]),
+    }
 }
 
 struct Expander<'a> {
@@ -130,6 +137,8 @@ struct Expander<'a> {
     depth: usize,
     dialect: Dialect,
     lookup: Lookup<'a>,
+    /// The variables so far that must be set and are not.
+    unset: Vec<Problem>,
 }
 
 impl Expander<'_> {
@@ -155,7 +164,7 @@ impl Expander<'_> {
                         let (name, start) = (name.to_owned(), self.at);
                         self.at += 1 + name.len();
                         let value = (self.lookup)(&name);
-                        out.push_str(&self.set(&name, start, value)?);
+                        out.push_str(&self.set(&name, start, value));
                         continue;
                     }
                     return Err(Problem {
@@ -191,45 +200,46 @@ impl Expander<'_> {
         self.at += operator.len();
         let value = (self.lookup)(&name);
         if operator == "}" {
-            return self.set(&name, start, value);
+            return Ok(self.set(&name, start, value));
         }
-        let word = self.word(start)?;
+        let (word, unset_in_word) = self.word(start)?;
         let value = value.filter(|value| !(operator.starts_with(':') && value.is_empty()));
         match (operator.trim_start_matches(':'), value) {
-            ("+", Some(_)) => word,
             ("+", None) => Ok(String::new()),
-            (_, Some(value)) => Ok(value),
-            ("-", None) => word,
-            (_, None) => {
-                let text = word?;
-                let colon = if text.is_empty() { "" } else { ": " };
-                Err(Problem {
+            ("-", Some(value)) | ("?", Some(value)) => Ok(value),
+            ("?", None) if unset_in_word.is_empty() => {
+                let colon = if word.is_empty() { "" } else { ": " };
+                self.unset.push(Problem {
                     rule: Rule::UnsetVariable,
                     at: start..self.at,
-                    message: format!("the variable `{name}` is required{colon}{text}"),
+                    message: format!("the variable `{name}` is required{colon}{word}"),
                     help: format!("set it: `export {name}=…`"),
-                })
+                });
+                Ok(String::new())
+            }
+            _ => {
+                self.unset.extend(unset_in_word);
+                Ok(word)
             }
         }
     }
 
     /// The value of a variable that must be set, and that ends here.
-    fn set(&self, name: &str, start: usize, value: Option<String>) -> Result<String, Problem> {
-        let value = match self.dialect {
-            Dialect::LenientEnvFile => Some(value.unwrap_or_default()),
-            Dialect::Manifest | Dialect::EnvFile => value,
-        };
-        value.ok_or_else(|| Problem {
-            rule: Rule::UnsetVariable,
-            at: start..self.at,
-            message: format!("the variable `{name}` is not set"),
-            help: format!("set it, or give it a default: `${{{name}:-value}}`"),
-        })
+    fn set(&mut self, name: &str, start: usize, value: Option<String>) -> String {
+        if value.is_none() && self.dialect != Dialect::LenientEnvFile {
+            self.unset.push(Problem {
+                rule: Rule::UnsetVariable,
+                at: start..self.at,
+                message: format!("the variable `{name}` is not set"),
+                help: format!("set it, or give it a default: `${{{name}:-value}}`"),
+            });
+        }
+        value.unwrap_or_default()
     }
 
-    /// The word behind an operator, up to its brace. The outer error is about its form; the inner
-    /// one is about its variables, which matters only if the word is used.
-    fn word(&mut self, start: usize) -> Result<Result<String, Problem>, Problem> {
+    /// The word behind an operator, up to its brace, and the variables in it that are not set, which
+    /// matters only if the word is used.
+    fn word(&mut self, start: usize) -> Result<(String, Vec<Problem>), Problem> {
         let begin = self.at;
         let end = self.word_end().ok_or_else(|| self.malformed(start))?;
         if self.depth == MAX_DEPTH {
@@ -246,13 +256,11 @@ impl Expander<'_> {
             depth: self.depth + 1,
             dialect: self.dialect,
             lookup: self.lookup,
+            unset: Vec::new(),
         };
-        let word = inner.words(true);
+        let word = inner.words(true)?;
         self.at = end + 1;
-        match word {
-            Err(problem) if problem.rule == Rule::VariableSyntax => Err(problem),
-            word => Ok(word),
-        }
+        Ok((word, inner.unset))
     }
 
     /// Where the brace stands that closes the word which begins here.
@@ -302,11 +310,11 @@ fn name_length(text: &str) -> usize {
 mod tests {
     use super::{Dialect, Problem, Rule, expand};
 
-    fn run(template: &str) -> Result<String, Problem> {
+    fn run(template: &str) -> Result<String, Vec<Problem>> {
         run_as(Dialect::Manifest, template)
     }
 
-    fn run_as(dialect: Dialect, template: &str) -> Result<String, Problem> {
+    fn run_as(dialect: Dialect, template: &str) -> Result<String, Vec<Problem>> {
         expand(template, dialect, &|name| match name {
             "A" => Some("a".to_owned()),
             "EMPTY" => Some(String::new()),
@@ -363,9 +371,23 @@ mod tests {
             ("${A:-b", Rule::VariableSyntax, 0..6),
             ("${A:-$B}", Rule::VariableSyntax, 5..7),
         ] {
-            let problem = run(template).expect_err(template);
-            assert_eq!((problem.rule, problem.at), (rule, at), "{template}");
+            let problems = run(template).expect_err(template);
+            let [problem] = &problems[..] else {
+                panic!("{template}: {problems:?}");
+            };
+            assert_eq!((problem.rule, problem.at.clone()), (rule, at), "{template}");
         }
+    }
+
+    #[test]
+    fn all_variables_that_are_not_set_are_found_at_once() {
+        let template = "${NONE}-${A:+${GONE:?why}}-${A:-${LOST}}-${NONE:-${MISSED}${A}}";
+        let problems = run(template).expect_err("most are not set");
+        let named: Vec<_> = problems
+            .iter()
+            .map(|problem| &template[problem.at.clone()])
+            .collect();
+        assert_eq!(named, ["${NONE}", "${GONE:?why}", "${MISSED}"]);
     }
 
     #[test]
@@ -380,8 +402,9 @@ mod tests {
             let expanded = run_as(Dialect::EnvFile, template);
             assert_eq!(expanded.as_deref(), Ok(expected), "{template}");
         }
-        let problem = run_as(Dialect::EnvFile, "a$NONE").expect_err("NONE is not set");
-        assert_eq!((problem.rule, problem.at), (Rule::UnsetVariable, 1..6));
+        let problems = run_as(Dialect::EnvFile, "a$NONE").expect_err("NONE is not set");
+        assert_eq!(problems[0].rule, Rule::UnsetVariable);
+        assert_eq!(problems[0].at, 1..6);
         let expanded = run_as(Dialect::LenientEnvFile, "a$NONE${NONE}b${NONE-c}");
         assert_eq!(expanded.as_deref(), Ok("abc"));
         assert!(run_as(Dialect::LenientEnvFile, "${NONE?}").is_err());
@@ -391,15 +414,15 @@ mod tests {
     fn nesting_is_bounded() {
         let nested = |depth| format!("{}{}", "${NONE:-".repeat(depth), "}".repeat(depth));
         assert_eq!(run(&nested(32)).as_deref(), Ok(""));
-        let problem = run(&nested(200_000)).expect_err("it is too deep");
-        assert_eq!(problem.rule, Rule::VariableSyntax);
+        let problems = run(&nested(200_000)).expect_err("it is too deep");
+        assert_eq!(problems[0].rule, Rule::VariableSyntax);
     }
 
     #[test]
     fn a_required_variable_brings_its_own_words() {
-        let problem = run("${TOKEN:?ask the team}").expect_err("TOKEN is not set");
+        let problems = run("${TOKEN:?ask the team}").expect_err("TOKEN is not set");
         assert_eq!(
-            problem.message,
+            problems[0].message,
             "the variable `TOKEN` is required: ask the team"
         );
     }

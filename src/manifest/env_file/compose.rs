@@ -332,25 +332,29 @@ fn expanded(value: &Value, name: &Range<usize>, findings: &mut Findings<'_>) -> 
     findings.interpolated.extend(interpolated.into_inner());
     match expanded {
         Ok(text) => Some(text),
-        Err(problem) => {
-            // The problem's own words have pieces of the value in them.
-            let at = if value.is_verbatim {
-                value.place.start + problem.at.start..value.place.start + problem.at.end
-            } else {
-                value.place.clone()
-            };
+        Err(problems) => {
             let shown = findings.shown(name.clone());
-            let (message, help) = match problem.rule {
-                Rule::UnsetVariable => (
-                    format!("the value of {shown} needs a variable that is not set"),
-                    "set it, give it a default (`${NAME:-value}`), or write `$$` for a dollar sign",
-                ),
-                _ => (
-                    format!("the value of {shown} has a `$` that begins no variable"),
-                    "write `${NAME}`, `${NAME:-default}`, or `$$` for a dollar sign",
-                ),
-            };
-            findings.report(problem.rule.error(message).help(help), at);
+            // Only where the text is as it is written are the places of the variables known.
+            let reported = if value.is_verbatim { problems.len() } else { 1 };
+            for problem in problems.into_iter().take(reported) {
+                // The problem's own words have pieces of the value in them.
+                let at = if value.is_verbatim {
+                    value.place.start + problem.at.start..value.place.start + problem.at.end
+                } else {
+                    value.place.clone()
+                };
+                let (message, help) = match problem.rule {
+                    Rule::UnsetVariable => (
+                        format!("the value of {shown} needs a variable that is not set"),
+                        "set it, give it a default (`${NAME:-value}`), or write `$$` for a dollar sign",
+                    ),
+                    _ => (
+                        format!("the value of {shown} has a `$` that begins no variable"),
+                        "write `${NAME}`, `${NAME:-default}`, or `$$` for a dollar sign",
+                    ),
+                };
+                findings.report(problem.rule.error(message).help(help), at);
+            }
             None
         }
     }
