@@ -17,7 +17,7 @@ use crate::facts::Environment;
 use crate::manifest::{self, Manifest, RaiseError, Raised};
 use crate::model::{Digest, ImageRef};
 use crate::ops::build::{Failure, Image, Reason, build};
-use crate::plan::build::{BuildFlags, Item, VersionChoice, plan};
+use crate::plan::build::{BuildFlags, Item, VersionChoice, file_errors, plan};
 use crate::report::{
     build_failure, build_human, build_json, build_plan_human, build_plan_json, build_summary,
 };
@@ -42,6 +42,13 @@ pub(super) fn exec(args: &BuildArgs, context: &mut Context) -> Ending {
             "there is nothing to build",
             Some("give a job a `build`, or define `images`"),
         ));
+    }
+    let missing = manifest
+        .as_ref()
+        .map(|manifest| file_errors(manifest, &items));
+    if let Some(missing) = missing.filter(|missing| !missing.is_empty()) {
+        context.output.failure(&missing)?;
+        return Ok(Exit::Usage);
     }
     if args.iidfile.is_some() && items.iter().filter(|item| is_build(item)).count() != 1 {
         return Ok(context.output.usage(

@@ -22,7 +22,11 @@ pub(super) fn exec(_: &DoctorArgs, context: &mut Context) -> Ending {
         environment: context.environment.clone(),
         manifest: context.manifest().ok().map(|(path, shown)| {
             let read = manifest::load(&path, &shown, &context.environment);
-            (shown, read.map(Box::new).map_err(|found| found.len()))
+            let usable = match read {
+                Ok(manifest) if manifest.file_errors.is_empty() => Some(Box::new(manifest)),
+                _ => None,
+            };
+            (shown, usable)
         }),
     };
     let diagnosis = context.watch(async |events| Box::pin(diagnose(question, events)).await)?;

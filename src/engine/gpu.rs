@@ -73,6 +73,7 @@ mod tests {
             cdi_spec_dirs: cdi.iter().map(Into::into).collect(),
             security: Vec::new(),
             has_init: true,
+            has_live_restore: None,
             time: None,
         }
     }

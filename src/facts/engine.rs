@@ -34,6 +34,8 @@ pub struct EngineFacts {
     pub security: Vec<String>,
     /// Whether it has an init process to put into containers.
     pub has_init: bool,
+    /// Whether containers keep running while it restarts, if it says so.
+    pub has_live_restore: Option<bool>,
     /// Its clock, when it was asked.
     pub time: Option<Timestamp>,
 }

@@ -50,6 +50,9 @@ pub fn load(
     environment: &Environment,
 ) -> Result<Manifest, Vec<Diagnostic>> {
     let text = read(path, shown).map_err(|diagnostic| vec![*diagnostic])?;
+    if is_dockerfile(path, &text) {
+        return Err(vec![dockerfile(shown)]);
+    }
     let folder = path.parent().unwrap_or(Path::new("."));
     parse(&text, shown, folder, environment)
 }
@@ -97,30 +100,71 @@ pub fn parse(
         let mut decoder = Decoder::new(&source, &mut diagnostics);
         Root::decode(&node, &mut decoder)
     };
+    let mut file_errors = Vec::new();
     if let Some(root) = &root {
-        check::check(root, &source, folder, &interpolated, &mut diagnostics);
-    }
-    diagnostics.sort_by_key(|diagnostic| {
-        let place = diagnostic.primary.as_ref().map(|label| label.span.start);
-        (place, diagnostic.severity)
-    });
-    if let Some(root) = &root {
-        diagnostics.extend(check::env_file_contents(root, shown, folder, environment));
+        file_errors = check::check(root, &source, folder, &interpolated, &mut diagnostics);
     }
     let has_errors = diagnostics
         .iter()
         .any(|diagnostic| diagnostic.severity == Severity::Error);
+    if let Some(root) = &root {
+        let (errors, warnings) = check::env_file_contents(root, shown, folder, environment);
+        file_errors.extend(errors);
+        diagnostics.extend(warnings);
+    }
     match root {
         Some(root) if !has_errors => Ok(Manifest {
             root,
             path: shown.to_owned(),
             folder: folder.to_owned(),
+            warnings: in_order(diagnostics, &source),
             source,
             interpolated,
-            warnings: diagnostics,
+            file_errors,
         }),
-        _ => Err(diagnostics),
+        _ => {
+            diagnostics.extend(file_errors.into_iter().map(|error| error.diagnostic));
+            Err(in_order(diagnostics, &source))
+        }
     }
+}
+
+/// Diagnostics in the order of the manifest, then those of other files.
+pub(super) fn in_order(mut diagnostics: Vec<Diagnostic>, source: &Arc<Source>) -> Vec<Diagnostic> {
+    diagnostics.sort_by_key(|diagnostic| {
+        let of_manifest = diagnostic.source.as_ref();
+        let of_manifest = of_manifest.is_some_and(|named| Arc::ptr_eq(named, source));
+        let place = diagnostic.primary.as_ref().filter(|_| of_manifest);
+        (
+            !of_manifest,
+            place.map(|label| label.span.start),
+            diagnostic.severity,
+        )
+    });
+    diagnostics
+}
+
+/// Whether it is a Dockerfile by its name, or by its first instruction, which is `FROM` or `ARG`.
+fn is_dockerfile(path: &Path, text: &str) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let lines = text.lines().map(str::trim_start);
+    let mut code = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let instruction = code.next().and_then(|line| line.split_once([' ', '\t']));
+    let begins_as_one = instruction.is_some_and(|(word, _)| ["FROM", "ARG"].contains(&word));
+    let is_named_so = name.starts_with("Dockerfile") || name.starts_with("Containerfile");
+    begins_as_one || is_named_so || name.ends_with(".Dockerfile")
+}
+
+fn dockerfile(shown: &Path) -> Diagnostic {
+    Rule::Unreadable
+        .error(format!(
+            "`{}` is a Dockerfile, and `--file` names a jobs.yaml",
+            shown.display()
+        ))
+        .help(
+            "the Dockerfile of a directory: `jobctl build --name NAME` there; another one: a job in \
+             jobs.yaml with `build: { context: DIR, dockerfile: FILE }`",
+        )
 }
 
 fn read(path: &Path, shown: &Path) -> Result<String, Box<Diagnostic>> {

@@ -21,7 +21,7 @@ pub(crate) mod suggest;
 mod yaml;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::diagnostic::{Diagnostic, Source};
@@ -48,4 +48,35 @@ pub struct Manifest {
     pub interpolated: BTreeMap<String, Option<Secret>>,
     /// What is likely not meant.
     pub warnings: Vec<Diagnostic>,
+    /// What is wrong with the files that it names: only what uses such a file is refused.
+    pub file_errors: Vec<FileError>,
+}
+
+/// What is wrong with a file that a manifest names.
+#[derive(Debug, Clone)]
+pub struct FileError {
+    /// The file or directory.
+    pub path: PathBuf,
+    /// What is wrong, and where it is named.
+    pub diagnostic: Diagnostic,
+}
+
+impl Manifest {
+    /// All that is wrong with the files that it names, and what is likely not meant, in its order.
+    #[must_use]
+    pub fn diagnostics(&self) -> Vec<Diagnostic> {
+        let errors = self.file_errors.iter().map(|error| &error.diagnostic);
+        let all = errors.chain(&self.warnings).cloned().collect();
+        load::in_order(all, &self.source)
+    }
+
+    /// What is wrong with one of these files, as far as the manifest names them.
+    pub fn errors_of<'p>(&self, files: impl IntoIterator<Item = &'p Path>) -> Vec<Diagnostic> {
+        let files: Vec<_> = files.into_iter().collect();
+        let named = self.file_errors.iter();
+        named
+            .filter(|error| files.contains(&error.path.as_path()))
+            .map(|error| error.diagnostic.clone())
+            .collect()
+    }
 }

@@ -34,7 +34,7 @@ pub use image_ref::ImageRef;
 pub use metric::{MetricName, MetricPattern};
 pub use mount::{Mount, MountSource};
 pub use name::{EnvName, Name};
-pub use path::{ContainerPath, HostPath};
+pub use path::{ContainerPath, HostPath, clean, seen_from};
 pub use port::{Port, Protocol};
 pub use restart::Restart;
 pub use run_id::RunId;

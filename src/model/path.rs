@@ -1,7 +1,7 @@
 //! Paths, on this machine and in a container.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
 
 use super::{Scalar, ValueError};
@@ -105,6 +105,34 @@ impl Scalar for ContainerPath {
     const EXPECTED: &'static str = "a path in the container such as `/data`";
     const PATTERN: &'static str = "^/+[^/]";
     const EXAMPLES: &'static [&'static str] = &["/data/train.csv", "/artifacts"];
+}
+
+/// A path without `.` and with `..` taken back, as far as names alone tell.
+#[must_use]
+pub fn clean(path: &Path) -> PathBuf {
+    let mut cleaned = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::CurDir => {}
+            Component::ParentDir => {
+                cleaned.pop();
+            }
+            component => cleaned.push(component),
+        }
+    }
+    cleaned
+}
+
+/// A path as seen from a directory, with as many `..` as it takes; both are absolute and clean.
+#[must_use]
+pub fn seen_from(path: &Path, directory: &Path) -> PathBuf {
+    let shared = path.components().zip(directory.components());
+    let shared = shared.take_while(|(one, other)| one == other).count();
+    let up = directory
+        .components()
+        .skip(shared)
+        .map(|_| Component::ParentDir);
+    up.chain(path.components().skip(shared)).collect()
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use crate::diagnostic::Diagnostic;
 use crate::facts::{Environment, read_small};
 use crate::manifest::env_file::{EnvFile, Reading, Unset};
 use crate::manifest::schema::EnvFileFormat;
-use crate::model::Secret;
+use crate::model::{Secret, clean};
 use crate::plan::run::{EnvFiles, RunFlags, Subject};
 
 /// Reads the env files of a job and of the command line, and the files of secrets. A job's that is
@@ -21,7 +21,7 @@ pub fn read(
     environment: &Environment,
 ) -> Result<EnvFiles, Vec<Diagnostic>> {
     let mut files = EnvFiles::default();
-    let mut found = Vec::new();
+    let (mut found, mut missing) = (Vec::new(), Vec::new());
     let reading = |format| Reading {
         format,
         caller: environment,
@@ -45,6 +45,10 @@ pub fn read(
             if file.required == Some(false) && !path.exists() {
                 continue;
             }
+            if !path.exists() || path.is_dir() {
+                missing.extend(manifest.errors_of([&*clean(&path)]));
+                continue;
+            }
             let format = file.format.unwrap_or(EnvFileFormat::Raw);
             let shown = manifest.path.with_file_name(file.path.as_path());
             files.of_job.extend(read(&path, &shown, format));
@@ -63,10 +67,11 @@ pub fn read(
             .filter_map(|file| secret_in(&manifest.folder.join(file.as_path())))
             .collect();
     }
-    if found.is_empty() {
+    missing.extend(found);
+    if missing.is_empty() {
         Ok(files)
     } else {
-        Err(found)
+        Err(missing)
     }
 }
 

@@ -52,9 +52,10 @@ pub fn validate(
                 jobs: manifest.root.jobs.len(),
                 images: manifest.root.images.len(),
             };
-            let mut diagnostics = manifest.warnings.clone();
+            let mut diagnostics = manifest.diagnostics();
             diagnostics.extend(whole_context::check(&manifest, &path, state, environment));
-            (Some(defined), diagnostics)
+            let is_valid = manifest.file_errors.is_empty();
+            (is_valid.then_some(defined), diagnostics)
         }
         Err(diagnostics) => (None, diagnostics),
     };

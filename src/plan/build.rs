@@ -11,14 +11,15 @@ use serde_json::json;
 use super::Discretion;
 use super::run::HELD_BYTES;
 use super::tags::{self, Bump, Naming};
+use crate::diagnostic::Diagnostic;
 use crate::engine::build::{Recipe, SecretSource};
 use crate::facts::GitFacts;
+use crate::manifest::Manifest;
 use crate::manifest::schema::Latest;
 use crate::model::labels::{PLAN_LABEL, STAMPED_LABEL, STANDARD_KEYS, STANDARD_LABELS};
 use crate::model::{Digest, ImageRef, Secret, Sensitive, ValueError, Version};
 use crate::records::mask::Masker;
 
-pub(in crate::plan) use select::clean;
 pub use select::{PlanError, host_authorities, plan};
 
 /// The label of the context's digest.
@@ -80,6 +81,16 @@ pub enum Item {
     Base(BaseSpec),
     /// An image that is built.
     Build(Box<BuildSpec>),
+}
+
+/// What is wrong with the files that these are built from.
+#[must_use]
+pub fn file_errors(manifest: &Manifest, items: &[Item]) -> Vec<Diagnostic> {
+    let files = items.iter().flat_map(|item| match item {
+        Item::Base(base) => base.bootstrap.iter().collect(),
+        Item::Build(spec) => vec![&spec.recipe.context, &spec.recipe.dockerfile],
+    });
+    manifest.errors_of(files.map(PathBuf::as_path))
 }
 
 /// A base image that is pulled, or made here where it can't be.

@@ -7,7 +7,7 @@ use super::printable;
 use super::words::counted;
 use crate::ops::doctor::{Diagnosis, Status};
 
-/// A line for each check, the mends below, and a summary. Styled with ANSI escapes.
+/// A line for each check, the fixes below, and a summary. Styled with ANSI escapes.
 #[must_use]
 pub fn diagnosis_human(diagnosis: &Diagnosis) -> String {
     use std::fmt::Write as _;
@@ -29,9 +29,9 @@ pub fn diagnosis_human(diagnosis: &Diagnosis) -> String {
         let style = Style::new().fg_color(Some(color.into()));
         let (id, detail) = (check.id, printable::text(&check.finding.detail));
         let _ = writeln!(text, "{style}{mark}{style:#} {id:width$}  {detail}");
-        if let Some(mend) = &check.finding.mend {
-            let mend = printable::text(mend);
-            let _ = writeln!(text, "     {:width$}  → {mend}", "");
+        if let Some(fix) = &check.finding.fix {
+            let fix = printable::text(fix);
+            let _ = writeln!(text, "     {:width$}  → {fix}", "");
         }
     }
     let _ = write!(
@@ -58,7 +58,7 @@ pub fn diagnosis_json(diagnosis: &Diagnosis) -> Value {
                 Status::Skipped => "skipped",
             },
             "detail": check.finding.detail,
-            "mend": check.finding.mend,
+            "fix": check.finding.fix,
             "elapsed_seconds": check.elapsed.as_secs_f64(),
         })
     });

@@ -34,7 +34,7 @@ fn plain(diagnostics: &[jobctl::diagnostic::Diagnostic]) -> String {
 fn each_broken_manifest_is_answered_as_recorded() {
     insta::glob!("invalid/*.yaml", |path| {
         let found = match load(path) {
-            Ok(manifest) => manifest.warnings,
+            Ok(manifest) => manifest.diagnostics(),
             Err(diagnostics) => diagnostics,
         };
         assert!(!found.is_empty(), "{} is not refused", path.display());
@@ -82,7 +82,7 @@ fn each_rule_has_an_example_named_after_it() {
         );
         for example in examples {
             let found = match load(&example) {
-                Ok(manifest) => manifest.warnings,
+                Ok(manifest) => manifest.diagnostics(),
                 Err(diagnostics) => diagnostics,
             };
             assert!(

@@ -331,6 +331,7 @@ impl DockerEngine {
             security,
             // An engine that misses the program says "N/A" for its version; Podman says nothing.
             has_init: init.is_none_or(|version| version != "N/A"),
+            has_live_restore: info.live_restore_enabled,
             time: info.system_time.and_then(|time| time.parse().ok()),
         })
     }

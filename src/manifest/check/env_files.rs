@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
-use super::{Checker, Rule};
+use super::{Checker, FileError, Rule};
 use crate::diagnostic::Diagnostic;
 use crate::facts::{Environment, is_given_pipe};
 use crate::manifest::env_file::{EnvFile, Reading, Unset};
 use crate::manifest::schema::{EnvFileFormat, Root};
+use crate::model::clean;
 
 /// An env file must be a file, and there if it is required.
 pub(super) fn check(checker: &mut Checker<'_>) {
@@ -17,14 +18,14 @@ pub(super) fn check(checker: &mut Checker<'_>) {
             let diagnostic = Rule::Unreadable
                 .error(format!("the env file `{}` is a folder", *file.path))
                 .help("name the file in it");
-            checker.report(diagnostic, file.path.span(), "");
+            checker.report_file(file.path.as_path(), diagnostic, file.path.span());
         } else if file.required != Some(false) {
-            checker.there(file.path.as_path(), file.path.span(), "env file");
+            checker.exists(file.path.as_path(), file.path.span(), "env file");
         }
     }
 }
 
-/// What is wrong, or likely wrong, in the env files of a manifest that `shown` names.
+/// What is wrong in the env files of a manifest that `shown` names, and what is likely wrong.
 ///
 /// The caller's environment now is not the one of the run, so that what is not set is no error.
 /// Pipes that jobctl was given are left alone: they can be read once only.
@@ -33,9 +34,9 @@ pub(in crate::manifest) fn contents(
     shown: &Path,
     folder: &Path,
     caller: &Environment,
-) -> Vec<Diagnostic> {
+) -> (Vec<FileError>, Vec<Diagnostic>) {
     let mut seen = Vec::new();
-    let mut found = Vec::new();
+    let (mut errors, mut warnings) = (Vec::new(), Vec::new());
     for file in root.jobs.values().flat_map(|job| &job.value.env_file.0) {
         let format = file.format.unwrap_or(EnvFileFormat::Raw);
         let path = folder.join(file.path.as_path());
@@ -50,10 +51,15 @@ pub(in crate::manifest) fn contents(
         };
         let shown = shown.with_file_name(file.path.as_path());
         match EnvFile::load(&path, &shown, &reading) {
-            Ok(file) => found.extend(file.warnings),
-            Err(diagnostics) => found.extend(diagnostics),
+            Ok(file) => warnings.extend(file.warnings),
+            Err(diagnostics) => {
+                errors.extend(diagnostics.into_iter().map(|diagnostic| FileError {
+                    path: clean(&path),
+                    diagnostic,
+                }))
+            }
         }
         seen.push((path, format));
     }
-    found
+    (errors, warnings)
 }

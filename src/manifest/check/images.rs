@@ -8,27 +8,25 @@ use crate::manifest::schema::Build;
 pub(super) fn check(checker: &mut Checker<'_>) {
     let root = checker.root;
     for (name, image) in &root.images {
-        if checker.is_whole(&image.extent) {
-            let message = match (&image.value.pull, &image.value.build) {
-                (Some(_), Some(_)) => Some("is both pulled and built"),
-                (None, None) => Some("is neither pulled nor built"),
-                _ if image.value.build.is_some() && image.value.bootstrap.is_some() => {
-                    Some("is built, so it needs no bootstrap")
-                }
-                _ => None,
-            };
-            if let Some(message) = message {
-                let diagnostic = Rule::ImageSource
-                    .error(format!("the image `{name}` {message}"))
-                    .help("give it either `pull` (and `bootstrap`) or `build`");
-                checker.report(diagnostic, image.key.span(), "");
+        let message = match (&image.value.pull, &image.value.build) {
+            (Some(_), Some(_)) => Some("is both pulled and built"),
+            (None, None) if checker.is_whole(&image.extent) => Some("is neither pulled nor built"),
+            (None, Some(_)) if image.value.bootstrap.is_some() => {
+                Some("is built, so it needs no bootstrap")
             }
+            _ => None,
+        };
+        if let Some(message) = message {
+            let diagnostic = Rule::ImageSource
+                .error(format!("the image `{name}` {message}"))
+                .help("give it either `pull` (and `bootstrap`) or `build`");
+            checker.report(diagnostic, image.key.span(), "");
         }
         if let Some(build) = &image.value.build {
             build_files(checker, build);
         }
         if let Some(bootstrap) = &image.value.bootstrap {
-            checker.there(bootstrap.as_path(), bootstrap.span(), "bootstrap program");
+            checker.exists(bootstrap.as_path(), bootstrap.span(), "bootstrap program");
         }
     }
     for job in root.jobs.values() {
@@ -43,16 +41,16 @@ fn build_files(checker: &mut Checker<'_>, build: &Build) {
     let context = build.context.as_ref();
     let folder = context.map_or(Path::new("."), |context| context.as_path());
     if let Some(context) = context {
-        let is_there = checker.there(folder, context.span(), "build context");
-        if !is_there {
+        let exists = checker.exists(folder, context.span(), "build context");
+        if !exists {
             return;
         }
     }
     if let Some(dockerfile) = &build.dockerfile {
         let path = folder.join(dockerfile.as_path());
-        checker.there(&path, dockerfile.span(), "Dockerfile");
+        checker.exists(&path, dockerfile.span(), "Dockerfile");
     } else if let Some(context) = context {
         let path = folder.join("Dockerfile");
-        checker.there(&path, context.span(), "Dockerfile");
+        checker.exists(&path, context.span(), "Dockerfile");
     }
 }

@@ -13,9 +13,7 @@ use crate::model::{ContainerPath, MetricName, Name};
 pub(super) fn check(checker: &mut Checker<'_>) {
     let root = checker.root;
     for job in root.jobs.values() {
-        if checker.is_whole(&job.extent) {
-            image(checker, job);
-        }
+        image(checker, job);
         service(checker, job);
         paths(checker, &job.value);
         ports(checker, &job.value);
@@ -42,7 +40,7 @@ fn image(checker: &mut Checker<'_>, job: &Entry<Name, Job>) {
                 .help("keep `build` or `image`");
             checker.report(diagnostic, image.span(), "");
         }
-        (None, None) => {
+        (None, None) if checker.is_whole(&job.extent) => {
             let diagnostic = Rule::NoImage
                 .error(format!("the job `{name}` has no image"))
                 .help("add `build: { context: FOLDER }`, or `image: REFERENCE`");

@@ -16,9 +16,9 @@ use std::sync::Arc;
 
 use super::schema::Root;
 use super::suggest::nearest;
-use super::{Located, Rule};
+use super::{FileError, Located, Rule};
 use crate::diagnostic::{Diagnostic, Severity, Source};
-use crate::model::{Name, Secret};
+use crate::model::{Name, Secret, clean};
 
 pub(super) use env_files::contents as env_file_contents;
 
@@ -29,7 +29,7 @@ pub(super) fn check(
     folder: &Path,
     interpolated: &BTreeMap<String, Option<Secret>>,
     diagnostics: &mut Vec<Diagnostic>,
-) {
+) -> Vec<FileError> {
     let damaged = diagnostics
         .iter()
         .filter(|diagnostic| diagnostic.severity == Severity::Error)
@@ -42,12 +42,14 @@ pub(super) fn check(
         interpolated,
         damaged,
         diagnostics,
+        file_errors: Vec::new(),
     };
     references::check(&mut checker);
     images::check(&mut checker);
     env_files::check(&mut checker);
     jobs::check(&mut checker);
     secrets::check(&mut checker);
+    checker.file_errors
 }
 
 /// The manifest under check, and what was found.
@@ -60,6 +62,7 @@ struct Checker<'a> {
     /// Places that could not be read.
     damaged: Vec<Range<usize>>,
     diagnostics: &'a mut Vec<Diagnostic>,
+    file_errors: Vec<FileError>,
 }
 
 impl Checker<'_> {
@@ -76,19 +79,26 @@ impl Checker<'_> {
             .any(|place| extent.start <= place.start && place.start <= extent.end)
     }
 
-    /// Whether a file is there; says so if it is not.
-    fn there(&mut self, path: &Path, span: Range<usize>, what: &str) -> bool {
-        let is_there = self.folder.join(path).exists();
-        if !is_there {
+    /// Whether a file exists; reports it if it does not.
+    fn exists(&mut self, path: &Path, span: Range<usize>, what: &str) -> bool {
+        let exists = self.folder.join(path).exists();
+        if !exists {
             let diagnostic = Rule::MissingFile
-                .error(format!("the {what} `{}` is not there", path.display()))
+                .error(format!("the {what} `{}` does not exist", path.display()))
                 .help(match what {
-                    "env file" => "make it, or write `{ path: …, required: false }`",
-                    _ => "make it, or mend the path; it is relative to this file's folder",
+                    "env file" => "create it, or write `{ path: …, required: false }`",
+                    _ => "create it, or fix the path; it is relative to this file's directory",
                 });
-            self.report(diagnostic, span, "");
+            self.report_file(path, diagnostic, span);
         }
-        is_there
+        exists
+    }
+
+    fn report_file(&mut self, path: &Path, diagnostic: Diagnostic, span: Range<usize>) {
+        self.file_errors.push(FileError {
+            path: clean(&self.folder.join(path)),
+            diagnostic: diagnostic.at(self.source, span, ""),
+        });
     }
 
     /// Says that a name is not defined, and what was likely meant.

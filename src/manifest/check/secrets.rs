@@ -9,8 +9,13 @@ use crate::model::{Name, Sensitive};
 pub(super) fn check(checker: &mut Checker<'_>) {
     let root = checker.root;
     for (name, secret) in &root.secrets {
-        let is_one = secret.value.environment.is_some() != secret.value.file.is_some();
-        if !is_one && checker.is_whole(&secret.extent) {
+        let (variable, file) = (&secret.value.environment, &secret.value.file);
+        let is_wrong = match (variable, file) {
+            (Some(_), Some(_)) => true,
+            (None, None) => checker.is_whole(&secret.extent),
+            _ => false,
+        };
+        if is_wrong {
             let diagnostic = Rule::SecretSource
                 .error(format!("the secret `{name}` must come from one place"))
                 .help("give it either `environment: VARIABLE` or `file: PATH`");

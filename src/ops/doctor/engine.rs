@@ -22,7 +22,7 @@ const CLOCK_TOLERANCE: f64 = 2.0;
 type Look = fn(&Question, &Reached) -> Finding;
 
 /// The checks that need the engine, in order.
-const CHECKS: [(&str, Look); 8] = [
+const CHECKS: [(&str, Look); 9] = [
     ("engine-api", api),
     ("buildkit", buildkit),
     ("engine-disk", disk),
@@ -30,6 +30,7 @@ const CHECKS: [(&str, Look); 8] = [
     ("memory-limit", memory),
     ("confinement", confinement),
     ("init", init),
+    ("live-restore", live_restore),
     ("gpu", gpu),
 ];
 /// An engine that answered.
@@ -137,6 +138,20 @@ async fn reach(question: &Question, endpoint: Endpoint) -> Result<(Finding, Reac
     Ok((finding, reached))
 }
 
+/// An upgrade of the engine restarts it, in the middle of a training.
+fn live_restore(_: &Question, reached: &Reached) -> Finding {
+    match reached.facts.has_live_restore {
+        _ if reached.facts.is_podman => Finding::ok("Podman's containers need no daemon"),
+        None => Finding::skipped("the engine does not report it"),
+        Some(true) => Finding::ok("jobs keep running while the engine restarts"),
+        Some(false) => Finding::warning(
+            "jobs are stopped when the engine restarts",
+            "set `\"live-restore\": true` in /etc/docker/daemon.json, or have such jobs run again: \
+             `retry: { attempts: 2, on: [infra] }`",
+        ),
+    }
+}
+
 fn api(question: &Question, reached: &Reached) -> Finding {
     let newest = &reached.facts.api_version;
     match question.environment.get_non_empty("DOCKER_API_VERSION") {
@@ -152,14 +167,14 @@ fn buildkit(_: &Question, reached: &Reached) -> Finding {
     if reached.facts.has_buildkit {
         return Finding::ok("it is there");
     }
-    let mend = if reached.facts.is_podman {
+    let fix = if reached.facts.is_podman {
         "build on a Docker Engine if the Dockerfile mounts secrets or caches: `--host …`"
     } else {
         "update the engine: BuildKit is part of Docker Engine 18.09 and newer"
     };
     Finding::warning(
         "it is not there: images are built by the classic builder",
-        mend,
+        fix,
     )
 }
 
@@ -173,7 +188,7 @@ fn disk(_: &Question, reached: &Reached) -> Finding {
     let Ok(room) = host::room(folder) else {
         return Finding::skipped(format!("`{}` is not for this user", folder.display()));
     };
-    let mend = "remove what is not used: `docker system prune`";
+    let fix = "remove what is not used: `docker system prune`";
     #[expect(clippy::cast_precision_loss, reason = "one digit is shown")]
     let gigabytes = room.bytes as f64 / 1e9;
     let detail = format!("{gigabytes:.1} GB free in `{}`", folder.display());
@@ -183,10 +198,10 @@ fn disk(_: &Question, reached: &Reached) -> Finding {
                 "room for {files} further files only in `{}`",
                 folder.display()
             ),
-            mend,
+            fix,
         ),
-        _ if room.bytes < DISK_FAILURE => Finding::failure(detail, mend),
-        _ if room.bytes < DISK_WARNING => Finding::warning(detail, mend),
+        _ if room.bytes < DISK_FAILURE => Finding::failure(detail, fix),
+        _ if room.bytes < DISK_WARNING => Finding::warning(detail, fix),
         _ => Finding::ok(detail),
     }
 }
@@ -251,8 +266,8 @@ fn gpu(question: &Question, reached: &Reached) -> Finding {
     let wanting = question
         .manifest
         .as_ref()
-        .and_then(|(_, manifest)| manifest.as_ref().ok())
-        .and_then(|manifest| wants_gpus(manifest));
+        .and_then(|(_, manifest)| manifest.as_deref())
+        .and_then(wants_gpus);
     // What is on this machine says nothing of another one's engine.
     let nvidia = if reached.is_local {
         host::nvidia()
@@ -260,7 +275,7 @@ fn gpu(question: &Question, reached: &Reached) -> Finding {
         host::NvidiaFacts::default()
     };
     let has_cdi = !nvidia.cdi_specs.is_empty();
-    let mend = "install NVIDIA's container toolkit: `sudo apt-get install nvidia-container-toolkit`, \
+    let fix = "install NVIDIA's container toolkit: `sudo apt-get install nvidia-container-toolkit`, \
                 then `sudo nvidia-ctk runtime configure --runtime=docker && sudo systemctl restart \
                 docker`";
     match (wanting, &nvidia.driver) {
@@ -274,15 +289,15 @@ fn gpu(question: &Question, reached: &Reached) -> Finding {
         (_, None) if has_runtime => Finding::ok("the engine has NVIDIA's runtime"),
         (Some((job, Others::CanRun)), None) => Finding::warning(
             format!("there is no GPU here, and the job `{job}` asks for one; other jobs can run"),
-            mend,
+            fix,
         ),
         (Some((job, _)), _) => Finding::failure(
             format!("the job `{job}` asks for GPUs, but the engine has no NVIDIA runtime"),
-            mend,
+            fix,
         ),
         (None, Some(driver)) => Finding::warning(
             format!("this machine has a GPU (driver {driver}), but the engine can't use it"),
-            mend,
+            fix,
         ),
         (None, None) => Finding::ok("none here, and no job asks for one"),
     }

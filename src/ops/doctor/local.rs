@@ -20,7 +20,7 @@ const STATE_FOLDER: &str = ".jobctl";
 pub(super) fn manifest(question: &Question) -> Finding {
     match &question.manifest {
         None => Finding::skipped("there is no jobs.yaml here"),
-        Some((path, Ok(manifest))) => {
+        Some((path, Some(manifest))) => {
             let warnings = manifest.warnings.len();
             let path = path.display();
             if warnings == 0 {
@@ -32,7 +32,7 @@ pub(super) fn manifest(question: &Question) -> Finding {
                 )
             }
         }
-        Some((path, Err(_))) => Finding::failure(
+        Some((path, None)) => Finding::failure(
             format!("{} is not valid", path.display()),
             "see what is wrong: `jobctl validate`",
         ),
@@ -116,7 +116,7 @@ pub(super) fn ca_bundle(question: &Question) -> Finding {
                         "`{}`, named by {name}, can't be read: {error}",
                         path.display()
                     ),
-                    format!("mend the path, or `unset {name}`"),
+                    format!("fix the path, or `unset {name}`"),
                 );
             }
         }
@@ -136,16 +136,16 @@ fn certificates(path: &Path) -> io::Result<usize> {
 pub(super) fn state_folder(question: &Question) -> Finding {
     let folder = state_path(question);
     let shown = folder.display().to_string();
-    let mend = "make room or rights there, or name another: `export JOBCTL_STATE_DIR=…`";
+    let fix = "make room or rights there, or name another: `export JOBCTL_STATE_DIR=…`";
     // The folder is made by the first run; until then its parent must let it.
     let Some(existing) = folder.ancestors().find(|path| path.exists()) else {
-        return Finding::failure(format!("`{shown}` can't be made"), mend);
+        return Finding::failure(format!("`{shown}` can't be made"), fix);
     };
     if !existing.is_dir() {
         let existing = existing.display();
         return Finding::failure(
             format!("`{shown}` can't be made: `{existing}` is a file"),
-            mend,
+            fix,
         );
     }
     if let Err(error) = try_writing(existing) {
@@ -156,15 +156,15 @@ pub(super) fn state_folder(question: &Question) -> Finding {
             }
             _ => error.to_string(),
         };
-        return Finding::failure(format!("`{shown}` can't be written: {why}"), mend);
+        return Finding::failure(format!("`{shown}` can't be written: {why}"), fix);
     }
     match host::room(existing) {
         Ok(room) if room.bytes < STATE_ROOM => Finding::failure(
             format!("`{shown}` has room for {} MB only", room.bytes / 1_000_000),
-            mend,
+            fix,
         ),
         Ok(room) if room.files == Some(0) => {
-            Finding::failure(format!("`{shown}` has room for no further file"), mend)
+            Finding::failure(format!("`{shown}` has room for no further file"), fix)
         }
         _ => Finding::ok(shown),
     }

@@ -30,8 +30,8 @@ pub struct Question {
     pub endpoint: EndpointFlags,
     /// The process's environment.
     pub environment: Environment,
-    /// The manifest that was found, if any: read, or the number of its errors.
-    pub manifest: Option<(PathBuf, Result<Box<Manifest>, usize>)>,
+    /// The manifest that was found, if any, and what it says, if it is valid.
+    pub manifest: Option<(PathBuf, Option<Box<Manifest>>)>,
 }
 
 /// What a check found.
@@ -42,7 +42,7 @@ pub struct Finding {
     /// What is the case.
     pub detail: String,
     /// What to do about it.
-    pub mend: Option<String>,
+    pub fix: Option<String>,
 }
 
 /// How bad it is.
@@ -94,16 +94,16 @@ impl Finding {
         Self::new(Status::Ok, detail)
     }
 
-    fn warning(detail: impl Into<String>, mend: impl Into<String>) -> Self {
+    fn warning(detail: impl Into<String>, fix: impl Into<String>) -> Self {
         Self {
-            mend: Some(mend.into()),
+            fix: Some(fix.into()),
             ..Self::new(Status::Warning, detail)
         }
     }
 
-    fn failure(detail: impl Into<String>, mend: impl Into<String>) -> Self {
+    fn failure(detail: impl Into<String>, fix: impl Into<String>) -> Self {
         Self {
-            mend: Some(mend.into()),
+            fix: Some(fix.into()),
             ..Self::new(Status::Failure, detail)
         }
     }
@@ -116,7 +116,7 @@ impl Finding {
         Self {
             status,
             detail: detail.into(),
-            mend: None,
+            fix: None,
         }
     }
 }

@@ -1,14 +1,14 @@
 //! Which images a command line means, and in which order they are built.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::{BaseSpec, BuildFlags, BuildSpec, CA_BUNDLE_SECRET, Item, VersionChoice};
 use crate::engine::build::{Recipe, Reuse, SecretSource};
 use crate::facts::Environment;
 use crate::manifest::Manifest;
 use crate::manifest::schema::{self, Build, CaBundle, ImageSource, Latest, VersionSource};
-use crate::model::{EnvName, HostPath, ImageRef, Name, Secret, Sensitive, ValueError};
+use crate::model::{EnvName, HostPath, ImageRef, Name, Secret, Sensitive, ValueError, clean};
 
 /// Where most systems keep the certificate authorities that they trust.
 const HOST_AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
@@ -439,21 +439,4 @@ pub fn host_authorities(environment: &Environment) -> PathBuf {
     environment
         .path("SSL_CERT_FILE")
         .unwrap_or_else(|| PathBuf::from(HOST_AUTHORITIES))
-}
-
-/// A path without `.` and with `..` taken back, as far as names alone tell.
-pub(in crate::plan) fn clean(path: &Path) -> PathBuf {
-    use std::path::Component;
-
-    let mut cleaned = PathBuf::new();
-    for component in path.components() {
-        match component {
-            Component::CurDir => {}
-            Component::ParentDir => {
-                cleaned.pop();
-            }
-            component => cleaned.push(component),
-        }
-    }
-    cleaned
 }

@@ -16,10 +16,10 @@ use crate::manifest::Manifest;
 use crate::manifest::schema::{Healthcheck, ImageSource, Job};
 use crate::model::labels::{OWN_LABELS, TEST_LABEL};
 use crate::model::{
-    ContainerPath, Devices, Gate, Gpus, Mount, MountSource, Name, Restart, ValueError,
+    ContainerPath, Devices, Gate, Gpus, Mount, MountSource, Name, Restart, ValueError, clean,
 };
 use crate::plan::Discretion;
-use crate::plan::build::{self, Item, PlanError, clean};
+use crate::plan::build::{self, Item, PlanError};
 
 /// The label of a container's job.
 pub const JOB_LABEL: &str = "dev.jobctl.job";
@@ -46,6 +46,9 @@ pub fn plan(
         errors.push(error.into());
         ImageChoice::Build(Vec::new())
     });
+    if let (Subject::Job(manifest, ..), ImageChoice::Build(items)) = (subject, &image) {
+        errors.extend(build::file_errors(manifest, items));
+    }
     let mut spec = flags.spec.clone();
     let mut inputs = BTreeMap::new();
     let (mut needs, mut gates) = (BTreeMap::new(), BTreeMap::new());

@@ -3,8 +3,7 @@
 use std::path::Path;
 
 use crate::engine::run::{Bound, BoundKind};
-use crate::model::{ValueError, csv};
-use crate::plan::build::clean;
+use crate::model::{ValueError, clean, csv};
 
 /// Reads one `--mount` (docker/cli, `opts/mount.go`); a relative path is one of the folder's.
 ///

@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::RunFlags;
 use crate::engine::run::{BoundKind, RunSpec};
 use crate::manifest::schema::{Job, LogMetric, RetryCause};
-use crate::model::MountSource;
-use crate::plan::build::{PlanError, clean};
+use crate::model::{MountSource, clean};
+use crate::plan::build::PlanError;
 use crate::records::{Ending, FILE_LIST, Policy, RetryRecord};
 
 /// How long a job may take to end, as docker has it.
