@@ -22,7 +22,7 @@ use crate::records::Record;
 /// The time between two tries to get back to an engine that is gone: the first, and the longest.
 const RETRY: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(10)];
 /// How long an engine may be gone.
-const GONE: Duration = Duration::from_mins(10);
+pub(super) const GONE: Duration = Duration::from_mins(10);
 /// How often a silent engine is asked whether it is there.
 const PING: Duration = Duration::from_secs(10);
 /// The longest time between two looks at a container.

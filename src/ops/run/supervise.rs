@@ -4,12 +4,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep, timeout};
 
 use super::attempt::{Asked, Input, Work, latest};
 use super::cancel::{Cancel, StopCause, Undone};
 use super::control::Controls;
-use super::follow::Followed;
+use super::follow::{Followed, GONE};
 use super::outcome::conclude;
 use super::pump::Pump;
 use super::{Ended, Prepared, RunFailure, collect};
@@ -99,6 +99,11 @@ pub async fn supervise(
             }
         }
         record.warnings.append(&mut pump.warnings);
+        let awaiting = work.await_restart(&mut record);
+        if cancel.outlast(RESTARTING, awaiting).await.is_err() {
+            work.keep(&mut record, "detached")?;
+            return Ok(Ended::Detached(record.id));
+        }
         let collecting = collect::collect(&work, &mut record);
         if cancel.outlast(COLLECTING, collecting).await.is_err() {
             work.keep(&mut record, "detached")?;
@@ -140,6 +145,11 @@ pub async fn supervise(
     }
     Ok(Ended::Over(Box::new(record)))
 }
+
+/// How often an engine that was stopped is looked for.
+const LOOK: Duration = Duration::from_millis(500);
+/// What is waited for after an engine has stopped a job.
+const RESTARTING: &str = "jobctl waits for its engine to come back";
 
 /// What is done while outputs are collected.
 pub(super) const COLLECTING: &str = "its outputs are being collected";
@@ -184,6 +194,30 @@ pub(super) fn warn_of_retries(work: &Work<'_>, record: &mut Record) {
             "it is not tried again, as the jobctl that began it is gone: {of} attempts were asked for"
         );
         work.warn(record, warning);
+    }
+}
+
+impl Work<'_> {
+    /// Waits for an engine that stopped with its job, where something is still wanted of it: the job's outputs,
+    /// or another attempt.
+    async fn await_restart(&self, record: &mut Record) {
+        let is_wanted = is_tried_again(record) || !record.policy.outputs.is_empty();
+        let attempt = latest(record);
+        let container = attempt.container_id.as_deref().unwrap_or_default();
+        if attempt.ending == Some(Ending::EngineStopped) && is_wanted {
+            self.events.send(Event::Note(
+                "the engine stopped, and the job with it; jobctl waits for it".to_owned(),
+            ));
+            // One that shuts down answers for a while yet. What needs an engine that does not come back
+            // fails by itself.
+            let back = async {
+                while !self.engine.is_listening().await {
+                    sleep(LOOK).await;
+                }
+                self.patiently(|| self.engine.container(container)).await
+            };
+            let _ = timeout(GONE, back).await;
+        }
     }
 }
 

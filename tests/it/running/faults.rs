@@ -219,6 +219,55 @@ fn a_shutdown_of_the_engine_is_told_from_a_failure_of_the_job() {
 }
 
 #[test]
+fn a_run_that_its_engine_stopped_is_run_again() {
+    if !is_root("a_run_that_its_engine_stopped_is_run_again") {
+        return;
+    }
+    let mut site = Site::new(&[]);
+    let child = site.start(&["--retries", "1"]);
+    site.engine.stop();
+    site.engine.restart();
+    site.go_on();
+    let ended = ended(child);
+    let record = site.record();
+    assert_eq!(ended.code, Some(7), "{record:#}\n{}", ended.stderr);
+    let endings = record["attempts"].as_array().unwrap().iter();
+    let endings: Vec<_> = endings.map(|attempt| &attempt["ending"]).collect();
+    assert_eq!(endings, ["engine_stopped", "error"], "{record:#}");
+}
+
+#[test]
+fn outputs_of_a_job_that_its_engine_stopped_are_collected() {
+    if !is_root("outputs_of_a_job_that_its_engine_stopped_are_collected") {
+        return;
+    }
+    let mut site = Site::new(&[]);
+    let jobs = format!(
+        "version: 1\nname: test\njobs:\n  half:\n    image: {DEBIAN}\n    network: none\n    \
+         command: [sh, -c, 'echo half > /out/it; echo before; sleep 600']\n    outputs: {{ it: /out }}\n"
+    );
+    site.bench.write("jobs.yaml", &jobs);
+    let mut command = site.jobctl(&["run", "--retries", "0", "half"]);
+    let child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let child = child.unwrap();
+    site.wait_for_log("before\n");
+    site.engine.stop();
+    site.engine.restart();
+    let ended = ended(child);
+    let (record, folder) = site.newest().unwrap();
+    assert_eq!(
+        record["ending"], "engine_stopped",
+        "{record:#}\n{}",
+        ended.stderr
+    );
+    let kept = std::fs::read_to_string(folder.join("outputs/it/it"));
+    assert_eq!(kept.unwrap(), "half\n", "{record:#}\n{}", ended.stderr);
+}
+
+#[test]
 fn a_hung_engine_is_told_and_waited_for() {
     if !is_root("a_hung_engine_is_told_and_waited_for") {
         return;
