@@ -1,18 +1,20 @@
 //! A pipeline, as compose has it.
 
-use std::collections::BTreeMap;
-use std::path::Path;
+mod values;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
+use self::values::{asked_for, environment, gpus, health, plain, seconds, texts};
 use super::build::{Item, VersionChoice};
 use super::run::{ImageChoice, RunPlan};
 use super::up::Step;
-use crate::engine::run::{Bound, BoundKind, RunSpec};
+use crate::engine::run::{Bound, BoundKind};
 use crate::manifest::Manifest;
 use crate::manifest::schema::Job;
-use crate::model::{ByteSize, Devices, MountSource, Name, Restart, STARS, Secret};
-use crate::records::VariableRecord;
+use crate::model::{ByteSize, HostPath, MountSource, Name, Restart, STARS, clean, seen_from};
 
 /// A compose file, and what of the pipeline it does not say.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,19 +35,30 @@ pub fn compose(manifest: &Manifest, steps: &[Step]) -> Export {
     let mut services = Map::new();
     let mut volumes = Map::new();
     let images = images(steps);
+    let absolute = absolute_paths(manifest);
     for step in steps {
         let image = images.get(&step.job).cloned().unwrap_or_default();
         let mut service = Service {
             keys: Map::new(),
-            folder: &manifest.folder,
+            directory: &manifest.folder,
+            absolute: &absolute,
         };
         service.put("image", json!(image));
         build(&mut service, step, &mut notes);
         let job = manifest.root.jobs.get(&step.job);
         service.container(&step.plan, job.map(|job| &job.value));
-        service.mounts(step, steps, &mut volumes);
-        service.relations(step, steps);
+        let written = service.mounts(step, steps, &mut volumes);
+        let opener = opener(&service, step, &written);
+        let opener = opener.map(|opener| (free_name(&step.job, steps), opener));
+        service.relations(step, steps, opener.as_ref().map(|(name, _)| name.as_str()));
         notes.extend(unsaid(step));
+        if let Some((name, opener)) = opener {
+            notes.push(format!(
+                "{}: `{name}` makes its volumes writable for the job's user, with the image's `chmod`",
+                step.job
+            ));
+            services.insert(name, opener);
+        }
         services.insert(step.job.to_string(), Value::Object(service.keys));
     }
     let mut document = json!({ "services": services });
@@ -108,8 +121,7 @@ fn build(service: &mut Service<'_>, step: &Step, notes: &mut Vec<String>) {
     }
     let mut build = Map::new();
     build.insert("context".to_owned(), json!(service.path(&recipe.context)));
-    let dockerfile = recipe.dockerfile.strip_prefix(&recipe.context);
-    let dockerfile = dockerfile.unwrap_or(&recipe.dockerfile);
+    let dockerfile = seen_from(&recipe.dockerfile, &recipe.context);
     build.insert("dockerfile".to_owned(), json!(dockerfile.to_string_lossy()));
     if let Some(target) = &recipe.target {
         build.insert("target".to_owned(), json!(plain(target)));
@@ -123,6 +135,57 @@ fn build(service: &mut Service<'_>, step: &Step, notes: &mut Vec<String>) {
         build.insert("args".to_owned(), json!(args));
     }
     service.put("build", Value::Object(build));
+}
+
+/// A service that runs once before a job: a new volume belongs to root, and the job may be another user.
+fn opener(service: &Service<'_>, step: &Step, written: &[(String, String)]) -> Option<Value> {
+    let user = step.plan.spec.user.as_deref().unwrap_or_default();
+    let user = user.split(':').next().unwrap_or_default();
+    if written.is_empty() || ["0", "root"].contains(&user) {
+        return None;
+    }
+    let paths = written.iter().map(|(_, path)| path.as_str());
+    let words: Vec<_> = ["chmod", "a+rwx"].into_iter().chain(paths).collect();
+    let volumes = written.iter().map(|(name, path)| format!("{name}:{path}"));
+    let mut keys = Map::new();
+    for key in ["image", "build", "platform"] {
+        let value = service.keys.get(key);
+        keys.extend(value.map(|value| (key.to_owned(), value.clone())));
+    }
+    keys.insert("user".to_owned(), json!("0"));
+    keys.insert("entrypoint".to_owned(), json!(words));
+    keys.insert("network_mode".to_owned(), json!("none"));
+    keys.insert("volumes".to_owned(), json!(volumes.collect::<Vec<_>>()));
+    Some(Value::Object(keys))
+}
+
+/// A service's name that no job has.
+fn free_name(job: &Name, steps: &[Step]) -> String {
+    let mut name = format!("{job}-volumes");
+    while steps.iter().any(|step| step.job.as_str() == name) {
+        name.push_str("-of-jobctl");
+    }
+    name
+}
+
+/// The paths of this machine that a manifest writes as absolute ones: as they are, they are exported.
+fn absolute_paths(manifest: &Manifest) -> BTreeSet<PathBuf> {
+    let root = &manifest.root;
+    let builds = root
+        .jobs
+        .values()
+        .filter_map(|job| job.value.build.as_ref());
+    let contexts = builds.filter_map(|build| build.context.as_deref());
+    let inputs = root.jobs.values().flat_map(|job| job.value.inputs.values());
+    let sources = inputs.map(|input| &*input.value.source);
+    let named = contexts.chain(sources).map(HostPath::as_path);
+    let mounts = root.jobs.values().flat_map(|job| &job.value.volumes);
+    let mounts = mounts.filter_map(|mount| match mount.source() {
+        MountSource::Path(path) => Some(Path::new(path)),
+        _ => None,
+    });
+    let all = named.chain(mounts).filter(|path| path.is_absolute());
+    all.map(clean).collect()
 }
 
 /// What compose has no word for.
@@ -164,7 +227,10 @@ fn unsaid(step: &Step) -> Vec<String> {
 /// A service of a compose file.
 struct Service<'a> {
     keys: Map<String, Value>,
-    folder: &'a Path,
+    /// The manifest's.
+    directory: &'a Path,
+    /// What the manifest writes as absolute paths.
+    absolute: &'a BTreeSet<PathBuf>,
 }
 
 impl Service<'_> {
@@ -222,8 +288,15 @@ impl Service<'_> {
         self.put("restart", json!(restart.to_string()));
     }
 
-    /// What the container sees of files: its own volumes and folders, inputs, and what jobs hand on.
-    fn mounts(&mut self, step: &Step, steps: &[Step], volumes: &mut Map<String, Value>) {
+    /// What the container sees of files: its own volumes and directories, inputs, and what jobs hand on. Returns
+    /// the volumes that other jobs read, and where this one writes them.
+    fn mounts(
+        &mut self,
+        step: &Step,
+        steps: &[Step],
+        volumes: &mut Map<String, Value>,
+    ) -> Vec<(String, String)> {
+        let mut written = Vec::new();
         let plan = &step.plan;
         let mut mounts = Vec::new();
         for mount in &plan.spec.mounts {
@@ -258,7 +331,8 @@ impl Service<'_> {
             if steps.iter().any(is_read) {
                 let name = volume(&step.job, output);
                 mounts.push(json!(format!("{name}:{}", plain(path))));
-                volumes.insert(name, json!({}));
+                volumes.insert(name.clone(), json!({}));
+                written.push((name, plain(path)));
             }
         }
         for (need, outputs) in &plan.needs {
@@ -274,6 +348,7 @@ impl Service<'_> {
             options => format!("{target}:{options}"),
         });
         self.put("tmpfs", json!(tmpfs.collect::<Vec<_>>()));
+        written
     }
 
     fn bound(&self, bound: &Bound) -> Value {
@@ -284,7 +359,13 @@ impl Service<'_> {
         };
         let mut fields = json!({ "type": kind, "target": plain(&bound.target) });
         if let Some(source) = &bound.source {
-            fields["source"] = json!(plain(&self.path(Path::new(source))));
+            let path = Path::new(source);
+            let path = match path.strip_prefix(self.directory) {
+                Ok(_) => self.path(path),
+                // It is this machine's own: its certificate authorities.
+                Err(_) => source.clone(),
+            };
+            fields["source"] = json!(plain(&path));
         }
         if bound.is_read_only {
             fields["read_only"] = json!(true);
@@ -293,8 +374,12 @@ impl Service<'_> {
     }
 
     /// What must have come to what before it starts.
-    fn relations(&mut self, step: &Step, steps: &[Step]) {
+    fn relations(&mut self, step: &Step, steps: &[Step], opener: Option<&str>) {
         let mut after = Map::new();
+        if let Some(opener) = opener {
+            let condition = "service_completed_successfully";
+            after.insert(opener.to_owned(), json!({ "condition": condition }));
+        }
         for need in &step.after {
             let is_service = steps
                 .iter()
@@ -309,107 +394,18 @@ impl Service<'_> {
         self.put("depends_on", Value::Object(after));
     }
 
-    /// A path as seen from the manifest's folder, where it is below it.
+    /// A path as seen from the manifest's directory, unless the manifest has it as an absolute one.
     fn path(&self, path: &Path) -> String {
-        match path.strip_prefix(self.folder) {
-            Ok(below) if below.as_os_str().is_empty() => ".".to_owned(),
-            Ok(below) => format!("./{}", below.display()),
-            Err(_) => path.display().to_string(),
+        if self.absolute.contains(path) {
+            return path.display().to_string();
+        }
+        let seen = seen_from(path, &clean(self.directory));
+        if seen.as_os_str().is_empty() {
+            ".".to_owned()
+        } else if seen.starts_with("..") {
+            seen.display().to_string()
+        } else {
+            format!("./{}", seen.display())
         }
     }
-}
-
-/// The variables in their order. A secret is asked of the caller, and so is what the caller must supply.
-/// Proxies are this machine's own.
-fn environment(plan: &RunPlan, job: Option<&Job>) -> Vec<String> {
-    let declared = job.map_or(&[][..], |job| &job.environment.0);
-    let asked = declared.iter().filter(|variable| variable.value.is_none());
-    let asked: Vec<_> = asked.map(|variable| variable.name.as_str()).collect();
-    let given = plan.variables.iter().zip(&plan.spec.environment);
-    let given = given.filter(|(variable, _)| {
-        let name = variable.name.as_str();
-        !asked.contains(&name) && !super::build::is_proxy(name)
-    });
-    let entry = |(variable, (_, value)): (&VariableRecord, &(_, Option<Secret>))| {
-        let value = value.as_ref().filter(|_| !variable.is_secret);
-        match value {
-            Some(value) => format!("{}={}", variable.name, plain(value.expose())),
-            None => required(&variable.name),
-        }
-    };
-    let asked = asked.iter().map(|name| required(name));
-    given.map(entry).chain(asked).collect()
-}
-
-fn required(name: &str) -> String {
-    format!("{name}={}", asked_for(name))
-}
-
-/// A value that the user must supply.
-fn asked_for(name: &str) -> String {
-    format!("${{{name}:?}}")
-}
-
-fn health(spec: &RunSpec, words: impl Fn(&Vec<String>) -> Vec<String>) -> Value {
-    let Some(health) = &spec.health else {
-        return Value::Null;
-    };
-    let mut fields = Map::new();
-    if health.test.first().is_some_and(|word| word == "NONE") {
-        return json!({ "disable": true });
-    }
-    if !health.test.is_empty() {
-        fields.insert("test".to_owned(), json!(words(&health.test)));
-    }
-    let times = [
-        ("interval", health.interval),
-        ("timeout", health.timeout),
-        ("start_period", health.start_period),
-    ];
-    for (key, time) in times {
-        if let Some(time) = time {
-            fields.insert(key.to_owned(), json!(seconds(time)));
-        }
-    }
-    if let Some(retries) = health.retries {
-        fields.insert("retries".to_owned(), json!(retries));
-    }
-    Value::Object(fields)
-}
-
-fn gpus(spec: &RunSpec) -> Value {
-    let devices = spec.gpus.iter().map(|request| {
-        let mut device = json!({ "capabilities": request.capabilities });
-        if !request.driver.is_empty() {
-            device["driver"] = json!(request.driver);
-        }
-        match &request.devices {
-            Devices::All => device["count"] = json!("all"),
-            Devices::Count(count) => device["count"] = json!(count),
-            Devices::Ids(ids) => device["device_ids"] = json!(ids),
-        }
-        device
-    });
-    let devices: Vec<_> = devices.collect();
-    if devices.is_empty() {
-        return Value::Null;
-    }
-    json!({ "resources": { "reservations": { "devices": devices } } })
-}
-
-/// A time as compose writes it.
-fn seconds(time: std::time::Duration) -> String {
-    match time.subsec_millis() {
-        0 => format!("{}s", time.as_secs()),
-        _ => format!("{}ms", time.as_millis()),
-    }
-}
-
-/// A text in which compose sees no variables.
-fn plain(text: &str) -> String {
-    text.replace('$', "$$")
-}
-
-fn texts<T: ToString>(values: &[T]) -> Vec<String> {
-    values.iter().map(ToString::to_string).collect()
 }

@@ -2,22 +2,25 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 
+use crate::support::image::docker;
 use crate::support::project::Project;
 use crate::support::{Ended, jobctl, run, wait_for};
 
 /// What docker-compose has of a project, which is removed with it.
 struct Composed<'a> {
     project: &'a Project,
+    file: &'a str,
     name: String,
 }
 
 impl Composed<'_> {
     fn call(&self, args: &[&str]) -> Ended {
         let mut command = self.project.bench.command("docker-compose");
-        command.args(["-f", "compose.yml", "-p", &self.name]);
+        command.args(["-f", self.file, "-p", &self.name]);
         run(command.args(args).env("TOKEN", "hush"))
     }
 }
@@ -71,10 +74,12 @@ serve:
     assert_eq!(
         ended.stderr,
         "warning: make: is not stopped after 60 s\n\
-         warning: make: its outputs stay in volumes, and are neither collected nor hashed\n"
+         warning: make: its outputs stay in volumes, and are neither collected nor hashed\n\
+         warning: make: `make-volumes` makes its volumes writable for the job's user, with the image's `chmod`\n"
     );
     let composed = Composed {
         project: &project,
+        file: "compose.yml",
         name: format!("jobctl-test-{}", std::process::id()),
     };
     let ended = composed.call(&["up", "-d"]);
@@ -88,6 +93,48 @@ serve:
     );
     let text = std::fs::read_to_string(project.bench.path().join("compose.yml")).unwrap();
     assert!(!text.contains("hush"));
+}
+
+/// The engine makes a new volume root's; and the project may be copied to another machine.
+#[test]
+fn exported_volumes_are_writable_and_paths_stay_relative() {
+    let project = Project::empty();
+    let bench = &project.bench;
+    bench.write(
+        "app/Dockerfile",
+        "FROM debian:trixie-slim\nUSER 1234:1234\n",
+    );
+    bench.write("shared/.keep", "");
+    let shared = bench.path().join("shared");
+    std::fs::set_permissions(&shared, std::fs::Permissions::from_mode(0o777)).unwrap();
+    let name = format!("test-{}-exported", std::process::id());
+    let jobs = format!(
+        "version: 1\nname: {name}\njobs:\n\
+         \x20 make:\n    build: ../app\n    command: [sh, -c, 'id -u > /out/it']\n    outputs: {{ it: /out }}\n\
+         \x20 use:\n    image: job:make\n    command: [cp, /in/it, /shared/it]\n    volumes: [../shared:/shared]\n\
+         \x20   needs: {{ make: {{ outputs: {{ it: /in }} }} }}\n"
+    );
+    bench.write("jobs/jobs.yaml", &jobs);
+    let mut command = project.jobctl(&["-f", "jobs/jobs.yaml", "export", "use", "--as", "compose"]);
+    let ended = run(command.args(["-o", "jobs/compose.yml"]));
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let text = std::fs::read_to_string(bench.path().join("jobs/compose.yml")).unwrap();
+    let here = bench.path().display().to_string();
+    assert!(!text.contains(&here), "{text}");
+    assert!(
+        text.contains("../shared:/shared") && text.contains("../app"),
+        "{text}"
+    );
+    let composed = Composed {
+        project: &project,
+        file: "jobs/compose.yml",
+        name: name.clone(),
+    };
+    let ended = composed.call(&["up", "--build", "-d"]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    wait_for(|| std::fs::read_to_string(shared.join("it")).is_ok_and(|text| text == "1234\n"));
+    drop(composed);
+    docker(&["rmi", "-f", &format!("{name}-make")]);
 }
 
 #[test]
@@ -106,5 +153,5 @@ fn this_repositorys_own_jobs_can_be_exported() {
     assert_eq!(ended.code, Some(0), "{ended:?}");
     let mut services: Vec<_> = ended.stdout.lines().collect();
     services.sort_unstable();
-    assert_eq!(services, ["evaluate", "serve", "train"]);
+    assert_eq!(services, ["evaluate", "serve", "train", "train-volumes"]);
 }
