@@ -11,7 +11,7 @@ use super::run::{Hold, Signals, keys, say};
 use super::{Ending, reach};
 use crate::ops::run::{Attached, RunFailure, attach};
 
-/// Connect this terminal to a run that goes on
+/// Attach this terminal to a run
 ///
 /// What it wrote before is in `jobctl logs`. Signals and what is typed go to the job; Ctrl-P Ctrl-Q lets
 /// go of it. Ends with the job's exit code.

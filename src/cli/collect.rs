@@ -13,7 +13,7 @@ use crate::ops::run::{RunFailure, collect_again};
 use crate::plan::run as plan;
 use crate::report::{outputs, record_json, run_ended};
 
-/// Try again to collect the outputs of a run that could not be collected
+/// Retry collecting the outputs of a run
 ///
 /// The run's container was kept for it. Paths and sizes of the outputs are taken from jobs.yaml as it is
 /// now, so that they can be corrected first. Once all outputs are there, the run ends as it would have, and

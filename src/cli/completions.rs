@@ -7,7 +7,7 @@ use super::Ending;
 use super::context::Context;
 use crate::exit::Exit;
 
-/// Print a shell's completions
+/// Print completions for a shell
 ///
 /// For bash: `jobctl completions bash > /etc/bash_completion.d/jobctl`
 #[derive(Debug, Args)]

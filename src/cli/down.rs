@@ -10,7 +10,7 @@ use crate::ops::run::RunFailure;
 use crate::ops::up::down;
 use crate::report::{down_human, down_json};
 
-/// End services: those that are named, or all of this project
+/// Stop services: the named ones, or all of this project
 ///
 /// Their records, and what they were made from, stay: the next `jobctl up` starts them again at once.
 #[derive(Debug, Args)]

@@ -14,7 +14,7 @@ use crate::exit::Exit;
 use crate::model::{EnvName, Secret};
 use crate::ops::run::{Control, RunFailure, up_container_of};
 
-/// Run a program in a run's container, as docker exec does
+/// Run a program in a run's container
 #[derive(Debug, Args)]
 pub(super) struct ExecArgs {
     /// Connect standard input

@@ -13,7 +13,7 @@ use crate::plan::export::compose;
 use crate::plan::run::RunFlags;
 use crate::report::{compose_file, printable_text};
 
-/// Say in the words of another tool how a job and all that it needs are run
+/// Write a job and all that it needs as a Compose file
 ///
 /// What the other tool can't do is said on standard error, and in comments. Paths are relative to the
 /// folder of jobs.yaml: put the file there.

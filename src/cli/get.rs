@@ -10,7 +10,7 @@ use crate::exit::Exit;
 use crate::ops::get::{Request, get};
 use crate::report::{copied_human, copied_json, get_failure};
 
-/// Copy a run's outputs into a folder
+/// Copy a run's outputs into a directory
 ///
 /// Each file is checked against the digest in the record while it is copied. One output goes into
 /// the folder itself, all of them into a folder each. Nothing is overwritten without `--force`.

@@ -8,7 +8,7 @@ use crate::exit::Exit;
 use crate::plan::run::JOB_LABEL;
 use crate::report::{images_human, images_json};
 
-/// List the images that jobctl has built, the newest first
+/// List the images that jobctl has built, newest first
 ///
 /// Those of all projects that the engine has, by the labels that jobctl gives them.
 #[derive(Debug, Args)]
@@ -16,6 +16,9 @@ pub(super) struct ImagesArgs {
     /// Only those of this job
     #[arg(value_name = "JOB")]
     job: Option<String>,
+    /// Print the ids only
+    #[arg(short, long)]
+    quiet: bool,
 }
 
 pub(super) fn exec(args: &ImagesArgs, context: &mut Context) -> Ending {
@@ -24,6 +27,10 @@ pub(super) fn exec(args: &ImagesArgs, context: &mut Context) -> Ending {
         engine.images_labelled(JOB_LABEL, args.job.as_deref()).await
     })?;
     match outcome {
+        Ok(images) if args.quiet => {
+            context.output.ids(images.iter().map(|image| &image.id))?;
+            Ok(Exit::Success)
+        }
         Ok(images) => {
             context.output.result(
                 || images_human(&images, crate::facts::host::now()),

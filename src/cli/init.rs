@@ -11,7 +11,7 @@ use super::context::Context;
 use crate::diagnostic::Diagnostic;
 use crate::exit::Exit;
 
-/// Write a CI system's file for the jobs of a folder
+/// Write a CI workflow for the jobs of a directory
 ///
 /// It builds the images of jobs.yaml for every change, and pushes those of the main branch and of tags.
 /// The file is yours to change; one that is there already is left as it is.

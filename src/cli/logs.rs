@@ -23,10 +23,10 @@ use crate::report::stamped;
 /// How often it is looked whether there is more.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Show what a run wrote, as it wrote it: standard output on standard output, standard error on
-/// standard error
+/// Print what a run wrote to standard output and standard error
 ///
-/// It is read from the record, and so is there after the container is gone.
+/// It is read from the record, so it is still there after the container is gone. Each stream goes to its own
+/// here.
 #[derive(Debug, Args)]
 pub(super) struct LogsArgs {
     /// The run: an id or its beginning, `JOB` for its latest run, `JOB~1` for the one before
@@ -58,12 +58,14 @@ pub(super) fn exec(args: &LogsArgs, context: &mut Context) -> Ending {
     context.globals.file.clone_from(&args.file);
     let selection = match selection(args) {
         Ok(selection) => selection,
-        Err(message) => return Ok(context.output.unrun(&message, None)),
+        Err(message) if args.exit_code => return Ok(context.output.unrun(&message, None)),
+        Err(message) => return Ok(context.output.usage(&message, None)),
     };
     let store = context.store();
     let id = match reach::run(context, &args.run) {
         Ok(id) => id,
-        Err(exit) => return Ok(exit),
+        Err(exit) if args.exit_code => return Ok(exit),
+        Err(exit) => return Ok(exit.of_other_verb()),
     };
     let (display, shown) = Display::start()?;
     let mut reader = match store.run(id).log_reader(selection) {

@@ -8,7 +8,7 @@ use super::Ending;
 use super::context::Context;
 use crate::exit::Exit;
 
-/// Print jobctl's man page, or write those of all verbs
+/// Print jobctl's man page, or write those of all commands
 ///
 /// To read it: `jobctl man | man -l -`
 #[derive(Debug, Args)]

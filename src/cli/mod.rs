@@ -15,6 +15,7 @@ mod exec;
 mod export;
 mod get;
 mod globals;
+mod help;
 mod images;
 mod init;
 mod listen;
@@ -45,7 +46,8 @@ use std::io;
 use std::process::ExitCode;
 
 use anstream::ColorChoice;
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::error::{ContextKind, ContextValue};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use self::context::Context;
 use self::globals::Globals;
@@ -60,7 +62,8 @@ use crate::exit::Exit;
     name = "jobctl",
     version,
     max_term_width = 100,
-    disable_help_subcommand = true
+    disable_help_subcommand = true,
+    help_template = "{about-with-newline}\n{usage-heading} {usage}{after-help}"
 )]
 #[command(subcommand_required = true, arg_required_else_help = true)]
 struct Cli {
@@ -110,6 +113,7 @@ enum Verb {
     Schema(schema::SchemaArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
+    Help(help::HelpArgs),
 }
 
 /// What a verb ends with: an exit code, or an error of reading or writing.
@@ -138,9 +142,12 @@ pub fn main() -> ExitCode {
             Exit::Usage
         }
     };
-    let cli = match Cli::try_parse_from(&words) {
+    let mut command = help::with_short_help(command());
+    let parsed = command.try_get_matches_from_mut(&words);
+    let cli = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
         Err(error) => {
+            let error = without_hidden(error.format(&mut command), &command);
             let exit = if error.use_stderr() {
                 usage()
             } else {
@@ -206,7 +213,26 @@ fn exec(verb: Verb, context: &mut Context) -> Ending {
         Verb::Schema(args) => schema::exec(&args, context),
         Verb::Completions(args) => completions::exec(&args, context),
         Verb::Man(args) => man::exec(&args, context),
+        Verb::Help(args) => help::exec(&args, context),
     }
+}
+
+/// An error that suggests no verb which is jobctl's own.
+fn without_hidden(mut error: clap::Error, command: &clap::Command) -> clap::Error {
+    let suggested = ContextKind::SuggestedSubcommand;
+    if let Some(ContextValue::Strings(names)) = error.get(suggested) {
+        let is_shown = |name: &&String| {
+            let verb = command.find_subcommand(name.as_str());
+            verb.is_some_and(|verb| !verb.is_hide_set())
+        };
+        let shown: Vec<_> = names.iter().filter(is_shown).cloned().collect();
+        if shown.is_empty() {
+            error.remove(suggested);
+        } else {
+            error.insert(suggested, ContextValue::Strings(shown));
+        }
+    }
+    error
 }
 
 /// Shows what clap says: help, the version, or what is wrong with the command line.

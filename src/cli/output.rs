@@ -1,6 +1,7 @@
 //! stdout and stderr. Results go to stdout, everything else to stderr.
 
 use std::collections::BTreeSet;
+use std::fmt::Display;
 use std::io;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
@@ -67,6 +68,12 @@ impl Output {
             Format::Human => self.text(&human()),
             Format::Json => self.document(&json()),
         }
+    }
+
+    /// Writes ids, each on its line, for `$(…)`: nothing where there are none.
+    pub(super) fn ids(&self, ids: impl Iterator<Item = impl Display>) -> io::Result<()> {
+        let text: String = ids.map(|id| format!("{id}\n")).collect();
+        Standard(Stream::Stdout).write_text(&text, self.color)
     }
 
     fn document(&self, document: &Value) -> io::Result<()> {

@@ -10,7 +10,7 @@ use crate::exit::Exit;
 use crate::ops::metrics::metrics;
 use crate::report::{PlotX, charts, draw, metrics_failure, plot_json, plots, png, svg};
 
-/// Draw the metrics of runs, in the terminal, as SVG, or as PNG
+/// Plot the metrics of runs, in the terminal, as SVG or PNG
 ///
 /// A chart for each metric, with a curve for each run. Curves are drawn over the step that the program reports
 /// with its metrics: `step` or `epoch` in a file of metrics, or what `metrics.step` of jobs.yaml finds in the

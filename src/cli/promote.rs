@@ -13,7 +13,7 @@ use crate::ops::up::{Wishes, promote};
 use crate::plan::run::Subject;
 use crate::report::{promoted_human, promoted_json, up_human, up_json};
 
-/// Let gates compare with a run from now on: `promoted.METRIC`
+/// Promote a run: gates compare with it as `promoted.METRIC`
 ///
 /// The runs that it was made from are promoted with it. `jobctl up` promotes what a service stands on by
 /// itself, once the service is healthy.
@@ -23,7 +23,7 @@ pub(super) struct PromoteArgs {
     run: String,
 }
 
-/// Put a service back to the run that was up before
+/// Roll a service back to its previous run
 ///
 /// The same image is run with the same inputs, and is found to be healthy before the one that is up ends.
 /// Secrets, which no record has, are those of jobs.yaml and of your shell.

@@ -13,24 +13,24 @@ use crate::ops::run::{orphan_words, reconcile};
 use crate::ops::up::restore;
 use crate::report::{printable_text, ps_human, ps_json};
 
-/// List the runs that are not over, as they are right now
+/// List the runs that have not finished
 ///
-/// A run whose jobctl was killed is looked after: if it ended meanwhile, its output and its exit code
+/// A run whose jobctl was killed is recovered: if it ended meanwhile, its output and its exit code
 /// are taken from the engine; if it keeps running, it is `unattended` until somebody waits for it. A container
 /// that it left behind is removed. Of a service, the processes that supervise it and listen on its ports are
 /// started again where they were killed; one that can't be reached at its address all the same is
 /// `not reachable`, with the reason as a warning.
 #[derive(Debug, Args)]
 pub(super) struct PsArgs {
-    /// Those that are over, too
+    /// Finished ones too
     #[arg(short, long)]
     all: bool,
     /// Show at most so many
     #[arg(short = 'n', long, value_name = "N")]
     last: Option<usize>,
-    /// Only the ids
-    #[arg(long)]
-    ids: bool,
+    /// Print the ids only
+    #[arg(short, long, visible_alias = "ids")]
+    quiet: bool,
 }
 
 pub(super) fn exec(args: &PsArgs, context: &mut Context) -> Ending {
@@ -68,14 +68,10 @@ pub(super) fn exec(args: &PsArgs, context: &mut Context) -> Ending {
         }
     }
     runs.truncate(args.last.unwrap_or(usize::MAX));
-    if args.ids {
-        let ids: Vec<_> = runs
-            .iter()
-            .map(|listed| listed.run.id.to_string())
-            .collect();
-        if !ids.is_empty() {
-            context.output.text(&ids.join("\n"))?;
-        }
+    if args.quiet {
+        context
+            .output
+            .ids(runs.iter().map(|listed| listed.run.id))?;
         return Ok(Exit::Success);
     }
     context.output.result(

@@ -29,7 +29,7 @@ use crate::report::{
 /// What of standard input may be a password, in bytes.
 const LONGEST_PASSWORD: u64 = 1 << 20;
 
-/// Push images under all of their names
+/// Push images to registries, under all of their names
 ///
 /// Of a job, its newest image is pushed under the names that it was built with. Layers travel once;
 /// `latest` moves last. What the registry has already is not sent again, and a release, such as 1.2.3, is
@@ -66,7 +66,7 @@ pub(super) struct PushArgs {
     dry_run: bool,
 }
 
-/// Keep credentials for a registry, where docker keeps them
+/// Log in to a registry; credentials are stored where docker stores them
 #[derive(Debug, Args)]
 pub(super) struct LoginArgs {
     /// The registry's host and port; Docker Hub, if not given
@@ -80,7 +80,7 @@ pub(super) struct LoginArgs {
     password_stdin: bool,
 }
 
-/// Forget the credentials for a registry
+/// Log out of a registry
 #[derive(Debug, Args)]
 pub(super) struct LogoutArgs {
     /// The registry's host and port; Docker Hub, if not given

@@ -12,7 +12,7 @@ use crate::model;
 use crate::ops::run::{Kept, prune, remove, remove_orphan};
 use crate::report::counted;
 
-/// Remove runs: their records, outputs and logs, and what is left of their containers
+/// Remove runs: their records, outputs, logs and containers
 #[derive(Debug, Args)]
 pub(super) struct RmArgs {
     /// Runs: an id or its beginning, `JOB` for its latest run, `JOB~1` for the one before

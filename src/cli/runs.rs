@@ -27,6 +27,9 @@ pub(super) struct RunsArgs {
     /// Only those that are so far
     #[arg(long, value_enum, value_name = "STATE")]
     state: Option<StateName>,
+    /// Print the ids only
+    #[arg(short, long, conflicts_with = "columns")]
+    quiet: bool,
     /// What is shown of each, in this order: names of variables and metrics, and of `run`, `job`,
     /// `image`, `state`, `exit_code`, `created`, `took`. If not given, what tells the runs apart: the
     /// variables in which they differ, and their metrics
@@ -76,6 +79,10 @@ pub(super) fn exec(args: &RunsArgs, context: &mut Context) -> Ending {
     };
     if let Some(warning) = &runs.warning {
         context.output.warning(warning);
+    }
+    if args.quiet {
+        context.output.ids(runs.runs.iter().map(|run| run.id))?;
+        return Ok(Exit::Success);
     }
     context.output.result(
         || runs_human(&runs, facts::host::now()),

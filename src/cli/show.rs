@@ -10,7 +10,7 @@ use crate::exit::Exit;
 use crate::ops::get::missing;
 use crate::report::{files_human, files_json, record_human, record_json};
 
-/// Show what was run, with what, and what came of it
+/// Show the record of a run
 ///
 /// RUN is the beginning of an id, a job (its latest run), or `JOB~1` for the one before. Needs no
 /// engine.
@@ -22,6 +22,9 @@ pub(super) struct ShowArgs {
     /// List the files of its outputs instead
     #[arg(long)]
     files: bool,
+    /// Print what is long, too: the CPU's flags
+    #[arg(long, conflicts_with = "files")]
+    all: bool,
 }
 
 pub(super) fn exec(args: &ShowArgs, context: &mut Context) -> Ending {
@@ -51,7 +54,10 @@ pub(super) fn exec(args: &ShowArgs, context: &mut Context) -> Ending {
         };
     }
     context.output.result(
-        || record_human(&record, folder.path(), &missing(&folder, &record)),
+        || {
+            let missing = missing(&folder, &record);
+            record_human(&record, folder.path(), &missing, args.all)
+        },
         || record_json(&record),
     )?;
     Ok(Exit::Success)

@@ -12,7 +12,7 @@ use crate::exit::Exit;
 use crate::ops::run::{GRACE, RunFailure, end, signal};
 use crate::records::Store;
 
-/// End runs: ask them to, then kill them
+/// Stop runs: send SIGTERM, then kill them after a timeout
 #[derive(Debug, Args)]
 pub(super) struct StopArgs {
     /// Runs: an id or its beginning, `JOB` for its latest run, `JOB~1` for the one before
@@ -26,7 +26,7 @@ pub(super) struct StopArgs {
     signal: Option<String>,
 }
 
-/// Send a signal to runs: SIGKILL, if none is named
+/// Send a signal to runs (SIGKILL by default)
 #[derive(Debug, Args)]
 pub(super) struct KillArgs {
     /// Runs: an id or its beginning, `JOB` for its latest run, `JOB~1` for the one before

@@ -26,7 +26,7 @@ use crate::plan::up::{Step, after, order};
 use crate::records::Store;
 use crate::report::{pipeline_human, pipeline_json, printable_text, up_human, up_json};
 
-/// Run a job with all that it needs, and start its service
+/// Run a job and all that it needs, and start its service
 ///
 /// Builds what is to be built, runs what JOB `needs` in order, and skips what was run before with the
 /// same image, command, variables and inputs. A step whose `gate` is not met ends it with 1, and what was

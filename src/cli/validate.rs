@@ -8,7 +8,7 @@ use crate::exit::Exit;
 use crate::ops;
 use crate::report::{validation_human, validation_json};
 
-/// Check jobs.yaml: all that is wrong with it, at once
+/// Check jobs.yaml, and report everything that is wrong with it
 ///
 /// Ends with 0 if it is valid, 2 if it is not. Needs no engine.
 #[derive(Debug, Args)]

@@ -8,7 +8,7 @@ use super::{Ending, reach};
 use crate::exit::Exit;
 use crate::ops::run::{Streams, attend};
 
-/// Wait until runs are over, and end with the last one's exit code
+/// Wait for runs to finish, and exit with the last one's exit code
 ///
 /// A run whose jobctl was killed has a new one in this: what it writes is kept, and its outputs are
 /// collected when it ends. Ctrl-C ends the waiting, not the run.

@@ -20,10 +20,15 @@ use crate::records::{Attempt, Record, RunFolder, SourceRecord, VariableRecord, h
 const LEFT_OUT: usize = 20;
 
 /// Everything of a run that its readers would want to know, as one would put it into an appendix; `missing` is how
-/// many files of each output are not kept any more.
+/// many files of each output are not kept any more. Only if `all` is asked for, the CPU's flags are among it.
 #[must_use]
-pub fn record_human(record: &Record, folder: &Path, missing: &BTreeMap<String, u64>) -> String {
-    let mut text = columns(&facts(record, folder));
+pub fn record_human(
+    record: &Record,
+    folder: &Path,
+    missing: &BTreeMap<String, u64>,
+    all: bool,
+) -> String {
+    let mut text = columns(&facts(record, folder, all));
     let mut section = |title: &str, rows: Vec<Vec<String>>| {
         if !rows.is_empty() {
             let _ = writeln!(text, "\n{title}");
@@ -77,7 +82,7 @@ pub fn record_human(record: &Record, folder: &Path, missing: &BTreeMap<String, u
     text
 }
 
-fn facts(record: &Record, folder: &Path) -> Vec<Vec<String>> {
+fn facts(record: &Record, folder: &Path, all: bool) -> Vec<Vec<String>> {
     let mut rows = Vec::new();
     let mut row = |name: &str, value: String| rows.push(vec![name.to_owned(), line(&value)]);
     row("run", record.id.to_string());
@@ -121,13 +126,13 @@ fn facts(record: &Record, folder: &Path) -> Vec<Vec<String>> {
     for (job, id) in &record.parents {
         row("reads from", format!("{job}, run {id}"));
     }
-    machine(record, &mut row);
+    machine(record, all, &mut row);
     row("jobctl", record.jobctl.clone());
     row("kept in", folder.display().to_string());
     rows
 }
 
-fn machine(record: &Record, row: &mut impl FnMut(&str, String)) {
+fn machine(record: &Record, all: bool, row: &mut impl FnMut(&str, String)) {
     if let Some(engine) = &record.engine {
         let parts = [
             Some(engine.address.clone()),
@@ -151,8 +156,10 @@ fn machine(record: &Record, row: &mut impl FnMut(&str, String)) {
         let count = usize::try_from(host.cpus).unwrap_or(usize::MAX);
         let model = host.cpu.as_deref().unwrap_or("of an unknown model");
         row("CPU", format!("{}, {model}", counted(count, "processor")));
-        if !host.cpu_flags.is_empty() {
-            row("CPU flags", host.cpu_flags.join(" "));
+        match host.cpu_flags.len() {
+            0 => {}
+            _ if all => row("CPU flags", host.cpu_flags.join(" ")),
+            count => row("CPU flags", format!("{count} (`--all` lists them)")),
         }
         for gpu in &host.gpus {
             row("GPU", gpu.clone());

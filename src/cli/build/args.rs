@@ -12,7 +12,7 @@ use crate::model::{ImageRef, Scalar, Secret, ValueError, Version};
 use crate::plan::build::{BuildFlags, host_authorities};
 use crate::plan::tags::Bump;
 
-/// Build images: what they require first, and only what is not there already
+/// Build images, and what they require first
 ///
 /// Builds the named jobs and images of jobs.yaml, or all of them. Without jobs.yaml, and always with
 /// `--name` but no JOB, it builds the folder with a Dockerfile that you are in. Only files that

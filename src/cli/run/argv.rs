@@ -208,9 +208,12 @@ fn misplaced(word: &OsString, job: &OsString) -> (String, String) {
 
 /// Whether the verb is one that ends with a job's code.
 pub(in crate::cli) fn ends_as_a_job(words: &[OsString], command: &Command) -> bool {
-    const VERBS: [&str; 6] = ["attach", "exec", "logs", "run", "up", "wait"];
+    const VERBS: [&str; 5] = ["attach", "exec", "run", "up", "wait"];
 
-    verb(words, command).is_some_and(|at| VERBS.iter().any(|verb| words[at] == *verb))
+    verb(words, command).is_some_and(|at| {
+        let passes_code = words[at] == "logs" && words.iter().any(|word| word == "--exit-code");
+        passes_code || VERBS.iter().any(|verb| words[at] == *verb)
+    })
 }
 
 /// Where the verb is.

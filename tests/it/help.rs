@@ -1,0 +1,207 @@
+//! What jobctl says of itself: `--help`, `help`, suggestions, and the codes of a wrong command line.
+
+use crate::support::project::Project;
+use crate::support::{Bench, Ended, run};
+
+fn jobctl(args: &[&str]) -> Ended {
+    run(Bench::new().jobctl().args(args))
+}
+
+#[test]
+fn help_lists_the_commands_by_what_they_are_for() {
+    let listed = jobctl(&["--help"]);
+    assert_eq!(listed.code, Some(0));
+    for heading in [
+        "Build and publish images:",
+        "Run jobs:",
+        "Look at runs:",
+        "Set up:",
+    ] {
+        assert!(listed.stdout.contains(heading), "{}", listed.stdout);
+    }
+    for hidden in ["supervise", "listen"] {
+        assert!(!listed.stdout.contains(hidden), "{}", listed.stdout);
+    }
+    assert_eq!(jobctl(&["help"]).stdout, listed.stdout);
+    // As with no words at all, which is an error.
+    assert_eq!(jobctl(&[]).stderr.trim_end(), listed.stdout.trim_end());
+}
+
+#[test]
+fn help_of_a_command_is_that_of_its_flag() {
+    for verb in ["run", "build", "ps", "logs"] {
+        let help = jobctl(&["help", verb]);
+        assert_eq!(help.code, Some(0), "{help:?}");
+        assert_eq!(help.stdout, jobctl(&[verb, "--help"]).stdout);
+        assert!(
+            help.stdout.contains("jobctl help options"),
+            "{}",
+            help.stdout
+        );
+        assert!(!help.stdout.contains("--context"), "{}", help.stdout);
+    }
+    let options = jobctl(&["help", "options"]);
+    for option in [
+        "--file",
+        "--context",
+        "--format",
+        "--progress",
+        "--color",
+        "--verbose",
+    ] {
+        assert!(options.stdout.contains(option), "{}", options.stdout);
+    }
+    let unknown = jobctl(&["help", "nothing"]);
+    assert_eq!(unknown.code, Some(2), "{unknown:?}");
+    assert!(
+        unknown.stderr.contains("no command `nothing`"),
+        "{unknown:?}"
+    );
+}
+
+#[test]
+fn what_is_jobctls_own_is_no_suggestion() {
+    for (typo, meant) in [
+        ("biuld", Some("'build'")),
+        ("supervize", None),
+        ("lissten", None),
+    ] {
+        let ended = jobctl(&[typo]);
+        assert_eq!(ended.code, Some(2), "{ended:?}");
+        let tips: Vec<_> = ended
+            .stderr
+            .lines()
+            .filter(|line| line.contains("tip"))
+            .collect();
+        assert!(!tips.concat().contains("supervise"), "{ended:?}");
+        assert!(!tips.concat().contains("listen"), "{ended:?}");
+        if let Some(meant) = meant {
+            assert!(tips.concat().contains(meant), "{ended:?}");
+        }
+    }
+}
+
+#[test]
+fn a_dockerfile_is_not_taken_for_a_manifest() {
+    let bench = Bench::new();
+    bench.write(
+        "Dockerfile.gpu",
+        "# syntax=docker/dockerfile:1\nFROM debian\n",
+    );
+    bench.write("odd", "ARG A=1\nFROM debian\n");
+    for file in ["Dockerfile.gpu", "odd"] {
+        let ended = run(bench.jobctl().args(["build", "-f", file]));
+        assert_eq!(ended.code, Some(2), "{ended:?}");
+        assert!(
+            ended.stderr.contains(&format!("`{file}` is a Dockerfile")),
+            "{ended:?}"
+        );
+    }
+}
+
+#[test]
+fn a_run_that_does_not_exist_has_one_code_for_verbs_that_pass_none_on() {
+    let project = Project::empty();
+    for (args, code) in [
+        (&["logs", "nope"][..], 1),
+        (&["show", "nope"], 1),
+        (&["metrics", "nope"], 1),
+        (&["get", "nope:out", "here"], 1),
+        (&["collect", "nope"], 1),
+        (&["stop", "nope"], 1),
+        (&["rm", "nope"], 1),
+        (&["logs", "--exit-code", "nope"], 125),
+        (&["wait", "nope"], 125),
+        (&["attach", "nope"], 125),
+        (&["exec", "nope", "true"], 125),
+        (&["logs", "--since", "x", "nope"], 2),
+        (&["logs", "--no-such"], 2),
+        (&["logs", "--exit-code", "--no-such"], 125),
+    ] {
+        let ended = run(&mut project.jobctl(args));
+        assert_eq!(ended.code, Some(code), "{args:?}: {ended:?}");
+    }
+}
+
+#[test]
+fn quiet_lists_have_ids_and_nothing_else() {
+    let project = Project::empty();
+    for list in [&["ps", "-q"][..], &["ps", "-aq"], &["runs", "-q"]] {
+        let ended = run(&mut project.jobctl(list));
+        assert_eq!(
+            (ended.code, ended.stdout.as_str()),
+            (Some(0), ""),
+            "{list:?}"
+        );
+    }
+    let ended = run(&mut project.run_image(&[], &["true"]));
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let id = project.record()["id"].as_str().unwrap().to_owned() + "\n";
+    for list in [
+        &["ps", "-aq"][..],
+        &["ps", "--all", "--quiet"],
+        &["runs", "-q"],
+    ] {
+        assert_eq!(project.output(list), id, "{list:?}");
+    }
+    assert_eq!(project.output(&["ps", "-q"]), "");
+    let images = project.output(&["images", "-q"]);
+    assert!(
+        images.lines().all(|line| line.starts_with("sha256:")),
+        "{images}"
+    );
+}
+
+#[test]
+fn the_processors_flags_are_shown_when_they_are_asked_for() {
+    let project = Project::empty();
+    assert_eq!(run(&mut project.run_image(&[], &["true"])).code, Some(0));
+    let flags = project.record()["host"]["cpu_flags"]
+        .as_array()
+        .unwrap()
+        .len();
+    let id = project.record()["id"].as_str().unwrap().to_owned();
+    let shown = project.output(&["show", &id]);
+    assert!(
+        shown.contains(&format!("{flags} (`--all` lists them)")),
+        "{shown}"
+    );
+    let shown = project.output(&["show", "--all", &id]);
+    assert!(!shown.contains("lists them"), "{shown}");
+}
+
+/// A missing file is its job's fault, and stops nothing else.
+#[test]
+fn a_job_whose_files_are_missing_stops_no_other() {
+    let project = Project::new(
+        "ok: { image: IMAGE, command: [\"true\"] }\n\
+         unbuilt: { build: nowhere }\n\
+         misnamed: { build: { context: ., dockerfile: Nothing } }\n\
+         unset: { image: IMAGE, env_file: [nothing.env] }\n\
+         broken: { image: IMAGE, env_file: [broken.env] }\n",
+    );
+    project.bench.write("broken.env", "NO VALUE\n");
+    let ended = run(&mut project.jobctl(&["run", "ok"]));
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    for (job, place) in [
+        ("unbuilt", "jobs.yaml:5:21"),
+        ("misnamed", "jobs.yaml:6:"),
+        ("unset", "jobs.yaml:7:"),
+        ("broken", "broken.env:1:"),
+    ] {
+        let ended = run(&mut project.jobctl(&["run", job]));
+        assert_eq!(ended.code, Some(125), "{ended:?}");
+        assert!(ended.stderr.contains(place), "{job}: {}", ended.stderr);
+        assert_eq!(ended.stderr.matches("error").count(), 1, "{}", ended.stderr);
+    }
+    let ended = run(&mut project.jobctl(&["build", "unbuilt"]));
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    let ended = run(&mut project.jobctl(&["validate"]));
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    assert_eq!(
+        ended.stderr.matches("error[").count(),
+        4,
+        "{}",
+        ended.stderr
+    );
+}
