@@ -72,7 +72,7 @@ impl Output {
 
     /// Writes ids, each on its line, for `$(…)`: nothing where there are none.
     pub(super) fn ids(&self, ids: impl Iterator<Item = impl Display>) -> io::Result<()> {
-        let text: String = ids.map(|id| format!("{id}\n")).collect();
+        let text = ids.fold(String::new(), |text, id| text + &id.to_string() + "\n");
         Standard(Stream::Stdout).write_text(&text, self.color)
     }
 

@@ -206,7 +206,7 @@ impl Expander<'_> {
         let value = value.filter(|value| !(operator.starts_with(':') && value.is_empty()));
         match (operator.trim_start_matches(':'), value) {
             ("+", None) => Ok(String::new()),
-            ("-", Some(value)) | ("?", Some(value)) => Ok(value),
+            ("-" | "?", Some(value)) => Ok(value),
             ("?", None) if unset_in_word.is_empty() => {
                 let colon = if word.is_empty() { "" } else { ": " };
                 self.unset.push(Problem {

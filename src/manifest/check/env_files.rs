@@ -53,10 +53,11 @@ pub(in crate::manifest) fn contents(
         match EnvFile::load(&path, &shown, &reading) {
             Ok(file) => warnings.extend(file.warnings),
             Err(diagnostics) => {
+                let path = clean(&path);
                 errors.extend(diagnostics.into_iter().map(|diagnostic| FileError {
-                    path: clean(&path),
+                    path: path.clone(),
                     diagnostic,
-                }))
+                }));
             }
         }
         seen.push((path, format));
