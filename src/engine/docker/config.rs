@@ -13,15 +13,6 @@ use crate::model::Secret;
 /// The largest configuration that is read, in bytes.
 const LARGEST: u64 = 16 << 20;
 
-/// The keys of proxies in `config.json`, and the build arguments that they become.
-const PROXIES: [(&str, &str); 5] = [
-    ("httpProxy", "http_proxy"),
-    ("httpsProxy", "https_proxy"),
-    ("noProxy", "no_proxy"),
-    ("ftpProxy", "ftp_proxy"),
-    ("allProxy", "all_proxy"),
-];
-
 /// What jobctl needs of docker's `config.json` (`$DOCKER_CONFIG`, else `~/.docker`).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DockerConfig {
@@ -31,25 +22,51 @@ pub struct DockerConfig {
     pub current_context: Option<String>,
     /// The helper that keeps all credentials: `NAME` of `docker-credential-NAME`.
     pub credentials_store: Option<String>,
-    /// Helpers for single registries, by the registry's host.
+    /// Helpers for single registries, by the name that the registry has among credentials. An empty one
+    /// is the file itself.
     pub credential_helpers: BTreeMap<String, String>,
-    /// Proxies for builds and containers by `config.json`'s keys, for `default` or an engine's
-    /// address.
-    pub(super) proxies: BTreeMap<String, BTreeMap<String, Secret>>,
+    /// Proxies for builds and containers by the variables that they are given as, for `default` or an
+    /// engine's address.
+    pub(super) proxies: BTreeMap<String, BTreeMap<&'static str, Secret>>,
 }
 
-/// `config.json` as it is written; keys that jobctl does not use are docker's business.
+/// `config.json` as it is written; keys that jobctl does not use are docker's business. As in Go, which
+/// docker is written in, `null` is a key that is not there.
 #[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", default)]
 struct File {
-    #[serde(default)]
-    current_context: String,
-    #[serde(default)]
-    creds_store: String,
-    #[serde(default)]
-    cred_helpers: BTreeMap<String, String>,
-    #[serde(default)]
-    proxies: BTreeMap<String, BTreeMap<String, Secret>>,
+    current_context: Option<String>,
+    creds_store: Option<String>,
+    cred_helpers: Option<BTreeMap<String, Option<String>>>,
+    proxies: Option<BTreeMap<String, Option<Proxies>>>,
+}
+
+/// The proxies of an engine's containers.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Proxies {
+    http_proxy: Option<Secret>,
+    https_proxy: Option<Secret>,
+    no_proxy: Option<Secret>,
+    ftp_proxy: Option<Secret>,
+    all_proxy: Option<Secret>,
+}
+
+impl Proxies {
+    fn by_variable(self) -> BTreeMap<&'static str, Secret> {
+        let all = [
+            ("http_proxy", self.http_proxy),
+            ("https_proxy", self.https_proxy),
+            ("no_proxy", self.no_proxy),
+            ("ftp_proxy", self.ftp_proxy),
+            ("all_proxy", self.all_proxy),
+        ];
+        let given = all.into_iter().filter_map(|(name, value)| {
+            let value = value.filter(|value| !value.expose().is_empty());
+            Some((name, value?))
+        });
+        given.collect()
+    }
 }
 
 /// Why docker's configuration can't be used.
@@ -109,13 +126,19 @@ impl DockerConfig {
             return Ok(Self::default());
         };
         let file: File = read_json(&folder.join("config.json"))?.unwrap_or_default();
-        let non_empty = |text: String| (!text.is_empty()).then_some(text);
+        let non_empty = |text: Option<String>| text.filter(|text| !text.is_empty());
+        let helpers = file.cred_helpers.into_iter().flatten();
+        let proxies = file.proxies.into_iter().flatten();
         Ok(Self {
             folder: Some(folder),
             current_context: non_empty(file.current_context),
             credentials_store: non_empty(file.creds_store),
-            credential_helpers: file.cred_helpers,
-            proxies: file.proxies,
+            credential_helpers: helpers
+                .map(|(registry, helper)| (registry, helper.unwrap_or_default()))
+                .collect(),
+            proxies: proxies
+                .map(|(engine, proxies)| (engine, proxies.unwrap_or_default().by_variable()))
+                .collect(),
         })
     }
 
@@ -130,12 +153,9 @@ impl DockerConfig {
         else {
             return args;
         };
-        for (key, name) in PROXIES {
-            let value = proxies.get(key).filter(|value| !value.expose().is_empty());
-            if let Some(value) = value {
-                args.insert(name.to_owned(), value.clone());
-                args.insert(name.to_uppercase(), value.clone());
-            }
+        for (name, value) in proxies {
+            args.insert((*name).to_owned(), value.clone());
+            args.insert(name.to_uppercase(), value.clone());
         }
         args
     }
@@ -157,7 +177,7 @@ impl DockerConfig {
         #[derive(Deserialize)]
         #[serde(rename_all = "PascalCase")]
         struct Meta {
-            name: String,
+            name: Option<String>,
         }
         let folder = self
             .folder
@@ -168,7 +188,7 @@ impl DockerConfig {
             .into_iter()
             .flatten()
             .filter_map(|entry| read_json(&entry.ok()?.path().join("meta.json")).ok()?)
-            .map(|meta: Meta| meta.name)
+            .filter_map(|meta: Meta| meta.name)
             .collect();
         names.push("default".to_owned());
         names.sort();
@@ -183,7 +203,7 @@ pub(super) fn folder(environment: &Environment) -> Option<PathBuf> {
         .or_else(|| Some(environment.home()?.join(".docker")))
 }
 
-/// A JSON file, or nothing if it is not there.
+/// A JSON file, or nothing if it is not there, or is `null`.
 pub(super) fn read_json<T: serde::de::DeserializeOwned>(
     path: &Path,
 ) -> Result<Option<T>, ConfigError> {
@@ -195,11 +215,51 @@ pub(super) fn read_json<T: serde::de::DeserializeOwned>(
             return Err(ConfigError::Unreadable { path, source });
         }
     };
-    serde_json::from_slice(&text)
-        .map(Some)
-        .map_err(|error| ConfigError::Invalid {
-            path: path.to_owned(),
-            line: error.line(),
-            column: error.column(),
-        })
+    serde_json::from_slice(&text).map_err(|error| ConfigError::Invalid {
+        path: path.to_owned(),
+        line: error.line(),
+        column: error.column(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::DockerConfig;
+    use crate::facts::Environment;
+
+    fn read(text: &str) -> DockerConfig {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("config.json"), text).unwrap();
+        let variables = [("DOCKER_CONFIG", folder.path())];
+        let environment = Environment::new(variables, "/");
+        let config = DockerConfig::read(&environment).unwrap();
+        DockerConfig {
+            folder: None,
+            ..config
+        }
+    }
+
+    #[test]
+    fn null_is_as_absent_wherever_it_is_written() {
+        for text in [
+            "null",
+            "{}",
+            r#"{"currentContext":null,"credsStore":null,"credHelpers":null,"proxies":null,"auths":null}"#,
+            r#"{"currentContext":"","credsStore":"","credHelpers":{},"proxies":{}}"#,
+        ] {
+            assert_eq!(read(text), DockerConfig::default(), "{text}");
+        }
+        let config = read(
+            r#"{"credHelpers":{"a":null,"b":""},
+                "proxies":{"default":null,"e":{"httpProxy":null,"noProxy":"x","other":1}}}"#,
+        );
+        let empty = String::new;
+        let helpers = BTreeMap::from([("a".to_owned(), empty()), ("b".to_owned(), empty())]);
+        assert_eq!(config.credential_helpers, helpers);
+        assert!(config.proxy_args("another").is_empty());
+        let names: Vec<_> = config.proxy_args("e").into_keys().collect();
+        assert_eq!(names, ["NO_PROXY", "no_proxy"]);
+    }
 }

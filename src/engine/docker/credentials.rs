@@ -98,9 +98,9 @@ impl CredentialsError {
 
 /// Credentials as a `config.json` has them.
 #[derive(Default, Deserialize)]
+#[serde(default)]
 struct Auths {
-    #[serde(default)]
-    auths: BTreeMap<String, Auth>,
+    auths: Option<BTreeMap<String, Option<Auth>>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -142,9 +142,9 @@ impl<'a> Keyring<'a> {
     /// Those that are there can't be had.
     pub async fn find(&self, registry: &str) -> Result<Option<Credentials>, CredentialsError> {
         if let Some(text) = self.environment.get_non_empty(VARIABLE) {
-            let auths: Auths =
+            let auths: Option<Auths> =
                 serde_json::from_str(text).map_err(|_| CredentialsError::Variable)?;
-            if let Some(found) = stored(&auths, registry, VARIABLE)? {
+            if let Some(found) = stored(&auths.unwrap_or_default(), registry, VARIABLE)? {
                 return Ok(Some(found));
             }
         }
@@ -223,10 +223,12 @@ impl<'a> Keyring<'a> {
         Some(self.config.folder.as_ref()?.join("config.json"))
     }
 
-    /// The helper that has a registry's credentials.
+    /// The helper that has a registry's credentials: its own, else the one for all. An own one that is
+    /// empty means the file, as for docker.
     fn helper(&self, registry: &str) -> Option<String> {
-        let own = self.config.credential_helpers.get(registry);
-        own.or(self.config.credentials_store.as_ref()).cloned()
+        let own = self.config.credential_helpers.get(&key(registry));
+        let helper = own.or(self.config.credentials_store.as_ref());
+        helper.filter(|helper| !helper.is_empty()).cloned()
     }
 
     async fn ask(
@@ -249,6 +251,9 @@ impl<'a> Keyring<'a> {
             registry: registry.to_owned(),
             reason: "printed something else than credentials".to_owned(),
         })?;
+        if told.secret.expose().is_empty() {
+            return Ok(None);
+        }
         Ok(Some(Credentials {
             user: Some(told.username).filter(|user| user != TOKEN_USER),
             secret: told.secret,
@@ -367,15 +372,18 @@ fn stored(
     registry: &str,
     origin: &str,
 ) -> Result<Option<Credentials>, CredentialsError> {
-    let exact = auths.auths.get(&key(registry));
+    let Some(auths) = &auths.auths else {
+        return Ok(None);
+    };
+    let exact = auths.get(&key(registry));
     // Old clients wrote URLs.
     let alike = || {
-        let mut found = auths.auths.iter();
+        let mut found = auths.iter();
         found
             .find(|(name, _)| is_for(name, registry))
             .map(|(_, auth)| auth)
     };
-    let Some(auth) = exact.or_else(alike) else {
+    let Some(auth) = exact.or_else(alike).and_then(Option::as_ref) else {
         return Ok(None);
     };
     let credentials = |user, secret| Credentials {
@@ -459,7 +467,42 @@ mod tests {
         assert_eq!(found(hub, "docker.io"), me("x"));
         let token = r#"{"auths":{"reg":{"auth":"bWU6","identitytoken":"t"}}}"#;
         assert_eq!(found(token, "reg"), Some((None, "t".to_owned())));
-        assert_eq!(found(r#"{"auths":{"reg":{}}}"#, "reg"), None);
+        for nothing in [
+            r#"{"auths":{"reg":{}}}"#,
+            r#"{"auths":{"reg":null}}"#,
+            r#"{"auths":{"reg":{"auth":null,"username":null,"identitytoken":null}}}"#,
+            r#"{"auths":null}"#,
+        ] {
+            assert_eq!(found(nothing, "reg"), None, "{nothing}");
+        }
+    }
+
+    #[test]
+    fn helpers_are_found_as_docker_finds_them() {
+        let environment = Environment::default();
+        let keyring = |store: &str, helpers: &[(&str, &str)]| Keyring {
+            environment: &environment,
+            config: DockerConfig {
+                credentials_store: Some(store.to_owned()).filter(|store| !store.is_empty()),
+                credential_helpers: (helpers.iter())
+                    .map(|(registry, helper)| ((*registry).to_owned(), (*helper).to_owned()))
+                    .collect(),
+                ..DockerConfig::default()
+            },
+        };
+        for (store, helpers, registry, expected) in [
+            ("", [(HUB, "own")].as_slice(), "docker.io", Some("own")),
+            ("", &[(HUB, "own")], "index.docker.io", Some("own")),
+            ("", &[("docker.io", "own")], "docker.io", None),
+            ("all", &[("docker.io", "own")], "docker.io", Some("all")),
+            ("all", &[("reg:5000", "own")], "reg:5000", Some("own")),
+            ("all", &[("reg:5000", "own")], "reg", Some("all")),
+            ("all", &[("reg", "")], "reg", None),
+            ("", &[], "reg", None),
+        ] {
+            let found = keyring(store, helpers).helper(registry);
+            assert_eq!(found.as_deref(), expected, "{store} {helpers:?} {registry}");
+        }
     }
 
     #[test]

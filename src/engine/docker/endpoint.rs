@@ -268,8 +268,7 @@ fn of_host(
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct ContextMeta {
-    #[serde(default)]
-    endpoints: ContextEndpoints,
+    endpoints: Option<ContextEndpoints>,
 }
 
 #[derive(Default, Deserialize)]
@@ -280,10 +279,9 @@ struct ContextEndpoints {
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct ContextEndpoint {
-    #[serde(default)]
-    host: String,
-    #[serde(default, rename = "SkipTLSVerify")]
-    skip_tls_verify: bool,
+    host: Option<String>,
+    #[serde(rename = "SkipTLSVerify")]
+    skip_tls_verify: Option<bool>,
 }
 
 fn of_context(
@@ -306,18 +304,17 @@ fn of_context(
     };
     let (meta, keys) = config.context_paths(name).ok_or_else(unknown)?;
     let meta: ContextMeta = config::read_json(&meta)?.ok_or_else(unknown)?;
-    let endpoint = meta
-        .endpoints
-        .docker
-        .filter(|endpoint| !endpoint.host.is_empty());
-    let Some(endpoint) = endpoint else {
+    let endpoint = meta.endpoints.unwrap_or_default().docker;
+    let skips_verification = endpoint.as_ref().and_then(|known| known.skip_tls_verify);
+    let host = endpoint.and_then(|endpoint| endpoint.host);
+    let Some(host) = host.filter(|host| !host.is_empty()) else {
         let name = name.to_owned();
         return Err(EndpointError::EmptyContext { name });
     };
     let tls = keys
         .is_dir()
-        .then(|| Tls::in_folder(&keys, !endpoint.skip_tls_verify));
-    let address = parse(&endpoint.host, tls).map_err(|reason| EndpointError::BadAddress {
+        .then(|| Tls::in_folder(&keys, !skips_verification.unwrap_or(false)));
+    let address = parse(&host, tls).map_err(|reason| EndpointError::BadAddress {
         origin: format!("the context `{name}`"),
         reason,
     })?;

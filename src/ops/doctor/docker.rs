@@ -20,8 +20,10 @@ pub(super) fn credentials(question: &Question) -> Finding {
     let Ok(config) = DockerConfig::read(&question.environment) else {
         return Finding::skipped("docker's configuration can't be read");
     };
+    // An empty one means the file.
     let helpers = config.credential_helpers.iter();
     let mut helpers: Vec<_> = helpers
+        .filter(|(_, helper)| !helper.is_empty())
         .map(|(registry, helper)| (helper.clone(), format!("for {registry}")))
         .chain(
             config

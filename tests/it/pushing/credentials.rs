@@ -6,6 +6,9 @@ use super::Pusher;
 use crate::support::registry::{PASSWORD, Registry, USER};
 use crate::support::run;
 
+/// `me:s3cret?~>pw`
+const AUTH: &str = "bWU6czNjcmV0P34+cHc=";
+
 /// A helper for credentials, as a script; found in the bench's own folder of programs.
 fn helper(pusher: &Pusher, name: &str, script: &str) -> String {
     let program = format!("bin/docker-credential-{name}");
@@ -49,14 +52,31 @@ fn helpers_and_variables_are_asked_in_dockers_order() {
             1,
         ),
         (serde_json::json!({ "credsStore": "bad" }), 1),
+        // An empty helper is the file, as for docker, and `null` is nothing at all.
+        (
+            serde_json::json!({
+                "credsStore": "bad",
+                "credHelpers": { &server: "" },
+                "auths": { &server: { "auth": AUTH } },
+            }),
+            0,
+        ),
+        (
+            serde_json::json!({
+                "credsStore": null,
+                "credHelpers": null,
+                "currentContext": null,
+                "proxies": { "default": null },
+                "auths": { "other.example": null, &server: { "auth": AUTH, "identitytoken": null } },
+            }),
+            0,
+        ),
     ] {
         configure(&pusher, &config);
         let ended = run(pusher.command("1.0.0", &[]).env("PATH", &path));
         assert_eq!(ended.code, Some(code), "{config}: {ended:?}");
     }
-    // `me:s3cret?~>pw`
-    let auth = "bWU6czNjcmV0P34+cHc=";
-    let variable = serde_json::json!({ "auths": { &server: { "auth": auth } } });
+    let variable = serde_json::json!({ "auths": { &server: { "auth": AUTH } } });
     let mut command = pusher.command("1.0.0", &[]);
     let ended = run(command
         .env("PATH", &path)
