@@ -24,6 +24,9 @@ const ENDS: &[&str] = &[".key", ".kdbx", ".keystore", ".p12", ".pfx", ".ppk"];
 const PATHS: &[&str] = &[
     ".aws/credentials",
     ".docker/config.json",
+    // Where checkouts in CI keep the token of their remote; and the same of a linked worktree.
+    ".git/config",
+    ".git/config.worktree",
     ".huggingface/token",
     ".kaggle/kaggle.json",
     ".kube/config",
@@ -59,10 +62,22 @@ pub fn holds_secrets(path: &[u8]) -> bool {
         || is_said(name)
         || NAMES.iter().any(|known| name == known.as_bytes())
         || ENDS.iter().any(|end| name.ends_with(end.as_bytes()))
-        || PATHS.iter().any(|known| {
-            path.strip_suffix(known.as_bytes())
-                .is_some_and(|folder| folder.is_empty() || folder.ends_with(b"/"))
-        })
+        || PATHS.iter().any(|known| ends_with(path, known))
+        || is_submodules_config(path)
+}
+
+/// Whether the last parts of a path are these.
+fn ends_with(path: &[u8], known: &str) -> bool {
+    path.strip_suffix(known.as_bytes())
+        .is_some_and(|folder| folder.is_empty() || folder.ends_with(b"/"))
+}
+
+/// Whether it is git's configuration of a submodule: `.git/modules/NAME/config`.
+fn is_submodules_config(path: &[u8]) -> bool {
+    let modules = b".git/modules/";
+    let mut places = path.windows(modules.len()).enumerate();
+    ends_with(path, "config")
+        && places.any(|(at, part)| part == modules && (at == 0 || path[at - 1] == b'/'))
 }
 
 /// Whether the words of a name say so: `hf_token.txt`.
@@ -97,6 +112,10 @@ mod tests {
             "deploy/db-password",
             "secrets.yaml",
             "api_key.json",
+            ".git/config",
+            "vendor/x/.git/config",
+            ".git/config.worktree",
+            ".git/modules/a/b/config",
         ] {
             assert!(holds_secrets(path.as_bytes()), "{path}");
         }
@@ -111,6 +130,11 @@ mod tests {
             "token.py",
             "tokenizer_config.json",
             "special_tokens_map.json",
+            ".git/HEAD",
+            ".git/modules/a/config.lock",
+            "x.git/config",
+            "x.git/modules/a/config",
+            "config",
         ] {
             assert!(!holds_secrets(path.as_bytes()), "{path}");
         }
