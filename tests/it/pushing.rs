@@ -5,6 +5,7 @@ mod authorities;
 mod credentials;
 mod faults;
 mod pulls;
+mod tokens;
 
 use std::io::Read as _;
 use std::net::SocketAddr;

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::error::Error;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -15,7 +16,7 @@ use hyper_util::rt::TokioExecutor;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
-use super::Trust;
+use super::{Trust, Trusted};
 use crate::engine::docker::endpoint::{Address, Authorities, Tls};
 use crate::engine::docker::transport::Connector;
 use crate::model::Secret;
@@ -66,6 +67,21 @@ impl Ask {
             value.set_sensitive(true);
             self.headers.insert(name, value);
         }
+        self
+    }
+
+    pub(super) fn method(&self) -> &Method {
+        &self.method
+    }
+
+    /// The same question, elsewhere.
+    pub(super) fn at(mut self, path: String) -> Self {
+        self.path = path;
+        self
+    }
+
+    pub(super) fn without(mut self, name: &HeaderName) -> Self {
+        self.headers.remove(name);
         self
     }
 
@@ -126,8 +142,18 @@ impl Body for Pieces {
 pub(super) struct Site {
     /// `https://host:port`
     origin: String,
-    tls: Option<Tls>,
+    is_trusted: bool,
     client: Client<Connector, Pieces>,
+}
+
+impl Tls {
+    fn of(trust: &Trust) -> Self {
+        Self {
+            authorities: Authorities::SystemAnd(trust.authorities.clone()),
+            identity: trust.identity.clone(),
+            is_verified: !trust.is_insecure,
+        }
+    }
 }
 
 impl Site {
@@ -146,7 +172,7 @@ impl Site {
         let connector = Connector::new(address, CONNECT, None);
         Self {
             origin: format!("{scheme}://{shown}:{port}"),
-            tls,
+            is_trusted: is_loopback(host) || tls.is_some_and(|tls| tls.is_verified),
             client: Client::builder(TokioExecutor::new()).build(connector),
         }
     }
@@ -154,28 +180,47 @@ impl Site {
     /// The ways to a registry, in the order in which docker tries them.
     pub(super) fn of(domain: &str, trust: &Trust) -> Vec<Self> {
         let (host, port) = split(domain);
-        let tls = Tls {
-            authorities: Authorities::SystemAnd(trust.authorities.clone()),
-            identity: trust.identity.clone(),
-            is_verified: !trust.is_insecure,
-        };
-        let mut sites = vec![Self::new(&host, port.unwrap_or(443), Some(tls))];
+        let mut sites = vec![Self::new(&host, port.unwrap_or(443), Some(Tls::of(trust)))];
         if trust.is_insecure {
             sites.push(Self::new(&host, port.unwrap_or(80), None));
         }
         sites
     }
 
-    /// The place and path of a URL; trusted as the registry is that names it.
-    pub(super) fn of_url(url: &str, registry: &[Self]) -> Result<(Self, String), String> {
+    /// The place and path of a URL, trusted with what is its own.
+    pub(super) fn of_url(url: &str, trusted: &Trusted) -> Result<(Self, String), String> {
         let uri: Uri = url.parse().map_err(|_| "it is no URL".to_owned())?;
-        let host = uri.host().ok_or("it is no URL")?;
-        let host = host.trim_matches(['[', ']']);
-        let is_plain = uri.scheme_str() == Some("http");
-        let tls = registry.iter().find_map(|site| site.tls.clone());
-        let port = uri.port_u16().unwrap_or(if is_plain { 80 } else { 443 });
-        let site = Self::new(host, port, tls.filter(|_| !is_plain));
+        let (scheme, authority) = uri
+            .scheme_str()
+            .zip(uri.authority())
+            .ok_or("it is no URL")?;
+        let (usual, is_plain) = match scheme {
+            "https" => (443, false),
+            "http" => (80, true),
+            _ => return Err("it is no URL of http or https".to_owned()),
+        };
+        let host = authority.host().trim_matches(['[', ']']);
+        let port = authority.port_u16().unwrap_or(usual);
+        let domain = match authority.port_u16() {
+            Some(port) => format!("{}:{port}", authority.host()),
+            None => authority.host().to_owned(),
+        };
+        let trust = trusted.of(&domain);
+        let tls = (!is_plain).then(|| Tls::of(&trust));
+        let mut site = Self::new(host, port, tls);
+        site.is_trusted |= trust.is_insecure;
         Ok((site, path_and_query(url)))
+    }
+
+    /// `https://host:port`
+    pub(super) fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// Whether what is sent is read by nobody else: its certificate is verified, it is on this machine, or
+    /// the user's configuration trusts it without.
+    pub(super) fn keeps_secrets(&self) -> bool {
+        self.is_trusted
     }
 
     /// Asks; what is wrong with the way there, in words.
@@ -220,6 +265,12 @@ impl Site {
             }
         }
     }
+}
+
+/// Whether a host is this machine: nobody else hears what is said to it.
+fn is_loopback(host: &str) -> bool {
+    let address = host.parse::<IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
 
 /// What was wrong at first: those around it say little.
@@ -274,16 +325,45 @@ mod tests {
         };
         let ways = |is_insecure| {
             let sites = Site::of("example.com", &trust(is_insecure));
-            let ways = sites.into_iter().map(|site| {
-                let is_verified = site.tls.map(|tls| tls.is_verified);
-                (site.origin, is_verified)
-            });
+            let ways = sites.into_iter();
+            let ways = ways.map(|site| (site.origin, site.is_trusted));
             ways.collect::<Vec<_>>()
         };
         let tls = || "https://example.com:443".to_owned();
         let plain = "http://example.com:80".to_owned();
-        assert_eq!(ways(false), [(tls(), Some(true))]);
-        assert_eq!(ways(true), [(tls(), Some(false)), (plain, None)]);
+        assert_eq!(ways(false), [(tls(), true)]);
+        assert_eq!(ways(true), [(tls(), false), (plain, false)]);
+    }
+
+    #[test]
+    fn a_server_is_trusted_with_secrets_for_what_it_is_itself() {
+        let trusted = Trusted {
+            insecure: vec!["reg.example:5000".to_owned()],
+            folder: "/nowhere".into(),
+        };
+        for (url, expected) in [
+            ("https://auth.example/token", Ok(true)),
+            ("https://auth.example:5001/token?a=b", Ok(true)),
+            ("http://auth.example/token", Ok(false)),
+            ("http://reg.example/token", Ok(false)),
+            ("http://reg.example:5001/token", Ok(false)),
+            ("http://reg.example:5000/token", Ok(true)),
+            ("http://127.0.0.2:1/token", Ok(true)),
+            ("http://[::1]:1/token", Ok(true)),
+            ("http://localhost/token", Ok(true)),
+            ("http://localhost.example/token", Ok(false)),
+            ("http://127.0.0.1.example/token", Ok(false)),
+            (
+                "ftp://auth.example/token",
+                Err("it is no URL of http or https"),
+            ),
+            ("/token", Err("it is no URL")),
+            ("", Err("it is no URL")),
+        ] {
+            let found = Site::of_url(url, &trusted);
+            let found = found.as_ref().map(|(site, _)| site.keeps_secrets());
+            assert_eq!(found.map_err(String::as_str), expected, "{url}");
+        }
     }
 
     #[tokio::test]
@@ -292,7 +372,7 @@ mod tests {
 
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/", listener.local_addr().unwrap());
-        let (site, path) = Site::of_url(&url, &[]).unwrap();
+        let (site, path) = Site::of_url(&url, &Trusted::default()).unwrap();
         for (head, said) in [
             ("HTTP/1.1 200 OK\r\n\r\n", "does not end within 1000 bytes"),
             ("HTTP/1.1 500 No\r\n\r\n", "does not end within 1000 bytes"),
@@ -318,7 +398,7 @@ mod tests {
 
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/", listener.local_addr().unwrap());
-        let (site, path) = Site::of_url(&url, &[]).unwrap();
+        let (site, path) = Site::of_url(&url, &Trusted::default()).unwrap();
         let length = 40 << 20;
         let ask = Ask::new(Method::PATCH, path)
             .body(vec![0; length])

@@ -6,11 +6,12 @@
 
 mod challenge;
 mod http;
+mod redirect;
 mod referrers;
+mod token;
+mod trust;
 mod upload;
 
-use std::net::{IpAddr, Ipv4Addr};
-use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -25,6 +26,7 @@ use serde::Deserialize;
 use self::challenge::Challenge;
 use self::http::{Answer, Ask, Site};
 pub(crate) use self::referrers::{Artifact, ArtifactFile};
+pub use self::trust::{Trust, Trusted};
 pub(crate) use self::upload::Upload;
 use crate::model::{Digest, ImageRef, Secret};
 
@@ -86,6 +88,16 @@ pub enum RegistryError {
         /// The user that was tried, and where the credentials come from.
         user: Option<String>,
     },
+    /// It wants the password to be given to a server that can't be trusted with it.
+    #[error("the registry {registry} wants the password to be sent to {server}, and {reason}")]
+    UntrustedServer {
+        /// The registry.
+        registry: String,
+        /// The server that gives tokens.
+        server: String,
+        /// Why it is not.
+        reason: String,
+    },
     /// It can't just now.
     #[error("the registry {registry} can't just now ({status})")]
     Busy {
@@ -144,77 +156,16 @@ pub struct Registry {
     /// The ways to it, in the order in which they are tried; the one that has answered is kept to.
     sites: Vec<Site>,
     answers: OnceLock<usize>,
+    trusted: Trusted,
     credentials: Option<Credentials>,
     /// What stands in the header of requests, once the registry has asked for it; by scope.
     authorization: Mutex<Vec<(String, Secret)>>,
 }
 
-/// What is to be known of a registry before it is asked.
-#[derive(Debug, Clone, Default)]
-pub struct Trust {
-    /// Whether it may be without TLS, or with a certificate of anybody's.
-    pub is_insecure: bool,
-    /// Files of authorities that its certificate may come from, besides the system's.
-    pub authorities: Vec<PathBuf>,
-    /// The certificate that it wants to see, and its key.
-    pub identity: Option<(PathBuf, PathBuf)>,
-}
-
-impl Trust {
-    /// What an engine trusts a registry with: those that it names as insecure, by host or by network; and
-    /// what is in a folder of the registry's name, such as `/etc/docker/certs.d`: authorities (`*.crt`),
-    /// and a certificate to be shown (`*.cert`, with `*.key`).
-    #[must_use]
-    pub fn of_engine(domain: &str, insecure: &[String], folder: &Path) -> Self {
-        let entries = std::fs::read_dir(folder.join(domain)).into_iter().flatten();
-        let mut files: Vec<_> = entries
-            .filter_map(|entry| Some(entry.ok()?.path()))
-            .collect();
-        files.sort();
-        let ends = |path: &&PathBuf, wanted| path.extension().is_some_and(|end| end == wanted);
-        let authorities = files.iter().filter(|path| ends(path, "crt"));
-        let certificate = files.iter().find(|path| ends(path, "cert"));
-        let key = certificate.map(|path| path.with_extension("key"));
-        Self {
-            is_insecure: insecure.iter().any(|entry| is_meant(entry, domain)),
-            authorities: authorities.cloned().collect(),
-            identity: certificate.cloned().zip(key),
-        }
-    }
-}
-
-/// Whether an entry of an engine's list, a host or a network, means a registry.
-fn is_meant(entry: &str, domain: &str) -> bool {
-    let (host, _) = http::split(domain);
-    let Some((network, bits)) = entry.split_once('/') else {
-        return entry == domain;
-    };
-    let address = match host.as_str() {
-        "localhost" => Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
-        host => host.parse().ok(),
-    };
-    let (Some(address), Ok(network), Ok(bits)) = (address, network.parse(), bits.parse::<u32>())
-    else {
-        return false;
-    };
-    // The first bits of both, as far as the network goes.
-    match (address, network) {
-        (IpAddr::V4(address), IpAddr::V4(network)) => {
-            let differing = u32::from(address) ^ u32::from(network);
-            differing.leading_zeros() >= bits
-        }
-        (IpAddr::V6(address), IpAddr::V6(network)) => {
-            let differing = u128::from(address) ^ u128::from(network);
-            differing.leading_zeros() >= bits
-        }
-        _ => false,
-    }
-}
-
 impl Registry {
     /// The registry of an image.
     #[must_use]
-    pub fn of(image: &ImageRef, trust: &Trust, credentials: Option<Credentials>) -> Self {
+    pub fn of(image: &ImageRef, trusted: &Trusted, credentials: Option<Credentials>) -> Self {
         let canonical = image.canonical();
         let domain = canonical.domain().unwrap_or("docker.io").to_owned();
         let address = match domain.as_str() {
@@ -223,8 +174,9 @@ impl Registry {
             other => other,
         };
         Self {
-            sites: Site::of(address, trust),
+            sites: Site::of(address, &trusted.of(&domain)),
             answers: OnceLock::new(),
+            trusted: trusted.clone(),
             name: domain,
             credentials,
             authorization: Mutex::default(),
@@ -290,15 +242,8 @@ impl Registry {
         let challenge = texts.find_map(Challenge::parse);
         let shown = match (challenge, &self.credentials) {
             (Some(Challenge::Basic), Some(credentials)) if !had_shown => credentials.basic(),
-            (Some(Challenge::Bearer { realm, service }), credentials) => {
-                self.token(
-                    &realm,
-                    service.as_deref(),
-                    scope,
-                    credentials.as_ref(),
-                    image,
-                )
-                .await?
+            (Some(Challenge::Bearer { realm, service }), _) => {
+                self.token(&realm, service.as_deref(), scope, image).await?
             }
             _ => return Ok(first),
         };
@@ -331,7 +276,7 @@ impl Registry {
             match site.send(ask.clone(), MOST_BYTES).await {
                 Ok(answer) => {
                     let _ = self.answers.set(at);
-                    return Ok(answer);
+                    return self.follow(ask, site.clone(), answer).await;
                 }
                 Err(error) => reason = error,
             }
@@ -340,37 +285,6 @@ impl Registry {
             registry: self.name.clone(),
             reason,
         })
-    }
-
-    /// A token for a scope (distribution's token authentication specification).
-    async fn token(
-        &self,
-        realm: &str,
-        service: Option<&str>,
-        scope: &str,
-        credentials: Option<&Credentials>,
-        image: &ImageRef,
-    ) -> Result<Secret, RegistryError> {
-        #[derive(Deserialize)]
-        struct Body {
-            token: Option<Secret>,
-            access_token: Option<Secret>,
-        }
-        let unreachable = |reason: String| RegistryError::Unreachable {
-            registry: realm.to_owned(),
-            reason,
-        };
-        let (site, path) = Site::of_url(realm, &self.sites).map_err(unreachable)?;
-        let ask = challenge::token_request(&path, service, scope, credentials);
-        let answer = site.send(ask, MOST_BYTES).await.map_err(unreachable)?;
-        let answer = self.accepted(answer, image)?;
-        let body: Body = serde_json::from_slice(&answer.body)
-            .map_err(|_| unreachable("its answer has no token".to_owned()))?;
-        let token = body
-            .token
-            .or(body.access_token)
-            .ok_or_else(|| unreachable("its answer has no token".to_owned()))?;
-        Ok(Secret::new(format!("Bearer {}", token.expose())))
     }
 
     /// The answer, unless it says no.
@@ -441,26 +355,5 @@ fn message(answer: &Answer) -> String {
             .canonical_reason()
             .unwrap_or("no reason is given")
             .to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_engines_list_of_insecure_registries_has_hosts_and_networks() {
-        for (entry, domain, expected) in [
-            ("127.0.0.0/8", "127.0.0.1:5000", true),
-            ("127.0.0.0/8", "localhost:5000", true),
-            ("127.0.0.0/8", "128.0.0.1:5000", false),
-            ("::1/128", "[::1]:5000", true),
-            ("10.0.0.0/8", "registry.example:5000", false),
-            ("registry.example:5000", "registry.example:5000", true),
-            ("registry.example:5000", "registry.example", false),
-            ("0.0.0.0/0", "8.8.8.8", true),
-        ] {
-            assert_eq!(is_meant(entry, domain), expected, "{entry} {domain}");
-        }
     }
 }

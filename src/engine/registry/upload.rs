@@ -18,6 +18,8 @@ use crate::model::ImageRef;
 const LEAST: HeaderName = HeaderName::from_static("oci-chunk-min-length");
 /// How long a link may be stuck.
 const SILENCE: Duration = Duration::from_secs(60);
+/// How often in a row a registry may take less than it is sent.
+const MOST_SHORT: u32 = 10;
 /// How long a registry may take to put a layer together: it reads all of it once more.
 const COMMIT: Duration = Duration::from_secs(600);
 
@@ -30,6 +32,8 @@ pub(crate) struct Upload {
     accepted: u64,
     /// How many bytes a chunk has at least, except for the last one.
     least_chunk: u64,
+    /// How often in a row it took less than it was sent.
+    short: u32,
 }
 
 impl Upload {
@@ -120,7 +124,7 @@ impl Registry {
     /// # Errors
     ///
     /// It is not known what the registry has accepted ([`Registry::look_up`] asks); or the upload is no
-    /// more ([`RegistryError::Refused`]).
+    /// more, or the registry takes next to nothing of it, time and again ([`RegistryError::Refused`]).
     pub(crate) async fn append(
         &self,
         image: &ImageRef,
@@ -141,6 +145,21 @@ impl Registry {
         upload.follow(&answer);
         let accepted = answer.header(&RANGE).and_then(length).unwrap_or(end);
         upload.accepted = accepted.clamp(upload.accepted, end);
+        upload.short = if upload.accepted == end {
+            0
+        } else {
+            upload.short + 1
+        };
+        if upload.short > MOST_SHORT {
+            return Err(RegistryError::Refused {
+                registry: self.name.clone(),
+                status: answer.status.as_u16(),
+                message: format!(
+                    "it says {} times in a row that it has less of a layer than it was sent",
+                    upload.short
+                ),
+            });
+        }
         Ok(())
     }
 
@@ -196,6 +215,7 @@ fn begun(answer: &Answer) -> Upload {
         place: String::new(),
         accepted: 0,
         least_chunk: least.unwrap_or(0),
+        short: 0,
     };
     upload.follow(answer);
     upload

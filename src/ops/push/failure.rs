@@ -99,6 +99,11 @@ impl PushFailure {
             Self::Registry(RegistryError::Denied { .. }) => {
                 Some("ask for the right to push there, or give another `--image-prefix`".to_owned())
             }
+            Self::Registry(RegistryError::UntrustedServer { server, .. }) => Some(format!(
+                "have it serve TLS with a certificate that this machine trusts: put its authority at \
+                 `{AUTHORITIES}/{}/ca.crt`",
+                server.split_once("://").map_or(server.as_str(), |(_, host)| host)
+            )),
             Self::Registry(RegistryError::Busy { .. }) | Self::GivenUp { .. } => Some(
                 "try again later: layers that are there are not sent again, and `latest` was not moved"
                     .to_owned(),

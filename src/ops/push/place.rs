@@ -1,6 +1,5 @@
 //! A repository in its registry: looked at, checked and pushed to, again and again where it can't just now.
 
-use std::path::Path;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
@@ -10,7 +9,7 @@ use super::record::AttachedRun;
 use super::relay;
 use crate::engine::docker::credentials::Keyring;
 use crate::engine::docker::{DockerEngine, EngineError, PUSH_SILENCE};
-use crate::engine::registry::{Credentials, Manifest, Registry, RegistryError, Trust};
+use crate::engine::registry::{Credentials, Manifest, Registry, RegistryError, Trusted};
 use crate::event::{Event, Events, Outcome, Step};
 use crate::model::{Digest, ImageRef, RunId};
 use crate::plan::push::{Remedy, Wanted, is_release, pause, remedy};
@@ -54,10 +53,13 @@ impl Place {
         let canonical = name.canonical();
         let domain = canonical.domain().unwrap_or("docker.io");
         let credentials = keyring.find(domain).await?;
-        let trust = Trust::of_engine(domain, insecure, Path::new(AUTHORITIES));
+        let trusted = Trusted {
+            insecure: insecure.to_owned(),
+            folder: AUTHORITIES.into(),
+        };
         Ok(Self {
             repository: name.repository(),
-            registry: Registry::of(name, &trust, credentials.clone()),
+            registry: Registry::of(name, &trusted, credentials.clone()),
             credentials,
             reach: if is_local {
                 Reach::Unknown

@@ -20,7 +20,7 @@ impl Drop for Told {
 }
 
 /// This machine's address on the engine's own network: the engine trusts whatever is at 127.0.0.0/8.
-fn address_on_the_bridge() -> Ipv4Addr {
+pub(super) fn address_on_the_bridge() -> Ipv4Addr {
     // An engine that has made the bridge just now doesn't say the gateway.
     let format = "{{(index .IPAM.Config 0).Subnet}}";
     let subnet = docker(&["network", "inspect", "bridge", "--format", format]);

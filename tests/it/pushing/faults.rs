@@ -424,3 +424,23 @@ fn what_the_registry_has_at_the_end_is_looked_at() {
     );
     assert_eq!(ended.stdout, "");
 }
+
+#[test]
+fn a_registry_that_accepts_nothing_of_what_it_is_sent_is_given_up() {
+    let registry = Registry::new();
+    let chunks = std::sync::Arc::<AtomicUsize>::default();
+    let counting = std::sync::Arc::clone(&chunks);
+    let (pusher, _) = pusher(&registry, move |method, _, _| {
+        // What the engine sends afterwards, by itself, is let through.
+        if method == "PATCH" && counting.fetch_add(1, Ordering::Relaxed) <= 10 {
+            return Deed::Answer(202, "Range: 0-0\r\n", "");
+        }
+        Deed::Pass
+    });
+    let ended = pusher.push("1.0.0", &[]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let said = "it says 11 times in a row that it has less of a layer than it was sent; the engine \
+                pushes without chunks";
+    assert!(ended.stderr.contains(said), "{}", ended.stderr);
+    assert_eq!(registry.tags(pusher.image.as_str()), ["1.0.0"]);
+}
