@@ -16,7 +16,7 @@ use crate::exit::Exit;
 use crate::facts::Environment;
 use crate::manifest::{self, Manifest, RaiseError, Raised};
 use crate::model::{Digest, ImageRef};
-use crate::ops::build::{Failure, Image, Reason, build};
+use crate::ops::build::{Failure, Image, Reason, build, settle};
 use crate::plan::build::{BuildFlags, Item, VersionChoice, file_errors, plan};
 use crate::report::{
     build_failure, build_human, build_json, build_plan_human, build_plan_json, build_summary,
@@ -57,6 +57,12 @@ pub(super) fn exec(args: &BuildArgs, context: &mut Context) -> Ending {
         ));
     }
     if args.dry_run {
+        let cache = cache_folder(&context.environment);
+        let settled = context.watch(async |events| settle(items, cache.as_ref(), events).await)?;
+        let items = match settled {
+            Ok(items) => items,
+            Err(failure) => return Ok(Unbuilt::Failure(failure).say(context)),
+        };
         context
             .output
             .result(|| build_plan_human(&items), || build_plan_json(&items))?;
@@ -229,7 +235,7 @@ fn exit(reason: &Reason) -> Exit {
             EngineError::Failed { .. } | EngineError::Refused { .. },
         )) => Exit::Failed,
         Reason::Build(BuildError::Engine(_) | BuildError::Interrupted) => Exit::Engine,
-        Reason::Name(_) | Reason::NoDockerfile(_) => Exit::Usage,
+        Reason::Name(_) | Reason::Git { .. } | Reason::NoDockerfile(_) => Exit::Usage,
         Reason::Build(_) | Reason::Base(_) | Reason::Provenance { .. } => Exit::Failed,
     }
 }

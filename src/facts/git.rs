@@ -1,18 +1,19 @@
-//! What git says of a folder.
+//! What git knows of a directory.
 
+use std::io;
 use std::path::Path;
 
-use super::repository::{Repository, answer};
+use super::repository::{MODIFIED, Repository, answer, git_with, records};
 use crate::model::Version;
 
-/// What git says of a folder.
+/// What git knows of a directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GitFacts {
-    /// The commit that last changed something in the folder.
+    /// The commit that last changed something in the directory; the newest, if none ever did.
     pub revision: String,
     /// When that commit was made, in seconds since 1970.
     pub committed: u64,
-    /// Whether something in the folder is not as it was committed.
+    /// Whether something in the directory is not as it was committed.
     pub is_dirty: bool,
     /// The version that the newest commit is tagged with (`v1.2.3`), if it is.
     pub version: Option<Version>,
@@ -20,13 +21,36 @@ pub struct GitFacts {
     pub origin: Option<String>,
 }
 
-/// Asks git about a folder. `None` if it is in no repository, nothing in it was ever committed, or
-/// there is no git.
-#[must_use]
-pub fn git(folder: &Path) -> Option<GitFacts> {
-    let repository = Repository::open(folder)?;
+/// Why git knows nothing of a directory.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NoGit {
+    /// It is in no repository.
+    #[error("it is in no git repository")]
+    NoRepository,
+    /// Nothing was ever committed there.
+    #[error("nothing was ever committed in its git repository")]
+    NoCommit,
+    /// git can't be asked, or can't answer.
+    #[error("git can't be asked about it: {0}")]
+    Unknown(String),
+}
+
+impl From<io::Error> for NoGit {
+    fn from(error: io::Error) -> Self {
+        Self::Unknown(error.to_string())
+    }
+}
+
+/// Asks git about a directory.
+///
+/// # Errors
+///
+/// It knows nothing; why.
+pub fn git(directory: &Path) -> Result<GitFacts, NoGit> {
+    let repository = Repository::open(directory)?.ok_or(NoGit::NoRepository)?;
     let questions = [
-        ["rev-list", "-1", "--timestamp", "HEAD", "--", "."].as_slice(),
+        NEWEST_HERE.as_slice(),
+        &NEWEST,
         &[
             "for-each-ref",
             "--points-at=HEAD",
@@ -35,26 +59,25 @@ pub fn git(folder: &Path) -> Option<GitFacts> {
         ],
     ];
     // They run side by side, as each takes some milliseconds.
-    let [commit, tags] = questions.map(|args| repository.ask(args));
-    let changes = CHANGES.map(|args| repository.ask(args));
-    let text = |child| {
-        Some(
-            String::from_utf8_lossy(&answer(child)?)
-                .trim_end()
-                .to_owned(),
-        )
+    let [here, newest, tags] = questions.map(|args| repository.ask(args));
+    let changes = Changes::of(&repository);
+    let text = |answer: Vec<u8>| String::from_utf8_lossy(&answer).trim_end().to_owned();
+    let here = answer(here);
+    let newest = match answer(newest) {
+        Ok(newest) => text(newest),
+        Err(_) if is_unborn(&repository) => return Err(NoGit::NoCommit),
+        Err(error) => return Err(error.into()),
     };
-    let commit = text(commit)?;
-    let (committed, revision) = commit.split_once(' ')?;
-    let tags = text(tags).unwrap_or_default();
-    let mut is_dirty = false;
-    for change in changes {
-        is_dirty |= !answer(change)?.is_empty();
-    }
-    Some(GitFacts {
+    let (here, tags) = (text(here?), text(answer(tags)?));
+    let is_new = here.is_empty();
+    let commit = if is_new { &newest } else { &here };
+    let (committed, revision) = commit.split_once(' ').unwrap_or_default();
+    Ok(GitFacts {
         revision: revision.to_owned(),
-        committed: committed.parse().ok()?,
-        is_dirty: is_dirty || has_dirty_submodule(&repository),
+        committed: committed
+            .parse()
+            .map_err(|_| NoGit::Unknown("its newest commit has no time".to_owned()))?,
+        is_dirty: is_new || changes.is_some(&repository)? || has_dirty_submodule(&repository),
         version: tags
             .lines()
             .filter_map(|tag| tag.strip_prefix("refs/tags/v")?.parse().ok())
@@ -63,21 +86,77 @@ pub fn git(folder: &Path) -> Option<GitFacts> {
     })
 }
 
+/// What the user's own git says of a repository that somebody else owns, if it refuses to read it ("dubious
+/// ownership"), and its fix.
+///
+/// Nothing of the repository is read before that, nor run after it.
+#[must_use]
+pub fn refusal(directory: &Path) -> Option<(String, String)> {
+    let configured = ["PATH", "HOME", "XDG_CONFIG_HOME", "SUDO_UID", "GIT_CONFIG*"];
+    let mut command = git_with(&configured);
+    command
+        .current_dir(directory)
+        .args(["rev-parse", "--git-dir"]);
+    let output = command.output().ok()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    let mut lines = said.lines().map(str::trim);
+    let message = lines.find(|line| line.contains("dubious ownership"))?;
+    let fix = lines.find(|line| line.starts_with("git config "))?;
+    let message = message.trim_start_matches("fatal: ");
+    Some((message.to_owned(), fix.to_owned()))
+}
+
+const NEWEST: [&str; 4] = ["rev-list", "-1", "--timestamp", "HEAD"];
+const NEWEST_HERE: [&str; 6] = ["rev-list", "-1", "--timestamp", "HEAD", "--", "."];
+
+/// Whether nothing was ever committed: HEAD names a branch that is not there.
+fn is_unborn(repository: &Repository) -> bool {
+    let asked = |args: &[&str]| answer(repository.ask(args)).is_ok();
+    asked(&["symbolic-ref", "--quiet", "HEAD"])
+        && !asked(&["rev-parse", "--quiet", "--verify", "HEAD"])
+        && asked(&["for-each-ref", "--count=1"])
+}
+
 /// What lists files that are not as they were committed, or new.
-const CHANGES: [&[&str]; 2] = [
-    &[
-        "ls-files",
-        "--modified",
-        "--deleted",
-        "--others",
-        "--exclude-standard",
-        "--directory",
-        "--no-empty-directory",
-        "--",
-        ".",
-    ],
-    &["diff-index", "--cached", "--name-only", "HEAD", "--", "."],
-];
+struct Changes([io::Result<std::process::Child>; 4]);
+
+impl Changes {
+    fn of(repository: &Repository) -> Self {
+        let questions = [
+            MODIFIED.as_slice(),
+            &[
+                "ls-files",
+                "--others",
+                "--exclude-standard",
+                "--directory",
+                "--no-empty-directory",
+                "--",
+                ".",
+            ],
+            &["diff-index", "--cached", "--name-only", "HEAD", "--", "."],
+            &["ls-files", "-z", "-v", "--full-name", "--", "."],
+        ];
+        Self(questions.map(|args| repository.ask(args)))
+    }
+
+    /// Whether there are some.
+    fn is_some(self, repository: &Repository) -> io::Result<bool> {
+        let [modified, others, staged, listed] = self.0;
+        let (modified, others) = (answer(modified)?, answer(others)?);
+        let (staged, listed) = (answer(staged)?, answer(listed)?);
+        if !others.is_empty() || !staged.is_empty() {
+            return Ok(true);
+        }
+        let modified = records(&modified).map(<[u8]>::to_vec).collect();
+        if !repository.without_large_files(modified)?.is_empty() {
+            return Ok(true);
+        }
+        // A small letter marks those that git is configured not to look at.
+        let unwatched = records(&listed).filter(|line| line[0].is_ascii_lowercase());
+        let unwatched: Vec<_> = unwatched.filter_map(|line| line.get(2..)).collect();
+        Ok(!unwatched.is_empty() && !repository.modified_unwatched(&unwatched)?.is_empty())
+    }
+}
 
 /// Whether files of a submodule are not as they were committed: of those git looks at the commit alone.
 fn has_dirty_submodule(repository: &Repository) -> bool {
@@ -86,9 +165,8 @@ fn has_dirty_submodule(repository: &Repository) -> bool {
     }
     let submodules = repository.submodules(&repository.tracked(&[]).unwrap_or_default());
     submodules.iter().any(|(_, submodule)| {
-        let changes = CHANGES.map(|args| submodule.ask(args));
-        let is_dirty = changes.map(|change| answer(change).is_none_or(|text| !text.is_empty()));
-        is_dirty.contains(&true) || has_dirty_submodule(submodule)
+        let changes = Changes::of(submodule).is_some(submodule);
+        changes.unwrap_or(true) || has_dirty_submodule(submodule)
     })
 }
 

@@ -9,6 +9,6 @@ mod small_file;
 
 pub use engine::EngineFacts;
 pub use environment::Environment;
-pub use git::{GitFacts, git};
+pub use git::{GitFacts, NoGit, git, refusal};
 pub use repository::{Blob, Edit, Repository, Tracked};
 pub use small_file::{is_given_pipe, read_small};

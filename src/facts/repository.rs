@@ -6,25 +6,32 @@
 //! the environment git gets PATH and no more.
 
 use std::collections::HashSet;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fs;
-use std::io::{self, Seek as _, Write};
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::io::{self, Seek as _, Write as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+pub(super) use self::command::{answer, git_with, records};
+use self::command::{failed, git, no_git, output};
 use self::directory::{check_files, git_directory, settings};
 use super::read_small;
 
+mod command;
 mod directory;
+mod large_files;
+mod patch;
+
+pub use self::patch::Edit;
 
 /// What is borrowed of a git directory besides its objects; nothing of it is written to.
 const BORROWED: [&str; 5] = ["refs", "packed-refs", "reftable", "shallow", "info"];
+/// What lists files that are not as the index has them, and are not there.
+pub(super) const MODIFIED: [&str; 5] = ["ls-files", "-z", "-m", "-d", "--full-name"];
 /// No file that has a path, or the name of a reference, is larger.
 const LARGEST_PATH: u64 = 64 << 10;
-/// The reference in a directory of our own whose tree has the changes.
-const CHANGED: &str = "refs/heads/changed";
 
 /// A repository with a work tree.
 #[derive(Debug)]
@@ -79,29 +86,30 @@ pub struct Tracked {
     pub is_unwatched: bool,
 }
 
-/// What is done to a file of a commit.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Edit {
-    /// It is there no more.
-    Remove,
-    /// It is this: its mode as git writes it, and its content or, of a link, its target.
-    Write(String, Vec<u8>),
-}
-
 impl Repository {
-    /// The repository that a folder is in. `None` if it is in none, or git can't be asked.
-    #[must_use]
-    pub fn open(folder: &Path) -> Option<Self> {
-        let folder = folder.canonicalize().ok()?;
-        let found = |top: &Path| Some((top.to_owned(), git_directory(top)?));
-        let (top, directory) = folder.ancestors().find_map(found)?;
+    /// The repository that a directory is in, if it is in one.
+    ///
+    /// # Errors
+    ///
+    /// It can't be read.
+    pub fn open(folder: &Path) -> io::Result<Option<Self>> {
+        let folder = folder.canonicalize()?;
+        let mut found = None;
+        for top in folder.ancestors() {
+            if let Some(directory) = git_directory(top)? {
+                found = Some((top.to_owned(), directory));
+                break;
+            }
+        }
+        let Some((top, directory)) = found else {
+            return Ok(None);
+        };
         let common = match read_small(&directory.join("commondir"), LARGEST_PATH) {
             Ok(text) => directory.join(OsStr::from_bytes(text.trim_ascii_end())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => directory.clone(),
-            Err(_) => return None,
+            Err(error) => return Err(error),
         };
         let (settings, origin) = settings(&common.join("config"));
-        let own = tempfile::Builder::new().prefix("jobctl-git-").tempdir();
         let repository = Self {
             top,
             folder,
@@ -109,10 +117,10 @@ impl Repository {
             index: directory.join("index"),
             settings,
             origin,
-            own: own.ok()?,
+            own: tempfile::Builder::new().prefix("jobctl-git-").tempdir()?,
         };
-        repository.borrow(&directory, &common).ok()?;
-        Some(repository)
+        repository.borrow(&directory, &common)?;
+        Ok(Some(repository))
     }
 
     /// Makes our git directory. What git would read of the user's has to be regular files: on a named pipe
@@ -172,11 +180,12 @@ impl Repository {
         self.origin.as_deref()
     }
 
-    /// Asks git something about the folder; for its answer see [`answer`].
-    pub(super) fn ask(&self, args: &[&str]) -> Option<Child> {
+    /// Asks git something about the directory; for its answer see [`answer`].
+    pub(super) fn ask(&self, args: &[&str]) -> io::Result<Child> {
         let mut command = self.command(self.own.path());
         command.args(args).stdin(Stdio::null());
-        command.spawn().ok()
+        command.stderr(Stdio::piped());
+        command.spawn().map_err(no_git)
     }
 
     fn command(&self, directory: &Path) -> Command {
@@ -241,7 +250,13 @@ impl Repository {
         let submodules = tracked.iter().filter(|file| file.blob.is_submodule());
         let opened = submodules.filter_map(|file| {
             let top = self.top.join(OsStr::from_bytes(&file.path));
-            let submodule = Self::open(&top)?;
+            let submodule = match Self::open(&top) {
+                Ok(submodule) => submodule?,
+                Err(error) => {
+                    tracing::info!("{}: {error}", top.display());
+                    return None;
+                }
+            };
             (submodule.top == top).then(|| (file.clone(), submodule))
         });
         opened.collect()
@@ -282,15 +297,43 @@ impl Repository {
         Ok(staged)
     }
 
-    /// The files that are not as the index has them, in the folder and among `others`.
+    /// The files that are not as the index has them, in the directory and among `others`; see
+    /// [`Repository::without_large_files`].
     ///
     /// # Errors
     ///
     /// git can't tell.
     pub fn modified(&self, others: &[PathBuf]) -> io::Result<Vec<Vec<u8>>> {
-        let args = ["ls-files", "-z", "-m", "-d", "--full-name"];
-        let listed = self.list(&args, others)?;
-        Ok(records(&listed).map(<[u8]>::to_vec).collect())
+        let listed = self.list(&MODIFIED, others)?;
+        let modified = records(&listed).map(<[u8]>::to_vec).collect();
+        self.without_large_files(modified)
+    }
+
+    /// Those of some tracked files that are not as the index has them though it says not to look ("assume
+    /// unchanged"); found out with a copy of the index.
+    ///
+    /// # Errors
+    ///
+    /// git can't tell.
+    pub(super) fn modified_unwatched(&self, paths: &[&[u8]]) -> io::Result<Vec<Vec<u8>>> {
+        let index = self.own.path().join("watched-index");
+        fs::copy(&self.index, &index)?;
+        let command = |args: &[&str]| {
+            let mut command = self.command(self.own.path());
+            command.env("GIT_INDEX_FILE", &index).args(args);
+            command
+        };
+        let mut given = tempfile::tempfile_in(self.own.path())?;
+        given.write_all(&paths.join(&0))?;
+        given.rewind()?;
+        let watch = ["update-index", "--no-assume-unchanged", "-z", "--stdin"];
+        let mut watching = command(&watch);
+        let watched = watching.current_dir(&self.top).stdin(given).output()?;
+        if !watched.status.success() {
+            return Err(failed(watch[0]));
+        }
+        let listed = output(command(&MODIFIED).args(["--", "."]))?;
+        self.without_large_files(records(&listed).map(<[u8]>::to_vec).collect())
     }
 
     /// Those of some untracked paths that `.gitignore` leaves out.
@@ -324,110 +367,6 @@ impl Repository {
         let lines = String::from_utf8_lossy(&told);
         Ok(lines.lines().map(|line| line.parse().ok()).collect())
     }
-
-    /// A commit with some files edited, as a patch that `git apply` takes, and the paths that differ.
-    /// Paths are from the top of the work tree; in the patch they have the prefix. Without a commit, all
-    /// files are new.
-    ///
-    /// # Errors
-    ///
-    /// git can't make it.
-    pub fn patch(
-        &self,
-        commit: Option<&str>,
-        edits: &[(Vec<u8>, Edit)],
-        prefix: &[u8],
-    ) -> io::Result<(Vec<u8>, Vec<Vec<u8>>)> {
-        let scratch = self.own.path().join("scratch");
-        self.make_directory(&scratch)?;
-        let mut command = self.command(&scratch);
-        command.args(["fast-import", "--quiet", "--date-format=raw"]);
-        let mut importing = command.stdin(Stdio::piped()).spawn()?;
-        let stdin = importing.stdin.take().ok_or(io::ErrorKind::BrokenPipe)?;
-        let written = import(io::BufWriter::new(stdin), commit, edits);
-        if !importing.wait_with_output()?.status.success() {
-            return Err(failed("fast-import"));
-        }
-        written?;
-        let diff = |flags: &[OsString]| {
-            let mut command = self.command(&scratch);
-            command.args(["diff-tree", "-r", "--no-commit-id", "--no-renames"]);
-            command.args(["--no-ext-diff", "--no-textconv", "--no-color"]);
-            command.args(flags);
-            match commit {
-                Some(commit) => command.args([commit, CHANGED]),
-                None => command.args(["--root", CHANGED]),
-            };
-            output(&mut command)
-        };
-        let names = diff(&["-z".into(), "--name-only".into()])?;
-        let with_prefix = |side: &str| {
-            let flag = [side.as_bytes(), prefix].concat();
-            OsString::from_vec(flag)
-        };
-        let patch = diff(&[
-            "-p".into(),
-            "--binary".into(),
-            "--full-index".into(),
-            with_prefix("--src-prefix=a/"),
-            with_prefix("--dst-prefix=b/"),
-        ])?;
-        fs::remove_dir_all(&scratch)?;
-        let names = records(&names).map(|name| [prefix, name].concat());
-        Ok((forward(&patch), names.collect()))
-    }
-}
-
-/// git, with nothing of the process's environment but the way to programs.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "PATH alone is read, to find git; what decides is given"
-)]
-fn git() -> Command {
-    let mut command = Command::new("git");
-    command.env_clear();
-    if let Some(path) = std::env::var_os("PATH") {
-        command.env("PATH", path);
-    }
-    for (name, value) in [
-        ("LC_ALL", "C"),
-        ("GIT_CONFIG_NOSYSTEM", "1"),
-        ("GIT_CONFIG_GLOBAL", "/dev/null"),
-        ("GIT_ATTR_NOSYSTEM", "1"),
-        ("GIT_NO_LAZY_FETCH", "1"),
-        ("GIT_NO_REPLACE_OBJECTS", "1"),
-        ("GIT_OPTIONAL_LOCKS", "0"),
-        ("GIT_TERMINAL_PROMPT", "0"),
-    ] {
-        command.env(name, value);
-    }
-    command
-}
-
-fn output(command: &mut Command) -> io::Result<Vec<u8>> {
-    let output = command.stdin(Stdio::null()).output()?;
-    if output.status.success() {
-        return Ok(output.stdout);
-    }
-    let verb = command.get_args().next().unwrap_or_default();
-    Err(failed(&verb.to_string_lossy()))
-}
-
-fn failed(verb: &str) -> io::Error {
-    io::Error::other(format!("`git {verb}` failed"))
-}
-
-/// What a child answered, if it succeeded.
-pub(super) fn answer(child: Option<Child>) -> Option<Vec<u8>> {
-    let output = child?.wait_with_output().ok()?;
-    output.status.success().then_some(output.stdout)
-}
-
-/// What ends with zeros.
-fn records(text: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let text = text.strip_suffix(b"\0").unwrap_or(text);
-    text.split(|byte| *byte == 0)
-        .filter(|record| !record.is_empty())
 }
 
 /// A path in quotes, as C has them.
@@ -444,63 +383,13 @@ fn quoted(path: &[u8]) -> Vec<u8> {
     text
 }
 
-/// Writes the edits as `git fast-import` takes them.
-fn import(mut out: impl Write, commit: Option<&str>, edits: &[(Vec<u8>, Edit)]) -> io::Result<()> {
-    writeln!(
-        out,
-        "commit {CHANGED}\ncommitter jobctl <jobctl> 0 +0000\ndata 0"
-    )?;
-    if let Some(commit) = commit {
-        writeln!(out, "from {commit}")?;
-    }
-    // A folder may be in the place of a file, and the other way round.
-    for (path, _) in edits.iter().filter(|(_, edit)| *edit == Edit::Remove) {
-        out.write_all(&[b"D ", quoted(path).as_slice(), b"\n"].concat())?;
-    }
-    for (path, edit) in edits {
-        if let Edit::Write(mode, content) = edit {
-            let head = format!("M {mode} inline ");
-            out.write_all(&[head.as_bytes(), &quoted(path), b"\n"].concat())?;
-            writeln!(out, "data {}", content.len())?;
-            out.write_all(content)?;
-            out.write_all(b"\n")?;
-        }
-    }
-    out.flush()
-}
-
-/// A patch without what undoes it: of a binary file, git writes the way back as well, and with it what
-/// was there before.
-fn forward(patch: &[u8]) -> Vec<u8> {
-    let mut kept = Vec::with_capacity(patch.len());
-    let mut lines = patch.split_inclusive(|byte| *byte == b'\n').peekable();
-    while let Some(line) = lines.next() {
-        kept.extend_from_slice(line);
-        if line != b"GIT binary patch\n" {
-            continue;
-        }
-        for line in lines.by_ref() {
-            kept.extend_from_slice(line);
-            if line == b"\n" {
-                break;
-            }
-        }
-        let is_way_back =
-            |line: &&[u8]| line.starts_with(b"literal ") || line.starts_with(b"delta ");
-        if lines.peek().is_some_and(is_way_back) {
-            lines.by_ref().find(|line| *line == b"\n");
-        }
-    }
-    kept
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
     use std::path::Path;
     use std::process::Command;
 
-    use super::{Repository, forward, quoted};
+    use super::{Repository, quoted};
 
     fn pipe(path: &Path) {
         let fifo = rustix::fs::FileType::Fifo;
@@ -516,7 +405,7 @@ mod tests {
             .status();
         assert!(init.unwrap().success());
         let directory = top.path().join(".git");
-        assert!(Repository::open(top.path()).is_some());
+        assert!(Repository::open(top.path()).unwrap().is_some());
         for name in [
             "commondir",
             "index",
@@ -531,33 +420,24 @@ mod tests {
             let file = directory.join(name);
             let _ = fs::remove_file(&file);
             pipe(&file);
-            assert!(Repository::open(top.path()).is_none(), "{name}");
+            assert!(Repository::open(top.path()).is_err(), "{name}");
             fs::remove_file(&file).unwrap();
         }
         // What is set in it does not count.
         fs::remove_file(directory.join("config")).unwrap();
         pipe(&directory.join("config"));
-        let repository = Repository::open(top.path()).unwrap();
+        let repository = Repository::open(top.path()).unwrap().unwrap();
         assert_eq!(repository.origin(), None);
         // A link to a directory above is gone into once.
         std::os::unix::fs::symlink("..", directory.join("refs/heads/up")).unwrap();
-        assert!(Repository::open(top.path()).is_some());
+        assert!(Repository::open(top.path()).unwrap().is_some());
         fs::remove_dir_all(&directory).unwrap();
         pipe(&directory);
-        assert!(Repository::open(top.path()).is_none());
+        assert!(Repository::open(top.path()).is_err());
     }
 
     #[test]
     fn a_path_of_any_bytes_is_quoted() {
         assert_eq!(quoted(b"a b\"\\\n\xff"), br#""a b\"\\\012\377""#);
-    }
-
-    #[test]
-    fn only_the_way_forward_is_kept_of_binary_files() {
-        let patch = b"diff --git a/a b/a\nGIT binary patch\nliteral 1\nIcmZ\n\nliteral 2\nJcmZ\n\n\
-            diff --git a/b b/b\n@@ -1 +1 @@\n-literal 2\n+GIT binary patch\n";
-        let kept = b"diff --git a/a b/a\nGIT binary patch\nliteral 1\nIcmZ\n\n\
-            diff --git a/b b/b\n@@ -1 +1 @@\n-literal 2\n+GIT binary patch\n";
-        assert_eq!(forward(patch), kept);
     }
 }

@@ -246,26 +246,15 @@ impl BuildSpec {
     pub fn decide(&self, facts: &BuildFacts) -> Result<BuildPlan, ValueError> {
         let is_dirty = facts.git.as_ref().is_some_and(|git| git.is_dirty);
         let mut warnings = Vec::new();
-        let tagged = || {
-            let version = facts.git.as_ref().and_then(|git| git.version.clone());
-            version.unwrap_or_else(|| Version::from(development()))
-        };
-        let version = match &self.version {
-            VersionChoice::None => None,
-            VersionChoice::Exact(version) => {
-                if is_dirty {
-                    warnings.push(format!(
-                        "`{}` is not as it was committed, and becomes version {version} all the same",
-                        self.recipe.context.display()
-                    ));
-                }
-                Some(version.clone())
-            }
-            VersionChoice::Declared(version) if !is_dirty => Some(version.clone()),
-            VersionChoice::Git if !is_dirty => Some(tagged()),
-            VersionChoice::Declared(version) => Some(tags::dirty(version, &facts.context)),
-            VersionChoice::Git => Some(tags::dirty(&tagged(), &facts.context)),
-        };
+        let version = self.version_of(facts.git.as_ref(), &facts.context);
+        if let VersionChoice::Exact(version) = &self.version
+            && is_dirty
+        {
+            warnings.push(format!(
+                "`{}` is not as it was committed, and becomes version {version} all the same",
+                self.recipe.context.display()
+            ));
+        }
         let shown = self.shown_args();
         warnings.extend(
             self.recipe
@@ -300,6 +289,25 @@ impl BuildSpec {
             labels,
             epoch,
             warnings,
+        })
+    }
+
+    /// The version that it gets: one that the user says is taken at its word.
+    #[must_use]
+    pub fn version_of(&self, git: Option<&GitFacts>, context: &Digest) -> Option<Version> {
+        let version = match &self.version {
+            VersionChoice::None => return None,
+            VersionChoice::Exact(version) => return Some(version.clone()),
+            VersionChoice::Declared(version) => version.clone(),
+            VersionChoice::Git => {
+                let tagged = git.and_then(|git| git.version.clone());
+                tagged.unwrap_or_else(|| Version::from(development()))
+            }
+        };
+        let is_dirty = git.is_some_and(|git| git.is_dirty);
+        Some(match is_dirty {
+            true => tags::dirty(&version, context),
+            false => version,
         })
     }
 

@@ -17,6 +17,7 @@ mod engine_connection;
 mod engine_run;
 mod env_file;
 mod exporting;
+mod git;
 mod help;
 mod hostile;
 mod layering;

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use super::super::read_small;
-use super::{LARGEST_PATH, failed, git, records};
+use super::{LARGEST_PATH, failed, git, no_git, records};
 
 /// Settings that say how the work tree is to be read, with the only values that are taken over.
 const SETTINGS: [(&str, &[&str]); 7] = [
@@ -29,16 +29,33 @@ const LARGEST_CONFIG: u64 = 4 << 20;
 const BIG_FILE: &str = "16m";
 
 /// The git directory of a work tree: `.git`, or where that file says.
-pub(super) fn git_directory(top: &Path) -> Option<PathBuf> {
+///
+/// # Errors
+///
+/// The file leads nowhere, or can't be read.
+pub(super) fn git_directory(top: &Path) -> io::Result<Option<PathBuf>> {
     let path = top.join(".git");
-    let directory = if path.is_dir() {
-        path
-    } else {
-        let text = read_small(&path, LARGEST_PATH).ok()?;
-        let target = text.strip_prefix(b"gitdir: ")?.trim_ascii_end();
-        top.join(OsStr::from_bytes(target))
+    let is_one = |directory: &Path| directory.join("HEAD").is_file();
+    if path.is_dir() {
+        return Ok(is_one(&path).then_some(path));
+    }
+    let text = match read_small(&path, LARGEST_PATH) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
     };
-    directory.join("HEAD").is_file().then_some(directory)
+    let target = text.strip_prefix(b"gitdir: ").map(<[u8]>::trim_ascii_end);
+    let target = target.unwrap_or_default();
+    let directory = top.join(OsStr::from_bytes(target));
+    if !target.is_empty() && is_one(&directory) {
+        return Ok(Some(directory));
+    }
+    // A work tree without the repository that it was made by, as in a container that has the one alone.
+    Err(io::Error::other(format!(
+        "`{}` leads to `{}`, where no repository is",
+        path.display(),
+        String::from_utf8_lossy(target).escape_debug()
+    )))
 }
 
 /// Refuses a file that is not regular, and a directory with such a file in it, or below it. `seen` has the
@@ -79,7 +96,7 @@ fn listed_settings(config: &Path) -> io::Result<Vec<u8>> {
         .args(["config", "-z", "--no-includes", "--list", "--file", "-"])
         .stdin(given)
         .stderr(Stdio::null());
-    let output = command.output()?;
+    let output = command.output().map_err(no_git)?;
     if output.status.success() {
         Ok(output.stdout)
     } else {
@@ -91,9 +108,11 @@ fn listed_settings(config: &Path) -> io::Result<Vec<u8>> {
 pub(super) fn settings(config: &Path) -> (String, Option<String>) {
     use std::fmt::Write as _;
 
+    // With that, files that are there are looked at though the index says that they are left out.
     let mut text = format!(
         "[core]\nrepositoryformatversion = 1\nbare = false\nhooksPath = /dev/null\nprotectHFS = \
-         false\nprotectNTFS = false\nbigFileThreshold = {BIG_FILE}\n[pack]\nthreads = 1\n"
+         false\nprotectNTFS = false\nsparseCheckout = true\nbigFileThreshold = {BIG_FILE}\n\
+         [pack]\nthreads = 1\n"
     );
     let mut origin = None;
     let listed = listed_settings(config).unwrap_or_default();

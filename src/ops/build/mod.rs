@@ -3,8 +3,10 @@
 mod base;
 mod causes;
 mod compare;
+mod git;
 mod prepare;
 mod provenance;
+mod settle;
 mod verify;
 
 use std::io;
@@ -29,6 +31,7 @@ pub use base::BaseError;
 pub use causes::Cause;
 pub use compare::{Aspect, Change, Comparison, Difference, Times};
 pub use prepare::{Prepared, prepare};
+pub use settle::settle;
 pub use verify::{Unverified, Verdict, Verification, verify};
 
 /// An image that is there now.
@@ -108,6 +111,14 @@ pub enum Reason {
     /// It can't be named.
     #[error(transparent)]
     Name(ValueError),
+    /// Its version is git's to say, which does not.
+    #[error("{message}")]
+    Git {
+        /// What is wrong.
+        message: String,
+        /// How to fix it.
+        help: String,
+    },
     /// It can't be built.
     #[error(transparent)]
     Build(#[from] BuildError),
@@ -153,6 +164,7 @@ impl Reason {
                     .to_owned(),
             ),
             Self::Name(error) => error.help.clone(),
+            Self::Git { help, .. } => Some(help.clone()),
             Self::Build(error) => error.help(),
             Self::Base(error) => error.help(),
         }

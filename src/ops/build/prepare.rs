@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 
-use super::Reason;
+use super::{Reason, git};
 use crate::context::{ContextDigest, ContextError, Filter, LARGEST_BUILD_FILE, StatCache, digest};
 use crate::engine::build::{FileClock, Recipe, Reuse};
 use crate::engine::docker::DockerEngine;
 use crate::event::{Event, Events, Outcome, StepId};
-use crate::facts::{self, GitFacts, read_small};
+use crate::facts::{GitFacts, read_small};
 use crate::model::{Digest, ImageRef};
 use crate::plan::build::{BuildFacts, BuildPlan, BuildSpec};
 use crate::plan::dockerfile::{Dockerfile, Sources};
@@ -65,8 +65,8 @@ pub async fn prepare(
     let sources = Dockerfile::read(&String::from_utf8_lossy(&dockerfile))
         .sources(spec.recipe.target.as_deref(), &args);
     let asking = tokio::task::spawn_blocking({
-        let context = spec.recipe.context.clone();
-        move || facts::git(&context)
+        let spec = spec.clone();
+        move || git::ask(&spec)
     });
     let (digested, git, found) = tokio::join!(
         digest_apart(spec, cache),
@@ -74,7 +74,10 @@ pub async fn prepare(
         find_sources(engine, spec, &sources, events, parent),
     );
     let (digest, cache) = digested?;
-    let git = git.unwrap_or(None);
+    let (git, warning) = git.unwrap_or(Ok((None, None)))?;
+    if let Some(warning) = warning {
+        events.send(Event::Warning(warning));
+    }
     let found = found?;
     warn_of_content(&digest, events);
     let context = Digest::from(digest.sha256);
@@ -168,7 +171,7 @@ pub(super) async fn is_unchanged(
 }
 
 /// Digests the context on a thread that may wait for the disk.
-async fn digest_apart(
+pub(super) async fn digest_apart(
     spec: &BuildSpec,
     cache: Option<&PathBuf>,
 ) -> Result<(ContextDigest, StatCache), ContextError> {

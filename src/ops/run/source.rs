@@ -42,7 +42,7 @@ pub(super) fn source(
     dockerfile: &Path,
     secrets: &[Secret],
 ) -> Option<(SourceRecord, Option<Vec<u8>>, Option<String>)> {
-    let git = facts::git(context)?;
+    let git = facts::git(context).ok()?;
     let mut record = SourceRecord {
         revision: git.revision,
         is_dirty: git.is_dirty,
@@ -123,8 +123,8 @@ fn difference(
     masker: &Masker,
 ) -> io::Result<Difference> {
     let context = context.canonicalize()?;
-    let gone = || io::Error::other("git can't be asked");
-    let repository = Repository::open(&context).ok_or_else(gone)?;
+    let gone = || io::Error::other("its git repository is gone");
+    let repository = Repository::open(&context)?.ok_or_else(gone)?;
     let top = repository.top().to_owned();
     let place = context.strip_prefix(&top).map_err(io::Error::other)?;
     let mut place = place.as_os_str().as_bytes().to_vec();
