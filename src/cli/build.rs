@@ -10,6 +10,7 @@ use super::Ending;
 use super::ci::Made;
 use super::context::Context;
 use super::run::signals::is_ignored;
+use super::trust;
 use crate::engine::build::BuildError;
 use crate::engine::docker::EngineError;
 use crate::exit::Exit;
@@ -68,6 +69,7 @@ pub(super) fn exec(args: &BuildArgs, context: &mut Context) -> Ending {
             .result(|| build_plan_human(&items), || build_plan_json(&items))?;
         return Ok(Exit::Success);
     }
+    trust::ask(context, &items)?;
     if args.verify {
         return verify::exec(context, &items);
     }

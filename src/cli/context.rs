@@ -83,21 +83,24 @@ impl Context {
         let environment = &self.environment;
         let here = environment.current_dir();
         // A link is followed where the user has named it, and not where a repository may have brought it.
-        let named = |folder: PathBuf| folder.canonicalize().unwrap_or(folder);
         if let Some(folder) = environment.path("JOBCTL_STATE_DIR") {
-            return named(here.join(folder));
+            return resolved(here.join(folder));
         }
         if let Ok((manifest, _)) = self.manifest()
             && let Some(folder) = manifest.parent()
         {
             return folder.join(".jobctl");
         }
+        self.user_state().unwrap_or_else(|| here.join(".jobctl"))
+    }
+
+    /// Where what is the user's and no project's is kept, as the XDG Base Directory Specification has it.
+    pub(super) fn user_state(&self) -> Option<PathBuf> {
+        let environment = &self.environment;
         let state = environment.path("XDG_STATE_HOME");
         let state = state.filter(|folder| folder.is_absolute());
-        match state.or_else(|| Some(environment.home()?.join(".local/state"))) {
-            Some(state) => named(state.join("jobctl")),
-            None => here.join(".jobctl"),
-        }
+        let state = state.or_else(|| Some(environment.home()?.join(".local/state")))?;
+        Some(resolved(state.join("jobctl")))
     }
 
     /// The runs.
@@ -342,6 +345,17 @@ const PASSED_ON: [&str; 27] = [
 fn is_passed_on(name: &str) -> bool {
     let prefixes = ["JOBCTL_", "XDG_"];
     PASSED_ON.contains(&name) || prefixes.iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// A path without the links on the way to it, as far as it exists.
+pub(super) fn resolved(path: PathBuf) -> PathBuf {
+    match path.canonicalize() {
+        Ok(resolved) => resolved,
+        Err(_) => match (path.parent(), path.file_name()) {
+            (Some(parent), Some(name)) => resolved(parent.to_owned()).join(name),
+            _ => path,
+        },
+    }
 }
 
 /// A file as seen from a folder: `jobs.yaml`, `../jobs.yaml`.

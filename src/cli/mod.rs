@@ -38,6 +38,7 @@ mod show;
 mod standard;
 mod stop;
 mod threads;
+mod trust;
 mod up;
 mod validate;
 mod wait;
@@ -110,6 +111,7 @@ enum Verb {
     Export(export::ExportArgs),
     Doctor(doctor::DoctorArgs),
     Validate(validate::ValidateArgs),
+    Trust(trust::TrustArgs),
     Schema(schema::SchemaArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
@@ -210,6 +212,7 @@ fn exec(verb: Verb, context: &mut Context) -> Ending {
         Verb::Export(args) => export::exec(&args, context),
         Verb::Doctor(args) => doctor::exec(&args, context),
         Verb::Validate(args) => validate::exec(&args, context),
+        Verb::Trust(args) => trust::exec(&args, context),
         Verb::Schema(args) => schema::exec(&args, context),
         Verb::Completions(args) => completions::exec(&args, context),
         Verb::Man(args) => man::exec(&args, context),

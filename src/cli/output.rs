@@ -186,6 +186,11 @@ impl Output {
         }
     }
 
+    /// Asks the user something, on the line on which the answer is typed.
+    pub(super) fn ask(&self, question: &str) {
+        self.message(&printable_text(question));
+    }
+
     /// Says that the user wanted no more of it.
     pub(super) fn interrupted(&self, message: &str) -> Exit {
         self.wrong("interrupted", message, None);

@@ -11,6 +11,7 @@ use tokio::sync::mpsc::unbounded_channel;
 use super::Ending;
 use super::context::{Context, Program};
 use super::run::{Told, adopt_in_background, ending, launch, no_flags, signals};
+use super::trust::{self, TrustArg};
 use crate::diagnostic::Diagnostic;
 use crate::exit::Exit;
 use crate::manifest::schema::Job;
@@ -21,7 +22,7 @@ use crate::ops::run::{Asked, Prepared, RunFailure};
 use crate::ops::up::{
     Done, How, Launched, Launcher, Launching, Pipeline, UpFailure, Wishes, given_up,
 };
-use crate::plan::run::{RunFlags, RunPlan, Subject, plan};
+use crate::plan::run::{ImageChoice, RunFlags, RunPlan, Subject, plan};
 use crate::plan::up::{Step, after, order};
 use crate::records::Store;
 use crate::report::{pipeline_human, pipeline_json, printable_text, up_human, up_json};
@@ -58,6 +59,8 @@ pub(super) struct UpArgs {
     /// Start services as jobs.yaml has them now, also those that were rolled back
     #[arg(long)]
     forward: bool,
+    #[command(flatten)]
+    trust: TrustArg,
     /// Say what would be run, in which order; do nothing
     #[arg(long)]
     dry_run: bool,
@@ -76,7 +79,10 @@ pub(super) fn exec(args: &UpArgs, context: &mut Context) -> Ending {
         Ok(manifest) => manifest,
         Err(found) => return unusable(context, &found),
     };
-    let planned = no_flags(context).and_then(|flags| steps(&manifest, &args.jobs, &flags, context));
+    let planned = no_flags(context).and_then(|mut flags| {
+        flags.build.trust = args.trust.get(context);
+        steps(&manifest, &args.jobs, &flags, context)
+    });
     let steps = match planned {
         Ok(steps) => steps,
         Err(found) => return unusable(context, &found),
@@ -90,6 +96,11 @@ pub(super) fn exec(args: &UpArgs, context: &mut Context) -> Ending {
             .result(|| pipeline_human(&steps), || pipeline_json(&steps))?;
         return Ok(Exit::Success);
     }
+    let built = steps.iter().flat_map(|step| match &step.plan.image {
+        ImageChoice::Build(items) => items.as_slice(),
+        _ => &[],
+    });
+    trust::ask(context, built)?;
     let plans: Vec<_> = steps.iter().map(|step| &step.plan).collect();
     let wishes = Wishes {
         asked: asked(&plans, context),

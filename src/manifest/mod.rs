@@ -80,3 +80,12 @@ impl Manifest {
             .collect()
     }
 }
+
+impl Manifest {
+    /// The file that it was read from.
+    #[must_use]
+    pub fn file(&self) -> PathBuf {
+        let name = self.path.file_name().unwrap_or_default();
+        self.folder.join(name)
+    }
+}

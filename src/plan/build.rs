@@ -3,6 +3,7 @@
 mod select;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
@@ -19,6 +20,7 @@ use crate::manifest::schema::Latest;
 use crate::model::labels::{PLAN_LABEL, STAMPED_LABEL, STANDARD_KEYS, STANDARD_LABELS};
 use crate::model::{Digest, ImageRef, Secret, Sensitive, ValueError, Version};
 use crate::records::mask::Masker;
+use crate::records::{HostProgram, Trust};
 
 pub use select::{PlanError, host_authorities, plan};
 
@@ -72,6 +74,8 @@ pub struct BuildFlags {
     pub ca_bundle: Option<PathBuf>,
     /// The time that the image is given, in seconds since 1970.
     pub epoch: Option<u64>,
+    /// Which programs of the project may run on this machine.
+    pub trust: Trust,
 }
 
 /// One thing to be done.
@@ -87,7 +91,13 @@ pub enum Item {
 #[must_use]
 pub fn file_errors(manifest: &Manifest, items: &[Item]) -> Vec<Diagnostic> {
     let files = items.iter().flat_map(|item| match item {
-        Item::Base(base) => base.bootstrap.iter().collect(),
+        Item::Base(base) => {
+            let bootstrap = base.bootstrap.as_ref();
+            bootstrap
+                .map(|bootstrap| &bootstrap.program)
+                .into_iter()
+                .collect()
+        }
         Item::Build(spec) => vec![&spec.recipe.context, &spec.recipe.dockerfile],
     });
     manifest.errors_of(files.map(PathBuf::as_path))
@@ -100,10 +110,38 @@ pub struct BaseSpec {
     pub title: String,
     /// The image.
     pub image: ImageRef,
-    /// The program that writes its root file system as a tar to standard output.
-    pub bootstrap: Option<PathBuf>,
+    /// What makes it where it can't be pulled.
+    pub bootstrap: Option<Box<Bootstrap>>,
     /// Whether it is pulled even if it is here.
     pub pulls: bool,
+}
+
+/// A program of the project that makes a base image on this machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bootstrap {
+    /// It writes the image's root file system as a tar to standard output.
+    pub program: PathBuf,
+    /// The `jobs.yaml` that names it.
+    pub manifest: PathBuf,
+    /// What it is called with.
+    pub args: Vec<String>,
+    /// Whether it may run.
+    pub trust: Trust,
+}
+
+impl Bootstrap {
+    /// The program as it is now, unless it may run.
+    ///
+    /// # Errors
+    ///
+    /// It can't be read.
+    pub fn untrusted(&self) -> io::Result<Option<HostProgram>> {
+        if self.trust.is_given() {
+            return Ok(None);
+        }
+        let program = HostProgram::read(&self.manifest, &self.program, self.args.clone())?;
+        Ok((!self.trust.allows(&program)).then_some(program))
+    }
 }
 
 /// An image to be built, before anything is known of its content.

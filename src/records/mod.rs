@@ -26,6 +26,7 @@ mod source;
 pub mod spec;
 mod store;
 mod summary;
+mod trust;
 mod work;
 
 pub use error::{ReadError, StoreError};
@@ -48,3 +49,4 @@ pub use services::{Route, ServiceFolder};
 pub use source::{LeftOut, LeftOutReason, SourceRecord};
 pub use store::{Listing, OpenRun, Store};
 pub use summary::Summary;
+pub use trust::{Grant, HostProgram, Trust};

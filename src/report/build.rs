@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::printable;
+use super::trust::host_program;
 use crate::diagnostic::{Diagnostic, Source};
 use crate::engine::build::{BuildError, FailedStep, Place, Reuse, SecretSource};
 use crate::model::{Digest, STARS};
@@ -76,6 +77,11 @@ pub fn build_failure(failure: &Failure) -> Diagnostic {
     {
         diagnostic.notes = said(log);
     }
+    if let Reason::Base(error) = &failure.reason
+        && let BaseError::Untrusted { program } = &**error
+    {
+        diagnostic.notes.push(host_program(program));
+    }
     match failure.reason.help() {
         Some(help) => diagnostic.help(help),
         None => diagnostic,
@@ -131,8 +137,9 @@ pub fn build_plan_human(items: &[Item]) -> String {
         match item {
             Item::Base(base) => {
                 let _ = write!(text, "{}: pull {}", base.title, base.image);
-                if let Some(program) = &base.bootstrap {
-                    let _ = write!(text, ", or make it with {}", program.display());
+                if let Some(bootstrap) = &base.bootstrap {
+                    let program = bootstrap.program.display();
+                    let _ = write!(text, ", or make it with {program}");
                 }
                 text.push('\n');
             }
@@ -160,7 +167,7 @@ pub fn build_plan_json(items: &[Item]) -> Value {
                 "name": base.title,
                 "action": "pull",
                 "image": base.image.to_string(),
-                "bootstrap": base.bootstrap,
+                "bootstrap": base.bootstrap.as_ref().map(|bootstrap| &bootstrap.program),
             }),
             Item::Build(spec) => json!({
                 "name": spec.title,

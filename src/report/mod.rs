@@ -27,6 +27,7 @@ mod stamps;
 mod steps;
 mod table;
 mod terminal;
+mod trust;
 mod up;
 mod validation;
 mod verification;
@@ -66,6 +67,7 @@ pub use runs::{runs_human, runs_json};
 pub use schemas::SCHEMAS;
 pub use stamps::stamped;
 pub use terminal::Terminal;
+pub use trust::{host_program, trust_human, trust_json};
 pub use up::{
     down_human, down_json, pipeline_human, pipeline_json, promoted_human, promoted_json, up_human,
     up_json,

@@ -1,7 +1,7 @@
 //! What `--format json` prints, as JSON Schemas (draft 7).
 
 /// The schema of each result: `build` for `jobctl.build/1`.
-pub const SCHEMAS: [(&str, &str); 23] = [
+pub const SCHEMAS: [(&str, &str); 24] = [
     (
         "build",
         include_str!("../../schema/results/build.schema.json"),
@@ -76,6 +76,10 @@ pub const SCHEMAS: [(&str, &str); 23] = [
     (
         "runs",
         include_str!("../../schema/results/runs.schema.json"),
+    ),
+    (
+        "trust",
+        include_str!("../../schema/results/trust.schema.json"),
     ),
     ("up", include_str!("../../schema/results/up.schema.json")),
     (

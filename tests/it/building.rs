@@ -565,7 +565,9 @@ fn a_base_that_cant_be_pulled_is_made_and_then_there() {
     let name = ImageName::new();
     let _base = Base(format!("{}-base:1", name.as_str()));
     project(&bench, &name);
-    let ended = run(bench.jobctl().args(["build", "again", "--format", "json"]));
+    let ended = run(bench
+        .jobctl()
+        .args(["build", "again", "--trust", "--format", "json"]));
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert!(ended.stderr.contains("| making"), "{}", ended.stderr);
     let document: Value = serde_json::from_str(&ended.stdout).unwrap();
@@ -606,14 +608,18 @@ fn bump_raises_the_version_once_it_is_built() {
     project(&bench, &name);
     let before = fs::read_to_string(bench.path().join("jobs.yaml")).unwrap();
     bench.write("app/Dockerfile", "FRM\n");
-    let failed = run(bench.jobctl().args(["build", "app", "--bump", "minor"]));
+    let failed = run(bench
+        .jobctl()
+        .args(["build", "app", "--trust", "--bump", "minor"]));
     assert_eq!(failed.code, Some(1), "{failed:?}");
     assert_eq!(
         fs::read_to_string(bench.path().join("jobs.yaml")).unwrap(),
         before
     );
     project(&bench, &name);
-    let ended = run(bench.jobctl().args(["build", "app", "--bump", "minor"]));
+    let ended = run(bench
+        .jobctl()
+        .args(["build", "app", "--trust", "--bump", "minor"]));
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert!(
         ended.stdout.contains("-app:0.2.0 sha256:"),

@@ -39,5 +39,6 @@ mod secrets;
 mod source_patch;
 mod standard_output;
 mod support;
+mod trusting;
 mod typos;
 mod upping;

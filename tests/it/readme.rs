@@ -66,7 +66,8 @@ fn every_command_of_the_readme_succeeds() {
         .env("PROGRAM", jobctl().parent().unwrap())
         .env("FOLDER", folder.path())
         .env("JOBCTL_STATE_DIR", folder.path().join("state"))
-        .env("SERVE_PORT", "18765"));
+        .env("SERVE_PORT", "18765")
+        .env("JOBCTL_TRUST", "1"));
     assert_eq!(ended.code, Some(0), "{}\n{}", ended.stdout, ended.stderr);
     let repository = "team/jobctl-first-job";
     assert!(registry.tags(repository).contains(&"1.2.3".to_owned()));

@@ -57,7 +57,7 @@ fn is_built(test: &str) -> bool {
             .jobctl()
             .arg("--directory")
             .arg(root())
-            .args(["build", "train"]));
+            .args(["build", "--trust", "train"]));
         assert_eq!(built.code, Some(0), "{}", built.stderr);
     });
     true

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use crate::cli::context::Context;
+use crate::cli::trust::TrustArg;
 use crate::engine::build::SecretSource;
 use crate::facts::Environment;
 use crate::model::{ImageRef, Scalar, Secret, ValueError, Version};
@@ -89,6 +90,8 @@ pub(in crate::cli) struct BuildArgs {
     /// Write what was built to a file, as JSON
     #[arg(long, value_name = "FILE")]
     pub(super) metadata_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) trust: TrustArg,
     /// Say what would be done, and as which docker command; do nothing
     #[arg(long)]
     pub(super) dry_run: bool,
@@ -167,6 +170,7 @@ pub(super) fn flags(args: &BuildArgs, context: &Context) -> Result<BuildFlags, S
             _ => here.join(path),
         }),
         epoch,
+        trust: args.trust.get(context),
     })
 }
 

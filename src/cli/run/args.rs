@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, ValueEnum};
 
+use crate::cli::trust::TrustArg;
 use crate::plan::run::Pull;
 
 /// Run a job, or an image by its name
@@ -64,6 +65,8 @@ pub(super) struct ImageArgs {
     /// The platform of the image
     #[arg(long, env = "DOCKER_DEFAULT_PLATFORM")]
     pub(super) platform: Option<String>,
+    #[command(flatten)]
+    pub(super) trust: TrustArg,
 }
 
 /// Environment variables.

@@ -106,6 +106,7 @@ pub(super) fn flags(
         build: BuildFlags {
             platform: spec.platform.clone(),
             pulls: pull == Some(Pull::Always),
+            trust: args.image.trust.get(context),
             ..usual.build
         },
         environment: findings.all("--env", &args.variables.env, variable),

@@ -17,12 +17,13 @@ use std::path::PathBuf;
 use self::flags::flags;
 use super::Ending;
 use super::context::Context;
+use super::trust;
 use crate::diagnostic::Diagnostic;
 use crate::exit::Exit;
 use crate::manifest;
 use crate::ops::env_files;
 use crate::ops::run::{Asked, RunFailure};
-use crate::plan::run::{RunPlan, Subject, plan};
+use crate::plan::run::{ImageChoice, RunPlan, Subject, plan};
 use crate::report::{run_plan_human, run_plan_json};
 
 pub(super) use self::args::RunArgs;
@@ -64,6 +65,9 @@ pub(super) fn exec(args: &RunArgs, context: &mut Context) -> Ending {
         Ok(wishes) => wishes,
         Err((message, help)) => return Ok(context.output.unrun(&message, Some(&help))),
     };
+    if let ImageChoice::Build(items) = &plan.image {
+        trust::ask(context, items)?;
+    }
     match args.terminal.detach {
         Some(true) => background::exec(context, plan, &wishes),
         _ => foreground::exec(context, plan, &wishes),

@@ -64,7 +64,8 @@ decode_words!(Latest, "`release`, `always` or `never`", {
 pub struct BaseImage {
     /// The image to pull.
     pub pull: Option<Located<ImageRef>>,
-    /// A program that makes the image where it can't be pulled; relative to this file.
+    /// A program that makes the image where it can't be pulled; relative to this file. It runs on this
+    /// machine, once it was allowed with `jobctl trust`.
     pub bootstrap: Option<Located<HostPath>>,
     /// How to build it.
     #[schemars(with = "Option<crate::manifest::json_schema::BuildForms>")]

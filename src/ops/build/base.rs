@@ -18,12 +18,17 @@ use crate::engine::docker::{DockerEngine, EngineError};
 use crate::engine::tar_names::TarNames;
 use crate::event::{Events, Outcome, Step, Stream};
 use crate::model::ImageRef;
-use crate::plan::build::BaseSpec;
+use crate::plan::build::{BaseSpec, Bootstrap};
+use crate::records::HostProgram;
 
 /// What a container of Debian's own image begins with.
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// How much is read at once.
 const CHUNK_BYTES: usize = 256 << 10;
+
+/// How a program of the project comes to be trusted.
+const UNTRUSTED_HELP: &str = "read it, then allow it as it is now with `jobctl trust`; in CI, where what is \
+                              checked out is trusted, set JOBCTL_TRUST=1";
 
 /// Why a base image can't be had.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +48,12 @@ pub enum BaseError {
         program: PathBuf,
         /// Why.
         source: io::Error,
+    },
+    /// The program that makes it is the project's, and nobody has said that it may run here.
+    #[error("`{}` is not run: it is a program of this project, and not trusted", program.program.display())]
+    Untrusted {
+        /// The program.
+        program: HostProgram,
     },
     /// The program that makes it failed.
     #[error("`{}` failed with {status}", program.display())]
@@ -73,6 +84,7 @@ impl BaseError {
                 "check the name, `jobctl login`, and the network; or make it here: \
                  `images: {{ NAME: {{ pull: \"{image}\", bootstrap: PROGRAM }} }}`"
             )),
+            Self::Untrusted { .. } => Some(UNTRUSTED_HELP.to_owned()),
             Self::NotRun { program, .. } => Some(format!(
                 "make it executable: `chmod +x {}`",
                 program.display()
@@ -121,7 +133,7 @@ pub(super) async fn ensure(
         }
         (Err(error), Some(program)) => {
             step.finish(Outcome::Skipped(error.to_string()));
-            bootstrap(engine, &spec.image, program, events).await?;
+            make_here(engine, &spec.image, program, events).await?;
             State::Bootstrapped
         }
         (Err(source), None) => {
@@ -140,14 +152,14 @@ pub(super) async fn ensure(
 }
 
 /// Makes an image of what a program writes.
-async fn bootstrap(
+async fn make_here(
     engine: &DockerEngine,
     image: &ImageRef,
-    program: &Path,
+    bootstrap: &Bootstrap,
     events: &Events,
 ) -> Result<(), Reason> {
     let step = events.step(None, format!("make {image} here"));
-    match make(engine, image, program, &step).await {
+    match make(engine, image, bootstrap, &step).await {
         Ok(()) => {
             step.finish(Outcome::Done);
             Ok(())
@@ -162,16 +174,17 @@ async fn bootstrap(
 async fn make(
     engine: &DockerEngine,
     image: &ImageRef,
-    program: &Path,
+    bootstrap: &Bootstrap,
     step: &Step,
 ) -> Result<(), Reason> {
+    let program = bootstrap.program.as_path();
     let unusable = |source| BaseError::Archive {
         program: program.to_owned(),
         source,
     };
     let file = tempfile::tempfile().map_err(unusable)?;
     let output = file.try_clone().map_err(unusable)?;
-    run(program, image, output, step).await?;
+    run(bootstrap, output, step).await?;
     let platform = engine.facts().await?.platform;
     let architecture = match platform.split_once('/') {
         Some((_, "x86_64")) => "amd64",
@@ -192,20 +205,20 @@ async fn make(
 }
 
 /// Runs the program; its standard error is the step's log.
-async fn run(
-    program: &Path,
-    image: &ImageRef,
-    output: std::fs::File,
-    step: &Step,
-) -> Result<(), BaseError> {
+async fn run(bootstrap: &Bootstrap, output: std::fs::File, step: &Step) -> Result<(), BaseError> {
     const TAIL_LINES: usize = 20;
 
+    let program = &bootstrap.program;
     let not_run = |source| BaseError::NotRun {
-        program: program.to_owned(),
+        program: program.clone(),
         source,
     };
+    // As late as can be: what was allowed before may have changed since.
+    if let Some(program) = bootstrap.untrusted().map_err(not_run)? {
+        return Err(BaseError::Untrusted { program });
+    }
     let mut child = Command::new(program)
-        .arg(image.to_string())
+        .args(&bootstrap.args)
         .stdin(Stdio::null())
         .stdout(output)
         .stderr(Stdio::piped())
@@ -231,7 +244,7 @@ async fn run(
         return Ok(());
     }
     Err(BaseError::Failed {
-        program: program.to_owned(),
+        program: program.clone(),
         status: status.to_string(),
         log,
     })

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use super::{BaseSpec, BuildFlags, BuildSpec, CA_BUNDLE_SECRET, Item, VersionChoice};
+use super::{BaseSpec, Bootstrap, BuildFlags, BuildSpec, CA_BUNDLE_SECRET, Item, VersionChoice};
 use crate::engine::build::{Recipe, Reuse, SecretSource};
 use crate::facts::Environment;
 use crate::manifest::Manifest;
@@ -231,10 +231,14 @@ impl Planner<'_> {
             self.items.push(Item::Base(BaseSpec {
                 title: name.to_string(),
                 image: pull.clone(),
-                bootstrap: image
-                    .bootstrap
-                    .as_deref()
-                    .map(|program| self.manifest.folder.join(program.as_path())),
+                bootstrap: image.bootstrap.as_deref().map(|program| {
+                    Box::new(Bootstrap {
+                        program: self.manifest.folder.join(program.as_path()),
+                        manifest: self.manifest.file(),
+                        args: vec![pull.to_string()],
+                        trust: self.flags.trust.clone(),
+                    })
+                }),
                 pulls: self.flags.pulls,
             }));
         }

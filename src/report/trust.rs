@@ -1,0 +1,84 @@
+//! Programs of a project that run on this machine.
+
+use serde_json::{Value, json};
+
+use super::printable;
+use super::table::columns;
+use super::words::bytes;
+use crate::records::{Grant, HostProgram};
+
+/// How much of a digest is shown in a table.
+const SHORT: usize = 12;
+
+/// A program that would run, for somebody who decides whether it may.
+#[must_use]
+pub fn host_program(program: &HostProgram) -> String {
+    let mut text = format!(
+        "it would run on this machine, outside of any container: {}\n{}, {}",
+        command(program),
+        bytes(program.bytes),
+        program.digest
+    );
+    if let Some(line) = program.first_line() {
+        text.push_str(", begins with: ");
+        text.push_str(&printable::line(&line));
+    }
+    text
+}
+
+/// The words of its command line.
+fn command(program: &HostProgram) -> String {
+    let words = program.args.iter().map(|arg| printable::line(arg));
+    let program = printable::path(&program.program);
+    [program]
+        .into_iter()
+        .chain(words)
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+/// A line for each program that may run.
+#[must_use]
+pub fn trust_human(grants: &[Grant]) -> String {
+    let heads = ["PROJECT", "PROGRAM", "CONTENT", "STATE"];
+    let mut rows = vec![heads.map(str::to_owned).to_vec()];
+    for grant in grants {
+        let program = &grant.program;
+        let digest = program.digest.encoded();
+        let row = [
+            printable::path(&program.manifest),
+            command(program),
+            digest.chars().take(SHORT).collect(),
+            state(grant).to_owned(),
+        ];
+        rows.push(row.to_vec());
+    }
+    columns(&rows)
+}
+
+/// `{"schema":"jobctl.trust/1","programs":[…]}`.
+#[must_use]
+pub fn trust_json(grants: &[Grant]) -> Value {
+    let programs = grants.iter().map(|grant| {
+        let program = &grant.program;
+        json!({
+            "manifest": program.manifest,
+            "program": program.program,
+            "args": program.args,
+            "digest": program.digest.as_str(),
+            "bytes": program.bytes,
+            "granted": grant.granted,
+            "state": state(grant),
+        })
+    });
+    json!({ "schema": "jobctl.trust/1", "programs": programs.collect::<Vec<_>>() })
+}
+
+/// What became of a program since.
+fn state(grant: &Grant) -> &'static str {
+    match grant.is_current() {
+        Some(true) => "unchanged",
+        Some(false) => "changed",
+        None => "gone",
+    }
+}

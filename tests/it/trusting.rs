@@ -1,0 +1,304 @@
+//! What a jobs.yaml runs on this machine runs only when the user allowed it.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use crate::support::image::ImageName;
+use crate::support::{Bench, Ended, jobctl, run};
+
+/// A repository that was just cloned, whose base image only its own program can make.
+struct Cloned {
+    bench: Bench,
+    image: String,
+}
+
+impl Cloned {
+    fn new() -> Self {
+        let bench = Bench::new();
+        let image = format!("{}-base:1", ImageName::new().as_str());
+        // No registry of that name answers.
+        let pull = format!("127.0.0.1:1/{image}");
+        let cloned = Self { bench, image: pull };
+        cloned.bench.write(
+            "repo/jobs.yaml",
+            &format!(
+                "version: 1\nname: test\nimages:\n  base: {{ pull: \"{}\", bootstrap: make }}\njobs:\n  app: {{ \
+                 build: {{ context: app, requires: [base] }} }}\n",
+                cloned.image
+            ),
+        );
+        cloned
+            .bench
+            .write("repo/app/Dockerfile", &format!("FROM {}\n", cloned.image));
+        cloned.program("echo \"$1\" >>\"${0%/*}/ran\"");
+        cloned
+    }
+
+    /// Gives its program these lines.
+    fn program(&self, lines: &str) {
+        let text = format!(
+            "#!/bin/sh\nset -e\n{lines}\ncd \"${{0%/*}}\"\necho \"$1\" >file\ntar --create --mtime=@0 file\n"
+        );
+        let program = self.bench.write("repo/make", &text);
+        fs::set_permissions(program, Permissions::from_mode(0o755)).unwrap();
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.bench.path().canonicalize().unwrap().join(name)
+    }
+
+    fn jobctl(&self, args: &[&str]) -> Command {
+        let mut command = self.bench.jobctl();
+        command.current_dir(self.path("repo")).args(args);
+        command
+    }
+
+    fn build(&self) -> Ended {
+        run(&mut self.jobctl(&["build", "base"]))
+    }
+
+    /// How often its program ran.
+    fn runs(&self) -> usize {
+        let ran = fs::read_to_string(self.path("repo/ran")).unwrap_or_default();
+        assert!(ran.lines().all(|line| line == self.image), "{ran}");
+        ran.lines().count()
+    }
+
+    /// Removes the image, so that it has to be made again.
+    fn forget(&self) {
+        let removed = Command::new("docker")
+            .args(["rmi", "--force", &self.image])
+            .output();
+        assert!(removed.unwrap().status.success());
+    }
+
+    fn listed(&self) -> Vec<Value> {
+        let ended = run(&mut self.jobctl(&["trust", "--list", "--format", "json"]));
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        let document: Value = serde_json::from_str(&ended.stdout).unwrap();
+        document["programs"].as_array().unwrap().clone()
+    }
+
+    /// What a terminal shows of a call when these keys are typed.
+    fn on_a_terminal(&self, args: &str, keys: &str) -> String {
+        use std::io::Write as _;
+
+        let line = format!("{} {args}", jobctl().display());
+        let mut command = self.bench.command("script");
+        let mut child = command
+            .args(["-qec", &line, "/dev/null"])
+            .current_dir(self.path("repo"))
+            .env("TERM", "xterm")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child
+            .stdin
+            .take()
+            .unwrap()
+            .write_all(keys.as_bytes())
+            .unwrap();
+        let output = child.wait_with_output().unwrap();
+        String::from_utf8(output.stdout).unwrap().replace('\r', "")
+    }
+}
+
+impl Drop for Cloned {
+    fn drop(&mut self) {
+        let _ = Command::new("docker")
+            .args(["rmi", "--force", &self.image])
+            .output();
+    }
+}
+
+#[test]
+fn a_cloned_program_does_not_run_before_it_is_allowed() {
+    let cloned = Cloned::new();
+    let refused = cloned.build();
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    let program = cloned.path("repo/make");
+    let sum = run(Command::new("sha256sum").arg(&program)).stdout;
+    for said in [
+        "error[build-failed]: `base` is not built: `",
+        "it is a program of this project, and not trusted",
+        &format!("{} {}", program.display(), cloned.image),
+        &format!("sha256:{}", sum.split(' ').next().unwrap()),
+        "begins with: #!/bin/sh",
+        "`jobctl trust`",
+        "JOBCTL_TRUST=1",
+    ] {
+        assert!(refused.stderr.contains(said), "{said}: {}", refused.stderr);
+    }
+    assert_eq!(cloned.runs(), 0);
+    // A job that is built from it is refused by the same, as jobctl's own failure.
+    let refused = run(&mut cloned.jobctl(&["run", "app"]));
+    assert_eq!(refused.code, Some(125), "{refused:?}");
+    let refused = run(&mut cloned.jobctl(&["up", "app"]));
+    assert_eq!(refused.code, Some(125), "{refused:?}");
+    assert_eq!(cloned.runs(), 0);
+
+    let allowed = run(&mut cloned.jobctl(&["trust"]));
+    assert_eq!(allowed.code, Some(0), "{allowed:?}");
+    assert!(allowed.stdout.contains("unchanged"), "{}", allowed.stdout);
+    let built = cloned.build();
+    assert_eq!(built.code, Some(0), "{built:?}");
+    assert_eq!(cloned.runs(), 1);
+}
+
+#[test]
+fn what_changed_is_to_be_allowed_again() {
+    let cloned = Cloned::new();
+    let repo = cloned.path("repo");
+    let trust = |args: &[&str]| {
+        let mut command = cloned.bench.jobctl();
+        let ended = run(command.args(args));
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        ended
+    };
+    trust(&["trust", "repo"]);
+    let listed = cloned.listed();
+    assert_eq!(listed.len(), 1);
+    assert_eq!(listed[0]["state"], "unchanged");
+    assert_eq!(
+        listed[0]["manifest"],
+        repo.join("jobs.yaml").to_str().unwrap()
+    );
+    assert_eq!(listed[0]["args"], serde_json::json!([cloned.image]));
+    cloned.program("echo evil >&2");
+    assert_eq!(cloned.listed()[0]["state"], "changed");
+    let refused = cloned.build();
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(!refused.stderr.contains("| evil"), "{}", refused.stderr);
+    cloned.program("echo \"$1\" >>\"${0%/*}/ran\"");
+    assert_eq!(cloned.build().code, Some(0));
+    cloned.forget();
+    // Also where the project is gone.
+    let away = cloned.path("away");
+    fs::rename(&repo, &away).unwrap();
+    assert_eq!(
+        run(cloned.bench.jobctl().args(["trust", "--list"])).code,
+        Some(0)
+    );
+    let revoked = trust(&["trust", "--revoke", "repo"]);
+    assert!(
+        revoked.stderr.contains("no longer trusted"),
+        "{}",
+        revoked.stderr
+    );
+    let again = trust(&["trust", "--revoke", "repo"]);
+    assert!(again.stderr.contains("was trusted"), "{}", again.stderr);
+    fs::rename(&away, &repo).unwrap();
+    assert_eq!(cloned.build().code, Some(1));
+    assert_eq!(cloned.runs(), 1);
+}
+
+#[test]
+fn ci_trusts_what_it_has_checked_out() {
+    let cloned = Cloned::new();
+    for word in ["", "0", "false", "maybe"] {
+        let mut command = cloned.jobctl(&["build", "base"]);
+        let ended = run(command.env("JOBCTL_TRUST", word));
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+    }
+    let mut command = cloned.jobctl(&["build", "base"]);
+    let ended = run(command.env("JOBCTL_TRUST", "1"));
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    cloned.forget();
+    let ended = run(&mut cloned.jobctl(&["build", "base", "--trust"]));
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_eq!(cloned.runs(), 2);
+    // That was for once.
+    assert!(cloned.listed().is_empty());
+    cloned.forget();
+    assert_eq!(cloned.build().code, Some(1));
+}
+
+#[test]
+fn a_repository_does_not_bring_its_own_trust() {
+    let cloned = Cloned::new();
+    assert_eq!(run(&mut cloned.jobctl(&["trust"])).code, Some(0));
+    let state = cloned.path("home/.local/state/jobctl/trust");
+    // What the user allowed is copied to wherever a repository could have it.
+    for place in [
+        "repo/.jobctl",
+        "repo/.jobctl/trust",
+        "repo/.local/state/jobctl/trust",
+    ] {
+        fs::create_dir_all(cloned.path(place)).unwrap();
+        for entry in fs::read_dir(&state).unwrap() {
+            let entry = entry.unwrap();
+            fs::copy(entry.path(), cloned.path(place).join(entry.file_name())).unwrap();
+        }
+    }
+    let build = || cloned.jobctl(&["build", "base"]);
+    fs::remove_dir_all(&state).unwrap();
+    assert_eq!(run(&mut build()).code, Some(1));
+    let named = cloned.path("repo/.jobctl");
+    assert_eq!(run(build().env("JOBCTL_STATE_DIR", named)).code, Some(1));
+    // Even where the home is in the repository.
+    let home = cloned.path("repo");
+    assert_eq!(run(build().env("HOME", &home)).code, Some(1));
+    let mut command = cloned.jobctl(&["trust"]);
+    let ended = run(command.env("HOME", &home));
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(
+        ended.stderr.contains("inside the project"),
+        "{}",
+        ended.stderr
+    );
+    assert_eq!(cloned.runs(), 0);
+}
+
+#[test]
+fn a_terminal_is_asked_once() {
+    let cloned = Cloned::new();
+    let shown = cloned.on_a_terminal("build base", "n\n");
+    assert!(
+        shown.contains("may it run, as long as it is unchanged? [y/N]"),
+        "{shown}"
+    );
+    assert!(shown.contains("begins with: #!/bin/sh"), "{shown}");
+    assert_eq!(cloned.runs(), 0, "{shown}");
+    let shown = cloned.on_a_terminal("build base", "y\n");
+    assert!(shown.contains("may it run"), "{shown}");
+    assert_eq!(cloned.runs(), 1, "{shown}");
+    cloned.forget();
+    let shown = cloned.on_a_terminal("build base", "");
+    assert!(!shown.contains("may it run"), "{shown}");
+    assert_eq!(cloned.runs(), 2, "{shown}");
+}
+
+#[test]
+fn what_is_here_already_needs_no_program_and_no_question() {
+    let cloned = Cloned::new();
+    assert_eq!(
+        run(&mut cloned.jobctl(&["build", "base", "--trust"])).code,
+        Some(0)
+    );
+    let shown = cloned.on_a_terminal("build base", "");
+    assert!(!shown.contains("may it run"), "{shown}");
+    assert!(shown.contains("(present)"), "{shown}");
+}
+
+#[test]
+fn a_project_without_programs_has_nothing_to_allow() {
+    let bench = Bench::new();
+    bench.write(
+        "jobs.yaml",
+        "version: 1\nname: test\njobs:\n  a: { image: x }\n",
+    );
+    let ended = run(bench.jobctl().arg("trust"));
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(
+        ended.stdout.contains("runs no program on this machine"),
+        "{}",
+        ended.stdout
+    );
+    let missing = run(bench.jobctl().args(["trust", "nowhere"]));
+    assert_eq!(missing.code, Some(2), "{missing:?}");
+}
