@@ -28,7 +28,15 @@ const GROUPS: [(&str, &[&str]); 6] = [
     ("Release", &["promote", "rollback", "export"]),
     (
         "Set up",
-        &["doctor", "validate", "schema", "completions", "man", "help"],
+        &[
+            "doctor",
+            "validate",
+            "trust",
+            "schema",
+            "completions",
+            "man",
+            "help",
+        ],
     ),
 ];
 
