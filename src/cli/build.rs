@@ -16,14 +16,14 @@ use crate::engine::docker::EngineError;
 use crate::exit::Exit;
 use crate::facts::Environment;
 use crate::manifest::{self, Manifest, RaiseError, Raised};
-use crate::model::{Digest, ImageRef};
 use crate::ops::build::{Failure, Image, Reason, build, settle};
 use crate::plan::build::{BuildFlags, Item, VersionChoice, file_errors, plan};
+use crate::plan::push::Wanted;
 use crate::report::{
     build_failure, build_human, build_json, build_plan_human, build_plan_json, build_summary,
 };
 
-pub(super) use self::args::BuildArgs;
+pub(super) use self::args::{BuildArgs, scalar};
 
 pub(super) fn exec(args: &BuildArgs, context: &mut Context) -> Ending {
     let manifest = match find_manifest(args, context) {
@@ -110,7 +110,8 @@ pub(super) fn exec(args: &BuildArgs, context: &mut Context) -> Ending {
     if args.deploy {
         // What is told of it is what the registry has.
         context.output.note(&build_human(&images));
-        return super::push::push_built(context, &deployed(&items, &images));
+        let (wanted, named) = deployed(&items, &images);
+        return super::push::push_built(context, wanted, &named);
     }
     if let Some(last) = images.iter().rfind(|image| image.context.is_some()) {
         context.ci.made(&Made {
@@ -127,21 +128,30 @@ pub(super) fn exec(args: &BuildArgs, context: &mut Context) -> Ending {
     Ok(Exit::Success)
 }
 
-/// The images that are pushed, with their names: those that others are made from stay here.
-fn deployed(items: &[Item], images: &[Image]) -> Vec<(Digest, Vec<ImageRef>)> {
-    let built = items.iter().zip(images).filter_map(|(item, image)| {
+/// The names that are pushed, and all names: images that others are made from stay here.
+fn deployed(items: &[Item], images: &[Image]) -> (Vec<Wanted>, Vec<Wanted>) {
+    let (mut wanted, mut named) = (Vec::new(), Vec::new());
+    for (item, image) in items.iter().zip(images) {
         let Item::Build(spec) = item else {
-            return None;
+            continue;
         };
+        if !spec.is_deployed {
+            continue;
+        }
         let repository = format!("{}{}", spec.prefix, spec.name);
-        let names = image.tags.iter().filter(|name| {
-            let is_extra = spec.extra_tags.contains(name);
-            is_extra || name.repository() == repository
-        });
-        let names = names.cloned().collect();
-        (!spec.is_base).then(|| (image.id.clone(), names))
-    });
-    built.collect()
+        for name in &image.tags {
+            let one = Wanted {
+                name: name.clone(),
+                id: image.id.clone(),
+                version: image.version.clone(),
+            };
+            if spec.extra_tags.contains(name) || name.repository() == repository {
+                wanted.push(one.clone());
+            }
+            named.push(one);
+        }
+    }
+    (wanted, named)
 }
 
 /// The manifest as it is written once everything is built.

@@ -19,6 +19,7 @@ mod help;
 mod images;
 mod init;
 mod listen;
+mod login;
 mod logs;
 mod man;
 mod metrics;
@@ -37,6 +38,7 @@ mod schema;
 mod show;
 mod standard;
 mod stop;
+mod tag;
 mod threads;
 mod trust;
 mod up;
@@ -81,9 +83,9 @@ enum Verb {
     Push(push::PushArgs),
     Pull(pull::PullArgs),
     Images(images::ImagesArgs),
-    Tag(push::TagArgs),
-    Login(push::LoginArgs),
-    Logout(push::LogoutArgs),
+    Tag(tag::TagArgs),
+    Login(login::LoginArgs),
+    Logout(login::LogoutArgs),
     Run(Box<run::RunArgs>),
     Up(up::UpArgs),
     Down(down::DownArgs),
@@ -184,9 +186,9 @@ fn exec(verb: Verb, context: &mut Context) -> Ending {
         Verb::Push(args) => push::exec(&args, context),
         Verb::Pull(args) => pull::exec(&args, context),
         Verb::Images(args) => images::exec(&args, context),
-        Verb::Tag(args) => push::exec_tag(&args, context),
-        Verb::Login(args) => push::exec_login(&args, context),
-        Verb::Logout(args) => push::exec_logout(&args, context),
+        Verb::Tag(args) => tag::exec(&args, context),
+        Verb::Login(args) => login::exec_login(&args, context),
+        Verb::Logout(args) => login::exec_logout(&args, context),
         Verb::Run(args) => run::exec(&args, context),
         Verb::Up(args) => up::exec(&args, context),
         Verb::Down(args) => down::exec(&args, context),

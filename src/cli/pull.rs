@@ -5,14 +5,15 @@ use clap::Args;
 use super::Ending;
 use super::build::interrupted;
 use super::context::Context;
-use super::push::{Subject, subjects, with_tag};
+use super::push::subjects;
 use crate::diagnostic::Diagnostic;
 use crate::engine::docker::{DockerEngine, EngineError, LocalImage};
 use crate::event::Events;
 use crate::exit::Exit;
 use crate::model::{ImageRef, ValueError};
 use crate::ops::pull::pull;
-use crate::plan::build::{BuildSpec, VersionChoice};
+use crate::ops::push::{Subject, with_tag};
+use crate::plan::build::{BuildFlags, BuildSpec, VersionChoice};
 use crate::report::{pull_human, pull_json};
 
 /// Pull images from registries
@@ -99,7 +100,11 @@ async fn pull_all(
 
 /// What registries call these.
 fn names(args: &PullArgs, context: &Context) -> Result<Vec<ImageRef>, Vec<Diagnostic>> {
-    let subjects = subjects(&args.what, args.image_prefix.as_ref(), context)?;
+    let flags = BuildFlags {
+        prefix: args.image_prefix.clone(),
+        ..BuildFlags::default()
+    };
+    let subjects = subjects(&args.what, &flags, context)?;
     let names = subjects.iter().map(|subject| match subject {
         Subject::Image(image) if image.digest().is_some() => Ok(image.clone()),
         Subject::Image(image) => Ok(with_tag(image)),

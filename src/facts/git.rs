@@ -77,7 +77,7 @@ pub fn git(directory: &Path) -> Result<GitFacts, NoGit> {
         committed: committed
             .parse()
             .map_err(|_| NoGit::Unknown("its newest commit has no time".to_owned()))?,
-        is_dirty: is_new || changes.is_some(&repository)? || has_dirty_submodule(&repository),
+        is_dirty: is_new || changes.found(&repository)? || has_dirty_submodule(&repository),
         version: tags
             .lines()
             .filter_map(|tag| tag.strip_prefix("refs/tags/v")?.parse().ok())
@@ -140,7 +140,7 @@ impl Changes {
     }
 
     /// Whether there are some.
-    fn is_some(self, repository: &Repository) -> io::Result<bool> {
+    fn found(self, repository: &Repository) -> io::Result<bool> {
         let [modified, others, staged, listed] = self.0;
         let (modified, others) = (answer(modified)?, answer(others)?);
         let (staged, listed) = (answer(staged)?, answer(listed)?);
@@ -165,7 +165,7 @@ fn has_dirty_submodule(repository: &Repository) -> bool {
     }
     let submodules = repository.submodules(&repository.tracked(&[]).unwrap_or_default());
     submodules.iter().any(|(_, submodule)| {
-        let changes = Changes::of(submodule).is_some(submodule);
+        let changes = Changes::of(submodule).found(submodule);
         changes.unwrap_or(true) || has_dirty_submodule(submodule)
     })
 }

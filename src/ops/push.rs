@@ -5,19 +5,22 @@ mod failure;
 mod place;
 mod record;
 mod relay;
+mod subject;
 
-use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 
 use self::place::Place;
 use crate::engine::docker::DockerEngine;
 use crate::engine::docker::credentials::Keyring;
 use crate::engine::registry::Manifest;
-use crate::event::{Events, Outcome};
-use crate::model::{Digest, ImageRef, RunId};
+use crate::event::{Event, Events, Outcome};
+use crate::model::{Digest, ImageRef, RunId, Version};
 use crate::plan::push::Wanted;
 pub use failure::PushFailure;
 pub use record::{AttachedRun, NoRecord, runs_of};
 pub use relay::forget_relays;
+pub use subject::{Names, Subject, names, with_tag};
 
 /// A name that stands for its image in the registry now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +40,8 @@ pub struct Pushed {
 pub struct Asked<'a> {
     /// The names, in their order.
     pub wanted: &'a [Wanted],
+    /// Names that images get on the engine once nothing is refused.
+    pub named: &'a [Wanted],
     /// Whether what was released is replaced.
     pub is_forced: bool,
     /// The runs whose records are attached, by the id of their image.
@@ -46,8 +51,8 @@ pub struct Asked<'a> {
 /// Pushes names in their order. Those of one repository are pushed by the same credentials.
 ///
 /// The registry is asked first what it has and whether it takes anything, where it can be reached from
-/// here: an engine needs minutes to say no. Nothing is pushed if a release would be replaced, unless that
-/// is forced.
+/// here: an engine needs minutes to say no. Nothing is pushed, and no name moves on the engine, if a release
+/// would be replaced, unless that is forced. Names that belong to newer releases stay with them.
 ///
 /// # Errors
 ///
@@ -65,7 +70,7 @@ pub async fn push(
     };
     let mut places: Vec<Place> = Vec::new();
     // Nothing is pushed before all is known to be well.
-    let mut looked = Vec::new();
+    let mut looked: Vec<Looked<'_>> = Vec::new();
     for wanted in asked.wanted {
         let repository = wanted.name.repository();
         let known = places
@@ -82,10 +87,25 @@ pub async fn push(
         let found = places[at].look(wanted, asked.is_forced, events).await?;
         looked.push((wanted, at, found));
     }
+    let left = if asked.is_forced {
+        Vec::new()
+    } else {
+        older(&places, &looked, events).await?
+    };
+    looked.retain(|(wanted, ..)| !left.contains(wanted));
     for (wanted, at, found) in &looked {
         if !is_there(found.as_ref(), wanted) {
             places[*at].check(&wanted.name, events).await?;
         }
+    }
+    // A name without a registry is left if the same is left in one.
+    let is_left = |one: &Wanted| {
+        left.contains(&one)
+            || !asked.wanted.contains(one)
+                && (left.iter()).any(|left| left.id == one.id && left.name.tag() == one.name.tag())
+    };
+    for one in asked.named.iter().filter(|one| !is_left(one)) {
+        engine.tag(&one.id, &one.name).await?;
     }
     let mut pushed = Vec::new();
     for (wanted, at, found) in looked {
@@ -120,6 +140,57 @@ pub async fn push(
         });
     }
     Ok(pushed)
+}
+
+/// A name to be pushed, where it is pushed to, and what the registry has under it.
+type Looked<'a> = (&'a Wanted, usize, Option<Manifest>);
+
+/// The names that belong to newer releases of their registry, and says so.
+async fn older<'a>(
+    places: &[Place],
+    looked: &[Looked<'a>],
+    events: &Events,
+) -> Result<Vec<&'a Wanted>, PushFailure> {
+    let mut releases: BTreeMap<usize, Option<BTreeSet<Version>>> = BTreeMap::new();
+    let mut left = Vec::new();
+    let mut last = None;
+    for (wanted, at, found) in looked {
+        let name = &wanted.name;
+        let Some(version) = (wanted.version.as_ref())
+            .filter(|_| wanted.moves() && !is_there(found.as_ref(), wanted))
+            .filter(|_| places[*at].is_known())
+        else {
+            continue;
+        };
+        if let Entry::Vacant(entry) = releases.entry(*at) {
+            entry.insert(places[*at].releases(name, events).await?);
+        }
+        let why = match releases.get(at).and_then(Option::as_ref) {
+            Some(releases) => match wanted.newer(releases) {
+                Some(newer) => {
+                    last = Some(PushFailure::Older {
+                        name: name.clone(),
+                        version: version.clone(),
+                        newer: newer.clone(),
+                    });
+                    format!("{version} is older than {newer}")
+                }
+                None => continue,
+            },
+            // Nothing moves backwards that is not there yet.
+            None if found.is_none() => continue,
+            None => {
+                "its registry does not list its tags, and may have a newer release; `--force` moves it"
+                    .to_owned()
+            }
+        };
+        events.send(Event::Warning(format!("`{name}` stays as it is: {why}")));
+        left.push(*wanted);
+    }
+    match last {
+        Some(failure) if left.len() == looked.len() => Err(failure),
+        _ => Ok(left),
+    }
 }
 
 fn is_there(found: Option<&Manifest>, wanted: &Wanted) -> bool {

@@ -70,6 +70,8 @@ pub struct BuildFlags {
     pub is_uncached: bool,
     /// Whether base images are pulled even if they are here.
     pub pulls: bool,
+    /// Whether what is built is pushed.
+    pub deploys: bool,
     /// A file of certificate authorities that the build is offered.
     pub ca_bundle: Option<PathBuf>,
     /// The time that the image is given, in seconds since 1970.
@@ -167,6 +169,8 @@ pub struct BuildSpec {
     pub pulls: bool,
     /// Whether other images are made from it.
     pub is_base: bool,
+    /// Whether it is pushed, and gets its names once it is known that nothing is refused.
+    pub is_deployed: bool,
     /// The time that the image is given, if the user says so.
     pub epoch: Option<u64>,
     /// Secrets that may have been put into something, besides those of the recipe.
@@ -233,6 +237,7 @@ impl BuildSpec {
             labels: BTreeMap::new(),
             pulls: false,
             is_base: false,
+            is_deployed: false,
             epoch: None,
             secrets: Vec::new(),
         }
@@ -343,9 +348,10 @@ impl BuildSpec {
             }
         };
         let is_dirty = git.is_some_and(|git| git.is_dirty);
-        Some(match is_dirty {
-            true => tags::dirty(&version, context),
-            false => version,
+        Some(if is_dirty {
+            tags::dirty(&version, context)
+        } else {
+            version
         })
     }
 
@@ -371,6 +377,44 @@ impl BuildSpec {
         let mut seen = BTreeSet::new();
         names.retain(|name| seen.insert(name.clone()));
         Ok(names)
+    }
+
+    /// The repositories that it is named in.
+    #[must_use]
+    pub fn repositories(&self) -> BTreeSet<String> {
+        BTreeSet::from([self.name.clone(), format!("{}{}", self.prefix, self.name)])
+    }
+
+    /// Takes the names from a plan that belong to newer releases of its repositories, and says so.
+    pub fn leave_newer(&self, plan: &mut BuildPlan, releases: &BTreeSet<Version>) {
+        let Some(version) = &plan.version else {
+            return;
+        };
+        let mut left: BTreeMap<&Version, Vec<String>> = BTreeMap::new();
+        plan.tags.retain(|name| {
+            let newer = name
+                .tag()
+                .filter(|_| !self.extra_tags.contains(name))
+                .and_then(|tag| tags::newer(tag.as_str(), version, releases));
+            if let Some(newer) = newer {
+                left.entry(newer).or_default().push(format!("`{name}`"));
+            }
+            newer.is_none()
+        });
+        let warnings = left.into_iter().map(|(newer, names)| {
+            let names = names.join(", ");
+            format!("version {version} does not get {names}: {newer} is newer")
+        });
+        plan.warnings.extend(warnings);
+    }
+
+    /// The names that an image gets when it is built. One that is pushed gets the others when it is known
+    /// that nothing is refused.
+    #[must_use]
+    pub fn first_names(&self, plan: &BuildPlan) -> Vec<ImageRef> {
+        let names = plan.tags.iter();
+        let names = names.filter(|name| !self.is_deployed || tags::is_of_context(name));
+        names.cloned().collect()
     }
 
     /// The labels of the OCI image specification ("Pre-Defined Annotation Keys"), and ours.

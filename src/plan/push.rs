@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use crate::engine::docker::EngineError;
-use crate::model::{Digest, ImageRef, Version};
+use crate::model::{Digest, ImageRef, Tag, Version};
 use crate::plan::build::PlanError;
+use crate::plan::tags::{moves, newer};
 
 /// How long is waited before a second try, at most, and the longest of all tries.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
@@ -21,6 +22,28 @@ pub struct Wanted {
     pub name: ImageRef,
     /// The image's id on the engine.
     pub id: Digest,
+    /// The image's version, if it has one.
+    pub version: Option<Version>,
+}
+
+impl Wanted {
+    /// Whether the name moves from release to release, and the image is one.
+    #[must_use]
+    pub fn moves(&self) -> bool {
+        let tag = self.name.tag().map_or("latest", Tag::as_str);
+        let version = self.version.as_ref();
+        moves(tag) && version.is_some_and(|version| !version.is_prerelease())
+    }
+
+    /// The newest release that keeps the name, among those of its repository.
+    #[must_use]
+    pub fn newer<'a>(
+        &self,
+        releases: impl IntoIterator<Item = &'a Version>,
+    ) -> Option<&'a Version> {
+        let tag = self.name.tag().map_or("latest", Tag::as_str);
+        newer(tag, self.version.as_ref()?, releases)
+    }
 }
 
 /// The names in the order in which they are pushed: what others look for last comes last, so that it never
@@ -147,6 +170,7 @@ mod tests {
         let wanted = names.iter().map(|name| Wanted {
             name: name.parse().unwrap(),
             id: id.clone(),
+            version: None,
         });
         wanted.collect()
     }

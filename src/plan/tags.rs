@@ -1,5 +1,7 @@
 //! Which names an image gets.
 
+use std::cmp::Ordering;
+
 use crate::manifest::schema::Latest;
 use crate::model::{Digest, ImageRef, Tag, ValueError, Version};
 
@@ -76,6 +78,74 @@ fn context_tag(context: &Digest) -> Result<Tag, ValueError> {
     let hex = context.as_str().split_once(':').map_or("", |(_, hex)| hex);
     let digits = hex.get(..CONTEXT_DIGITS).unwrap_or(hex);
     format!("ctx-{digits}").parse()
+}
+
+/// Which releases a name moves with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Line {
+    /// `latest`: all.
+    All,
+    /// `1`: all from 1.0.0 on, before 2.0.0.
+    Major(u64),
+    /// `1.2`: all from 1.2.0 on, before 1.3.0.
+    Minor(u64, u64),
+}
+
+impl Line {
+    fn of(tag: &str) -> Option<Self> {
+        let number = |text: &str| {
+            let number: u64 = text.parse().ok()?;
+            (number.to_string() == text).then_some(number)
+        };
+        if tag == "latest" {
+            return Some(Self::All);
+        }
+        match tag.split_once('.') {
+            None => Some(Self::Major(number(tag)?)),
+            Some((major, minor)) => Some(Self::Minor(number(major)?, number(minor)?)),
+        }
+    }
+
+    fn has(self, version: &Version) -> bool {
+        let version = version.semver();
+        match self {
+            Self::All => true,
+            Self::Major(major) => version.major == major,
+            Self::Minor(major, minor) => (version.major, version.minor) == (major, minor),
+        }
+    }
+}
+
+/// Whether a tag moves from release to release: `latest`, `1`, `1.2`.
+#[must_use]
+pub fn moves(tag: &str) -> bool {
+    Line::of(tag).is_some()
+}
+
+/// The newest release that a name belongs to rather than to the release with this version: `latest`, `1` and
+/// `1.2` never move backwards. What comes before a release is not held against anything.
+#[must_use]
+pub fn newer<'a>(
+    tag: &str,
+    version: &Version,
+    releases: impl IntoIterator<Item = &'a Version>,
+) -> Option<&'a Version> {
+    let line = Line::of(tag).filter(|_| !version.is_prerelease())?;
+    let precedence = |a: &Version, b: &Version| a.semver().cmp_precedence(b.semver());
+    releases
+        .into_iter()
+        .filter(|release| !release.is_prerelease() && line.has(release))
+        .filter(|release| precedence(release, version) == Ordering::Greater)
+        .max_by(|a, b| precedence(a, b))
+}
+
+/// Whether a name is that of what an image is built from.
+#[must_use]
+pub fn is_of_context(name: &ImageRef) -> bool {
+    let digits = name.tag().and_then(|tag| tag.as_str().strip_prefix("ctx-"));
+    digits.is_some_and(|digits| {
+        digits.len() == CONTEXT_DIGITS && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
+    })
 }
 
 /// The version of an image from a tree that is not what was committed: a pre-release named after
@@ -164,7 +234,7 @@ impl ParseNumber for semver::Prerelease {
 
 #[cfg(test)]
 mod tests {
-    use super::{Bump, Naming, dirty};
+    use super::{Bump, Naming, dirty, newer};
     use crate::manifest::schema::Latest;
     use crate::model::{Digest, Version};
 
@@ -228,6 +298,33 @@ mod tests {
             |version, latest| tags("", Some(version), latest).contains(&"app:latest".to_owned());
         assert!(has_latest("1.0.0-rc.1", Latest::Always));
         assert!(!has_latest("1.0.0", Latest::Never));
+    }
+
+    #[test]
+    fn names_never_move_backwards() {
+        let version = |text: &str| -> Version { text.parse().unwrap() };
+        let releases = ["1.2.3", "1.2.10", "1.3.0", "2.0.0", "3.0.0-rc.1", "2.0.0+b"];
+        let releases = releases.map(version);
+        for (tag, this, expected) in [
+            ("latest", "2.0.1", None),
+            ("latest", "2.0.0", None),
+            ("latest", "2.0.0+c", None),
+            ("latest", "1.9.9", Some("2.0.0")),
+            ("latest", "1.9.9-rc.1", None),
+            ("1", "1.9.9", None),
+            ("1", "1.2.11", Some("1.3.0")),
+            ("1.2", "1.2.11", None),
+            ("1.2", "1.2.9", Some("1.2.10")),
+            ("1.20", "1.20.0", None),
+            ("1.2.9", "1.2.9", None),
+            ("ctx-0123456789ab", "1.0.0", None),
+            ("01", "1.0.0", None),
+            ("1.x", "1.0.0", None),
+        ] {
+            let newer = newer(tag, &version(this), &releases);
+            let newer = newer.map(|newer| newer.to_string().replace("+b", ""));
+            assert_eq!(newer.as_deref(), expected, "{tag} {this}");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod credentials;
 mod faults;
 mod pulls;
 mod tokens;
+mod versions;
 
 use std::io::Read as _;
 use std::net::SocketAddr;
@@ -169,6 +170,7 @@ fn what_was_released_is_not_replaced() {
     for tag in registry.tags(repository) {
         assert_eq!(registry.digest(repository, &tag), released, "{tag}");
     }
+    pusher.build("1.2.3");
     let ended = pusher.push("1.2.3", &["--force", "--digest-file", "digest"]);
     assert_eq!(ended.code, Some(0), "{ended:?}");
     let replaced = registry.digest(repository, "1.2.3");

@@ -165,6 +165,7 @@ pub(super) fn flags(args: &BuildArgs, context: &Context) -> Result<BuildFlags, S
         labels: args.labels.iter().cloned().collect(),
         is_uncached: args.no_cache,
         pulls: args.pull,
+        deploys: args.deploy,
         ca_bundle: ca_bundle.map(|path| match path.to_str() {
             Some("host") => host_authorities(environment),
             _ => here.join(path),
@@ -234,7 +235,7 @@ fn agent(text: &str, environment: &Environment) -> Result<(String, PathBuf), Str
 }
 
 /// A value, with how to mend it in the error.
-fn scalar<T: Scalar>(text: &str) -> Result<T, String> {
+pub(in crate::cli) fn scalar<T: Scalar>(text: &str) -> Result<T, String> {
     text.parse().map_err(|error: ValueError| match &error.help {
         Some(help) => format!("{error}; {help}"),
         None => error.to_string(),

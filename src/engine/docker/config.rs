@@ -43,23 +43,28 @@ struct File {
 
 /// The proxies of an engine's containers.
 #[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(default)]
 struct Proxies {
-    http_proxy: Option<Secret>,
-    https_proxy: Option<Secret>,
-    no_proxy: Option<Secret>,
-    ftp_proxy: Option<Secret>,
-    all_proxy: Option<Secret>,
+    #[serde(rename = "httpProxy")]
+    http: Option<Secret>,
+    #[serde(rename = "httpsProxy")]
+    https: Option<Secret>,
+    #[serde(rename = "noProxy")]
+    none: Option<Secret>,
+    #[serde(rename = "ftpProxy")]
+    ftp: Option<Secret>,
+    #[serde(rename = "allProxy")]
+    all: Option<Secret>,
 }
 
 impl Proxies {
     fn by_variable(self) -> BTreeMap<&'static str, Secret> {
         let all = [
-            ("http_proxy", self.http_proxy),
-            ("https_proxy", self.https_proxy),
-            ("no_proxy", self.no_proxy),
-            ("ftp_proxy", self.ftp_proxy),
-            ("all_proxy", self.all_proxy),
+            ("http_proxy", self.http),
+            ("https_proxy", self.https),
+            ("no_proxy", self.none),
+            ("ftp_proxy", self.ftp),
+            ("all_proxy", self.all),
         ];
         let given = all.into_iter().filter_map(|(name, value)| {
             let value = value.filter(|value| !value.expose().is_empty());

@@ -8,6 +8,7 @@ mod challenge;
 mod http;
 mod redirect;
 mod referrers;
+mod tags;
 mod token;
 mod trust;
 mod upload;

@@ -6,6 +6,7 @@ mod compare;
 mod git;
 mod prepare;
 mod provenance;
+mod releases;
 mod settle;
 mod verify;
 
@@ -212,13 +213,15 @@ async fn build_one(
     events: &Events,
 ) -> Result<Image, Reason> {
     let step = events.step(None, format!("build {}", spec.title));
-    let prepared = match prepare(engine, spec, cache, events, Some(step.id())).await {
+    let mut prepared = match prepare(engine, spec, cache, events, Some(step.id())).await {
         Ok(prepared) => prepared,
         Err(reason) => {
             step.finish(Outcome::Failed(String::new()));
             return Err(reason);
         }
     };
+    let releases = releases::on_engine(engine, &spec.repositories()).await?;
+    spec.leave_newer(&mut prepared.plan, &releases);
     for warning in &prepared.plan.warnings {
         events.send(Event::Warning(warning.clone()));
     }
@@ -235,7 +238,7 @@ async fn build_one(
         provenance,
     };
     if prepared.may_be_there
-        && let Some(id) = find(engine, &prepared).await?
+        && let Some(id) = find(engine, spec, &prepared).await?
         && let place = place(&id)
         && place.as_ref().is_none_or(|place| place.exists())
     {
@@ -295,13 +298,17 @@ fn placed(mut error: BuildError, dockerfile: &[u8], mask: &Mask) -> BuildError {
 }
 
 /// Looks for an image that was built from the same, and gives it the names that it lacks.
-async fn find(engine: &DockerEngine, prepared: &Prepared) -> Result<Option<Digest>, Reason> {
+async fn find(
+    engine: &DockerEngine,
+    spec: &BuildSpec,
+    prepared: &Prepared,
+) -> Result<Option<Digest>, Reason> {
     let digest = prepared.plan.digest.as_str();
     let found = engine.images_labelled(PLAN_LABEL, Some(digest)).await?;
     let Some(found) = found.into_iter().next() else {
         return Ok(None);
     };
-    for tag in &prepared.plan.tags {
+    for tag in &spec.first_names(&prepared.plan) {
         if !found.tags.contains(&tag.familiar().to_string()) {
             engine.tag(&found.id, tag).await?;
         }
@@ -326,7 +333,7 @@ async fn request(
     Ok(BuildRequest {
         recipe,
         labels: prepared.plan.labels.clone(),
-        tags: prepared.plan.tags.clone(),
+        tags: spec.first_names(&prepared.plan),
         rewrite_times_to,
         clock: prepared.clock.clone(),
         mask: mask(spec),

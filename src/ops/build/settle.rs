@@ -45,9 +45,10 @@ async fn version(
         events.send(Event::Warning(warning));
     }
     let is_dirty = known.as_ref().is_some_and(|git| git.is_dirty);
-    let context = match is_dirty {
-        true => Digest::from(digest_apart(spec, cache).await?.0.sha256),
-        false => Digest::from([0; 32]),
+    let context = if is_dirty {
+        Digest::from(digest_apart(spec, cache).await?.0.sha256)
+    } else {
+        Digest::from([0; 32])
     };
     let version = spec.version_of(known.as_ref(), &context);
     Ok(version.map_or(VersionChoice::None, VersionChoice::Exact))

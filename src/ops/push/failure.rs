@@ -5,7 +5,7 @@ use super::record::NoRecord;
 use crate::engine::docker::EngineError;
 use crate::engine::docker::credentials::CredentialsError;
 use crate::engine::registry::RegistryError;
-use crate::model::{Digest, ImageRef};
+use crate::model::{Digest, ImageRef, Version};
 
 /// Why images are not pushed.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +41,16 @@ pub enum PushFailure {
         name: ImageRef,
         /// What stands there.
         found: Digest,
+    },
+    /// All that was to be pushed would move a name backwards.
+    #[error("`{name}` stays with {newer}: {version} is older")]
+    Older {
+        /// The name.
+        name: ImageRef,
+        /// The image's version.
+        version: Version,
+        /// The newest release that has the name.
+        newer: Version,
     },
     /// The registry does not let the user in.
     #[error("the registry of `{name}` does not let {user} in: {message}")]
@@ -131,6 +141,7 @@ impl PushFailure {
                 "raise the version: `jobctl build --bump patch`; `--force` replaces what was released"
                     .to_owned(),
             ),
+            Self::Older { .. } => Some("`--force` moves it all the same".to_owned()),
             Self::Mismatch { .. } => {
                 Some("somebody else may push the same name: look what stands there".to_owned())
             }

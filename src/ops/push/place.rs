@@ -1,5 +1,6 @@
 //! A repository in its registry: looked at, checked and pushed to, again and again where it can't just now.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
@@ -11,8 +12,8 @@ use crate::engine::docker::credentials::Keyring;
 use crate::engine::docker::{DockerEngine, EngineError, PUSH_SILENCE};
 use crate::engine::registry::{Credentials, Manifest, Registry, RegistryError, Trusted};
 use crate::event::{Event, Events, Outcome, Step};
-use crate::model::{Digest, ImageRef, RunId};
-use crate::plan::push::{Remedy, Wanted, is_release, pause, remedy};
+use crate::model::{Digest, ImageRef, RunId, Version};
+use crate::plan::push::{Remedy, Wanted, is_release, pause, remedy, version};
 
 /// How often is tried what fails for a while, and how long.
 const TRIES: u32 = 5;
@@ -110,6 +111,36 @@ impl Place {
             });
         }
         Ok(found)
+    }
+
+    /// Whether the registry can be asked from here.
+    pub(super) fn is_known(&self) -> bool {
+        self.reach == Reach::Known
+    }
+
+    /// The releases that the registry has; nothing if it does not list them.
+    pub(super) async fn releases(
+        &self,
+        name: &ImageRef,
+        events: &Events,
+    ) -> Result<Option<BTreeSet<Version>>, RegistryError> {
+        let listing = self.again(name, events, || self.registry.tags(name));
+        let tags = match listing.await {
+            Err(error @ (RegistryError::Denied { .. } | RegistryError::Unauthorized { .. })) => {
+                return Ok(unlisted(&error));
+            }
+            Err(error @ RegistryError::Refused { status, .. }) if status >= 400 => {
+                return Ok(unlisted(&error));
+            }
+            tags => tags?,
+        };
+        let Some(tags) = tags else {
+            return Ok(None);
+        };
+        let repository = name.repository();
+        let names = tags.iter().map(|tag| format!("{repository}:{tag}").parse());
+        let names = names.filter_map(Result::ok).filter(is_release);
+        Ok(Some(names.filter_map(|name| version(&name)).collect()))
     }
 
     /// Sees to it that the registry takes what is pushed.
@@ -279,6 +310,12 @@ impl Place {
             Some(Credentials { origin, .. }) => format!("an identity token ({origin})"),
         }
     }
+}
+
+/// Some registries let nobody see all of their tags.
+fn unlisted<T>(error: &RegistryError) -> Option<T> {
+    tracing::info!("tags are not listed: {error}");
+    None
 }
 
 /// Tells of a try that failed: one line, also in CI.

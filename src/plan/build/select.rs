@@ -397,6 +397,7 @@ fn apply(
         spec.recipe.reuse = Reuse::Nothing;
     }
     spec.pulls = flags.pulls;
+    spec.is_deployed = flags.deploys;
     spec.epoch = flags.epoch;
     for (id, source) in &spec.recipe.secrets {
         if let SecretSource::File(path) = source

@@ -1,0 +1,235 @@
+//! Names that move from release to release, and those that `build --name` gives.
+
+use std::process::Command;
+
+use super::Pusher;
+use crate::support::image::docker;
+use crate::support::registry::{Deed, Proxy, Registry};
+use crate::support::{Ended, run};
+
+impl Pusher {
+    /// Changes what the image has, and releases it.
+    fn release(&self, version: &str) -> Ended {
+        self.bench.write("a", version);
+        self.deploy(version)
+    }
+
+    fn released(&self, version: &str) -> Ended {
+        let ended = self.release(version);
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        ended
+    }
+
+    /// The id that the engine has under a name, with the registry and without.
+    fn ids(&self, tag: &str) -> [Option<String>; 2] {
+        [self.name(tag), format!("{}:{tag}", self.image.as_str())].map(|name| {
+            let ended = run(
+                Command::new("docker").args(["image", "inspect", "--format", "{{.Id}}", &name])
+            );
+            (ended.code == Some(0)).then(|| ended.stdout.trim().to_owned())
+        })
+    }
+}
+
+#[test]
+fn an_older_lines_release_moves_no_name_back_on_the_engine_or_in_the_registry() {
+    let registry = Registry::new();
+    let pusher = Pusher::new(registry.address());
+    let repository = pusher.image.as_str();
+    let digest = |tag: &str| registry.digest(repository, tag);
+    pusher.released("1.2.3");
+    pusher.released("2.0.0");
+    let newest = pusher.ids("2.0.0");
+    assert_eq!(pusher.ids("latest"), newest);
+    // The engine has the newer release.
+    let ended = pusher.released("1.3.0");
+    let said = format!(
+        "version 1.3.0 does not get `{repository}:latest`, `{}`: 2.0.0 is newer",
+        pusher.name("latest")
+    );
+    assert!(ended.stderr.contains(&said), "{}", ended.stderr);
+    let ended = pusher.released("1.2.4");
+    assert!(
+        ended.stderr.contains(": 1.3.0 is newer"),
+        "{}",
+        ended.stderr
+    );
+    for (tag, version) in [
+        ("latest", "2.0.0"),
+        ("2", "2.0.0"),
+        ("1", "1.3.0"),
+        ("1.3", "1.3.0"),
+        ("1.2", "1.2.4"),
+    ] {
+        assert_eq!(digest(tag), digest(version), "{tag}");
+        assert_eq!(pusher.ids(tag), pusher.ids(version), "{tag}");
+    }
+    // Only the registry has it.
+    let names: Vec<_> = pusher.image.tags();
+    docker(
+        &[
+            &["rmi", "--force"],
+            &names.iter().map(String::as_str).collect::<Vec<_>>()[..],
+        ]
+        .concat(),
+    );
+    let ended = pusher.released("1.2.5");
+    for tag in ["latest", "1"] {
+        let said = format!(
+            "`{}` stays as it is: 1.2.5 is older than ",
+            pusher.name(tag)
+        );
+        assert!(ended.stderr.contains(&said), "{}", ended.stderr);
+        assert_eq!(pusher.ids(tag), [None, None], "{tag}");
+    }
+    assert_eq!(digest("latest"), digest("2.0.0"));
+    assert_eq!(digest("1"), digest("1.3.0"));
+    assert_eq!(digest("1.2"), digest("1.2.5"));
+    assert_eq!(pusher.ids("1.2"), pusher.ids("1.2.5"));
+
+    // Who names it gets a no, unless it is forced.
+    docker(&["tag", &pusher.name("1.2.5"), &pusher.name("latest")]);
+    let ended = pusher.push("latest", &[]);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let said = format!(
+        "`{}` stays with 2.0.0: 1.2.5 is older",
+        pusher.name("latest")
+    );
+    assert!(ended.stderr.contains(&said), "{}", ended.stderr);
+    assert_eq!(digest("latest"), digest("2.0.0"));
+    let ended = pusher.push("latest", &["--force"]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_eq!(digest("latest"), digest("1.2.5"));
+}
+
+#[test]
+fn a_refused_release_moves_no_name_on_the_engine() {
+    let registry = Registry::new();
+    let pusher = Pusher::new(registry.address());
+    pusher.released("1.2.3");
+    let tags = ["1.2.3", "1.2", "1", "latest"];
+    let before = tags.map(|tag| pusher.ids(tag));
+    assert!(before.iter().flatten().all(Option::is_some), "{before:?}");
+    pusher.bench.write("a", "other\n");
+    let ended = pusher.deploy("1.2.3");
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert_eq!(tags.map(|tag| pusher.ids(tag)), before);
+    // What was built is there, by what it is made from.
+    let ids = docker(&["images", "--quiet", "--no-trunc", pusher.image.as_str()]);
+    let ids: std::collections::BTreeSet<_> = ids.lines().collect();
+    assert_eq!(ids.len(), 2, "{ids:?}");
+}
+
+#[test]
+fn a_list_of_tags_that_never_ends_is_given_up_and_one_that_is_not_given_moves_nothing() {
+    let unlisted =
+        "stays as it is: its registry does not list its tags, and may have a newer release";
+    for (headers, status, code, said) in [
+        (
+            "Link: </v2/x/tags/list?n=1000&last=a>; rel=\"next\"\r\n",
+            200,
+            1,
+            "refuses (200): its list of the tags of ",
+        ),
+        ("", 404, 0, unlisted),
+        ("", 405, 0, unlisted),
+    ] {
+        let registry = Registry::new();
+        let proxy = Proxy::start(registry.address(), move |_, path, _| {
+            if path.contains("/tags/list") {
+                Deed::Answer(status, headers, "{\"tags\":[\"a\"]}")
+            } else {
+                Deed::Pass
+            }
+        });
+        let direct = Pusher::new(registry.address());
+        let pusher = Pusher {
+            registry: proxy.address,
+            ..direct
+        };
+        // The name is there, and is another image's.
+        pusher.build("1.0.0");
+        let other = format!("{}/{}:latest", registry.address(), pusher.image.as_str());
+        docker(&["tag", &pusher.name("1.0.0"), &other]);
+        docker(&["push", "--quiet", &other]);
+        docker(&["rmi", &other]);
+        let before = registry.digest(pusher.image.as_str(), "latest");
+        let ended = pusher.release("1.1.0");
+        assert_eq!(ended.code, Some(code), "{ended:?}");
+        assert!(ended.stderr.contains(said), "{said}: {}", ended.stderr);
+        assert!(proxy.count("GET", "/tags/list") <= 2, "{status}");
+        assert_eq!(registry.digest(pusher.image.as_str(), "latest"), before);
+        // One that is not there moves nowhere.
+        let has_new = registry
+            .tags(pusher.image.as_str())
+            .contains(&"1.1".to_owned());
+        assert_eq!(has_new, code == 0, "{status}");
+    }
+}
+
+#[test]
+fn what_was_built_under_a_name_is_pushed_with_all_its_names() {
+    let registry = Registry::new();
+    let pusher = Pusher::new(registry.address());
+    let name = pusher.image.as_str();
+    pusher.bench.write("jobs.yaml", "version: 1\njobz: {}\n");
+    let push = |flags: &[&str]| {
+        let mut command = pusher.bench.jobctl();
+        run(command.args(["push", "--name", name]).args(flags))
+    };
+    let prefix = pusher.prefix();
+    let ended = push(&["--image_prefix", &prefix]);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let said = format!("the engine has no image `{prefix}{name}`");
+    assert!(ended.stderr.contains(&said), "{}", ended.stderr);
+    // Built without the prefix, as build.py is called first.
+    let build = |version: &str| {
+        pusher.bench.write("a", version);
+        let ended = run(&mut pusher.image.build(&pusher.bench, &["--version", version]));
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+    };
+    build("1.0.0");
+    let ended = push(&["--version", "1.0.0", "--image-prefix", &prefix]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let names = || -> Vec<_> {
+        let tags = registry.tags(name).into_iter();
+        tags.filter(|tag| !tag.starts_with("ctx-")).collect()
+    };
+    assert_eq!(names(), ["1", "1.0", "1.0.0", "latest"]);
+    assert!(
+        ended
+            .stdout
+            .ends_with(&format!("{}\n", registry.digest(name, "1.0.0")))
+    );
+    // The engine has the names now, too.
+    assert_eq!(pusher.ids("1.0.0")[0], pusher.ids("1.0.0")[1]);
+
+    build("1.1.0-rc.1");
+    let ended = push(&["--version", "1.1.0-rc.1", "--image-prefix", &prefix]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_eq!(names(), ["1", "1.0", "1.0.0", "1.1.0-rc.1", "latest"]);
+    assert_eq!(
+        registry.digest(name, "latest"),
+        registry.digest(name, "1.0.0")
+    );
+
+    let ended = push(&["--version", "9.9.9", "--image-prefix", &prefix]);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let said = format!("the engine has no image `{prefix}{name}:9.9.9`");
+    assert!(ended.stderr.contains(&said), "{}", ended.stderr);
+    for (flags, said) in [
+        (&[][..], "names no registry"),
+        (&["job"], "cannot be used with"),
+        (&["--version", "1"], "did you mean `1.0.0`?"),
+    ] {
+        let ended = push(flags);
+        assert_eq!(ended.code, Some(2), "{ended:?}");
+        assert!(ended.stderr.contains(said), "{said}: {}", ended.stderr);
+    }
+    let image = format!("{prefix}{name}");
+    let mut command = pusher.bench.jobctl();
+    let ended = run(command.args(["push", &image, "--version", "1.0.0"]));
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    let help = format!("write it as the tag: `{image}:VERSION`");
+    assert!(ended.stderr.contains(&help), "{}", ended.stderr);
+}
