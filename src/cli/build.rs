@@ -116,7 +116,7 @@ pub(super) fn exec(args: &BuildArgs, context: &mut Context) -> Ending {
     if let Some(last) = images.iter().rfind(|image| image.context.is_some()) {
         context.ci.made(&Made {
             image: last.tags.first().map(ToString::to_string),
-            digest: Some(&last.id),
+            id: Some(&last.id),
             version: last.version.as_ref(),
             ..Made::default()
         })?;

@@ -32,8 +32,10 @@ pub(super) struct Ci {
 pub(super) struct Made<'a> {
     /// The image, as others can pull or run it.
     pub(super) image: Option<String>,
-    /// Its digest.
+    /// The digest that a registry has it under; an image that was only built has none.
     pub(super) digest: Option<&'a Digest>,
+    /// Its id on the engine.
+    pub(super) id: Option<&'a Digest>,
     /// Its version.
     pub(super) version: Option<&'a Version>,
     /// The run.
@@ -71,14 +73,20 @@ impl Ci {
 
     /// Tells the next steps what this one has made.
     pub(super) fn made(&self, made: &Made<'_>) -> io::Result<()> {
+        // A digest that an earlier call of this step has left is another image's.
+        let no_digest = made.image.as_ref().map(|_| String::new());
+        let digest = made.digest.map(ToString::to_string);
         let values = [
             ("image", made.image.clone()),
-            ("digest", made.digest.map(ToString::to_string)),
+            ("digest", digest.or(no_digest)),
+            ("image-id", made.id.map(ToString::to_string)),
             ("version", made.version.map(ToString::to_string)),
             ("run-id", made.run.clone()),
         ];
         for (name, value) in values {
             let Some(value) = value else { continue };
+            // What has a line of its own is another value.
+            let value = value.replace(char::is_control, "");
             if let Some(file) = &self.outputs {
                 append(file, &format!("{name}={value}\n"))?;
             }

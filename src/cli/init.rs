@@ -1,8 +1,8 @@
 //! `jobctl init`
 
 use std::fs;
-use std::io::{self, Write as _};
-use std::path::PathBuf;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 
@@ -10,11 +10,13 @@ use super::Ending;
 use super::context::Context;
 use crate::diagnostic::Diagnostic;
 use crate::exit::Exit;
+use crate::ops::init::{Origin, OriginError};
 
 /// Write a CI workflow for the jobs of a directory
 ///
 /// It builds the images of jobs.yaml for every change, and pushes those of the main branch and of tags.
-/// The file is yours to change; one that is there already is left as it is.
+/// The file is yours to change; one that is there already is left as it is. CI gets jobctl from where you
+/// say, pinned to that very content; on a terminal you are asked.
 #[derive(Debug, Args)]
 pub(super) struct InitArgs {
     /// The repository's folder; here, if not given
@@ -23,6 +25,10 @@ pub(super) struct InitArgs {
     /// The CI system
     #[arg(long, value_name = "SYSTEM")]
     ci: System,
+    /// Where CI gets jobctl from: a git address with a tag or commit (`https://…@v1.2.3`), an image with its
+    /// digest, or a file of the repository
+    #[arg(long, value_name = "SOURCE")]
+    jobctl: Option<String>,
     /// Replace the file that is there
     #[arg(long)]
     force: bool,
@@ -38,32 +44,53 @@ enum System {
 }
 
 impl System {
-    /// The file, and what is in it.
-    fn file(self) -> (&'static str, &'static str) {
+    fn file(self) -> &'static str {
         match self {
-            Self::Github => (
-                ".github/workflows/jobctl.yml",
-                include_str!("../../ci/github.yml"),
-            ),
-            Self::Gitlab => (".gitlab-ci.yml", include_str!("../../ci/gitlab.yml")),
+            Self::Github => ".github/workflows/jobctl.yml",
+            Self::Gitlab => ".gitlab-ci.yml",
+        }
+    }
+
+    fn system(self) -> crate::ops::init::System {
+        match self {
+            Self::Github => crate::ops::init::System::GitHub,
+            Self::Gitlab => crate::ops::init::System::GitLab,
         }
     }
 }
 
 pub(super) fn exec(args: &InitArgs, context: &mut Context) -> Ending {
-    let (name, text) = args.ci.file();
-    let shown = args.folder.join(name);
-    let path = context.environment.current_dir().join(&shown);
-    match write(&path, text, args.force) {
+    let shown = args.folder.join(args.ci.file());
+    let folder = context.environment.current_dir().join(&args.folder);
+    let path = folder.join(args.ci.file());
+    // Nothing is asked or looked up in vain.
+    if !args.force && path.symlink_metadata().is_ok() {
+        return already_there(context, &shown);
+    }
+    let source = match &args.jobctl {
+        Some(source) => Some(source.clone()),
+        None => asked(context)?,
+    };
+    let Some(source) = source else {
+        let message = "it is not said where CI gets jobctl from";
+        let help = format!("`--jobctl SOURCE`: {}", OriginError::HELP);
+        return Ok(context.output.usage(message, Some(&help)));
+    };
+    let origin = match Origin::pin(&source, &folder) {
+        Ok(origin) => origin,
+        Err(error) => {
+            let message = format!("--jobctl: {error}");
+            return Ok(context.output.usage(&message, Some(&error.help)));
+        }
+    };
+    match write(&path, &origin.file(args.ci.system()), args.force) {
         Ok(()) => {
             let shown = shown.strip_prefix(".").unwrap_or(&shown);
             context.output.note(&format!("wrote {}", shown.display()));
             Ok(Exit::Success)
         }
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            let why = Diagnostic::error("init", format!("`{}` is there already", shown.display()))
-                .help("`--force` replaces it");
-            context.output.failed(&why)
+            already_there(context, &shown)
         }
         Err(error) => {
             let message = format!("can't write `{}`: {error}", shown.display());
@@ -72,7 +99,29 @@ pub(super) fn exec(args: &InitArgs, context: &mut Context) -> Ending {
     }
 }
 
-fn write(path: &PathBuf, text: &str, is_forced: bool) -> io::Result<()> {
+fn already_there(context: &Context, shown: &Path) -> Ending {
+    let why = Diagnostic::error("init", format!("`{}` is there already", shown.display()))
+        .help("`--force` replaces it");
+    context.output.failed(&why)
+}
+
+/// What the user answers on a terminal; nothing elsewhere.
+fn asked(context: &Context) -> io::Result<Option<String>> {
+    if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+        return Ok(None);
+    }
+    context.output.note(&format!(
+        "where does CI get jobctl from? {}",
+        OriginError::HELP
+    ));
+    context.output.ask("source: ");
+    let mut answer = String::new();
+    io::stdin().read_line(&mut answer)?;
+    let answer = answer.trim();
+    Ok((!answer.is_empty()).then(|| answer.to_owned()))
+}
+
+fn write(path: &Path, text: &str, is_forced: bool) -> io::Result<()> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }

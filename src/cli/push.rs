@@ -195,6 +195,7 @@ fn say(context: &Context, pushed: &[Pushed], digest_file: Option<&Path>) -> Endi
         context.ci.made(&Made {
             image: Some(name.to_string()),
             digest: Some(&last.digest),
+            id: Some(&last.id),
             version: version(name).as_ref(),
             ..Made::default()
         })?;

@@ -5,6 +5,7 @@ pub mod doctor;
 pub mod env_files;
 pub mod forward;
 pub mod get;
+pub mod init;
 pub mod metrics;
 mod pipe;
 pub mod ps;

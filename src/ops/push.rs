@@ -29,6 +29,8 @@ pub struct Pushed {
     pub name: ImageRef,
     /// The digest that the registry has it under.
     pub digest: Digest,
+    /// The image's id on the engine.
+    pub id: Digest,
     /// Whether it stood for it before.
     pub was_there: bool,
     /// The run whose record is attached to it, and the digest of that.
@@ -135,6 +137,7 @@ pub async fn push(
         pushed.push(Pushed {
             name,
             digest,
+            id: wanted.id.clone(),
             was_there,
             run,
         });

@@ -6,9 +6,10 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::pushing::Pusher;
+use crate::support::image::docker;
 use crate::support::project::Project;
 use crate::support::registry::{Deed, Proxy, Registry};
-use crate::support::{Bench, run};
+use crate::support::{Bench, Ended, run};
 
 /// Sets the variables of a step of GitHub's.
 fn as_github(command: &mut Command, folder: &Path) {
@@ -71,7 +72,11 @@ fn a_commit_that_is_pushed_again_pushes_nothing() {
     let first = step();
     let digest = registry.digest(&format!("test-{name}"), "1.2.3");
     let image = format!("{}/test-{name}:1.2.3", proxy.address);
-    let outputs = format!("image={image}\ndigest={digest}\nversion=1.2.3\n");
+    let id = docker(&["image", "inspect", "--format", "{{.Id}}", &image]);
+    let outputs = format!(
+        "image={image}\ndigest={digest}\nimage-id={}\nversion=1.2.3\n",
+        id.trim()
+    );
     assert_eq!(read(folder, "output"), outputs);
     let summary = read(folder, "summary");
     assert!(
@@ -144,6 +149,14 @@ fn a_run_is_told_with_its_curve() {
     let id = record["id"].as_str().unwrap();
     let outputs = read(project.bench.path(), "output");
     assert!(outputs.contains(&format!("run-id={id}\n")), "{outputs}");
+    let image = record["image"]["id"].as_str().unwrap();
+    // A registry's, where the test's image was pulled from one.
+    let digest = record["image"]["repo_digests"][0].as_str();
+    let digest = digest.map_or("", |known| known.rsplit('@').next().unwrap());
+    assert!(
+        outputs.contains(&format!("digest={digest}\nimage-id={image}\n")),
+        "{outputs}"
+    );
     let summary = read(project.bench.path(), "summary");
     assert!(summary.contains("| train | ok |"), "{summary}");
     assert!(summary.contains("loss=1 |"), "{summary}");
@@ -168,37 +181,45 @@ fn gitlab_folds_steps_and_hears_of_what_was_made() {
     let ends = ended.stderr.matches("\x1b[0Ksection_end:").count();
     assert!(begins >= 1 && begins == ends, "{}", ended.stderr);
     let variables = read(pusher.bench.path(), "jobctl.env");
-    let image = format!(
-        "JOBCTL_IMAGE={}:1.0.0\nJOBCTL_DIGEST=sha256:",
-        pusher.image.as_str()
+    // What was only built has no digest: no registry has it.
+    let image = format!("{}:1.0.0", pusher.image.as_str());
+    let id = docker(&["image", "inspect", "--format", "{{.Id}}", &image]);
+    assert_eq!(
+        variables,
+        format!(
+            "JOBCTL_IMAGE={image}\nJOBCTL_DIGEST=\nJOBCTL_IMAGE_ID={}\nJOBCTL_VERSION=1.0.0\n",
+            id.trim()
+        )
     );
-    assert!(variables.starts_with(&image), "{variables}");
-    assert!(
-        variables.ends_with("\nJOBCTL_VERSION=1.0.0\n"),
-        "{variables}"
-    );
+}
+
+const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+
+/// `jobctl init` in a repository of the bench.
+fn init(bench: &Bench, system: &str, more: &[&str]) -> Ended {
+    let mut command = bench.jobctl();
+    run(command.args(["init", "--ci", system, "repo"]).args(more))
 }
 
 #[test]
 fn files_for_ci_are_written_and_not_replaced() {
     let bench = Bench::new();
-    for (system, name, source) in [
-        ("github", ".github/workflows/jobctl.yml", "ci/github.yml"),
-        ("gitlab", ".gitlab-ci.yml", "ci/gitlab.yml"),
+    let source = format!("https://git.example/jobctl@{COMMIT}");
+    for (system, name) in [
+        ("github", "repo/.github/workflows/jobctl.yml"),
+        ("gitlab", "repo/.gitlab-ci.yml"),
     ] {
-        let init = |more: &[&str]| {
-            let mut command = bench.jobctl();
-            run(command.args(["init", "--ci", system]).args(more))
-        };
+        let init = |more: &[&str]| init(&bench, system, &[&["--jobctl", &source], more].concat());
         let ended = init(&[]);
         assert_eq!(ended.code, Some(0), "{ended:?}");
         assert_eq!(ended.stderr, format!("wrote {name}\n"));
         let path = bench.path().join(name);
         let written = std::fs::read_to_string(&path).unwrap();
-        assert_eq!(
-            written,
-            std::fs::read_to_string(repository().join(source)).unwrap()
+        let install = format!(
+            "cargo install --quiet --locked --git https://git.example/jobctl --rev {COMMIT} "
         );
+        assert!(written.contains(&install), "{written}");
+        serde_yaml::from_str::<Value>(&written).unwrap();
         bench.write(name, "mine");
         let ended = init(&[]);
         assert_eq!(ended.code, Some(1), "{ended:?}");
@@ -211,4 +232,122 @@ fn files_for_ci_are_written_and_not_replaced() {
         assert_eq!(init(&["--force"]).code, Some(0));
         assert_eq!(std::fs::read_to_string(&path).unwrap(), written);
     }
+}
+
+#[test]
+fn ci_gets_jobctl_from_where_the_user_says_and_from_nowhere_else() {
+    let bench = Bench::new();
+    for more in [&[][..], &["--jobctl", "jobctl"], &["--jobctl", ""]] {
+        let ended = init(&bench, "github", more);
+        assert_eq!(ended.code, Some(2), "{ended:?}");
+        for kind in [
+            "git address with a tag",
+            "image with its digest",
+            "file of this repository",
+        ] {
+            assert!(ended.stderr.contains(kind), "{}", ended.stderr);
+        }
+        assert!(!bench.path().join("repo").exists());
+    }
+}
+
+#[test]
+fn a_tag_is_pinned_to_its_commit() {
+    let bench = Bench::new();
+    bench.write("origin/file", "x");
+    let git = |words: &[&str]| {
+        let mut command = bench.command("git");
+        let ended = run(command.current_dir(bench.path().join("origin")).args(words));
+        assert_eq!(ended.code, Some(0), "{words:?}: {ended:?}");
+        ended.stdout.trim().to_owned()
+    };
+    git(&["init", "--quiet"]);
+    git(&["add", "."]);
+    let me = ["-c", "user.name=me", "-c", "user.email=me@example.com"];
+    git(&[&me[..], &["commit", "--quiet", "-m", "first"]].concat());
+    git(&["tag", "light"]);
+    git(&[&me[..], &["tag", "-a", "-m", "annotated", "v1.2.3"]].concat());
+    git(&["branch", "moving"]);
+    let commit = git(&["rev-parse", "HEAD"]);
+    let pinned = |tag: &str| {
+        let mut command = bench.jobctl();
+        let address = bench.path().join("origin");
+        run(command
+            .args(["init", "--force", "--ci", "gitlab", "repo", "--jobctl"])
+            .arg(format!("https://git.invalid/jobctl@{tag}"))
+            .env("GIT_CONFIG_COUNT", "1")
+            .env(
+                "GIT_CONFIG_KEY_0",
+                format!("url.file://{}.insteadOf", address.display()),
+            )
+            .env("GIT_CONFIG_VALUE_0", "https://git.invalid/jobctl"))
+    };
+    for tag in ["light", "v1.2.3"] {
+        let ended = pinned(tag);
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        let path = bench.path().join("repo/.gitlab-ci.yml");
+        let written = std::fs::read_to_string(path).unwrap();
+        assert!(
+            written.contains(&format!("--git https://git.invalid/jobctl --rev {commit} ")),
+            "{written}"
+        );
+        assert!(
+            written.contains(&format!("# jobctl {tag} of https://git.invalid/jobctl")),
+            "{written}"
+        );
+    }
+    for unknown in ["moving", "v9"] {
+        let ended = pinned(unknown);
+        assert_eq!(ended.code, Some(2), "{ended:?}");
+        assert!(
+            ended.stderr.contains(&format!("has no tag `{unknown}`")),
+            "{}",
+            ended.stderr
+        );
+    }
+    // A repository that is not there.
+    std::fs::remove_dir_all(bench.path().join("origin")).unwrap();
+    let ended = pinned("v1.2.3");
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    assert!(
+        ended.stderr.contains("can't look up the tag"),
+        "{}",
+        ended.stderr
+    );
+}
+
+#[test]
+fn a_file_that_changed_is_not_installed() {
+    let bench = Bench::new();
+    bench.write("repo/my tools/jobctl", "#!/bin/sh\necho it works\n");
+    let ended = init(&bench, "github", &["--jobctl", "my tools/jobctl"]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let path = bench.path().join("repo/.github/workflows/jobctl.yml");
+    let written = std::fs::read_to_string(path).unwrap();
+    let workflow: Value = serde_yaml::from_str(&written).unwrap();
+    assert_eq!(workflow["permissions"], serde_json::json!({}));
+    let packages = |job: &str| workflow["jobs"][job]["permissions"]["packages"].as_str();
+    assert_eq!((packages("build"), packages("push")), (None, Some("write")));
+    let steps = workflow["jobs"]["push"]["steps"].as_array().unwrap();
+    let step = steps
+        .iter()
+        .find(|step| step["name"] == "Install jobctl")
+        .unwrap();
+    let script = step["run"].as_str().unwrap();
+    let install = || {
+        let mut command = bench.command("bash");
+        run(command
+            .args(["--noprofile", "--norc", "-eo", "pipefail", "-c", script])
+            .current_dir(bench.path().join("repo"))
+            .env("RUNNER_TEMP", bench.path().join("temp"))
+            .env("GITHUB_PATH", bench.path().join("path")))
+    };
+    let ended = install();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let path = std::fs::read_to_string(bench.path().join("path")).unwrap();
+    let installed = Path::new(path.trim()).join("jobctl");
+    assert_eq!(run(&mut bench.command(&installed)).stdout, "it works\n");
+    bench.write("repo/my tools/jobctl", "#!/bin/sh\necho evil\n");
+    assert_ne!(install().code, Some(0));
+    assert_eq!(run(&mut bench.command(&installed)).stdout, "it works\n");
 }

@@ -6,9 +6,10 @@ use crate::cli::ci::Made;
 use crate::cli::context::Context;
 use crate::engine::run::RunError;
 use crate::exit::Exit;
+use crate::model::{Digest, ImageRef};
 use crate::ops::metrics::metrics;
 use crate::ops::run::RunFailure;
-use crate::records::{Ending, Record};
+use crate::records::{Ending, ImageRecord, Record};
 use crate::report::{
     PlotX, build_failure, charts, outputs, plots, printable_text, run_ended, runs_summary,
 };
@@ -55,10 +56,11 @@ fn said(context: &Context, record: &Record, is_told: bool) -> Exit {
 /// Tells a CI system of runs that are over: the last is the one that the next steps know.
 pub(in crate::cli) fn tell_ci(context: &Context, records: &[&Record]) -> io::Result<()> {
     if let Some(last) = records.last() {
-        let digest = last.image.id.as_ref().and_then(|id| id.parse().ok());
+        let id = last.image.id.as_ref().and_then(|id| id.parse().ok());
         context.ci.made(&Made {
             image: Some(last.image.name.clone()),
-            digest: digest.as_ref(),
+            digest: registry_digest(&last.image).as_ref(),
+            id: id.as_ref(),
             run: Some(last.id.to_string()),
             ..Made::default()
         })?;
@@ -72,6 +74,15 @@ pub(in crate::cli) fn tell_ci(context: &Context, records: &[&Record]) -> io::Res
         });
         runs_summary(&runs.collect::<Vec<_>>())
     })
+}
+
+/// The digest that the registry of an image's own name has it under, if it was pulled or pushed.
+fn registry_digest(image: &ImageRecord) -> Option<Digest> {
+    let name: ImageRef = image.name.parse().ok()?;
+    let digests = image.repo_digests.iter();
+    let mut digests = digests.filter_map(|text| text.parse::<ImageRef>().ok());
+    let own = digests.find(|known| known.repository() == name.repository());
+    own?.digest().cloned()
 }
 
 /// Says how a run failed that nobody watched by itself.
