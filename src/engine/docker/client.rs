@@ -28,6 +28,9 @@ const MINIMUM_API_TEXT: &str = "1.41";
 /// What requests name as their host; the connector knows better.
 const HOST: &str = "http://docker";
 
+/// What Go's server for TLS answers in clear text (`net/http`).
+const WANTS_TLS: &str = "Client sent an HTTP request to an HTTPS server";
+
 /// How long things may take.
 #[derive(Debug, Clone, Copy)]
 pub struct Deadlines {
@@ -95,9 +98,15 @@ impl Greeting {
         let status = answer.status();
         if !status.is_success() {
             let message = refusal(answer.into_body()).await;
+            let message = message.map_err(|error| EngineError::of_chain(&error, address))?;
+            if status == StatusCode::BAD_REQUEST && message.contains(WANTS_TLS) {
+                return Err(EngineError::WantsTls {
+                    address: address.to_string(),
+                });
+            }
             return Err(EngineError::Refused {
                 status: status.as_u16(),
-                message: message.map_err(|error| EngineError::of_chain(&error, address))?,
+                message,
             });
         }
         // The connection is free for the next request when this one's answer is read.

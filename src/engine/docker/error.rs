@@ -64,13 +64,25 @@ pub enum EngineError {
         /// Why.
         reason: String,
     },
+    /// It was asked in clear, and speaks TLS alone.
+    #[error("the engine at {address} speaks TLS, and was asked in clear text")]
+    WantsTls {
+        /// The address.
+        address: String,
+    },
+    /// It was asked with TLS, and speaks clear text alone.
+    #[error("no TLS with {address}: what listens there speaks clear text")]
+    SpeaksClearText {
+        /// The address.
+        address: String,
+    },
     /// OpenSSH did not get there.
     #[error("ssh to {address} failed: {reason}")]
     Ssh {
         /// The address.
         address: String,
-        /// The machine.
-        host: String,
+        /// What to call by hand: `ssh -p 2222 me@host docker`.
+        command: String,
         /// What OpenSSH said.
         reason: String,
     },
@@ -140,8 +152,16 @@ impl EngineError {
             Self::Tls { .. } => "check ca.pem, cert.pem and key.pem in DOCKER_CERT_PATH or the \
                                  context's folder"
                 .to_owned(),
-            Self::Ssh { host, .. } => {
-                format!("try it by hand until it prints a version: `ssh {host} docker version`")
+            Self::WantsTls { .. } => "ask it with TLS: `export DOCKER_TLS_VERIFY=1`, with ca.pem, \
+                                      cert.pem and key.pem in DOCKER_CERT_PATH (else ~/.docker)"
+                .to_owned(),
+            Self::SpeaksClearText { .. } => {
+                "name the port that speaks TLS, 2376 as a rule; in clear text, which lets everybody \
+                 use the engine: `unset DOCKER_TLS_VERIFY`"
+                    .to_owned()
+            }
+            Self::Ssh { command, .. } => {
+                format!("try it by hand until it prints a version: `{command} version`")
             }
             Self::TooOld { .. } => {
                 "install Docker Engine 20.10 or newer, or Podman 4 or newer".to_owned()
@@ -240,13 +260,16 @@ impl EngineError {
                 address: address.to_string(),
                 reason: error.to_string(),
             },
+            ConnectError::ClearText => Self::SpeaksClearText {
+                address: address.to_string(),
+            },
             ConnectError::Tls(reason) => Self::Tls {
                 address: address.to_string(),
                 reason: reason.clone(),
             },
             ConnectError::NoSsh(_) => Self::Ssh {
                 address: address.to_string(),
-                host: ssh_host(address),
+                command: ssh_command(address),
                 reason: error.to_string(),
             },
         }
@@ -259,7 +282,7 @@ impl EngineError {
         {
             return Self::Ssh {
                 address: address.to_string(),
-                host: ssh_host(address),
+                command: ssh_command(address),
                 reason: ended.0.clone(),
             };
         }
@@ -298,14 +321,50 @@ fn group(path: &Path) -> Option<u32> {
     Some(metadata.gid())
 }
 
-fn ssh_host(address: &Address) -> String {
-    match address {
-        Address::Ssh(SshTarget {
-            user: Some(user),
-            host,
-            ..
-        }) => format!("{user}@{host}"),
-        Address::Ssh(SshTarget { host, .. }) => host.clone(),
-        other => other.to_string(),
+/// How docker's client is called by hand on the machine that an address names.
+fn ssh_command(address: &Address) -> String {
+    let Address::Ssh(SshTarget {
+        user,
+        host,
+        port,
+        socket,
+    }) = address
+    else {
+        return format!("docker -H {address}");
+    };
+    let port = port.map_or_else(String::new, |port| format!("-p {port} "));
+    let user = user
+        .as_ref()
+        .map_or_else(String::new, |user| format!("{user}@"));
+    let socket = socket
+        .as_ref()
+        .map_or_else(String::new, |socket| format!(" -H unix://{socket}"));
+    format!("ssh {port}{user}{host} docker{socket}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_by_hand_is_of_the_same_port_and_socket() {
+        let target = |user: Option<&str>, port, socket: Option<&str>| {
+            Address::Ssh(SshTarget {
+                user: user.map(str::to_owned),
+                host: "gpu-box".to_owned(),
+                port,
+                socket: socket.map(str::to_owned),
+            })
+        };
+        for (address, command) in [
+            (target(None, None, None), "ssh gpu-box docker"),
+            (target(Some("me"), None, None), "ssh me@gpu-box docker"),
+            (
+                target(Some("me"), Some(2222), Some("/run/user/1000/docker.sock")),
+                "ssh -p 2222 me@gpu-box docker -H unix:///run/user/1000/docker.sock",
+            ),
+        ] {
+            assert_eq!(ssh_command(&address), command);
+        }
     }
 }

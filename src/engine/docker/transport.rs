@@ -6,7 +6,6 @@ use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::process::Stdio;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -19,13 +18,17 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::process::{Child, Command};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use tokio_rustls::rustls::{ClientConfig, InvalidMessage, RootCertStore};
 
 use super::bounded::{Bounded, Held};
-use super::endpoint::{Address, Authorities, SshTarget, Tls};
+use super::endpoint::{Address, Authorities, Tls};
+
+mod ssh;
+
+pub(super) use ssh::SshEnded;
+use ssh::SshWay;
 
 /// Why no connection came about.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +39,8 @@ pub(in crate::engine) enum ConnectError {
     Timeout(Duration),
     #[error("{0}")]
     Tls(String),
+    #[error("what listens there speaks clear text")]
+    ClearText,
     #[error("can't run `ssh`: {0}")]
     NoSsh(io::Error),
 }
@@ -46,8 +51,8 @@ pub(in crate::engine) struct Connector {
     address: Arc<Address>,
     /// How long a connection may take to come about.
     deadline: Duration,
-    /// The `ssh` program.
-    ssh: Arc<Path>,
+    /// The way by `ssh`, which all connections share.
+    ssh: Arc<SshWay>,
     /// What is held in memory of the answers.
     held: Held,
 }
@@ -61,7 +66,7 @@ impl Connector {
         Self {
             address: Arc::new(address),
             deadline,
-            ssh: ssh.unwrap_or_else(|| PathBuf::from("ssh")).into(),
+            ssh: Arc::new(SshWay::new(ssh.unwrap_or_else(|| PathBuf::from("ssh")))),
             held: Held::Nothing,
         }
     }
@@ -92,7 +97,7 @@ impl Connector {
                         None => Ok(self.pipe(stream)),
                     }
                 }
-                Address::Ssh(target) => Ok(self.pipe(dial_stdio(&self.ssh, target)?)),
+                Address::Ssh(target) => Ok(self.pipe(self.ssh.dial_stdio(target).await?)),
             }
         };
         match tokio::time::timeout(self.deadline, connecting).await {
@@ -135,10 +140,14 @@ async fn encrypt(
         .await;
     // The error is rustls' own in an I/O error's clothes.
     stream.map_err(|error| match error.get_ref() {
-        Some(inner) if inner.is::<tokio_rustls::rustls::Error>() => {
-            ConnectError::Tls(inner.to_string())
-        }
-        _ => ConnectError::Io(error),
+        Some(inner) => match inner.downcast_ref::<tokio_rustls::rustls::Error>() {
+            Some(tokio_rustls::rustls::Error::InvalidMessage(
+                InvalidMessage::InvalidContentType,
+            )) => ConnectError::ClearText,
+            Some(inner) => ConnectError::Tls(inner.to_string()),
+            None => ConnectError::Io(error),
+        },
+        None => ConnectError::Io(error),
     })
 }
 
@@ -244,156 +253,6 @@ mod unverified {
         fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
             self.0.signature_verification_algorithms.supported_schemes()
         }
-    }
-}
-
-/// Runs `docker system dial-stdio` on the other machine, as docker's client does: its standard
-/// streams are the connection.
-fn dial_stdio(ssh: &Path, target: &SshTarget) -> Result<SshStream, ConnectError> {
-    // What the user's configuration of ssh reads of the environment we can't know: it has all of it.
-    let mut command = Command::new(ssh);
-    command.args(["-o", "ConnectTimeout=30", "-T"]);
-    if let Some(user) = &target.user {
-        command.args(["-l", user]);
-    }
-    if let Some(port) = target.port {
-        command.args(["-p", &port.to_string()]);
-    }
-    command.args(["--", &target.host]);
-    match &target.socket {
-        Some(socket) => {
-            command.args(["docker", "--host", &format!("unix://{socket}")]);
-        }
-        None => {
-            command.arg("docker");
-        }
-    }
-    let child = command
-        .args(["system", "dial-stdio"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(ConnectError::NoSsh)?;
-    SshStream::new(child)
-}
-
-/// A child's standard streams as one connection. What it says on stderr becomes the error that the
-/// end of the stream is reported with, since it says why (`Permission denied (publickey)`).
-struct SshStream {
-    child: Child,
-    said: Vec<u8>,
-    is_silent: bool,
-}
-
-/// How much of OpenSSH's words is kept, in bytes.
-const KEPT_WORDS: usize = 4096;
-
-impl SshStream {
-    fn new(child: Child) -> Result<Self, ConnectError> {
-        if child.stdin.is_none() || child.stdout.is_none() || child.stderr.is_none() {
-            let error = io::Error::other("its standard streams are missing");
-            return Err(ConnectError::NoSsh(error));
-        }
-        Ok(Self {
-            child,
-            said: Vec::new(),
-            is_silent: true,
-        })
-    }
-
-    /// What OpenSSH said, once it has ended.
-    fn poll_words(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        loop {
-            let mut bytes = [0; 512];
-            let mut buffer = tokio::io::ReadBuf::new(&mut bytes);
-            let Some(stderr) = &mut self.child.stderr else {
-                break;
-            };
-            match Pin::new(stderr).poll_read(cx, &mut buffer) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
-                    let room = KEPT_WORDS.saturating_sub(self.said.len());
-                    let kept = buffer.filled().len().min(room);
-                    self.said.extend_from_slice(&buffer.filled()[..kept]);
-                }
-                Poll::Ready(_) => break,
-            }
-        }
-        let said = String::from_utf8_lossy(&self.said);
-        let said = said.trim();
-        let said = if said.is_empty() {
-            "the connection was closed"
-        } else {
-            said
-        };
-        Poll::Ready(Err(io::Error::other(SshEnded(said.to_owned()))))
-    }
-}
-
-/// OpenSSH ended, and what it said.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub(super) struct SshEnded(pub(super) String);
-
-impl AsyncRead for SshStream {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut tokio::io::ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let Some(stdout) = &mut self.child.stdout else {
-            return Poll::Ready(Ok(()));
-        };
-        match Pin::new(stdout).poll_read(cx, buffer) {
-            Poll::Ready(Ok(())) if buffer.filled().len() > before => {
-                self.is_silent = false;
-                Poll::Ready(Ok(()))
-            }
-            // An end before the first byte is no engine's.
-            Poll::Ready(Ok(())) if self.is_silent => self.poll_words(cx),
-            other => other,
-        }
-    }
-}
-
-impl AsyncWrite for SshStream {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let Some(stdin) = &mut self.child.stdin else {
-            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
-        };
-        match Pin::new(stdin).poll_write(cx, bytes) {
-            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
-                match self.poll_words(cx) {
-                    Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-                    Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
-                }
-            }
-            other => other,
-        }
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.child.stdin {
-            Some(stdin) => Pin::new(stdin).poll_flush(cx),
-            None => Poll::Ready(Ok(())),
-        }
-    }
-
-    /// The other side sees the end only when the pipe is closed.
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Some(stdin) = &mut self.child.stdin else {
-            return Poll::Ready(Ok(()));
-        };
-        let flushed = std::task::ready!(Pin::new(stdin).poll_flush(cx));
-        self.child.stdin = None;
-        Poll::Ready(flushed)
     }
 }
 
