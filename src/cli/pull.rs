@@ -7,11 +7,11 @@ use super::build::interrupted;
 use super::context::Context;
 use super::push::subjects;
 use crate::diagnostic::Diagnostic;
-use crate::engine::docker::{DockerEngine, EngineError, LocalImage};
+use crate::engine::docker::{DockerEngine, EngineError};
 use crate::event::Events;
 use crate::exit::Exit;
 use crate::model::{ImageRef, ValueError};
-use crate::ops::pull::pull;
+use crate::ops::pull::{Pulled, pull_and_resolve};
 use crate::ops::push::{Subject, with_tag};
 use crate::plan::build::{BuildFlags, BuildSpec, VersionChoice};
 use crate::report::{pull_human, pull_json};
@@ -44,7 +44,9 @@ pub(super) fn exec(args: &PullArgs, context: &mut Context) -> Ending {
     let outcome = context.watch(async |events| {
         let engine = context.connect().await?;
         tokio::select! {
-            pulled = pull_all(&engine, &names, args.platform.as_deref(), events) => pulled.map(Some),
+            pulled = pull_all(&engine, context, &names, args.platform.as_deref(), events) => {
+                pulled.map(Some)
+            }
             () = interrupted() => Ok(None),
         }
     })?;
@@ -75,25 +77,21 @@ pub(super) fn exec(args: &PullArgs, context: &mut Context) -> Ending {
 /// Pulls images in turn, up to the first that can't be.
 async fn pull_all(
     engine: &DockerEngine,
+    context: &Context,
     names: &[ImageRef],
     platform: Option<&str>,
     events: &Events,
-) -> Result<Result<Vec<(ImageRef, LocalImage)>, (ImageRef, EngineError)>, EngineError> {
+) -> Result<Result<Vec<Pulled>, (ImageRef, EngineError)>, EngineError> {
     let mut all = Vec::new();
     for name in names {
-        let shown = name.familiar().to_string();
-        match pull(engine, name, platform, events).await {
-            Ok(()) => {}
+        let environment = &context.environment;
+        match pull_and_resolve(engine, environment, name, platform, events).await {
+            Ok(pulled) => all.push(pulled),
             Err(error @ (EngineError::Failed { .. } | EngineError::Refused { .. })) => {
                 return Ok(Err((name.clone(), error)));
             }
             Err(error) => return Err(error),
         }
-        let image = engine.image(&shown).await?;
-        let image = image.ok_or_else(|| EngineError::Failed {
-            message: format!("`{shown}` is not there after all"),
-        })?;
-        all.push((name.clone(), image));
     }
     Ok(Ok(all))
 }

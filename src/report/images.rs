@@ -9,7 +9,8 @@ use super::printable;
 use super::table::columns;
 use super::words::{ago, bytes};
 use crate::engine::docker::LocalImage;
-use crate::model::ImageRef;
+use crate::model::Digest;
+use crate::ops::pull::Pulled;
 use crate::plan::run::JOB_LABEL;
 
 /// The labels that say what an image is of, besides [`JOB_LABEL`].
@@ -61,27 +62,25 @@ fn image(image: &LocalImage) -> Value {
     })
 }
 
-/// A line for each image that was pulled: its name, and the digest that the registry has it under.
+/// A line for each image that was pulled: its name, and the digest that the registry has it under; `-`
+/// where that is not known.
 #[must_use]
-pub fn pull_human(pulled: &[(ImageRef, LocalImage)]) -> String {
+pub fn pull_human(pulled: &[Pulled]) -> String {
     let mut text = String::new();
-    for (name, image) in pulled {
-        let digest = image.digest_in(name).unwrap_or_else(|| image.id.clone());
-        let _ = writeln!(text, "{} {digest}", name.familiar());
+    for pulled in pulled {
+        let digest = pulled.digest.as_ref().map_or("-", Digest::as_str);
+        let _ = writeln!(text, "{} {digest}", pulled.name.familiar());
     }
     text
 }
 
 /// `{"schema":"jobctl.pull/1","images":[…]}`.
 #[must_use]
-pub fn pull_json(pulled: &[(ImageRef, LocalImage)]) -> Value {
-    let images = pulled.iter().map(|(name, local)| {
-        let mut told = image(local);
-        told["name"] = name.familiar().to_string().into();
-        told["digest"] = local
-            .digest_in(name)
-            .map(|digest| digest.to_string())
-            .into();
+pub fn pull_json(pulled: &[Pulled]) -> Value {
+    let images = pulled.iter().map(|pulled| {
+        let mut told = image(&pulled.image);
+        told["name"] = pulled.name.familiar().to_string().into();
+        told["digest"] = pulled.digest.as_ref().map(Digest::as_str).into();
         told
     });
     json!({ "schema": "jobctl.pull/1", "images": images.collect::<Vec<_>>() })

@@ -34,13 +34,20 @@ impl LocalImage {
     /// The digest that a registry has it under, for the repository of a reference.
     #[must_use]
     pub fn digest_in(&self, reference: &ImageRef) -> Option<Digest> {
+        self.digests_in(reference).into_iter().next()
+    }
+
+    /// All digests that a registry has it under, for the repository of a reference.
+    #[must_use]
+    pub fn digests_in(&self, reference: &ImageRef) -> Vec<Digest> {
         let repository = reference.canonical().repository();
-        self.repo_digests.iter().find_map(|text| {
+        let known = self.repo_digests.iter().filter_map(|text| {
             let known: ImageRef = text.parse().ok()?;
             (known.canonical().repository() == repository)
                 .then(|| known.digest().cloned())
                 .flatten()
-        })
+        });
+        known.collect()
     }
 }
 

@@ -14,7 +14,7 @@ use super::error::EngineError;
 use super::request::{Request, escaped, send};
 use crate::engine::registry::Credentials;
 use crate::event::{Step, Unit};
-use crate::model::{Digest, ImageRef};
+use crate::model::{Digest, ImageRef, Platform};
 
 /// How long an engine may say nothing of a push to a registry: a link is stuck then.
 pub(crate) const PUSH_SILENCE: Duration = Duration::from_secs(60);
@@ -92,6 +92,17 @@ impl Layers {
     }
 }
 
+/// The digest that an engine names in words: `latest: digest: sha256:… size: 529` and, from Engine 28 with
+/// containerd's image store, `digest: sha256:…` of a push, `Digest: sha256:…` of a pull.
+fn digest_in_words(status: &str) -> Option<Digest> {
+    let (before, rest) = status
+        .split_once("igest: ")
+        .filter(|(before, _)| before.ends_with(['d', 'D']))?;
+    let is_alone = before.len() == 1 || before[..before.len() - 1].ends_with(": ");
+    let word = rest.split_whitespace().next()?;
+    is_alone.then(|| word.parse().ok()).flatten()
+}
+
 impl DockerEngine {
     /// Pushes an image under its name. The digest that the engine says it has there; `step` is told how
     /// far it is.
@@ -119,7 +130,8 @@ impl DockerEngine {
             .await
     }
 
-    /// Pulls an image. `step` is told how far it is; whoever began it ends it.
+    /// Pulls an image. `step` is told how far it is; whoever began it ends it. The digest that the engine
+    /// says the name has in the registry; Podman does not say.
     ///
     /// Where credentials are known for the registry, they are shown to it; where they can't be had, it
     /// is tried without them.
@@ -133,7 +145,7 @@ impl DockerEngine {
         image: &ImageRef,
         platform: Option<&str>,
         step: &Step,
-    ) -> Result<(), EngineError> {
+    ) -> Result<Option<Digest>, EngineError> {
         let tag = match (image.digest(), image.tag()) {
             (Some(digest), _) => digest.as_str(),
             (None, Some(tag)) => tag.as_str(),
@@ -150,7 +162,7 @@ impl DockerEngine {
             .header("X-Registry-Auth", &header(image, credentials.as_ref()));
         let pulled = self.transfer(request, Layers::new(PULLING), None, step);
         match (pulled.await, missing) {
-            (Ok(_), _) => Ok(()),
+            (Ok(digest), _) => Ok(digest),
             (Err(EngineError::Failed { message }), Some(missing)) => Err(EngineError::Failed {
                 message: format!("{message}; {missing}"),
             }),
@@ -160,6 +172,43 @@ impl DockerEngine {
             }
             (Err(error), _) => Err(error),
         }
+    }
+
+    /// The platforms that a registry has an image for, as the engine sees it. Nothing where it can't say.
+    pub async fn platforms_in_registry(&self, image: &ImageRef) -> Option<Vec<Platform>> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct Distribution {
+            platforms: Vec<Described>,
+        }
+        #[derive(Deserialize)]
+        #[serde(default)]
+        #[derive(Default)]
+        struct Described {
+            os: String,
+            architecture: String,
+            variant: String,
+        }
+        let credentials = self.credentials(image).await.ok()?;
+        let name = image.canonical().to_string();
+        let request = Request::get(format!("/distribution/{name}/json"))
+            .header("X-Registry-Auth", &header(image, credentials.as_ref()));
+        let address = &self.endpoint().address;
+        let answer = send(&self.connector, request, self.deadlines.call).await;
+        let text = answer
+            .ok()?
+            .accepted(address)
+            .await
+            .ok()?
+            .whole(address)
+            .await;
+        let found: Distribution = serde_json::from_slice(&text.ok()?).ok()?;
+        let platforms = found.platforms.into_iter().filter_map(|described| {
+            let mut words = vec![described.os, described.architecture];
+            words.extend(Some(described.variant).filter(|variant| !variant.is_empty()));
+            words.join("/").parse().ok()
+        });
+        Some(platforms.collect())
     }
 
     /// What is known for the registry of an image.
@@ -216,7 +265,8 @@ impl DockerEngine {
                     step.progress(current, Some(total), Unit::Bytes);
                 }
                 let said = told.aux.and_then(|aux| aux.digest);
-                digest = said.and_then(|said| said.parse().ok()).or(digest);
+                let said = said.and_then(|said| said.parse().ok());
+                digest = said.or_else(|| digest_in_words(&told.status)).or(digest);
             }
         }
     }
@@ -313,6 +363,27 @@ mod tests {
                 "serveraddress": "reg.example:5000",
             })
         );
+    }
+
+    #[test]
+    fn a_digest_is_found_in_an_engines_words() {
+        let digest = format!("sha256:{}", "ab".repeat(32));
+        for (words, found) in [
+            (format!("latest: digest: {digest} size: 529"), true),
+            (format!("digest: {digest} size: 529"), true),
+            (format!("digest: {digest}"), true),
+            (format!("Digest: {digest}"), true),
+            (format!("a tag's indigest: {digest}"), false),
+            ("Digest: none".to_owned(), false),
+            (
+                "Status: Image is up to date for app:latest".to_owned(),
+                false,
+            ),
+            (format!("Mounted from {digest}"), false),
+        ] {
+            let expected = found.then(|| digest.parse().unwrap());
+            assert_eq!(digest_in_words(&words), expected, "{words}");
+        }
     }
 
     #[test]

@@ -163,6 +163,9 @@ pub struct Registry {
     authorization: Mutex<Vec<(String, Secret)>>,
 }
 
+/// Where docker's engine has the authorities of registries.
+pub(crate) const AUTHORITIES: &str = "/etc/docker/certs.d";
+
 impl Registry {
     /// The registry of an image.
     #[must_use]

@@ -127,7 +127,7 @@ pub(super) async fn ensure(
     }
     let step = events.step(None, format!("pull {name}"));
     let state = match (engine.pull(&spec.image, None, &step).await, &spec.bootstrap) {
-        (Ok(()), _) => {
+        (Ok(_), _) => {
             step.finish(Outcome::Done);
             State::Pulled
         }

@@ -251,7 +251,7 @@ async fn find_sources(
         if (local.is_none() || spec.pulls) && spec.recipe.platform.is_none() {
             let step = events.step(parent, format!("pull {name}"));
             match engine.pull(&image, None, &step).await {
-                Ok(()) => {
+                Ok(_) => {
                     step.finish(Outcome::Done);
                     local = engine.image(name).await?;
                 }

@@ -1,10 +1,9 @@
 //! Why images are not pushed, and how to mend it.
 
-use super::place::AUTHORITIES;
 use super::record::NoRecord;
 use crate::engine::docker::EngineError;
 use crate::engine::docker::credentials::CredentialsError;
-use crate::engine::registry::RegistryError;
+use crate::engine::registry::{AUTHORITIES, RegistryError};
 use crate::model::{Digest, ImageRef, Version};
 
 /// Why images are not pushed.

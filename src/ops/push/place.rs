@@ -10,7 +10,9 @@ use super::record::AttachedRun;
 use super::relay;
 use crate::engine::docker::credentials::Keyring;
 use crate::engine::docker::{DockerEngine, EngineError, PUSH_SILENCE};
-use crate::engine::registry::{Credentials, Manifest, Registry, RegistryError, Trusted};
+use crate::engine::registry::{
+    AUTHORITIES, Credentials, Manifest, Registry, RegistryError, Trusted,
+};
 use crate::event::{Event, Events, Outcome, Step};
 use crate::model::{Digest, ImageRef, RunId, Version};
 use crate::plan::push::{Remedy, Wanted, is_release, pause, remedy, version};
@@ -18,8 +20,6 @@ use crate::plan::push::{Remedy, Wanted, is_release, pause, remedy, version};
 /// How often is tried what fails for a while, and how long.
 const TRIES: u32 = 5;
 const TIME: Duration = Duration::from_mins(2);
-/// Where docker's engine has the authorities of registries.
-pub(super) const AUTHORITIES: &str = "/etc/docker/certs.d";
 
 /// A repository, and how one gets there.
 pub(super) struct Place {

@@ -189,10 +189,11 @@ impl Work<'_> {
         };
         let platform = spec.platform.as_deref();
         let pulling = pull(self.engine, &image, platform, self.events);
-        pulling.await.map_err(|reason| RunFailure::Pull {
+        let pulled = pulling.await.map_err(|reason| RunFailure::Pull {
             image: image.to_string(),
             reason,
-        })
+        });
+        pulled.map(drop)
     }
 
     /// Takes secrets out of the engine's words about an attempt: it may quote the command.
