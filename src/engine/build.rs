@@ -116,6 +116,12 @@ pub enum BuildError {
         /// The engine's words.
         message: String,
     },
+    /// A base image is there, but for another platform.
+    #[error("a base image is for another platform: {message}")]
+    ForeignBase {
+        /// BuildKit's words.
+        message: String,
+    },
     /// The engine went away in mid-build.
     #[error("the build was interrupted: the engine went away")]
     Interrupted,
@@ -149,7 +155,7 @@ impl FailedStep {
     }
 
     /// Whether a base image could not be had.
-    fn is_about_a_base(&self) -> bool {
+    pub(in crate::engine) fn is_about_a_base(&self) -> bool {
         let name = self.name.as_deref().unwrap_or_default();
         name.starts_with("[internal] load metadata")
     }
@@ -187,6 +193,11 @@ impl BuildError {
             Self::DiskFull { .. } => Some(MAKE_ROOM.to_owned()),
             Self::Interrupted => Some(
                 "nothing was tagged, and what was done is kept: build again once it is back"
+                    .to_owned(),
+            ),
+            Self::ForeignBase { .. } => Some(
+                "pull it for the platform that is built for: `jobctl pull --platform …`; or leave \
+                 `--platform` out"
                     .to_owned(),
             ),
             Self::NeedsBuildKit { .. } => {

@@ -72,7 +72,7 @@ mod tests {
             runtimes: runtimes.iter().map(|name| (*name).to_owned()).collect(),
             cdi_spec_dirs: cdi.iter().map(Into::into).collect(),
             security: Vec::new(),
-            has_init: true,
+            has_init: Some(true),
             has_live_restore: None,
             time: None,
         }

@@ -330,6 +330,20 @@ pub enum RunError {
         /// The image.
         image: String,
     },
+    /// It has the image, but for another platform.
+    #[error("the engine does not have the image `{image}` for the platform {platform}")]
+    OtherPlatform {
+        /// The image.
+        image: String,
+        /// The platform that was asked for.
+        platform: String,
+    },
+    /// The engine misses the init process that it is to put into the container.
+    #[error("the engine has no init process for containers: {message}")]
+    NoInit {
+        /// The engine's words.
+        message: String,
+    },
     /// Another container has the name.
     #[error("the name `{name}` is taken by the container {holder}")]
     NameTaken {
@@ -382,6 +396,14 @@ impl RunError {
         match self {
             Self::Engine(error) => Some(error.help()),
             Self::NoImage { .. } => Some("build or pull it first".to_owned()),
+            Self::OtherPlatform { image, platform } => Some(format!(
+                "pull it: `jobctl pull --platform {platform} {image}`; or build it for that platform"
+            )),
+            Self::NoInit { .. } => Some(
+                "install it where the engine runs: `sudo apt-get install catatonit` (Podman), `tini` \
+                 (Docker); or do without: `--init=false`"
+                    .to_owned(),
+            ),
             Self::NameTaken { name, .. } => Some(format!(
                 "look at it: `docker ps -a --filter name={name}`; or take another `--name`, or none"
             )),

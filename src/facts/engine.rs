@@ -32,8 +32,8 @@ pub struct EngineFacts {
     pub cdi_spec_dirs: Vec<PathBuf>,
     /// What it confines containers with: `apparmor`, `rootless`, `seccomp`.
     pub security: Vec<String>,
-    /// Whether it has an init process to put into containers.
-    pub has_init: bool,
+    /// Whether it has an init process to put into containers; Podman does not say.
+    pub has_init: Option<bool>,
     /// Whether containers keep running while it restarts, if it says so.
     pub has_live_restore: Option<bool>,
     /// Its clock, when it was asked.

@@ -27,6 +27,44 @@ pub fn room(path: &Path) -> io::Result<Room> {
     })
 }
 
+/// Whether the kernel's log, which not every user may read, says that it killed a process in a control
+/// group with this in its name because the group's memory was full.
+///
+/// The line is that of `dump_oom_victim` in Linux' `mm/oom_kill.c`, since 4.20.
+#[must_use]
+pub fn has_run_out_of_memory(group: &str) -> bool {
+    use rustix::fs::{Mode, OFlags};
+    use rustix::io::Errno;
+
+    // No record is larger (`CONSOLE_EXT_LOG_MAX`).
+    let mut record = [0; 8192];
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let Ok(log) = rustix::fs::open("/dev/kmsg", flags, Mode::empty()) else {
+        return false;
+    };
+    loop {
+        match rustix::io::read(&log, &mut record) {
+            Ok(0) => return false,
+            Ok(length) if is_oom_of(&String::from_utf8_lossy(&record[..length]), group) => {
+                return true;
+            }
+            // What was to be read next has been overwritten meanwhile.
+            Ok(_) | Err(Errno::PIPE | Errno::INTR) => {}
+            Err(_) => return false,
+        }
+    }
+}
+
+fn is_oom_of(record: &str, group: &str) -> bool {
+    let Some((_, facts)) = record.split_once(";oom-kill:") else {
+        return false;
+    };
+    let named = facts
+        .split(',')
+        .find_map(|fact| fact.strip_prefix("oom_memcg="));
+    !group.is_empty() && named.is_some_and(|named| named.contains(group))
+}
+
 /// What there is of NVIDIA's on this machine.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NvidiaFacts {
@@ -148,4 +186,27 @@ fn gpus() -> Vec<String> {
         Some(line.trim().to_owned())
     };
     files.into_iter().filter_map(model).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_oom_of;
+
+    #[test]
+    fn the_kernels_log_says_whose_memory_was_full() {
+        let record = "6,2410,23692346939,-;oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),\
+                      cpuset=libpod-ab12,mems_allowed=0,oom_memcg=/libpod_parent/libpod-ab12,\
+                      task_memcg=/libpod_parent/libpod-ab12/child,task=tail,pid=16946,uid=0";
+        assert!(is_oom_of(record, "ab12"));
+        // The machine's own memory was full, and the task just happened to be in a group.
+        let machine = record.replace("oom_memcg=/libpod_parent/libpod-ab12", "global_oom");
+        for (record, group) in [
+            (record, "cd34"),
+            (record, ""),
+            (machine.as_str(), "ab12"),
+            ("6,1,1,-;usb 1-1: ab12", "ab12"),
+        ] {
+            assert!(!is_oom_of(record, group), "{record} {group}");
+        }
+    }
 }

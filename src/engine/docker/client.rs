@@ -339,7 +339,7 @@ impl DockerEngine {
             cdi_spec_dirs: paths(info.cdi_spec_dirs.unwrap_or_default()),
             security,
             // An engine that misses the program says "N/A" for its version; Podman says nothing.
-            has_init: init.is_none_or(|version| version != "N/A"),
+            has_init: (!self.is_podman).then(|| init.is_none_or(|version| version != "N/A")),
             has_live_restore: info.live_restore_enabled,
             time: info.system_time.and_then(|time| time.parse().ok()),
         })
@@ -363,6 +363,12 @@ impl DockerEngine {
     /// and takes none.
     pub async fn is_listening(&self) -> bool {
         self.connector.connect().await.is_ok()
+    }
+
+    /// Whether it is Podman.
+    #[must_use]
+    pub fn is_podman(&self) -> bool {
+        self.is_podman
     }
 
     /// Whether the engine is on this machine, as far as its address tells.

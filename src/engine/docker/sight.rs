@@ -136,6 +136,24 @@ impl DockerEngine {
         }
     }
 
+    /// Whether the engine finds the init process that it puts into containers, for those that do not say so
+    /// (Podman): one is created, and not started. Nothing where that can't be found out.
+    pub async fn finds_init(&self) -> Option<bool> {
+        let image = self.images().await.ok()?.into_iter().next()?;
+        let spec = RunSpec {
+            init: Some(true),
+            ..probe_of(image.id.to_string())
+        };
+        match self.create(&spec).await {
+            Ok(created) => {
+                let _ = self.remove(&created.id).await;
+                Some(true)
+            }
+            Err(RunError::NoInit { .. }) => Some(false),
+            Err(_) => None,
+        }
+    }
+
     /// Creates a container with the probe in it, of any image, and reads the probe back.
     async fn reads_back(&self, probe: &Probe) -> Result<bool, RunError> {
         for left in self.containers_labelled(LABEL, None).await? {
@@ -148,12 +166,8 @@ impl DockerEngine {
             return Ok(false);
         };
         let spec = RunSpec {
-            image: image.id.to_string(),
-            command: Some(vec![FILE.to_owned()]),
-            labels: BTreeMap::from([(LABEL.to_owned(), "true".to_owned())]),
             bound: vec![mount(probe.path(), TARGET.to_owned())],
-            network: Some("none".to_owned()),
-            ..RunSpec::default()
+            ..probe_of(image.id.to_string())
         };
         let created = self.create(&spec).await?;
         let path = format!("{TARGET}/{FILE}");
@@ -181,6 +195,17 @@ impl DockerEngine {
             (Ok(_), Ok(_)) => Peer::Foreign,
             _ => Peer::Unknown,
         }
+    }
+}
+
+/// A container that is created, and not started.
+fn probe_of(image: String) -> RunSpec {
+    RunSpec {
+        image,
+        command: Some(vec![FILE.to_owned()]),
+        labels: BTreeMap::from([(LABEL.to_owned(), "true".to_owned())]),
+        network: Some("none".to_owned()),
+        ..RunSpec::default()
     }
 }
 

@@ -8,11 +8,11 @@ use sha2::{Digest as _, Sha256};
 
 use super::{Reason, git};
 use crate::context::{ContextDigest, ContextError, Filter, LARGEST_BUILD_FILE, StatCache, digest};
-use crate::engine::build::{FileClock, Recipe, Reuse};
+use crate::engine::build::{BuildError, FileClock, Recipe, Reuse};
 use crate::engine::docker::DockerEngine;
 use crate::event::{Event, Events, Outcome, StepId};
 use crate::facts::{GitFacts, read_small};
-use crate::model::{Digest, ImageRef};
+use crate::model::{Digest, ImageRef, Platform};
 use crate::plan::build::{BuildFacts, BuildPlan, BuildSpec};
 use crate::plan::dockerfile::{Dockerfile, Sources};
 
@@ -62,8 +62,13 @@ pub async fn prepare(
         .iter()
         .map(|(name, value)| (name.clone(), value.expose().to_owned()))
         .collect();
-    let sources = Dockerfile::read(&String::from_utf8_lossy(&dockerfile))
-        .sources(spec.recipe.target.as_deref(), &args);
+    let text = String::from_utf8_lossy(&dockerfile);
+    let sources = Dockerfile::read(&text).sources(spec.recipe.target.as_deref(), &args);
+    if let Some(platform) = &spec.recipe.platform
+        && !text.contains("--platform")
+    {
+        check_platform(engine, platform, &sources, events, parent).await?;
+    }
     let asking = tokio::task::spawn_blocking({
         let spec = spec.clone();
         move || git::ask(&spec)
@@ -274,6 +279,51 @@ async fn find_sources(
         found.ids.push((name.clone(), local.id));
     }
     Ok(found)
+}
+
+/// Sees to it that base images can be had for the platform that is built for: not every builder minds
+/// another one (BuildKit before Engine 27, Podman's), and the result would say that it is for the platform.
+///
+/// A Dockerfile that names platforms itself may mean others.
+async fn check_platform(
+    engine: &DockerEngine,
+    platform: &str,
+    sources: &Sources,
+    events: &Events,
+    parent: Option<StepId>,
+) -> Result<(), Reason> {
+    let Ok(wanted) = platform.parse::<Platform>() else {
+        return Ok(());
+    };
+    for name in &sources.images {
+        let Ok(image) = name.parse::<ImageRef>() else {
+            continue;
+        };
+        let local = engine.image_details(name).await?;
+        if local.as_ref().is_some_and(|local| local.is_for(platform)) {
+            continue;
+        }
+        let found = if engine.is_podman() {
+            // It can't be asked what a registry has.
+            let step = events.step(parent, format!("pull {name} for {wanted}"));
+            match engine.pull(&image, Some(platform), &step).await {
+                Ok(_) => step.finish(Outcome::Done),
+                Err(error) => step.finish(Outcome::Skipped(error.to_string())),
+            }
+            let pulled = engine.image_details(name).await?;
+            pulled.and_then(|pulled| Some(vec![pulled.platform.parse().ok()?]))
+        } else {
+            engine.platforms_in_registry(&image).await
+        };
+        // Where nobody says, the builder finds out.
+        let found = found.unwrap_or_default();
+        if !found.is_empty() && !found.contains(&wanted) {
+            let found: Vec<_> = found.iter().map(Platform::to_string).collect();
+            let message = format!("`{name}` is for {}, not for {wanted}", found.join(", "));
+            return Err(Reason::Build(BuildError::ForeignBase { message }));
+        }
+    }
+    Ok(())
 }
 
 /// The file's time, with the content's digest where nobody looks. With a time that all files are

@@ -1,5 +1,7 @@
 //! Checks of the engine: where it is, whether it answers, what it can.
 
+use std::io;
+
 use super::{Check, ENGINE_DEADLINE, Finding, Question, run};
 use crate::engine::docker::client::Deadlines;
 use crate::engine::docker::endpoint::resolve;
@@ -120,7 +122,10 @@ async fn reach(question: &Question, endpoint: Endpoint) -> Result<(Finding, Reac
     let ssh = question.environment.find_program("ssh");
     let engine = DockerEngine::connect(endpoint, ssh, deadlines).await?;
     let start = std::time::Instant::now();
-    let facts = engine.facts().await?;
+    let mut facts = engine.facts().await?;
+    if facts.has_init.is_none() {
+        facts.has_init = engine.finds_init().await;
+    }
     let name = if facts.is_podman {
         "Podman"
     } else {
@@ -185,8 +190,23 @@ fn disk(_: &Question, reached: &Reached) -> Finding {
     if !reached.is_local {
         return Finding::skipped("the engine is on another machine");
     }
-    let Ok(room) = host::room(folder) else {
-        return Finding::skipped(format!("`{}` is not for this user", folder.display()));
+    let room = match host::room(folder) {
+        Ok(room) => room,
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            return Finding::skipped(format!("`{}` is not for this user", folder.display()));
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Finding::skipped(format!(
+                "`{}` is not on this machine: the engine has other files",
+                folder.display()
+            ));
+        }
+        Err(error) => {
+            return Finding::skipped(format!(
+                "`{}` can't be looked at: {error}",
+                folder.display()
+            ));
+        }
     };
     let fix = "remove what is not used: `docker system prune`";
     #[expect(clippy::cast_precision_loss, reason = "one digit is shown")]
@@ -248,13 +268,19 @@ fn confinement(_: &Question, reached: &Reached) -> Finding {
 }
 
 fn init(_: &Question, reached: &Reached) -> Finding {
-    if reached.facts.has_init {
-        return Finding::ok("it is there");
+    let (program, package) = if reached.facts.is_podman {
+        ("catatonit", "catatonit")
+    } else {
+        ("docker-init", "tini")
+    };
+    match reached.facts.has_init {
+        Some(true) => Finding::ok("it is there"),
+        Some(false) => Finding::warning(
+            format!("the engine lacks `{program}`, which jobs are started under"),
+            format!("install it: `sudo apt-get install {package}`; or run without: `--init=false`"),
+        ),
+        None => Finding::skipped("the engine says it only once it has an image"),
     }
-    Finding::warning(
-        "the engine lacks `docker-init`, which jobs are started under",
-        "install it: `sudo apt-get install tini`",
-    )
 }
 
 fn gpu(question: &Question, reached: &Reached) -> Finding {

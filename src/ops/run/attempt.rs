@@ -135,9 +135,9 @@ impl Work<'_> {
         }
         let making = "has made the container";
         let created = match cancel.insist(making, self.engine.create(spec)).await {
-            Err(Undone::Failed(RunFailure::Run(RunError::NoImage { .. })))
-                if asked.pull == Pull::Missing =>
-            {
+            Err(Undone::Failed(RunFailure::Run(
+                RunError::NoImage { .. } | RunError::OtherPlatform { .. },
+            ))) if asked.pull == Pull::Missing => {
                 cancel.race(self.pull(spec)).await?;
                 cancel.insist(making, self.engine.create(spec)).await?
             }

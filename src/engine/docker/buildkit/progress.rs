@@ -15,12 +15,17 @@ const TAIL_LINES: usize = 20;
 /// BuildKit's number for standard error.
 const STDERR: i64 = 2;
 
+/// How BuildKit's check begins that an image was found, but for another platform.
+const FOREIGN_BASE: &str = "InvalidBaseImagePlatform: ";
+
 /// BuildKit's vertices, as steps.
 pub(super) struct Vertices {
     events: Events,
     parent: Option<StepId>,
     mask: Arc<Mask>,
     known: BTreeMap<String, Known>,
+    /// That a base image is for another platform than the build.
+    pub(super) foreign_base: Option<String>,
 }
 
 #[derive(Debug, Default)]
@@ -42,6 +47,7 @@ impl Vertices {
             parent,
             mask,
             known: BTreeMap::new(),
+            foreign_base: None,
         }
     }
 
@@ -73,8 +79,11 @@ impl Vertices {
             self.end(vertex);
         }
         for warning in warnings {
-            let text = String::from_utf8_lossy(&warning.short);
-            self.events.send(Event::Warning((self.mask)(&text)));
+            let text = (self.mask)(&String::from_utf8_lossy(&warning.short));
+            match text.strip_prefix(FOREIGN_BASE) {
+                Some(words) => self.foreign_base = Some(words.to_owned()),
+                None => self.events.send(Event::Warning(text)),
+            }
         }
     }
 

@@ -30,10 +30,43 @@ use crate::model::ImageRef;
 /// store name an image by its manifest, the others by its configuration.
 const ID_KEYS: [&str; 2] = ["containerimage.digest", "containerimage.config.digest"];
 
+/// Why no more is read of what BuildKit tells.
+enum Told {
+    /// That was all.
+    All,
+    /// A base image is for another platform: there is no use in going on.
+    ForeignBase,
+}
+
 impl DockerEngine {
     /// Builds with BuildKit. `None` if the engine has none.
+    ///
+    /// Base images are those that the engine has; where one is for another platform, and where it has none,
+    /// BuildKit asks the registry.
     pub(in super::super) async fn solve(
         &self,
+        request: &BuildRequest,
+        events: &Events,
+        parent: Option<StepId>,
+    ) -> Result<Option<BuiltImage>, BuildError> {
+        // Bases are pulled before; asking the registry again would cost seconds where there is none.
+        let solved = Box::pin(self.solve_with("local", request, events, parent)).await;
+        let Err(BuildError::ForeignBase { message }) = solved else {
+            return solved;
+        };
+        let solved = Box::pin(self.solve_with("pull", request, events, parent)).await;
+        let why = match solved {
+            Err(BuildError::Step(failed)) if failed.is_about_a_base() => failed.message,
+            Err(BuildError::ForeignBase { .. }) => "the registry has no other".to_owned(),
+            solved => return solved,
+        };
+        let message = format!("{message}; {why}");
+        Err(BuildError::ForeignBase { message })
+    }
+
+    async fn solve_with(
+        &self,
+        resolve_mode: &str,
         request: &BuildRequest,
         events: &Events,
         parent: Option<StepId>,
@@ -49,7 +82,7 @@ impl DockerEngine {
         let Some(mut control) = control::connect(&self.connector, deadline).await? else {
             return Ok(None);
         };
-        let solve = solve_request(request, &session.id);
+        let solve = solve_request(request, &session.id, resolve_mode);
         let status = StatusRequest {
             r#ref: solve.r#ref.clone(),
         };
@@ -63,12 +96,33 @@ impl DockerEngine {
                     let mut told = told.into_inner();
                     while let Ok(Some(told)) = told.message().await {
                         vertices.take(told);
+                        if vertices.foreign_base.is_some() {
+                            return Told::ForeignBase;
+                        }
                     }
                 }
+                Told::All
             }
         };
-        let (solved, ()) = tokio::join!(control.solve(solve), telling);
+        let solved = {
+            let mut solving = std::pin::pin!(control.solve(solve));
+            let mut telling = std::pin::pin!(telling);
+            tokio::select! {
+                solved = &mut solving => match telling.await {
+                    Told::All => Some(solved),
+                    Told::ForeignBase => None,
+                },
+                told = &mut telling => match told {
+                    Told::All => Some(solving.await),
+                    Told::ForeignBase => None,
+                },
+            }
+        };
         drop(session);
+        let Some(solved) = solved else {
+            let message = vertices.foreign_base.unwrap_or_default();
+            return Err(BuildError::ForeignBase { message });
+        };
         let answer = match solved {
             Ok(answer) => answer.into_inner(),
             Err(status) => {
@@ -134,12 +188,11 @@ fn whole_name(name: &ImageRef) -> String {
     }
 }
 
-fn solve_request(request: &BuildRequest, session: &str) -> SolveRequest {
+fn solve_request(request: &BuildRequest, session: &str, resolve_mode: &str) -> SolveRequest {
     let mut frontend = BTreeMap::new();
     let file = request.recipe.dockerfile.file_name().unwrap_or_default();
     frontend.insert("filename".to_owned(), file.to_string_lossy().into_owned());
-    // Bases are pulled before; asking the registry again would cost seconds where there is none.
-    frontend.insert("image-resolve-mode".to_owned(), "local".to_owned());
+    frontend.insert("image-resolve-mode".to_owned(), resolve_mode.to_owned());
     if let Some(target) = &request.recipe.target {
         frontend.insert("target".to_owned(), target.clone());
     }

@@ -22,6 +22,17 @@ impl DockerEngine {
             name: (!spec.name.is_empty()).then(|| spec.name.clone()),
             platform: spec.platform.clone().unwrap_or_default(),
         };
+        // Podman would take the image for another platform.
+        if self.is_podman
+            && let Some(wanted) = &spec.platform
+            && let Some(found) = self.image_details(&spec.image).await?
+            && !found.is_for(wanted)
+        {
+            return Err(RunError::OtherPlatform {
+                image: spec.image.clone(),
+                platform: wanted.clone(),
+            });
+        }
         let body = body(spec, self.is_podman);
         let creating = self.docker.create_container(Some(options), body);
         let created = self
@@ -109,6 +120,18 @@ fn of_create(error: EngineError, spec: &RunSpec) -> RunError {
             image: spec.image.clone(),
         };
     }
+    // Of Podman; and of Docker, which says it only when the container is started.
+    if lower.contains("container-init binary not found") {
+        return RunError::NoInit { message };
+    }
+    if says_other_platform(&lower)
+        && let Some(platform) = &spec.platform
+    {
+        return RunError::OtherPlatform {
+            image: spec.image.clone(),
+            platform: platform.clone(),
+        };
+    }
     if let Some(holder) = holder(&message) {
         return RunError::NameTaken {
             name: spec.name.clone(),
@@ -119,6 +142,17 @@ fn of_create(error: EngineError, spec: &RunSpec) -> RunError {
         return RunError::NoGpu { message };
     }
     EngineError::Refused { status, message }.into()
+}
+
+/// Whether an engine says that it has the image, but not for the platform that was asked for: 20.10 and 26,
+/// 28, and 28 with containerd's image store.
+fn says_other_platform(message: &str) -> bool {
+    [
+        "does not match the specified platform",
+        "does not provide the specified platform",
+    ]
+    .iter()
+    .any(|words| message.contains(words))
 }
 
 /// The id in docker's `… is already in use by container "ID". …` and Podman's `… by ID. …`.

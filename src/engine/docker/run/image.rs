@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use super::super::client::DockerEngine;
 use super::super::error::EngineError;
-use crate::model::Digest;
 use crate::model::labels::content_labels;
+use crate::model::{Digest, Platform};
 
 /// What a run needs to know of its image.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +34,17 @@ pub struct ImageDetails {
     /// The digest of what is in it: layers, configuration and platform, without the labels that jobctl
     /// set and without times, names and authors. Two images that differ in these alone run the same.
     pub content: Digest,
+}
+
+impl ImageDetails {
+    /// Whether it is made for a platform, as far as the two can be read.
+    #[must_use]
+    pub fn is_for(&self, platform: &str) -> bool {
+        match (self.platform.parse::<Platform>(), platform.parse()) {
+            (Ok(found), Ok(wanted)) => found == wanted,
+            _ => true,
+        }
+    }
 }
 
 impl DockerEngine {

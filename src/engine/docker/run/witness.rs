@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use super::super::client::DockerEngine;
 use super::super::error::EngineError;
 use crate::engine::run::RunError;
+use crate::facts::host;
 
 impl DockerEngine {
     /// Whether the engine remembers an event of a container's, such as `die` or `oom`, by its own clock.
@@ -16,6 +17,9 @@ impl DockerEngine {
     ///
     /// It remembers a few hundred events, and none from before its own start: of a container that
     /// went down with its machine, it has only a guess at the exit code.
+    ///
+    /// Podman calls a container's end `died`, and does not tell of full memory everywhere; the kernel's own
+    /// log does, where this process may read it.
     ///
     /// # Errors
     ///
@@ -27,6 +31,13 @@ impl DockerEngine {
         since: Timestamp,
         until: Timestamp,
     ) -> Result<bool, RunError> {
+        let event = match event {
+            "die" if self.is_podman => "died",
+            "oom" if self.is_podman => {
+                return Ok(self.is_local() && host::has_run_out_of_memory(container));
+            }
+            event => event,
+        };
         let filters = HashMap::from([
             ("container".to_owned(), vec![container.to_owned()]),
             ("event".to_owned(), vec![event.to_owned()]),
