@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::ci::Ci;
 use super::globals::{Globals, ProgressStyle};
 use super::output::Output;
-use super::standard::Standard;
+use super::standard::{Raw, Standard};
 use super::threads::{self, NoThread};
 use crate::diagnostic::Diagnostic;
 use crate::engine::docker::client::Deadlines;
@@ -222,7 +222,9 @@ impl Context {
     pub(super) fn watch<T>(&self, work: impl AsyncFnOnce(&Events) -> T) -> io::Result<T> {
         let reporter = report::reporter(
             self.progress(),
-            self.ci.marks,
+            self.ci
+                .marks
+                .map(|marks| (marks, Box::new(Raw(Stream::Stderr)) as Box<_>)),
             crate::facts::host::now(),
             Box::new(Standard(Stream::Stderr)),
         );

@@ -52,12 +52,14 @@ use anstream::ColorChoice;
 use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use self::ci::Ci;
 use self::context::Context;
 use self::globals::Globals;
 use self::standard::Standard;
 use self::threads::NoThread;
 use crate::event::Stream;
 use crate::exit::Exit;
+use crate::facts::Environment;
 
 /// Reproducible, containerized ML jobs: build, version, ship, run, re-run and prove.
 #[derive(Debug, Parser)]
@@ -131,6 +133,19 @@ type Ending = io::Result<Exit>;
 )]
 pub fn main() -> ExitCode {
     panic::install_hook();
+    if let Some(marks) = Ci::of(&Environment::new(std::env::vars_os(), "/")).marks {
+        Standard::guard(marks);
+    }
+    let exit = called();
+    Standard::end();
+    exit
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the place where the command line is read"
+)]
+fn called() -> ExitCode {
     let words = match run::argv::plain(std::env::args_os().collect(), built_command) {
         Ok(words) => words,
         Err((message, help)) => {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
-use std::io;
+use std::io::{self, Write as _};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::ci::Ci;
 use super::globals::Format;
-use super::standard::Standard;
+use super::standard::{Raw, Standard};
 use crate::diagnostic::Diagnostic;
 use crate::engine::docker::EngineError;
 use crate::event::Stream;
@@ -136,7 +136,8 @@ impl Output {
         let place = |path: &Path| self.ci.place(path);
         for diagnostic in found {
             if let Some(line) = marks.annotation(diagnostic, place) {
-                self.message(&format!("{line}\n"));
+                // Nobody can be told if that fails.
+                let _ = Raw(Stream::Stderr).write_all(format!("{line}\n").as_bytes());
             }
         }
     }

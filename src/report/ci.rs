@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use super::guard::harmless;
 use super::run::ending;
 use super::words::{elapsed, figure};
 use super::{draw, printable};
@@ -75,7 +76,8 @@ impl Marks {
 
 /// A text as the message of a workflow command has it (actions/toolkit, `command.ts`).
 fn escaped(text: &str) -> String {
-    let text = printable::text(text).replace('%', "%25");
+    // The runner's page shows it as a line of its own.
+    let text = harmless(Marks::GitHub, &printable::text(text)).replace('%', "%25");
     text.replace('\n', "%0A")
 }
 
@@ -149,15 +151,28 @@ pub fn runs_summary(runs: &[(&Record, Vec<super::Chart>)]) -> String {
         if has_curves {
             let drawn = anstream::adapter::strip_str(&draw(charts, COLUMNS)).to_string();
             let title = record.job.as_deref().unwrap_or("the run");
+            let fence = fence(&drawn);
             let _ = write!(
                 text,
-                "\n<details><summary>Metrics of {}</summary>\n\n```text\n{}\n```\n\n</details>\n",
-                cell(title),
+                "\n<details><summary>Metrics of {}</summary>\n\n{fence}text\n{}\n{fence}\n\n</details>\n",
+                html(title),
                 drawn.trim_end()
             );
         }
     }
     text
+}
+
+/// A text as HTML has it, on one line.
+fn html(text: &str) -> String {
+    let text = printable::line(text).replace('&', "&amp;");
+    text.replace('<', "&lt;").replace('>', "&gt;")
+}
+
+/// What encloses a text as code, and is nowhere in it (`CommonMark`, "Fenced code blocks").
+fn fence(text: &str) -> String {
+    let runs = text.split(|c| c != '`').map(str::len);
+    "`".repeat(runs.max().unwrap_or_default().max(2) + 1)
 }
 
 /// A text as a cell of a table, in which it can't be anything else.
@@ -168,7 +183,7 @@ fn cell(text: &str) -> String {
         match character {
             '<' => cell.push_str("&lt;"),
             '&' => cell.push_str("&amp;"),
-            '|' | '`' | '*' | '_' | '[' | ']' | '\\' => cell.extend(['\\', character]),
+            '|' | '`' | '*' | '_' | '[' | ']' | '\\' | '~' | '$' => cell.extend(['\\', character]),
             other => cell.push(other),
         }
     }
@@ -217,5 +232,25 @@ mod tests {
     #[test]
     fn cells_are_nothing_but_text() {
         assert_eq!(cell("a|b\n<i> `x`"), "a\\|b &lt;i> \\`x\\`");
+        assert_eq!(cell("$x$ ~~y~~"), "\\$x\\$ \\~\\~y\\~\\~");
+        assert_eq!(html("a_b </summary>&"), "a_b &lt;/summary&gt;&amp;");
+    }
+
+    #[test]
+    fn code_does_not_end_before_its_end() {
+        for (text, fenced) in [("a `b`", "```"), ("```\n<script>", "````"), ("", "```")] {
+            assert_eq!(fence(text), fenced);
+        }
+    }
+
+    #[test]
+    fn a_message_has_no_command_in_it() {
+        let diagnostic = Diagnostic::error("x", "a\n::error::b ##[group]c");
+        assert_eq!(
+            Marks::GitHub
+                .annotation(&diagnostic, |_| String::new())
+                .unwrap(),
+            "::error title=jobctl x::a%0A\\::error::b ##[\\group]c"
+        );
     }
 }

@@ -11,6 +11,7 @@ mod curves;
 mod diagnosis;
 pub mod diagnostics;
 mod export;
+mod guard;
 mod images;
 mod json;
 mod metrics;
@@ -49,6 +50,7 @@ pub use copied::{copied_human, copied_json, get_failure};
 pub use curves::{Plot, PlotX, charts, plot_json, plots};
 pub use diagnosis::{diagnosis_human, diagnosis_json};
 pub use export::compose_file;
+pub use guard::Guard;
 pub use images::{images_human, images_json, pull_human, pull_json};
 pub use json::Json;
 pub use metrics::{
@@ -123,11 +125,12 @@ pub trait Reporter: Send {
 /// How often a reporter is called when nothing happens.
 pub const TICK: Duration = Duration::from_millis(100);
 
-/// The reporter for a way of showing progress. In a log that folds, each step folds.
+/// The reporter for a way of showing progress. In a log that folds, each step folds: what says so is written
+/// to the writer that comes with the marks, which takes it as it is.
 #[must_use]
 pub fn reporter(
     progress: Progress,
-    marks: Option<Marks>,
+    marks: Option<(Marks, Box<dyn Write + Send>)>,
     now: Timestamp,
     stderr: Box<dyn Write + Send>,
 ) -> Box<dyn Reporter> {

@@ -23,7 +23,7 @@ pub struct Plain {
     /// The step whose lines were written last, so that its name need not be said again.
     speaking: Option<StepId>,
     /// How the log is told what folds, and the step that is folded now.
-    marks: Option<Marks>,
+    marks: Option<(Marks, Box<dyn Write + Send>)>,
     /// When that was known, by two clocks.
     since: (Timestamp, Instant),
     folded: Option<StepId>,
@@ -47,7 +47,11 @@ impl Plain {
 
     /// The same in a log that folds what belongs to a step. Of steps that go on at once, the first does.
     #[must_use]
-    pub fn marked(marks: Option<Marks>, now: Timestamp, out: Box<dyn Write + Send>) -> Self {
+    pub fn marked(
+        marks: Option<(Marks, Box<dyn Write + Send>)>,
+        now: Timestamp,
+        out: Box<dyn Write + Send>,
+    ) -> Self {
         Self {
             marks,
             since: (now, Instant::now()),
@@ -70,6 +74,17 @@ impl Plain {
             .saturating_add_unsigned(instant.elapsed().as_secs())
     }
 
+    /// Writes what the log folds by.
+    fn mark(&mut self, mark: impl FnOnce(Marks, i64) -> String) -> io::Result<()> {
+        let seconds = self.seconds();
+        let Some((marks, out)) = &mut self.marks else {
+            return Ok(());
+        };
+        self.last = Instant::now();
+        writeln!(out, "{}", mark(*marks, seconds))?;
+        out.flush()
+    }
+
     fn line(&mut self, line: &str) -> io::Result<()> {
         self.last = Instant::now();
         writeln!(self.out, "{line}")?;
@@ -82,13 +97,11 @@ impl Reporter for Plain {
         match event {
             Event::StepStarted { step, parent, name } => {
                 self.steps.start(*step, *parent, name);
-                match self.marks {
-                    Some(marks) if parent.is_none() && self.folded.is_none() => {
-                        self.folded = Some(*step);
-                        self.line(&marks.begin(step.0, name, self.seconds()))
-                    }
-                    _ => Ok(()),
+                if parent.is_some() || self.folded.is_some() {
+                    return Ok(());
                 }
+                self.folded = self.marks.is_some().then_some(*step);
+                self.mark(|marks, seconds| marks.begin(step.0, name, seconds))
             }
             Event::StepLog { step, line, .. } if !self.is_quiet => {
                 let indent = "  ".repeat(self.steps.depth(*step));
@@ -123,13 +136,11 @@ impl Reporter for Plain {
                     step.name,
                     elapsed(*time)
                 ))?;
-                match self.marks {
-                    Some(marks) if self.folded == Some(id) => {
-                        self.folded = None;
-                        self.line(&marks.end(id.0, self.seconds()))
-                    }
-                    _ => Ok(()),
+                if self.folded != Some(id) {
+                    return Ok(());
                 }
+                self.folded = None;
+                self.mark(|marks, seconds| marks.end(id.0, seconds))
             }
             Event::Note(text) if !self.is_quiet => self.line(&printable::text(text)),
             Event::Warning(text) => self.line(&format!("warning: {}", printable::text(text))),
@@ -139,9 +150,9 @@ impl Reporter for Plain {
 
     fn finish(&mut self) -> io::Result<()> {
         // What was given up in the middle does not fold what comes behind it.
-        match (self.marks, self.folded.take()) {
-            (Some(marks), Some(folded)) => self.line(&marks.end(folded.0, self.seconds())),
-            _ => Ok(()),
+        match self.folded.take() {
+            Some(folded) => self.mark(|marks, seconds| marks.end(folded.0, seconds)),
+            None => Ok(()),
         }
     }
 

@@ -52,13 +52,15 @@ pub fn laid_out(result: &str) -> String {
     plain.chars().filter(is_kept).collect()
 }
 
-/// JSON, or YAML that quotes as JSON does, with escapes for what a terminal would act on: it is in
-/// texts only, and means the same there.
+/// JSON, or YAML that quotes as JSON does, with escapes for what a terminal or a runner of GitHub's would act
+/// on: it is in texts only, and means the same there.
 #[must_use]
 pub fn escaped(document: &str) -> String {
     let mut escaped = String::with_capacity(document.len());
-    for c in document.chars() {
-        if c != '\n' && is_acted_on(c) {
+    let mut rest = document.chars();
+    while let Some(c) = rest.next() {
+        let is_command = c == '#' && rest.as_str().starts_with("#[");
+        if is_command || c != '\n' && is_acted_on(c) {
             let _ = write!(escaped, "\\u{:04x}", u32::from(c));
         } else {
             escaped.push(c);
@@ -167,6 +169,10 @@ mod tests {
         assert!(!written.contains(is_acting), "{written:?}");
         let read: serde_json::Value = serde_json::from_str(&written).unwrap();
         assert_eq!(read, document);
+        assert_eq!(
+            escaped("[\"a##[error]# #[\"]"),
+            "[\"a\\u0023#[error]# #[\"]"
+        );
     }
 
     #[test]

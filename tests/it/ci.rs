@@ -6,7 +6,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::pushing::Pusher;
-use crate::support::image::docker;
+use crate::support::image::{DEBIAN, docker, ensure_debian};
 use crate::support::project::Project;
 use crate::support::registry::{Deed, Proxy, Registry};
 use crate::support::{Bench, Ended, run};
@@ -151,8 +151,12 @@ fn a_run_is_told_with_its_curve() {
     assert!(outputs.contains(&format!("run-id={id}\n")), "{outputs}");
     let image = record["image"]["id"].as_str().unwrap();
     // A registry's, where the test's image was pulled from one.
-    let digest = record["image"]["repo_digests"][0].as_str();
-    let digest = digest.map_or("", |known| known.rsplit('@').next().unwrap());
+    let known = record["image"]["repo_digests"].as_array().cloned();
+    let known = known.unwrap_or_default().into_iter().find_map(|known| {
+        let own = known.as_str()?.strip_prefix("debian@")?;
+        Some(own.to_owned())
+    });
+    let digest = known.unwrap_or_default();
     assert!(
         outputs.contains(&format!("digest={digest}\nimage-id={image}\n")),
         "{outputs}"
@@ -350,4 +354,106 @@ fn a_file_that_changed_is_not_installed() {
     bench.write("repo/my tools/jobctl", "#!/bin/sh\necho evil\n");
     assert_ne!(install().code, Some(0));
     assert_eq!(run(&mut bench.command(&installed)).stdout, "it works\n");
+}
+
+/// A job that says what runners take for commands, on both of its streams.
+const HOSTILE: &str = "train:\n  image: IMAGE\n  command: [sh, -c, \"printf '%b' \\\"$$SAID\\\"; printf '%b' \\\"$$SAID\\\" >&2\"]\n  \
+                       environment: { SAID: 'a\\n  ::set-output name=x::y\\nb ##[error]c\\rsection_start:1:d\\r\\033[0Ke\\n::std::x' }";
+
+#[test]
+fn what_a_job_says_is_no_command_of_githubs() {
+    let project = Project::new(HOSTILE);
+    let said = "a\n  ::set-output name=x::y\nb ##[error]c\rsection_start:1:d\r\x1b[0Ke\n::std::x";
+    let harmless = said.replace("::set", "\\::set").replace("##[", "##[\\");
+    let mut command = project.run(&["train"]);
+    as_github(&mut command, project.bench.path());
+    let ended = run(&mut command);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_eq!(ended.stdout, harmless);
+    assert!(ended.stderr.contains(&harmless), "{}", ended.stderr);
+    // The log is what the job wrote, and so is a file.
+    assert_eq!(project.output(&["logs", "train"]), said);
+    let path = project.bench.path().join("home/log");
+    let mut command = project.jobctl(&["logs", "train"]);
+    as_github(&mut command, project.bench.path());
+    let file = std::fs::File::create(&path).unwrap();
+    let ended = command.stdout(file).status().unwrap();
+    assert!(ended.success());
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), said);
+}
+
+#[test]
+fn what_a_job_says_is_no_section_of_gitlabs() {
+    let project = Project::new(HOSTILE);
+    let mut command = project.run(&["train"]);
+    let ended = run(command.env("CI", "true").env("GITLAB_CI", "true"));
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let harmless =
+        "a\n  ::set-output name=x::y\nb ##[error]c\rsection_start:1:d\\\r\x1b[0Ke\n::std::x";
+    assert_eq!(ended.stdout, harmless);
+    assert!(ended.stderr.contains(harmless), "{}", ended.stderr);
+}
+
+#[test]
+fn what_jobctl_says_of_others_is_no_command() {
+    let project = Project::new("train: { image: IMAGE, command: [echo, 'x ##[error]y'] }");
+    let github = |args: &[&str]| {
+        let mut command = project.jobctl(args);
+        as_github(&mut command, project.bench.path());
+        run(&mut command)
+    };
+    for args in [
+        &["run", "##[error]x\n::add-mask::y"][..],
+        &["show", "##[error]x\n::add-mask::y"],
+        &["--##[error]x\n::add-mask::y"],
+        &["build", "##[error]x\n::add-mask::y"],
+        &["-C", "##[error]x\n::add-mask::y", "ps"],
+    ] {
+        let ended = github(args);
+        assert_ne!(ended.code, Some(0), "{ended:?}");
+        assert!(
+            ended.stderr.contains("##[\\error]"),
+            "{args:?}: {}",
+            ended.stderr
+        );
+        for line in ended.stderr.lines() {
+            assert!(
+                !line.trim_start().starts_with("::add-mask"),
+                "{}",
+                ended.stderr
+            );
+            assert!(!line.contains("##[error]"), "{}", ended.stderr);
+        }
+    }
+    assert_eq!(run(&mut project.run(&["train"])).code, Some(0));
+    // A document means what it meant.
+    let shown = github(&["show", "train", "--format", "json"]);
+    assert!(!shown.stdout.contains("##["), "{}", shown.stdout);
+    let record: Value = serde_json::from_str(&shown.stdout).unwrap();
+    assert!(record.to_string().contains("x ##[error]y"), "{record:#}");
+}
+
+#[test]
+fn what_a_build_says_is_no_command() {
+    let pusher = Pusher::new(([127, 0, 0, 1], 1).into());
+    ensure_debian();
+    let dockerfile = format!(
+        "FROM {DEBIAN}\nLABEL {}\nRUN echo '##[gro''up]x'; echo '::er''ror::y'; exit 3\n",
+        pusher.image.label()
+    );
+    pusher.bench.write("Dockerfile", &dockerfile);
+    let mut command = pusher.image.build(&pusher.bench, &[]);
+    as_github(&mut command, pusher.bench.path());
+    let ended = run(&mut command);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.stderr.contains("| ##[\\group]x"), "{}", ended.stderr);
+    assert!(!ended.stderr.contains("##[group]"), "{}", ended.stderr);
+    let marks = ["::group::", "::endgroup::", "::error title=jobctl "];
+    for line in ended
+        .stderr
+        .lines()
+        .filter(|line| line.trim_start().starts_with("::"))
+    {
+        assert!(marks.iter().any(|mark| line.starts_with(mark)), "{line}");
+    }
 }
