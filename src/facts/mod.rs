@@ -1,5 +1,6 @@
 //! What decisions may know of the world, captured once and passed as values.
 
+mod dockerfile;
 mod engine;
 mod environment;
 mod git;
@@ -7,6 +8,7 @@ pub mod host;
 mod repository;
 mod small_file;
 
+pub use dockerfile::dockerfile;
 pub use engine::EngineFacts;
 pub use environment::Environment;
 pub use git::{GitFacts, NoGit, git, refusal};

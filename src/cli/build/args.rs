@@ -9,7 +9,7 @@ use crate::cli::context::Context;
 use crate::cli::trust::TrustArg;
 use crate::engine::build::SecretSource;
 use crate::facts::Environment;
-use crate::model::{ImageRef, Scalar, Secret, ValueError, Version};
+use crate::model::{ImageRef, Scalar, Secret, ValueError, Version, csv};
 use crate::plan::build::{BuildFlags, host_authorities};
 use crate::plan::tags::Bump;
 
@@ -183,11 +183,15 @@ fn build_secret(text: &str, environment: &Environment) -> Result<(String, Secret
         ))
     };
     let (mut id, mut file, mut variable, mut kind) = (None, None, None, None);
-    for field in text.split(',') {
+    let fields = match csv::fields(text) {
+        Ok(fields) => fields,
+        Err(error) => return refuse(&error.message),
+    };
+    for field in &fields {
         let Some((key, value)) = field.split_once('=') else {
             return refuse("a field is not `KEY=VALUE`");
         };
-        match key {
+        match key.to_ascii_lowercase().as_str() {
             "id" => id = Some(value),
             "src" | "source" => file = Some(value),
             "env" => variable = Some(value),

@@ -1,8 +1,10 @@
 //! Base images and builds.
 
+use std::ops::Range;
 use std::path::Path;
 
 use super::{Checker, Rule};
+use crate::facts;
 use crate::manifest::schema::Build;
 
 pub(super) fn check(checker: &mut Checker<'_>) {
@@ -48,9 +50,16 @@ fn build_files(checker: &mut Checker<'_>, build: &Build) {
     }
     if let Some(dockerfile) = &build.dockerfile {
         let path = folder.join(dockerfile.as_path());
-        checker.exists(&path, dockerfile.span(), "Dockerfile");
+        dockerfile_exists(checker, &path, dockerfile.span());
     } else if let Some(context) = context {
         let path = folder.join("Dockerfile");
-        checker.exists(&path, context.span(), "Dockerfile");
+        dockerfile_exists(checker, &path, context.span());
     }
+}
+
+/// A Dockerfile must be there, in one of its spellings.
+fn dockerfile_exists(checker: &mut Checker<'_>, path: &Path, span: Range<usize>) {
+    let found = facts::dockerfile(checker.folder.join(path));
+    let path = if found.exists() { &found } else { path };
+    checker.exists(path, span, "Dockerfile");
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::{BaseSpec, Bootstrap, BuildFlags, BuildSpec, CA_BUNDLE_SECRET, Item, VersionChoice};
 use crate::engine::build::{Recipe, Reuse, SecretSource};
-use crate::facts::Environment;
+use crate::facts::{Environment, dockerfile};
 use crate::manifest::Manifest;
 use crate::manifest::schema::{self, Build, CaBundle, ImageSource, Latest, VersionSource};
 use crate::model::{EnvName, HostPath, ImageRef, Name, Secret, Sensitive, ValueError, clean};
@@ -92,7 +92,7 @@ fn folder(flags: &BuildFlags, environment: &Environment) -> Result<BuildSpec, Pl
             "say the version: `--version 1.2.3`",
         ));
     }
-    let dockerfile = context.join("Dockerfile");
+    let dockerfile = dockerfile(context.join("Dockerfile"));
     let mut spec = BuildSpec::new(name.clone(), name, Recipe::new(context, dockerfile));
     spec.version = version;
     apply(&mut spec, flags, environment)?;
@@ -260,7 +260,7 @@ impl Planner<'_> {
             Some(path) => clean(&context.join(path.as_path())),
             None => context.join("Dockerfile"),
         };
-        let mut recipe = Recipe::new(context, dockerfile);
+        let mut recipe = Recipe::new(context, self::dockerfile(dockerfile));
         recipe.target = build.target.as_deref().cloned();
         for variable in &build.args.0 {
             let name = variable.name.as_str();
