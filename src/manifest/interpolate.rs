@@ -123,7 +123,7 @@ pub(crate) fn expand(
         lookup,
         unset: Vec::new(),
     };
-    match expander.words(false) {
+    match expander.words() {
         Ok(text) if expander.unset.is_empty() => Ok(text),
         Ok(_) => Err(expander.unset),
         Err(malformed) => Err(vec![malformed]),
@@ -146,13 +146,12 @@ impl Expander<'_> {
         &self.template[self.at..]
     }
 
-    /// Text and variables up to the end, or up to the brace that closes a word.
-    fn words(&mut self, in_braces: bool) -> Result<String, Problem> {
+    /// Text and variables up to the end.
+    fn words(&mut self) -> Result<String, Problem> {
         let mut out = String::new();
         while let Some(next) = self.rest().chars().next() {
             let after = &self.rest()[next.len_utf8()..];
             match next {
-                '}' if in_braces => break,
                 '$' if after.starts_with('$') => {
                     out.push('$');
                     self.at += 2;
@@ -258,22 +257,20 @@ impl Expander<'_> {
             lookup: self.lookup,
             unset: Vec::new(),
         };
-        let word = inner.words(true)?;
+        let word = inner.words()?;
         self.at = end + 1;
         Ok((word, inner.unset))
     }
 
-    /// Where the brace stands that closes the word which begins here.
+    /// Where the brace stands that closes the word which begins here. Braces in it come in pairs, with a `$`
+    /// in front or not: `${A:-{"b": 1}}`.
     fn word_end(&self) -> Option<usize> {
         let mut depth = 0_usize;
         let bytes = self.template.as_bytes();
         let mut at = self.at;
         while at < bytes.len() {
             match bytes[at] {
-                b'$' if bytes.get(at + 1) == Some(&b'{') => {
-                    depth += 1;
-                    at += 1;
-                }
+                b'{' => depth += 1,
                 b'}' if depth == 0 => return Some(at),
                 b'}' => depth -= 1,
                 _ => {}
@@ -307,123 +304,4 @@ fn name_length(text: &str) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{Dialect, Problem, Rule, expand};
-
-    fn run(template: &str) -> Result<String, Vec<Problem>> {
-        run_as(Dialect::Manifest, template)
-    }
-
-    fn run_as(dialect: Dialect, template: &str) -> Result<String, Vec<Problem>> {
-        expand(template, dialect, &|name| match name {
-            "A" => Some("a".to_owned()),
-            "EMPTY" => Some(String::new()),
-            _ => None,
-        })
-    }
-
-    #[test]
-    fn each_operator_does_as_compose_does() {
-        for (template, expected) in [
-            ("${A}", "a"),
-            ("x${A}y${A}", "xaya"),
-            ("${EMPTY}", ""),
-            ("${EMPTY:-d}", "d"),
-            ("${EMPTY-d}", ""),
-            ("${NONE:-d}", "d"),
-            ("${NONE-d}", "d"),
-            ("${NONE:-}", ""),
-            ("${A:-d}", "a"),
-            ("${A:+r}", "r"),
-            ("${EMPTY:+r}", ""),
-            ("${EMPTY+r}", "r"),
-            ("${NONE+r}", ""),
-            ("${A:?no}", "a"),
-            ("${EMPTY?no}", ""),
-            ("${NONE:-${A}}", "a"),
-            ("${NONE:-x${NONE:-y}z}", "xyz"),
-            ("${A:-${NONE}}", "a"),
-            ("$$", "$"),
-            ("$${A}", "${A}"),
-            ("$$A", "$A"),
-            ("a$", "a$"),
-            ("([0-9.]+)$", "([0-9.]+)$"),
-            ("$1 $.", "$1 $."),
-            ("}", "}"),
-        ] {
-            assert_eq!(run(template).as_deref(), Ok(expected), "{template}");
-        }
-    }
-
-    #[test]
-    fn problems_say_where_and_what() {
-        for (template, rule, at) in [
-            ("x${NONE}", Rule::UnsetVariable, 1..8),
-            ("${NONE:?why}", Rule::UnsetVariable, 0..12),
-            ("${EMPTY:?why}", Rule::UnsetVariable, 0..13),
-            ("${NONE:-${GONE}}", Rule::UnsetVariable, 8..15),
-            ("$A", Rule::VariableSyntax, 0..2),
-            ("${", Rule::VariableSyntax, 0..2),
-            ("${A", Rule::VariableSyntax, 0..3),
-            ("${}", Rule::VariableSyntax, 0..3),
-            ("${1}", Rule::VariableSyntax, 0..4),
-            ("${A!}", Rule::VariableSyntax, 0..5),
-            ("${A:-b", Rule::VariableSyntax, 0..6),
-            ("${A:-$B}", Rule::VariableSyntax, 5..7),
-        ] {
-            let problems = run(template).expect_err(template);
-            let [problem] = &problems[..] else {
-                panic!("{template}: {problems:?}");
-            };
-            assert_eq!((problem.rule, problem.at.clone()), (rule, at), "{template}");
-        }
-    }
-
-    #[test]
-    fn all_variables_that_are_not_set_are_found_at_once() {
-        let template = "${NONE}-${A:+${GONE:?why}}-${A:-${LOST}}-${NONE:-${MISSED}${A}}";
-        let problems = run(template).expect_err("most are not set");
-        let named: Vec<_> = problems
-            .iter()
-            .map(|problem| &template[problem.at.clone()])
-            .collect();
-        assert_eq!(named, ["${NONE}", "${GONE:?why}", "${MISSED}"]);
-    }
-
-    #[test]
-    fn env_files_need_no_braces() {
-        for (template, expected) in [
-            ("$A", "a"),
-            ("x$A-$A.", "xa-a."),
-            ("${NONE:-$A}", "a"),
-            ("$$A", "$A"),
-            ("$1", "$1"),
-        ] {
-            let expanded = run_as(Dialect::EnvFile, template);
-            assert_eq!(expanded.as_deref(), Ok(expected), "{template}");
-        }
-        let problems = run_as(Dialect::EnvFile, "a$NONE").expect_err("NONE is not set");
-        assert_eq!(problems[0].rule, Rule::UnsetVariable);
-        assert_eq!(problems[0].at, 1..6);
-        let expanded = run_as(Dialect::LenientEnvFile, "a$NONE${NONE}b${NONE-c}");
-        assert_eq!(expanded.as_deref(), Ok("abc"));
-        assert!(run_as(Dialect::LenientEnvFile, "${NONE?}").is_err());
-    }
-
-    #[test]
-    fn nesting_is_bounded() {
-        let nested = |depth| format!("{}{}", "${NONE:-".repeat(depth), "}".repeat(depth));
-        assert_eq!(run(&nested(32)).as_deref(), Ok(""));
-        let problems = run(&nested(200_000)).expect_err("it is too deep");
-        assert_eq!(problems[0].rule, Rule::VariableSyntax);
-    }
-
-    #[test]
-    fn a_required_variable_brings_its_own_words() {
-        let problems = run("${TOKEN:?ask the team}").expect_err("TOKEN is not set");
-        assert_eq!(
-            problems[0].message,
-            "the variable `TOKEN` is required: ask the team"
-        );
-    }
-}
+mod tests;

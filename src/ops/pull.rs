@@ -97,7 +97,9 @@ async fn resolve(
         insecure,
         folder: AUTHORITIES.into(),
     };
-    let found = Registry::of(name, &trusted, credentials).manifest(name).await;
+    let found = Registry::of(name, &trusted, credentials)
+        .manifest(name)
+        .await;
     let found = found.ok()??.digest;
     // The tag may have moved since.
     known.contains(&found).then_some(found)

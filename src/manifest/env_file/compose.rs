@@ -361,4 +361,6 @@ fn expanded(value: &Value, name: &Range<usize>, findings: &mut Findings<'_>) -> 
 }
 
 #[cfg(test)]
+mod compose_go;
+#[cfg(test)]
 mod tests;

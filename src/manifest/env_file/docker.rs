@@ -175,7 +175,8 @@ pub(super) fn lone_carriage_return(findings: &mut Findings<'_>, at: usize) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::table;
+    use super::super::Unset;
+    use super::super::tests::{read, table};
     use crate::manifest::schema::EnvFileFormat;
 
     #[test]
@@ -202,6 +203,56 @@ mod tests {
                 ("A:B=1", &[("A:B", "1")], &[]),
             ],
         );
+    }
+
+    /// The rows of docker/cli's `kvfile` tests and of its `TestReadKVEnvStrings`. What docker leaves out because the
+    /// user has not set it is an error here, unless that is allowed.
+    #[test]
+    fn files_are_what_docker_makes_of_them() {
+        let allowed = |text: &str| read(EnvFileFormat::Raw, Unset::Allowed, text.as_bytes()).0;
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        for (text, expected) in [
+            (
+                "# comment=\nVAR=VAR_VALUE\nEMPTY_VAR=\nUNDEFINED_VAR\nSET\n",
+                vec![
+                    pair("VAR", "VAR_VALUE"),
+                    pair("EMPTY_VAR", ""),
+                    pair("SET", "from caller"),
+                ],
+            ),
+            (
+                "foo=bar\n    baz=quux\n# comment\n\n_foobar=foobaz\nwith.dots=working\n\
+                 and_underscore=working too\n\n    \t  ",
+                vec![
+                    pair("foo", "bar"),
+                    pair("baz", "quux"),
+                    pair("_foobar", "foobaz"),
+                    pair("with.dots", "working"),
+                    pair("and_underscore", "working too"),
+                ],
+            ),
+            ("", vec![]),
+            (
+                "Z1=z\nEMPTY_VAR=\nSET\nNO_SUCH_ENV\n",
+                vec![
+                    pair("Z1", "z"),
+                    pair("EMPTY_VAR", ""),
+                    pair("SET", "from caller"),
+                ],
+            ),
+            ("Z2=z\nA2=a", vec![pair("Z2", "z"), pair("A2", "a")]),
+            ("foo=bar\n    f   =quux\n", vec![]),
+            ("first line\nanother invalid line", vec![]),
+            (
+                "# comment=\n=blank variable names are an error case\n",
+                vec![],
+            ),
+        ] {
+            assert_eq!(allowed(text), expected, "{text:?}");
+        }
+        // docker stops at lines of 64 KiB; Linux takes 128.
+        let long = format!("foo={}", "a".repeat(64 * 1024 + 42));
+        assert_eq!(allowed(&long).len(), 1);
     }
 
     #[test]
