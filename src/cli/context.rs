@@ -12,7 +12,7 @@ use super::standard::{Raw, Standard};
 use super::threads::{self, NoThread};
 use crate::diagnostic::Diagnostic;
 use crate::engine::docker::client::Deadlines;
-use crate::engine::docker::endpoint::{EndpointError, resolve};
+use crate::engine::docker::endpoint::{Endpoint, EndpointError, check_host, resolve};
 use crate::engine::docker::{DockerConfig, DockerEngine, EndpointFlags, EngineError};
 use crate::event::{Events, Stream};
 use crate::facts::Environment;
@@ -50,6 +50,11 @@ impl Context {
                 "--directory: `{}` is not a folder",
                 folder.display()
             ));
+        }
+        if let Some(host) = &globals.host
+            && let Err(error) = check_host(host)
+        {
+            return Err(format!("{error}\nhelp: {}", error.help()));
         }
         let is_quiet = globals.quiet || globals.progress == ProgressStyle::Quiet;
         let environment = Environment::new(std::env::vars_os(), folder);
@@ -150,10 +155,15 @@ impl Context {
         }
     }
 
+    /// Where the engine is that is meant.
+    pub(super) fn place(&self) -> Result<Endpoint, EndpointError> {
+        let config = DockerConfig::read(&self.environment)?;
+        resolve(&self.endpoint(), &self.environment, &config)
+    }
+
     /// Connects to the engine that is meant.
     pub(super) async fn connect(&self) -> Result<DockerEngine, EngineError> {
-        let config = DockerConfig::read(&self.environment).map_err(EndpointError::from)?;
-        let endpoint = resolve(&self.endpoint(), &self.environment, &config)?;
+        let endpoint = self.place()?;
         let ssh = self.environment.find_program("ssh");
         let engine = DockerEngine::connect(endpoint, ssh, Deadlines::default()).await?;
         Ok(engine.with_credentials(self.environment.clone()))

@@ -235,17 +235,29 @@ pub fn resolve(
                 environment,
                 config,
             ),
-            (None, None) => Ok(default_endpoint(Origin::Default)),
+            (None, None) => default_endpoint(Origin::Default, environment),
         },
     }
 }
 
-fn default_endpoint(origin: Origin) -> Endpoint {
-    Endpoint {
-        address: Address::Unix(PathBuf::from(DEFAULT_SOCKET)),
-        origin,
-        overridden: None,
+/// Whether `--host` can be an engine's address: docker refuses one that can't before it does anything.
+///
+/// # Errors
+///
+/// It can't.
+pub fn check_host(host: &str) -> Result<(), EndpointError> {
+    match parse(host, None) {
+        Ok(_) => Ok(()),
+        Err(reason) => Err(EndpointError::BadAddress {
+            origin: Origin::HostFlag.to_string(),
+            reason,
+        }),
     }
+}
+
+/// docker's socket; its port with TLS, where variables ask for that.
+fn default_endpoint(origin: Origin, environment: &Environment) -> Result<Endpoint, EndpointError> {
+    of_host("", origin, environment)
 }
 
 fn of_host(
@@ -294,7 +306,7 @@ fn of_context(
         // The context `default` is whatever the variables say.
         return match environment.get_non_empty("DOCKER_HOST") {
             Some(host) => of_host(host, Origin::HostVariable, environment),
-            None => Ok(default_endpoint(origin)),
+            None => default_endpoint(origin, environment),
         };
     }
     let unknown = || EndpointError::UnknownContext {
@@ -351,15 +363,21 @@ fn variables_tls(environment: &Environment) -> Option<Tls> {
     Some(Tls::in_folder(&folder, is_verified))
 }
 
-/// Reads an address as docker's `--host` does; `tls` is for TCP.
+/// Reads an address as docker's `--host` does (docker/cli, `opts/hosts.go`); `tls` is for TCP.
 fn parse(text: &str, tls: Option<Tls>) -> Result<Address, &'static str> {
+    let text = match text.trim() {
+        "" if tls.is_some() => "tcp://",
+        "" => "unix://",
+        text => text,
+    };
     let (scheme, rest) = text.split_once("://").unwrap_or(("tcp", text));
     match scheme {
         "unix" if rest.is_empty() => Ok(Address::Unix(PathBuf::from(DEFAULT_SOCKET))),
+        "unix" if rest.contains("://") => Err("there are two schemes"),
         "unix" => Ok(Address::Unix(PathBuf::from(rest))),
         "tcp" => {
             let default_port = if tls.is_some() { 2376 } else { 2375 };
-            let (host, port) = host_and_port(rest.trim_end_matches('/'))?;
+            let (host, port) = host_and_port(rest.strip_suffix('/').unwrap_or(rest))?;
             Ok(Address::Tcp {
                 host: if host.is_empty() {
                     "127.0.0.1".to_owned()
@@ -379,27 +397,38 @@ fn parse(text: &str, tls: Option<Tls>) -> Result<Address, &'static str> {
 }
 
 fn host_and_port(text: &str) -> Result<(&str, Option<u16>), &'static str> {
+    if text.contains("://") {
+        return Err("there are two schemes");
+    }
     if text.contains('/') {
         return Err("an address has no path");
+    }
+    if text.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        return Err("there is a blank in it");
     }
     if let Some(rest) = text.strip_prefix('[') {
         let (host, rest) = rest.split_once(']').ok_or("a bracket is not closed")?;
         return match rest.strip_prefix(':') {
-            Some(port) => Ok((host, Some(parse_port(port)?))),
+            Some(port) => Ok((host, parse_port(port)?)),
             None if rest.is_empty() => Ok((host, None)),
             None => Err("a bracket is followed by something else than a port"),
         };
     }
     match text.rsplit_once(':') {
         Some((host, _)) if host.contains(':') => Err("an IPv6 address needs brackets"),
-        Some((host, port)) => Ok((host, Some(parse_port(port)?))),
+        Some((host, port)) => Ok((host, parse_port(port)?)),
         None => Ok((text, None)),
     }
 }
 
-fn parse_port(text: &str) -> Result<u16, &'static str> {
-    text.parse()
-        .map_err(|_| "the port is not a number up to 65535")
+/// A port; an empty one is the usual one.
+fn parse_port(text: &str) -> Result<Option<u16>, &'static str> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+    let port = text.parse().ok().filter(|_| is_number);
+    port.map(Some).ok_or("the port is not a number up to 65535")
 }
 
 fn ssh(text: &str) -> Result<SshTarget, &'static str> {

@@ -1,6 +1,6 @@
 use std::path::Path;
 
-use super::{Authorities, Endpoint, EndpointError, EndpointFlags, resolve};
+use super::{Authorities, Endpoint, EndpointError, EndpointFlags, check_host, resolve};
 use crate::engine::docker::DockerConfig;
 use crate::facts::Environment;
 
@@ -191,6 +191,99 @@ fn addresses_are_read_as_docker_reads_them() {
             }
             (address, _) => panic!("{text}: {address:?}"),
         }
+    }
+}
+
+/// The rows of docker/cli's `TestParseHost`, `TestParseDockerDaemonHost`, `TestParseTCP` and
+/// `TestParseInvalidUnixAddrInvalid`; where something else comes of one, docs/reference says why.
+#[test]
+fn dockers_own_addresses_are_read_as_docker_reads_them() {
+    const SOCKET: &str = "unix:///var/run/docker.sock";
+    let config = DockerConfig::default();
+    for (text, expected) in [
+        ("", Some(SOCKET)),
+        (" ", Some(SOCKET)),
+        ("  ", Some(SOCKET)),
+        ("tcp://host:", Some("tcp://host:2375")),
+        ("tcp://", Some("tcp://127.0.0.1:2375")),
+        ("tcp://:2375", Some("tcp://127.0.0.1:2375")),
+        ("tcp://:2376", Some("tcp://127.0.0.1:2376")),
+        ("tcp://0.0.0.0:8080", Some("tcp://0.0.0.0:8080")),
+        ("tcp://192.168.0.0:12000", Some("tcp://192.168.0.0:12000")),
+        ("tcp://192.168:8080", Some("tcp://192.168:8080")),
+        ("tcp://docker.com:2375", Some("tcp://docker.com:2375")),
+        ("unix://", Some(SOCKET)),
+        ("unix://path/to/socket", Some("unix://path/to/socket")),
+        ("0.0.0.1:", Some("tcp://0.0.0.1:2375")),
+        ("0.0.0.1:5555", Some("tcp://0.0.0.1:5555")),
+        ("[::1]:", Some("tcp://[::1]:2375")),
+        ("[::1]:5555", Some("tcp://[::1]:5555")),
+        ("[0:0:0:0:0:0:0:1]:", Some("tcp://[0:0:0:0:0:0:0:1]:2375")),
+        (
+            "[0:0:0:0:0:0:0:1]:5555",
+            Some("tcp://[0:0:0:0:0:0:0:1]:5555"),
+        ),
+        (":6666", Some("tcp://127.0.0.1:6666")),
+        ("tcp://:7777", Some("tcp://127.0.0.1:7777")),
+        ("unix:///run/docker.sock", Some("unix:///run/docker.sock")),
+        ("localhost:", Some("tcp://localhost:2375")),
+        ("localhost:5555", Some("tcp://localhost:5555")),
+        ("something with spaces", None),
+        ("://", None),
+        ("unknown://", None),
+        ("tcp://:port", None),
+        ("tcp://invalid:port", None),
+        ("tcp:a.b.c.d", None),
+        ("tcp:a.b.c.d/path", None),
+        ("udp://127.0.0.1", None),
+        ("udp://127.0.0.1:2375", None),
+        ("tcp://unix:///run/docker.sock", None),
+        ("unix://tcp://127.0.0.1", None),
+        // What docker's parser takes: its client, or jobctl, has no use for them.
+        ("fd://", None),
+        ("fd://something", None),
+        ("npipe://", None),
+        ("npipe:////./pipe/foo", None),
+        ("tcp://0.0.0.0:1234567890", None),
+        (" tcp://:7777/path ", None),
+        ("0.0.0.1:5555/path", None),
+        ("[::1]:5555/path", None),
+        ("[0:0:0:0:0:0:0:1]:5555/path", None),
+        (":6666/path", None),
+        ("tcp://:7777/path", None),
+        ("localhost:5555/path", None),
+    ] {
+        let flags = EndpointFlags {
+            host: Some(text.to_owned()),
+            context: None,
+        };
+        let variables = [("DOCKER_HOST", "unix:///not-this.sock")];
+        let endpoint = resolve(&flags, &Environment::new(variables, "/"), &config);
+        let address = endpoint.map(|endpoint| endpoint.address.to_string());
+        assert_eq!(address.as_deref().ok(), expected, "{text:?}");
+        assert_eq!(check_host(text).is_ok(), expected.is_some(), "{text:?}");
+    }
+}
+
+#[test]
+fn with_tls_the_default_is_a_port() {
+    let config = DockerConfig::default();
+    for (host, expected) in [
+        (None, "tcp://127.0.0.1:2376"),
+        (Some(""), "tcp://127.0.0.1:2376"),
+        (Some("0.0.0.1:"), "tcp://0.0.0.1:2376"),
+        (Some("[::1]:"), "tcp://[::1]:2376"),
+        (Some("localhost:"), "tcp://localhost:2376"),
+        (Some(":6666"), "tcp://127.0.0.1:6666"),
+        (Some("unix://"), "unix:///var/run/docker.sock"),
+    ] {
+        let flags = EndpointFlags {
+            host: host.map(str::to_owned),
+            context: None,
+        };
+        let variables = [("DOCKER_TLS_VERIFY", "1"), ("DOCKER_CERT_PATH", "/none")];
+        let endpoint = resolve(&flags, &Environment::new(variables, "/"), &config).unwrap();
+        assert_eq!(endpoint.address.to_string(), expected, "{host:?}");
     }
 }
 
