@@ -16,6 +16,7 @@ use crate::ops::run::{Control, RunFailure, up_container_of};
 
 /// Run a program in a run's container
 #[derive(Debug, Args)]
+#[command(args_override_self = true)]
 pub(super) struct ExecArgs {
     /// Connect standard input
     #[arg(short, long)]

@@ -283,7 +283,7 @@ fn built_command() -> clap::Command {
 /// The command line as data, for completions and man pages.
 #[must_use]
 pub fn command() -> clap::Command {
-    Cli::command()
+    Cli::command().mut_subcommand("run", run::argv::takes_any_value)
 }
 
 #[cfg(test)]

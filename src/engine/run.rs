@@ -4,13 +4,17 @@
 //! anything is submitted what of it it can't do.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use super::docker::EngineError;
-use crate::model::{ByteSize, Cpus, EnvName, GpuRequest, Mount, Port, Restart, Secret, Ulimit};
+use crate::model::{
+    ByteSize, Cpus, Device, EnvName, GpuRequest, Mount, NetworkAttachment, Port, Restart, Secret,
+    Ulimit, csv,
+};
 
 /// A container as it is to be made.
 ///
@@ -47,12 +51,12 @@ pub struct RunSpec {
     pub tmpfs: BTreeMap<String, String>,
     /// Published ports.
     pub ports: Vec<Port>,
-    /// The network: `bridge`, `none`, `host`, `container:…`, or one's name.
-    pub network: Option<String>,
+    /// Its networks; several, or one with addresses, are ones that exist. None: the engine's choice.
+    pub networks: Vec<NetworkAttachment>,
     /// GPUs, and other devices that a driver provides.
     pub gpus: Vec<GpuRequest>,
-    /// Devices, as docker's `--device` takes them; CDI names among them.
-    pub devices: Vec<String>,
+    /// Devices, those of drivers among them.
+    pub devices: Vec<Device>,
     /// The program that runs containers: `runc`, `nvidia`.
     pub runtime: Option<String>,
     /// Limits and sizes.
@@ -77,7 +81,7 @@ pub struct RunSpec {
     pub stdin: bool,
     /// The signal that asks it to end: `SIGTERM`.
     pub stop_signal: Option<String>,
-    /// How long it may take to end before it is killed.
+    /// How long it may take to end before it is killed; [`Duration::MAX`] for as long as it takes.
     pub stop_grace: Option<Duration>,
     /// How it is found to be healthy.
     pub health: Option<Health>,
@@ -115,6 +119,68 @@ pub struct Bound {
     pub is_read_only: bool,
     /// The largest size of a tmpfs.
     pub size: Option<ByteSize>,
+    /// The permissions of a tmpfs: `0o700`.
+    pub mode: Option<u32>,
+    /// Whether a new volume stays empty, instead of having what the image has there.
+    pub is_not_copied_to: bool,
+    /// How mounts below pass between a directory and the container: `rslave`.
+    pub propagation: Option<String>,
+    /// How soon both sides see changes, where the engine knows of that: `cached`.
+    pub consistency: Option<String>,
+}
+
+impl Bound {
+    /// A mount without options.
+    #[must_use]
+    pub fn of(kind: BoundKind, source: Option<String>, target: impl Into<String>) -> Self {
+        Self {
+            kind,
+            source,
+            target: target.into(),
+            is_read_only: false,
+            size: None,
+            mode: None,
+            is_not_copied_to: false,
+            propagation: None,
+            consistency: None,
+        }
+    }
+
+    /// The same, which the container can't write to.
+    #[must_use]
+    pub fn read_only(mut self) -> Self {
+        self.is_read_only = true;
+        self
+    }
+}
+
+impl fmt::Display for Bound {
+    /// As docker's `--mount` takes it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self.kind {
+            BoundKind::Bind => "bind",
+            BoundKind::Volume => "volume",
+            BoundKind::Tmpfs => "tmpfs",
+        };
+        let mut fields = vec![format!("type={kind}")];
+        let source = self.source.iter();
+        fields.extend(source.map(|source| format!("source={source}")));
+        fields.push(format!("target={}", self.target));
+        if self.is_read_only {
+            fields.push("readonly".to_owned());
+        }
+        let size = self.size.iter();
+        fields.extend(size.map(|size| format!("tmpfs-size={size}")));
+        fields.extend(self.mode.map(|mode| format!("tmpfs-mode={mode:o}")));
+        if self.is_not_copied_to {
+            fields.push("volume-nocopy".to_owned());
+        }
+        let propagation = self.propagation.iter();
+        fields.extend(propagation.map(|propagation| format!("bind-propagation={propagation}")));
+        let consistency = self.consistency.iter();
+        fields.extend(consistency.map(|consistency| format!("consistency={consistency}")));
+        f.write_str(&csv::record(fields))
+    }
 }
 
 /// What is mounted.

@@ -10,9 +10,10 @@ use crate::model::{Secret, Sensitive};
 
 /// Values that may have secrets: they are masked wherever they are kept or shown. `*` is any key, and a
 /// prefix of a path is enough.
-const CONFIDENTIAL: [&[&str]; 3] = [
+const CONFIDENTIAL: [&[&str]; 4] = [
     &["jobs", "*", "environment"],
     &["jobs", "*", "command"],
+    &["jobs", "*", "entrypoint"],
     &["jobs", "*", "healthcheck", "test"],
 ];
 

@@ -12,11 +12,11 @@ use serde_json::{Value, json};
 use super::decode::{Entry, Located};
 use super::schema::{
     Build, CaBundle, Command, EnvFile, EnvFiles, FormatVersion, GpusKey, HealthTest, ImageSource,
-    LogMetrics, Need, Needs, Network, Output, Root, Variables, VersionSource,
+    LogMetrics, Need, Needs, Network, Output, Root, User, Variables, VersionSource,
 };
 use crate::model::{
     ByteSize, ContainerPath, Cpus, Duration, EnvName, Gate, Gpus, HostPath, ImageRef, MetricName,
-    MetricPattern, Mount, Name, Port, Restart, Scalar, Version,
+    MetricPattern, Mount, Name, Port, Restart, Scalar, Version, WorkingDir,
 };
 
 /// A text that has a variable in it may be anything once the variable is put in.
@@ -173,6 +173,8 @@ scalars!(
     Mount,
     Name,
     Network,
+    User,
+    WorkingDir,
     Port,
     Restart,
     Version,

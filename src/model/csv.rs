@@ -2,6 +2,18 @@
 
 use super::ValueError;
 
+/// One CSV record; fields are quoted where they need it.
+pub(crate) fn record(fields: impl IntoIterator<Item = String>) -> String {
+    let quoted = fields.into_iter().map(|field| {
+        if field.contains([',', '"']) {
+            format!("\"{}\"", field.replace('"', "\"\""))
+        } else {
+            field
+        }
+    });
+    quoted.collect::<Vec<_>>().join(",")
+}
+
 /// The fields of one CSV record (RFC 4180), as Go's `encoding/csv` reads it.
 pub(crate) fn fields(text: &str) -> Result<Vec<String>, ValueError> {
     let bad_quote = || {

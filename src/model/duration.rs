@@ -10,7 +10,7 @@ use super::{Scalar, ValueError};
 pub struct Duration(std::time::Duration);
 
 /// The units, the largest first, in nanoseconds.
-const UNITS: [(&str, u64); 8] = [
+const UNITS: [(&str, u64); 9] = [
     ("d", 86_400_000_000_000),
     ("h", 3_600_000_000_000),
     ("m", 60_000_000_000),
@@ -18,6 +18,7 @@ const UNITS: [(&str, u64); 8] = [
     ("ms", 1_000_000),
     ("us", 1_000),
     ("µs", 1_000),
+    ("μs", 1_000),
     ("ns", 1),
 ];
 
@@ -33,12 +34,22 @@ impl FromStr for Duration {
     type Err = ValueError;
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
-        if text.parse::<f64>().is_ok() {
+        if text.starts_with('-') && text != "-0" {
+            return Err(ValueError::new("a length of time can't be negative")
+                .help(format!("write `{}`", &text[1..])));
+        }
+        // As in Go, nothing needs no unit, and a sign may stand in front.
+        let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
+        if unsigned == "0" {
+            return Ok(Self(std::time::Duration::ZERO));
+        }
+        let is_number = |c: char| c.is_ascii_digit() || c == '.';
+        if unsigned.parse::<f64>().is_ok() && unsigned.chars().all(is_number) {
             return Err(ValueError::new("a length of time has a unit").help(format!(
-                "write `{text}s` for seconds, `{text}m` for minutes"
+                "write `{unsigned}s` for seconds, `{unsigned}m` for minutes"
             )));
         }
-        let mut rest = text;
+        let mut rest = unsigned;
         let mut total: u64 = 0;
         while !rest.is_empty() {
             let number_end = rest
@@ -59,7 +70,7 @@ impl FromStr for Duration {
             total = total.checked_add(part).ok_or_else(too_long)?;
             rest = after;
         }
-        if text.is_empty() {
+        if unsigned.is_empty() {
             return Err(malformed(text));
         }
         Ok(Self(std::time::Duration::from_nanos(total)))
@@ -139,7 +150,8 @@ impl fmt::Display for Duration {
 impl Scalar for Duration {
     const NAME: &'static str = "Duration";
     const EXPECTED: &'static str = "a length of time such as `90s` or `1h30m`";
-    const PATTERN: &'static str = r"^(([0-9]+(\.[0-9]*)?|\.[0-9]+)(d|h|m|s|ms|us|µs|ns))+$";
+    const PATTERN: &'static str =
+        r"^[+-]?0$|^\+?(([0-9]+(\.[0-9]*)?|\.[0-9]+)(d|h|m|s|ms|us|µs|μs|ns))+$";
     const EXAMPLES: &'static [&'static str] = &["90s", "1h30m", "500ms"];
 }
 
@@ -163,7 +175,14 @@ mod tests {
             ("500ms", Std::from_millis(500)),
             ("3h2m1s1ms1us1ns", Std::new(10_921, 1_001_001)),
             ("1µs", Std::from_micros(1)),
+            ("1μs", Std::from_micros(1)),
             ("2d", Std::from_secs(172_800)),
+            // docker/cli's `TestDurationOptSetAndValue`, and what else Go takes.
+            ("300s", Std::from_secs(300)),
+            ("0", Std::ZERO),
+            ("+0", Std::ZERO),
+            ("-0", Std::ZERO),
+            ("+5s", Std::from_secs(5)),
         ] {
             assert_eq!(text.parse::<Duration>().unwrap().get(), expected, "{text}");
         }
@@ -178,7 +197,12 @@ mod tests {
             ("", "write numbers with units: `90s`, `1h30m`, `500ms`"),
             ("h", "write numbers with units: `90s`, `1h30m`, `500ms`"),
             ("1x", "write numbers with units: `90s`, `1h30m`, `500ms`"),
-            ("-1s", "write numbers with units: `90s`, `1h30m`, `500ms`"),
+            ("+90", "write `90s` for seconds, `90m` for minutes"),
+            ("-1s", "write `1s`"),
+            ("-300s", "write `300s`"),
+            ("+", "write numbers with units: `90s`, `1h30m`, `500ms`"),
+            ("++5s", "write numbers with units: `90s`, `1h30m`, `500ms`"),
+            ("inf", "write numbers with units: `90s`, `1h30m`, `500ms`"),
             ("1h30", "write numbers with units: `90s`, `1h30m`, `500ms`"),
             ("1..5s", "write numbers with units: `90s`, `1h30m`, `500ms`"),
         ] {
@@ -196,7 +220,7 @@ mod tests {
         }
 
         #[test]
-        fn no_text_makes_it_panic(text in "[0-9.a-zµ ]{0,30}") {
+        fn no_text_makes_it_panic(text in "[-+0-9.a-zµ ]{0,30}") {
             let _ = text.parse::<Duration>();
         }
     }

@@ -217,17 +217,7 @@ impl fmt::Display for Gpus {
                 .collect();
             fields.push(format!("options={}", options.join(",")));
         }
-        let quoted: Vec<_> = fields
-            .into_iter()
-            .map(|field| {
-                if field.contains([',', '"']) {
-                    format!("\"{}\"", field.replace('"', "\"\""))
-                } else {
-                    field
-                }
-            })
-            .collect();
-        f.write_str(&quoted.join(","))
+        f.write_str(&csv::record(fields))
     }
 }
 

@@ -12,8 +12,8 @@ use super::{Digest, Scalar, Tag, ValueError};
 const DEFAULT_DOMAIN: &str = "docker.io";
 /// The folder of that registry that is meant when none is named.
 const OFFICIAL: &str = "library/";
-/// The longest repository name, domain included.
-const MAX_NAME_LENGTH: usize = 255;
+/// The longest name of a repository in its registry.
+const MAX_PATH_LENGTH: usize = 255;
 
 /// A reference to an image, as the distribution project's `reference` package reads it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -81,7 +81,9 @@ impl ImageRef {
         if full.domain.as_deref() != Some(DEFAULT_DOMAIN) {
             return full;
         }
-        let path = full.path.strip_prefix(OFFICIAL).unwrap_or(&full.path);
+        let official = full.path.strip_prefix(OFFICIAL);
+        let path = official.filter(|path| !path.contains('/'));
+        let path = path.unwrap_or(&full.path);
         Self {
             domain: None,
             path: path.to_owned(),
@@ -134,9 +136,9 @@ impl FromStr for ImageRef {
             )),
             Some(_) => error,
         })?;
-        if name.len() > MAX_NAME_LENGTH {
+        if path.len() > MAX_PATH_LENGTH {
             return Err(ValueError::new(format!(
-                "the name has more than {MAX_NAME_LENGTH} characters"
+                "the name has more than {MAX_PATH_LENGTH} characters"
             )));
         }
         if domain.is_none() && path.len() == 64 && path.bytes().all(|byte| byte.is_ascii_hexdigit())
@@ -218,7 +220,7 @@ impl fmt::Display for ImageRef {
 impl Scalar for ImageRef {
     const NAME: &'static str = "ImageRef";
     const EXPECTED: &'static str = "an image such as `python:3.13`";
-    const PATTERN: &'static str = r"^([A-Za-z0-9.:\[\]-]+/)?[a-z0-9._/-]+(:[\w][\w.-]{0,127})?(@[A-Za-z0-9+._-]+:[a-f0-9]{32,})?$";
+    const PATTERN: &'static str = r"^([A-Za-z0-9.:\[\]-]+/)?[a-z0-9._/-]+(:[\w][\w.-]{0,127})?(@sha(256|384|512):[a-f0-9]{64,128})?$";
     const EXAMPLES: &'static [&'static str] = &["python:3.13", "registry.example:5000/team/app"];
 }
 

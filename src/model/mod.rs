@@ -4,7 +4,9 @@
 
 mod amount;
 pub(crate) mod csv;
+mod device;
 mod duration;
+mod extra_host;
 mod gate;
 mod gpus;
 mod image_ref;
@@ -12,6 +14,7 @@ pub mod labels;
 mod metric;
 mod mount;
 mod name;
+mod network;
 pub(crate) mod number;
 mod path;
 mod platform;
@@ -28,14 +31,18 @@ use std::fmt;
 use std::str::FromStr;
 
 pub use amount::{ByteSize, Cpus};
+pub use device::Device;
 pub use duration::Duration;
+pub use extra_host::ExtraHost;
 pub use gate::{Bound, Comparison, Condition, Gate};
 pub use gpus::{Devices, GpuRequest, Gpus};
 pub use image_ref::ImageRef;
 pub use metric::{MetricName, MetricPattern};
+pub(crate) use mount::PROPAGATIONS;
 pub use mount::{Mount, MountSource};
 pub use name::{EnvName, Name};
-pub use path::{ContainerPath, HostPath, clean, seen_from};
+pub use network::{NetworkAttachment, check_networks};
+pub use path::{ContainerPath, HostPath, WorkingDir, clean, seen_from};
 pub use platform::Platform;
 pub use port::{Port, Protocol};
 pub use restart::Restart;

@@ -28,11 +28,15 @@ pub enum MountSource {
 const OPTIONS: [&[&str]; 5] = [
     &["rw", "ro"],
     &["z", "Z"],
-    &["nocopy"],
+    &OF_VOLUMES,
     &["consistent", "cached", "delegated"],
-    &[
-        "private", "rprivate", "shared", "rshared", "slave", "rslave",
-    ],
+    &PROPAGATIONS,
+];
+/// What only a volume has a use for.
+const OF_VOLUMES: [&str; 1] = ["nocopy"];
+/// How mounts below pass between a folder and the container; volumes have no use for it.
+pub(crate) const PROPAGATIONS: [&str; 6] = [
+    "private", "rprivate", "shared", "rshared", "slave", "rslave",
 ];
 
 impl Mount {
@@ -59,6 +63,14 @@ impl Mount {
     #[must_use]
     pub fn options(&self) -> &[String] {
         &self.options
+    }
+
+    /// Whether an option means something for what is mounted; engines refuse one that does not.
+    fn has_use_for(&self, option: &str) -> bool {
+        match self.source {
+            MountSource::Path(_) => !OF_VOLUMES.contains(&option),
+            MountSource::Anonymous | MountSource::Volume(_) => !PROPAGATIONS.contains(&option),
+        }
     }
 
     /// Whether the container can't write to it.
@@ -93,7 +105,7 @@ impl FromStr for Mount {
                     .help(format!("write `{source}:{source}:{target}`")));
             }
         }
-        Ok(Self {
+        let mount = Self {
             source: parse_source(source)?,
             target: target.parse().map_err(|error: ValueError| ValueError {
                 help: error.help.map(|_| {
@@ -113,7 +125,22 @@ impl FromStr for Mount {
                 ..error
             })?,
             options: parse_options(options)?,
-        })
+        };
+        match mount
+            .options
+            .iter()
+            .find(|option| !mount.has_use_for(option))
+        {
+            Some(option) if matches!(mount.source, MountSource::Path(_)) => Err(ValueError::new(
+                format!("`{option}` is for volumes, not for folders"),
+            )
+            .help("leave it out")),
+            Some(option) => Err(ValueError::new(format!(
+                "`{option}` is for folders of this machine, not for volumes"
+            ))
+            .help("leave it out, or begin the source with `/` or `.`")),
+            None => Ok(mount),
+        }
     }
 }
 
@@ -194,51 +221,4 @@ impl Scalar for Mount {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{Mount, MountSource};
-
-    #[test]
-    fn sources_are_told_apart() {
-        for (text, source) in [
-            ("/data", MountSource::Anonymous),
-            ("cache:/data", MountSource::Volume("cache".to_owned())),
-            ("/mnt:/data:ro", MountSource::Path("/mnt".to_owned())),
-            ("./here:/data", MountSource::Path("./here".to_owned())),
-            (
-                "../there:/data:ro,z",
-                MountSource::Path("../there".to_owned()),
-            ),
-        ] {
-            let mount: Mount = text.parse().unwrap();
-            assert_eq!(mount.source(), &source);
-            assert_eq!(mount.target().as_str(), "/data");
-            assert_eq!(mount.to_string(), text);
-        }
-        assert!("/a:/b:ro".parse::<Mount>().unwrap().is_read_only());
-        assert!(!"/a:/b:rw".parse::<Mount>().unwrap().is_read_only());
-    }
-
-    #[test]
-    fn what_can_not_be_mounted_is_refused_with_the_fix() {
-        for (text, help) in [
-            ("cache:root/.cache", Some("write `cache:/root/.cache`")),
-            ("data/raw:/data", Some("for a folder write `./data/raw`")),
-            ("~/data:/data", Some("write `${HOME}/data`")),
-            ("/data:ro", Some("write `/data:/data:ro`")),
-            (
-                "a:/data",
-                Some("use two or more letters, digits, `_`, `.`, `-`"),
-            ),
-            (":/data", Some("write `name:/data`, or `/data` alone")),
-            ("/a:/b:rx", Some("the common ones are `ro` and `rw`")),
-            ("/a:/b:ro,rw", Some("keep one of them")),
-            (
-                "/a:/b:ro:z",
-                Some("write `source:/target` or `source:/target:ro`"),
-            ),
-        ] {
-            let error = text.parse::<Mount>().expect_err(text);
-            assert_eq!(error.help.as_deref(), help, "{text}");
-        }
-    }
-}
+mod tests;

@@ -8,9 +8,9 @@ use super::{Scalar, ValueError};
 /// The longest name: what a DNS label, and with it a Kubernetes object, may have.
 const MAX_LENGTH: usize = 63;
 
-/// A name: lower-case letters, digits, `_`, `.`, `-`; begins and ends with a letter or digit.
+/// A name: lower-case letters and digits, with `.`, `_`, `__` or dashes between them.
 ///
-/// It becomes part of image names, which the registry's grammar keeps lower-case.
+/// It becomes part of image names, whose grammar this is (distribution's `reference`, `path-component`).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Name(String);
 
@@ -38,6 +38,7 @@ impl FromStr for Name {
             return Err(ValueError::new("a name can't be empty"));
         }
         let wrong = text.chars().find(|c| !is_inner(*c));
+        let separator = separators(text).find(|found| !is_separator(found));
         let message = match wrong {
             Some(c) if c.is_ascii_uppercase() => "a name is lower-case".to_owned(),
             Some(c) => format!("a name can't contain {c:?}"),
@@ -47,6 +48,10 @@ impl FromStr for Name {
             None if text.len() > MAX_LENGTH => {
                 format!("a name has at most {MAX_LENGTH} characters")
             }
+            None if separator.is_some() => format!(
+                "`{}` can't separate the parts of a name",
+                separator.unwrap_or_default()
+            ),
             None => return Ok(Self(text.to_owned())),
         };
         let error = ValueError::new(message);
@@ -57,6 +62,16 @@ impl FromStr for Name {
     }
 }
 
+/// What is between the letters and digits of a name.
+fn separators(text: &str) -> impl Iterator<Item = &str> {
+    text.split(is_edge).filter(|found| !found.is_empty())
+}
+
+/// Whether the parts of an image's name may be separated so.
+fn is_separator(text: &str) -> bool {
+    matches!(text, "." | "_" | "__") || text.bytes().all(|byte| byte == b'-')
+}
+
 /// The nearest name to a text, if anything is left of it.
 fn cleaned(text: &str) -> Option<String> {
     let lower: String = text
@@ -65,8 +80,15 @@ fn cleaned(text: &str) -> Option<String> {
         .map(|c| if is_inner(c) { c } else { '-' })
         .take(MAX_LENGTH)
         .collect();
-    let name = lower.trim_matches(|c| !is_edge(c));
-    (!name.is_empty()).then(|| name.to_owned())
+    let mut name = lower.trim_matches(|c| !is_edge(c)).to_owned();
+    let shorter = |name: &str| {
+        let wrong = separators(name).find(|found| !is_separator(found))?;
+        Some(name.replace(wrong, &wrong[..1]))
+    };
+    while let Some(shorter) = shorter(&name) {
+        name = shorter;
+    }
+    (!name.is_empty()).then_some(name)
 }
 
 impl fmt::Display for Name {
@@ -78,7 +100,7 @@ impl fmt::Display for Name {
 impl Scalar for Name {
     const NAME: &'static str = "Name";
     const EXPECTED: &'static str = "a name such as `train`";
-    const PATTERN: &'static str = "^[a-z0-9]([a-z0-9_.-]{0,61}[a-z0-9])?$";
+    const PATTERN: &'static str = "^(?=.{1,63}$)[a-z0-9]+((\\.|__?|-+)[a-z0-9]+)*$";
     const EXAMPLES: &'static [&'static str] = &["train", "hf_token", "gpu-large"];
 }
 
@@ -137,10 +159,20 @@ impl Scalar for EnvName {
 #[cfg(test)]
 mod tests {
     use super::{EnvName, Name};
+    use crate::model::ImageRef;
 
     #[test]
     fn names_are_lower_case_words() {
-        for text in ["a", "train", "hf_token", "a-b.c_d", "0", &"a".repeat(63)] {
+        for text in [
+            "a",
+            "train",
+            "hf_token",
+            "a-b.c_d",
+            "a__b",
+            "a---b",
+            "0",
+            &"a".repeat(63),
+        ] {
             assert_eq!(text.parse::<Name>().unwrap().as_str(), text);
         }
         for (text, message, help) in [
@@ -152,6 +184,22 @@ mod tests {
                 "a name begins and ends with a letter or a digit",
                 Some("write `a`"),
             ),
+            (
+                "a..b",
+                "`..` can't separate the parts of a name",
+                Some("write `a.b`"),
+            ),
+            (
+                "a___b",
+                "`___` can't separate the parts of a name",
+                Some("write `a_b`"),
+            ),
+            (
+                "a._b-.c",
+                "`._` can't separate the parts of a name",
+                Some("write `a.b-c`"),
+            ),
+            ("A..B", "a name is lower-case", Some("write `a.b`")),
             ("é", "a name can't contain 'é'", None),
         ] {
             let error = text.parse::<Name>().expect_err(text);
@@ -161,6 +209,16 @@ mod tests {
             );
         }
         assert!("a".repeat(64).parse::<Name>().is_err());
+    }
+
+    #[test]
+    fn every_name_can_be_part_of_an_images() {
+        for text in ["a--b", "a_b.c", "a__b", "0"] {
+            assert!(text.parse::<Name>().is_ok() && text.parse::<ImageRef>().is_ok());
+        }
+        for text in ["a..b", "a___b", "a._b", "a.-b", "a_-b"] {
+            assert!(text.parse::<Name>().is_err() && text.parse::<ImageRef>().is_err());
+        }
     }
 
     #[test]

@@ -107,6 +107,39 @@ impl Scalar for ContainerPath {
     const EXAMPLES: &'static [&'static str] = &["/data/train.csv", "/artifacts"];
 }
 
+/// Where a program starts in a container, as docker's `--workdir` takes it: absolute, made where it is not
+/// there. It may be the root.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkingDir(String);
+
+impl FromStr for WorkingDir {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        if !text.starts_with('/') {
+            return Err(ValueError::new("a working directory begins with `/`")
+                .help(format!("write `/{}`", text.trim_start_matches("./"))));
+        }
+        if text.contains('\0') {
+            return Err(ValueError::new("the path contains a NUL character"));
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Display for WorkingDir {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Scalar for WorkingDir {
+    const NAME: &'static str = "WorkingDir";
+    const EXPECTED: &'static str = "a directory in the container such as `/srv/app`";
+    const PATTERN: &'static str = "^/";
+    const EXAMPLES: &'static [&'static str] = &["/srv/app", "/"];
+}
+
 /// A path without `.` and with `..` taken back, as far as names alone tell.
 #[must_use]
 pub fn clean(path: &Path) -> PathBuf {
@@ -137,7 +170,16 @@ pub fn seen_from(path: &Path, directory: &Path) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
-    use super::{ContainerPath, HostPath};
+    use super::{ContainerPath, HostPath, WorkingDir};
+
+    #[test]
+    fn a_working_directory_may_be_the_root() {
+        for text in ["/", "/a", "/a/../b", "/a b/"] {
+            assert_eq!(text.parse::<WorkingDir>().unwrap().to_string(), text);
+        }
+        let error = "./a".parse::<WorkingDir>().expect_err("it is relative");
+        assert_eq!(error.help.as_deref(), Some("write `/a`"));
+    }
 
     #[test]
     fn container_paths_are_absolute_and_clean() {

@@ -7,7 +7,8 @@ use std::str::FromStr;
 
 use super::{Scalar, ValueError};
 
-/// What docker's `--publish` takes: `[[IP:]HOST:]CONTAINER[/PROTOCOL]`; both may be ranges.
+/// What docker's `--publish` takes: `[[IP:]HOST:]CONTAINER[/PROTOCOL]`, where both may be ranges, or
+/// `published=HOST,target=CONTAINER`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Port {
     ip: Option<IpAddr>,
@@ -90,22 +91,27 @@ fn width(range: &RangeInclusive<u16>) -> u16 {
 impl FromStr for Port {
     type Err = ValueError;
 
+    /// Both of docker's forms: `[[IP:]HOST:]CONTAINER[/PROTOCOL]` (docker/go-connections, `ParsePortSpec`) and
+    /// `target=CONTAINER[,published=HOST][,protocol=PROTOCOL]` (docker/cli, `convertToStandardNotation`).
     fn from_str(text: &str) -> Result<Self, ValueError> {
-        let (rest, protocol) = match text.split_once('/') {
-            None => (text, Protocol::Tcp),
-            Some((rest, "tcp")) => (rest, Protocol::Tcp),
-            Some((rest, "udp")) => (rest, Protocol::Udp),
-            Some((rest, "sctp")) => (rest, Protocol::Sctp),
-            Some((_, other)) => {
+        if text.contains('=') {
+            return long(text)?.parse();
+        }
+        let (rest, container) = match text.rsplit_once(':') {
+            Some((rest, container)) => (Some(rest), container),
+            None => (None, text),
+        };
+        let (container, protocol) = container.split_once('/').unwrap_or((container, ""));
+        let protocol = match protocol.to_ascii_lowercase().as_str() {
+            "" | "tcp" => Protocol::Tcp,
+            "udp" => Protocol::Udp,
+            "sctp" => Protocol::Sctp,
+            _ => {
                 return Err(
-                    ValueError::new(format!("`{other}` is not a port's protocol"))
+                    ValueError::new(format!("`{protocol}` is not a port's protocol"))
                         .help("write `tcp`, `udp` or `sctp`, or leave it out"),
                 );
             }
-        };
-        let (rest, container) = match rest.rsplit_once(':') {
-            Some((rest, container)) => (Some(rest), container),
-            None => (None, rest),
         };
         let container = range(container)?;
         let (ip, host) = host_side(rest.unwrap_or_default())?;
@@ -127,9 +133,42 @@ impl FromStr for Port {
     }
 }
 
+/// The short form of a long one. `mode` is for services of a swarm; docker ignores it for containers.
+fn long(text: &str) -> Result<String, ValueError> {
+    let example = "write `published=8000,target=80`, or `8000:80`";
+    let (mut target, mut published, mut protocol) = ("", "", "tcp");
+    for field in text.split(',') {
+        match field.split_once('=') {
+            Some(("target", value)) => target = value,
+            Some(("published", value)) => published = value,
+            Some(("protocol", value)) => protocol = value,
+            Some(("mode", "host" | "ingress")) => {}
+            Some((key, _)) => {
+                return Err(ValueError::new(format!(
+                    "`{key}` is not a field of a port that jobctl knows"
+                ))
+                .help(
+                    "the fields are `target`, `published`, `protocol`; an address goes in front: \
+                       `127.0.0.1:8000:80`",
+                ));
+            }
+            None => {
+                return Err(
+                    ValueError::new(format!("the field `{field}` has no `=`")).help(example)
+                );
+            }
+        }
+    }
+    if target.is_empty() {
+        return Err(ValueError::new("the port of the container is missing").help(example));
+    }
+    Ok(format!("{published}:{target}/{protocol}"))
+}
+
 /// The address and ports of this machine: `127.0.0.1:8000`, `8000`, `[::1]:`, or nothing.
 fn host_side(text: &str) -> Result<(Option<IpAddr>, Option<RangeInclusive<u16>>), ValueError> {
     let (ip, ports) = match text.rsplit_once(':') {
+        Some(("", ports)) => (None, ports),
         Some((ip, ports)) => (Some(address(ip)?), ports),
         None if address(text).is_ok() => {
             return Err(
@@ -151,11 +190,7 @@ fn address(text: &str) -> Result<IpAddr, ValueError> {
     let bare = text
         .strip_prefix('[')
         .and_then(|text| text.strip_suffix(']'));
-    let parsed = match bare {
-        Some(bare) => bare.parse().map(IpAddr::V6).ok(),
-        None => text.parse().map(IpAddr::V4).ok(),
-    };
-    parsed.ok_or_else(|| {
+    bare.unwrap_or(text).parse().map_err(|_| {
         ValueError::new(format!("`{text}` is not an address of this machine"))
             .help("write `127.0.0.1`, `0.0.0.0`, or `[::1]`")
     })
@@ -163,7 +198,9 @@ fn address(text: &str) -> Result<IpAddr, ValueError> {
 
 fn range(text: &str) -> Result<RangeInclusive<u16>, ValueError> {
     let port = |text: &str| {
-        text.parse::<u16>().map_err(|_| {
+        let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+        let number = text.parse::<u16>().ok().filter(|_| is_number);
+        number.ok_or_else(|| {
             ValueError::new(format!("`{text}` is not a port"))
                 .help("a port is a number up to 65535")
         })
@@ -206,76 +243,10 @@ impl fmt::Display for Port {
 impl Scalar for Port {
     const NAME: &'static str = "Port";
     const EXPECTED: &'static str = "a port such as `127.0.0.1:8000:8000`";
-    const PATTERN: &'static str = r"^(((\d{1,3}\.){3}\d{1,3}|\[[0-9a-fA-F:.]+\]):)?([0-9]*(-[0-9]+)?:)?[0-9]+(-[0-9]+)?(/(tcp|udp|sctp))?$";
+    const PATTERN: &'static str = r"^(((\[[0-9a-fA-F:.]+\]|[0-9a-fA-F:.]*):)?([0-9]+(-[0-9]+)?)?:)?[0-9]+(-[0-9]+)?(/([a-zA-Z]*))?$|^[a-z]+=[^,]*(,[a-z]+=[^,]*)*$";
     const EXAMPLES: &'static [&'static str] = &["127.0.0.1:8000:8000", "8000:8000", "8000"];
     const ACCEPTS_NUMBERS: bool = true;
 }
 
 #[cfg(test)]
-mod tests {
-    use super::Port;
-
-    #[test]
-    fn ports_are_read_as_docker_reads_them() {
-        for text in [
-            "80",
-            "8000:80",
-            "127.0.0.1:8000:80",
-            "127.0.0.1::80",
-            "[::1]:8000:80",
-            "[2001:4860::8888]::80",
-            "8000-8002:80-82",
-            "8000-8010:80",
-            "0.0.0.0:8000:80/udp",
-            "80/sctp",
-        ] {
-            assert_eq!(text.parse::<Port>().unwrap().to_string(), text);
-        }
-        assert_eq!("80/tcp".parse::<Port>().unwrap().to_string(), "80");
-    }
-
-    #[test]
-    fn what_is_no_port_is_refused_with_the_fix() {
-        for (text, help) in [
-            ("", "a port is a number up to 65535"),
-            ("http", "a port is a number up to 65535"),
-            ("80000:8000", "a port is a number up to 65535"),
-            ("8000:", "a port is a number up to 65535"),
-            ("127.0.0.1:80", "write `127.0.0.1:8000:8000`"),
-            (
-                "localhost:8000:80",
-                "write `127.0.0.1`, `0.0.0.0`, or `[::1]`",
-            ),
-            ("::1:8000:80", "write `127.0.0.1`, `0.0.0.0`, or `[::1]`"),
-            ("9-8:80", "write `8-9`"),
-            (
-                "8000-8003:80-81",
-                "give both the same length: `8000-8003:9000-9003`",
-            ),
-            ("80/icmp", "write `tcp`, `udp` or `sctp`, or leave it out"),
-        ] {
-            let error = text.parse::<Port>().expect_err(text);
-            assert_eq!(error.help.as_deref(), Some(help), "{text}");
-        }
-    }
-
-    #[test]
-    fn ports_conflict_on_the_same_address() {
-        let port = |text: &str| text.parse::<Port>().unwrap();
-        for (one, other, expected) in [
-            ("8000:80", "8000:81", true),
-            ("8000:80", "127.0.0.1:8000:81", true),
-            ("127.0.0.1:8000:80", "127.0.0.2:8000:81", false),
-            ("8000:80", "8000:81/udp", false),
-            ("8000-8002:80-82", "8002:83", true),
-            ("8000-8010:80", "8000-8010:81", false),
-            ("80", "80", false),
-        ] {
-            assert_eq!(
-                port(one).conflicts_with(&port(other)),
-                expected,
-                "{one} {other}"
-            );
-        }
-    }
-}
+mod tests;

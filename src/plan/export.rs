@@ -14,7 +14,12 @@ use super::up::Step;
 use crate::engine::run::{Bound, BoundKind};
 use crate::manifest::Manifest;
 use crate::manifest::schema::Job;
-use crate::model::{ByteSize, HostPath, MountSource, Name, Restart, STARS, clean, seen_from};
+use crate::model::{
+    ByteSize, HostPath, MountSource, Name, NetworkAttachment, Restart, STARS, clean, seen_from,
+};
+
+/// The longest time that compose, which is written in Go, can say.
+const LONGEST: std::time::Duration = std::time::Duration::from_secs(9_223_372_036);
 
 /// A compose file, and what of the pipeline it does not say.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,7 +38,7 @@ pub struct Export {
 pub fn compose(manifest: &Manifest, steps: &[Step]) -> Export {
     let mut notes = Vec::new();
     let mut services = Map::new();
-    let mut volumes = Map::new();
+    let (mut volumes, mut networks) = (Map::new(), Map::new());
     let images = images(steps);
     let absolute = absolute_paths(manifest);
     for step in steps {
@@ -46,7 +51,7 @@ pub fn compose(manifest: &Manifest, steps: &[Step]) -> Export {
         service.put("image", json!(image));
         build(&mut service, step, &mut notes);
         let job = manifest.root.jobs.get(&step.job);
-        service.container(&step.plan, job.map(|job| &job.value));
+        service.container(&step.plan, job.map(|job| &job.value), &mut networks);
         let written = service.mounts(step, steps, &mut volumes);
         let opener = opener(&service, step, &written);
         let opener = opener.map(|opener| (free_name(&step.job, steps), opener));
@@ -64,6 +69,9 @@ pub fn compose(manifest: &Manifest, steps: &[Step]) -> Export {
     let mut document = json!({ "services": services });
     if !volumes.is_empty() {
         document["volumes"] = Value::Object(volumes);
+    }
+    if !networks.is_empty() {
+        document["networks"] = Value::Object(networks);
     }
     Export { document, notes }
 }
@@ -248,7 +256,7 @@ impl Service<'_> {
     }
 
     /// What is asked of the container itself.
-    fn container(&mut self, plan: &RunPlan, job: Option<&Job>) {
+    fn container(&mut self, plan: &RunPlan, job: Option<&Job>, networks: &mut Map<String, Value>) {
         let spec = &plan.spec;
         let discretion = plan.discretion();
         let words = |words: &Vec<String>| {
@@ -256,36 +264,79 @@ impl Service<'_> {
             words.iter().map(|word| plain(word)).collect::<Vec<_>>()
         };
         self.put("platform", json!(spec.platform));
-        self.put("entrypoint", json!(spec.entrypoint.as_ref().map(words)));
+        if let Some(entrypoint) = &spec.entrypoint {
+            // An empty one is not none: it takes the image's away.
+            let entrypoint = json!(words(entrypoint));
+            self.keys.insert("entrypoint".to_owned(), entrypoint);
+        }
         self.put("command", json!(spec.command.as_ref().map(words)));
         self.put("environment", json!(environment(plan, job)));
         self.put("user", json!(spec.user));
         self.put("working_dir", json!(spec.workdir));
         self.put("ports", json!(texts(&spec.ports)));
-        self.put("network_mode", json!(spec.network));
+        self.networks(&spec.networks, networks);
         self.put("init", json!(spec.init));
         self.put("security_opt", json!(spec.security));
         self.put("cap_add", json!(spec.cap_add));
         self.put("cap_drop", json!(spec.cap_drop));
         self.put("privileged", json!(spec.is_privileged));
         self.put("read_only", json!(spec.is_read_only));
-        self.put("devices", json!(spec.devices));
+        self.put("devices", json!(texts(&spec.devices)));
         self.put("runtime", json!(spec.runtime));
         self.put("ipc", json!(spec.ipc));
         self.put("stop_signal", json!(spec.stop_signal));
-        let grace = std::time::Duration::from_millis(plan.policy.grace_ms);
+        let grace = std::time::Duration::from_millis(plan.policy.grace_ms).min(LONGEST);
         self.put("stop_grace_period", json!(seconds(grace)));
         let limits = &spec.limits;
         let cpus = limits
             .cpus
-            .and_then(|cpus| cpus.to_string().parse::<f64>().ok());
+            .as_ref()
+            .and_then(|cpus| cpus.in_usual_form().to_string().parse::<f64>().ok());
         self.put("cpus", json!(cpus));
-        self.put("mem_limit", json!(limits.memory.map(ByteSize::bytes)));
-        self.put("shm_size", json!(limits.shm_size.map(ByteSize::bytes)));
+        self.put(
+            "mem_limit",
+            json!(limits.memory.as_ref().map(ByteSize::bytes)),
+        );
+        self.put(
+            "shm_size",
+            json!(limits.shm_size.as_ref().map(ByteSize::bytes)),
+        );
         self.put("healthcheck", health(spec, words));
         self.put("deploy", gpus(spec));
         let restart = spec.restart.unwrap_or(Restart::No);
         self.put("restart", json!(restart.to_string()));
+    }
+
+    /// One network by its name, or several, and those with names or addresses: these exist already.
+    fn networks(&mut self, attached: &[NetworkAttachment], networks: &mut Map<String, Value>) {
+        if let [network] = attached
+            && network.is_plain()
+        {
+            self.put("network_mode", json!(network.name));
+            return;
+        }
+        let mut of_service = Map::new();
+        for network in attached {
+            let name = plain(&network.name);
+            let mut fields = Map::new();
+            let texts = |addresses: &[std::net::IpAddr]| json!(texts(addresses));
+            let lists = [
+                ("aliases", json!(network.aliases)),
+                ("link_local_ips", texts(&network.link_local)),
+                ("driver_opts", json!(network.driver_options)),
+            ];
+            for (key, list) in lists {
+                if list != json!([]) && list != json!({}) {
+                    fields.insert(key.to_owned(), list);
+                }
+            }
+            for (key, ip) in [("ipv4_address", network.ip), ("ipv6_address", network.ip6)] {
+                fields.extend(ip.map(|ip| (key.to_owned(), json!(ip.to_string()))));
+            }
+            of_service.insert(name.clone(), Value::Object(fields));
+            networks.insert(name, json!({ "external": true }));
+        }
+        self.put("networks", Value::Object(of_service));
     }
 
     /// What the container sees of files: its own volumes and directories, inputs, and what jobs hand on. Returns
@@ -369,6 +420,22 @@ impl Service<'_> {
         }
         if bound.is_read_only {
             fields["read_only"] = json!(true);
+        }
+        if let Some(propagation) = &bound.propagation {
+            fields["bind"] = json!({ "propagation": propagation });
+        }
+        if bound.is_not_copied_to {
+            fields["volume"] = json!({ "nocopy": true });
+        }
+        let size = bound.size.as_ref().map(ByteSize::bytes);
+        if let Some(size) = size {
+            fields["tmpfs"]["size"] = json!(size);
+        }
+        if let Some(mode) = bound.mode {
+            fields["tmpfs"]["mode"] = json!(mode);
+        }
+        if let Some(consistency) = &bound.consistency {
+            fields["consistency"] = json!(consistency);
         }
         fields
     }

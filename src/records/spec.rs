@@ -81,6 +81,8 @@ struct Form {
     #[serde(skip_serializing_if = "Option::is_none")]
     network: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    further_networks: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     gpus: Vec<GpuForm>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     devices: Vec<String>,
@@ -138,6 +140,14 @@ struct BoundForm {
     read_only: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     size: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    mode: Option<u32>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    nocopy: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    propagation: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    consistency: Option<String>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -209,13 +219,14 @@ impl From<&RunSpec> for Form {
             mounts: spec.bound.iter().map(BoundForm::from).collect(),
             tmpfs: spec.tmpfs.clone(),
             ports: texts(&spec.ports),
-            network: spec.network.clone(),
+            network: spec.networks.first().map(ToString::to_string),
+            further_networks: texts(spec.networks.get(1..).unwrap_or_default()),
             gpus: spec.gpus.iter().map(GpuForm::from).collect(),
-            devices: spec.devices.clone(),
+            devices: texts(&spec.devices),
             runtime: spec.runtime.clone(),
-            cpus: limits.cpus.map(|cpus| cpus.to_string()),
-            memory: limits.memory.map(|size| size.to_string()),
-            shm_size: limits.shm_size.map(|size| size.to_string()),
+            cpus: limits.cpus.as_ref().map(ToString::to_string),
+            memory: limits.memory.as_ref().map(ToString::to_string),
+            shm_size: limits.shm_size.as_ref().map(ToString::to_string),
             ulimits: texts(&limits.ulimits),
             ipc: spec.ipc.clone(),
             init: spec.init,
@@ -261,9 +272,12 @@ impl Form {
                 .collect::<Result<_, _>>()?,
             tmpfs: self.tmpfs,
             ports: values("ports", &self.ports)?,
-            network: self.network,
+            networks: values(
+                "network",
+                &[self.network.into_iter().collect(), self.further_networks].concat(),
+            )?,
             gpus: self.gpus.into_iter().map(GpuForm::request).collect(),
-            devices: self.devices,
+            devices: values("devices", &self.devices)?,
             runtime: self.runtime,
             limits: Limits {
                 cpus: optional("cpus", self.cpus.as_deref())?,
@@ -305,7 +319,11 @@ impl From<&Bound> for BoundForm {
             source: bound.source.clone(),
             target: bound.target.clone(),
             read_only: bound.is_read_only,
-            size: bound.size.map(|size| size.to_string()),
+            size: bound.size.as_ref().map(ToString::to_string),
+            mode: bound.mode,
+            nocopy: bound.is_not_copied_to,
+            propagation: bound.propagation.clone(),
+            consistency: bound.consistency.clone(),
         }
     }
 }
@@ -322,6 +340,10 @@ impl BoundForm {
             target: self.target,
             is_read_only: self.read_only,
             size: optional("mounts", self.size.as_deref())?,
+            mode: self.mode,
+            is_not_copied_to: self.nocopy,
+            propagation: self.propagation,
+            consistency: self.consistency,
         })
     }
 }

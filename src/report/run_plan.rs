@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -158,18 +159,19 @@ fn docker_command(plan: &RunPlan, image: &str) -> String {
     words.flags("--device", &spec.devices);
     words.flags("--volume", &spec.mounts);
     for bound in &spec.bound {
-        words.flag("--mount", Some(mount(bound)));
+        words.flag("--mount", Some(bound));
     }
     for input in plan.inputs.values() {
         words.flag(
             "--mount",
-            Some(mount(&Bound {
-                kind: BoundKind::Bind,
-                source: Some(input.source.display().to_string()),
-                target: input.target.to_string(),
-                is_read_only: true,
-                size: None,
-            })),
+            Some(
+                Bound::of(
+                    BoundKind::Bind,
+                    Some(input.source.display().to_string()),
+                    input.target.as_str(),
+                )
+                .read_only(),
+            ),
         );
     }
     for (target, options) in &spec.tmpfs {
@@ -177,12 +179,12 @@ fn docker_command(plan: &RunPlan, image: &str) -> String {
         words.flag("--tmpfs", Some(format!("{target}{colon}{options}")));
     }
     words.flags("--publish", &spec.ports);
-    words.flag("--network", spec.network.as_ref());
+    words.flags("--network", &spec.networks);
     words.flags("--add-host", &spec.extra_hosts);
     words.flag("--hostname", spec.hostname.as_ref());
-    words.flag("--cpus", spec.limits.cpus);
-    words.flag("--memory", spec.limits.memory);
-    words.flag("--shm-size", spec.limits.shm_size);
+    words.flag("--cpus", spec.limits.cpus.as_ref());
+    words.flag("--memory", spec.limits.memory.as_ref());
+    words.flag("--shm-size", spec.limits.shm_size.as_ref());
     words.flags("--ulimit", &spec.limits.ulimits);
     words.flag("--ipc", spec.ipc.as_ref());
     words.flags("--security-opt", &spec.security);
@@ -195,7 +197,11 @@ fn docker_command(plan: &RunPlan, image: &str) -> String {
     words.flag("--stop-signal", spec.stop_signal.as_ref());
     words.flag(
         "--stop-timeout",
-        spec.stop_grace.map(|grace| grace.as_secs()),
+        spec.stop_grace.map(|grace| match grace {
+            // docker waits as long as it takes.
+            Duration::MAX => "-1".to_owned(),
+            grace => grace.as_secs().to_string(),
+        }),
     );
     words.flag("--restart", spec.restart);
     health(&mut words, spec);
@@ -239,39 +245,6 @@ impl Words {
 fn is_unset(spec: &RunSpec, name: &str) -> bool {
     let mut variables = spec.environment.iter();
     variables.any(|(given, value)| given.as_str() == name && value.is_none())
-}
-
-/// As docker's `--mount` takes it.
-fn mount(bound: &Bound) -> String {
-    let kind = match bound.kind {
-        BoundKind::Bind => "bind",
-        BoundKind::Volume => "volume",
-        BoundKind::Tmpfs => "tmpfs",
-    };
-    let mut fields = vec![format!("type={kind}")];
-    fields.extend(
-        bound
-            .source
-            .as_ref()
-            .map(|source| format!("source={source}")),
-    );
-    fields.push(format!("target={}", bound.target));
-    if bound.is_read_only {
-        fields.push("readonly".to_owned());
-    }
-    fields.extend(
-        bound
-            .size
-            .map(|size| format!("tmpfs-size={}", size.bytes())),
-    );
-    let quoted = fields.into_iter().map(|field| {
-        if field.contains([',', '"']) {
-            format!("\"{}\"", field.replace('"', "\"\""))
-        } else {
-            field
-        }
-    });
-    quoted.collect::<Vec<_>>().join(",")
 }
 
 fn health(words: &mut Words, spec: &RunSpec) {

@@ -18,6 +18,7 @@ mod engine_run;
 mod env_file;
 mod exporting;
 mod git;
+mod grammar;
 mod help;
 mod hostile;
 mod layering;

@@ -91,6 +91,23 @@ const ROWS: &[(&str, &str)] = &[
     ("--runtime runc", "true"),
     ("--runtime no-such-runtime", "true"),
     ("--network no-such-network", "true"),
+    ("-w ''", "sh -c PROBE"),
+    ("-w /", "sh -c PROBE"),
+    ("--cpus 1/2 -m +64.5mb", "sh -c PROBE"),
+    ("--cpus 0 -m 0 --shm-size 0", "sh -c PROBE"),
+    ("--stop-timeout -1", "true"),
+    (
+        "--add-host a=[::1] --add-host 'b:[10.0.0.3]'",
+        "sh -c PROBE",
+    ),
+    (
+        "--mount type=tmpfs,target=/scratch,tmpfs-mode=0711",
+        "stat -c %a /scratch",
+    ),
+    (
+        "--mount type=bind,source=./shared,target=/shared,bind-propagation=rprivate,consistency=cached",
+        "cat /shared/file",
+    ),
     ("-it=false", "sh -c PROBE"),
     ("--init=true --rm=true", "sh -c PROBE"),
 ];
@@ -101,6 +118,21 @@ const MADE: &[(&str, &str)] = &[
     ("-p 8000:80", "true"),
     ("-p 0.0.0.0:8000-8002:80-82/tcp -p '[::1]:8000:80'", "true"),
     ("-p 8000-8010:80", "true"),
+    (
+        "-p ::1:8000:80 -p :8001:81 -p ::82 -p 83/UDP -p 84/",
+        "true",
+    ),
+    (
+        "-p target=80,published=8000 -p published=8001,target=81,protocol=udp -p target=82,mode=host",
+        "true",
+    ),
+    ("--network name=bridge", "true"),
+    ("--device x:/dev/x:r --device /dev/null:rw", "true"),
+    ("-v ./shared:/shared:rslave", "true"),
+    (
+        "--mount type=volume,src=some-volume-of-a-test,target=/data,volume-nocopy",
+        "true",
+    ),
     ("--gpus all", "true"),
     ("--gpus 2", "true"),
     ("--gpus '\"device=0,2\"'", "true"),
@@ -267,6 +299,9 @@ fn the_docker_command_of_a_dry_run_makes_the_same_container() {
         let ours = create(&shown(&bench, &flags, &command));
         assert_eq!(ours, create(&theirs), "{flags:?}");
     }
+    run(bench
+        .command("docker")
+        .args(["volume", "rm", "some-volume-of-a-test"]));
 }
 
 /// The variables of a container, sorted. A name alone takes the image's value away, and is none.

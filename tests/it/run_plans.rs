@@ -236,7 +236,7 @@ fn a_wrong_flag_is_answered_with_the_fix() {
         ),
         (
             "-w here",
-            "--workdir `here`: a path in the container begins with `/`",
+            "--workdir `here`: a working directory begins with `/`",
             "write `/here`",
         ),
         (
@@ -247,7 +247,7 @@ fn a_wrong_flag_is_answered_with_the_fix() {
         (
             "--stop-timeout 90s",
             "--stop-timeout `90s`: this is not a number of seconds",
-            "write `--stop-timeout 30`, or `--grace 30s`",
+            "write `--stop-timeout 30`, or `--grace 30s`; `--stop-timeout -1` waits as long as it takes",
         ),
         (
             "-l dev.jobctl.run=1",

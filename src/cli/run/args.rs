@@ -74,7 +74,7 @@ pub(super) struct ImageArgs {
 #[command(next_help_heading = "Variables")]
 pub(super) struct VariableArgs {
     /// A variable: `NAME=VALUE`, or `NAME` for the caller's value
-    #[arg(short, long, value_name = "NAME[=VALUE]", allow_hyphen_values = true)]
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
     pub(super) env: Vec<String>,
     /// A file of variables, read as docker reads it
     #[arg(long, value_name = "FILE")]
@@ -92,8 +92,8 @@ pub(super) struct VariableArgs {
 #[command(next_help_heading = "Container")]
 pub(super) struct ContainerArgs {
     /// GPUs: `all` (or no value), `none`, `optional`, a number, or `device=0,2`
-    #[arg(long, value_name = "GPUS", allow_hyphen_values = true)]
-    pub(super) gpus: Option<String>,
+    #[arg(long, value_name = "GPUS")]
+    pub(super) gpus: Vec<String>,
     /// The program that runs the container: `runc`, `nvidia`
     #[arg(long)]
     pub(super) runtime: Option<String>,
@@ -109,13 +109,13 @@ pub(super) struct ContainerArgs {
     /// Memory as a folder: `TARGET[:OPTIONS]`
     #[arg(long, value_name = "TMPFS")]
     pub(super) tmpfs: Vec<String>,
-    /// A port: `[[IP:]HOST:]CONTAINER[/PROTOCOL]`
+    /// A port: `[[IP:]HOST:]CONTAINER[/PROTOCOL]`, or `published=HOST,target=CONTAINER`
     #[arg(short, long, value_name = "PORT")]
     pub(super) publish: Vec<String>,
-    /// The network: `bridge`, `none`, `host`, `container:NAME`, or one's name
-    #[arg(long, visible_alias = "net")]
-    pub(super) network: Option<String>,
-    /// A line for /etc/hosts: `NAME:ADDRESS`
+    /// A network: `bridge`, `none`, `host`, `container:NAME`, one's name, or `name=NAME,alias=…`
+    #[arg(long, visible_alias = "net", value_name = "NETWORK")]
+    pub(super) network: Vec<String>,
+    /// A line for /etc/hosts: `NAME:ADDRESS` or `NAME=ADDRESS`
     #[arg(long, value_name = "HOST")]
     pub(super) add_host: Vec<String>,
     /// The host's name in the container
@@ -130,10 +130,10 @@ pub(super) struct ContainerArgs {
     /// A limit: `NAME=SOFT[:HARD]`
     #[arg(long, value_name = "LIMIT")]
     pub(super) ulimit: Vec<String>,
-    /// The most memory that it may use
+    /// The most memory that it may use: `8gb`, `512m`; 0 for no limit
     #[arg(short, long, value_name = "SIZE")]
     pub(super) memory: Option<String>,
-    /// The most processor cores that it may use
+    /// The most processor cores that it may use: `2`, `1.5`, `1/2`; 0 for no limit
     #[arg(long, value_name = "CORES")]
     pub(super) cpus: Option<String>,
     /// User and group: `NAME|UID[:GROUP|GID]`
@@ -200,7 +200,7 @@ pub(super) struct EndingArgs {
     /// How long it may take to end before it is killed
     #[arg(long, value_name = "TIME", conflicts_with = "stop_timeout")]
     pub(super) grace: Option<String>,
-    /// The same in seconds, as docker has it
+    /// The same in seconds, as docker has it; -1 for as long as it takes
     #[arg(long, value_name = "SECONDS")]
     pub(super) stop_timeout: Option<String>,
     /// The signal that asks it to end

@@ -216,6 +216,17 @@ pub(in crate::cli) fn ends_as_a_job(words: &[OsString], command: &Command) -> bo
     })
 }
 
+/// The flags of `run` with whatever word follows one as its value, as docker has it: `--stop-timeout -1`.
+pub(in crate::cli) fn takes_any_value(run: Command) -> Command {
+    run.mut_args(|arg| {
+        let takes_values = arg.get_action().takes_values();
+        if takes_values && !arg.is_positional() && !arg.is_require_equals_set() {
+            return arg.allow_hyphen_values(true);
+        }
+        arg
+    })
+}
+
 /// Where the verb is.
 fn verb(words: &[OsString], command: &Command) -> Option<usize> {
     let mut at = 1;

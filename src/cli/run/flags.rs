@@ -7,7 +7,10 @@ use crate::cli::context::Context;
 use crate::diagnostic::Diagnostic;
 use crate::engine::run::{Limits, RunSpec};
 use crate::facts::{Environment, read_small};
-use crate::model::{ByteSize, ContainerPath, Duration, EnvName, ImageRef, Secret, ValueError};
+use crate::model::{
+    ContainerPath, Duration, EnvName, ExtraHost, Gpus, ImageRef, NetworkAttachment, Secret,
+    ValueError, WorkingDir, check_networks,
+};
 use crate::plan::build::{BuildFlags, host_authorities};
 use crate::plan::run::{Building, Pull, RunFlags, bound, label};
 
@@ -118,7 +121,7 @@ pub(super) fn flags(
             .ca_bundle
             .as_ref()
             .and_then(|path| findings.take("--ca-bundle", authorities(path, environment))),
-        gpus: findings.one("--gpus", args.container.gpus.as_ref(), str::parse),
+        gpus: gpus(&args.container.gpus, &mut findings),
         no_new_privileges: args.confinement.no_new_privileges,
         timeout: timeout.map(|time| Some(time.get()).filter(|time| !time.is_zero())),
         retries,
@@ -178,9 +181,6 @@ fn usual(context: &Context, findings: &mut Findings) -> RunFlags {
 
 fn container(args: &ContainerArgs, environment: &Environment, findings: &mut Findings) -> RunSpec {
     let here = environment.current_dir();
-    // Nothing is a limit that is none.
-    let size = |text: &str| text.parse::<ByteSize>();
-    let limit = |size: &ByteSize| size.bytes() > 0;
     let mut ulimits: Vec<crate::model::Ulimit> = findings.all("--ulimit", &args.ulimit, str::parse);
     // Of a limit that is given twice, the last counts.
     let names: Vec<_> = ulimits.iter().map(crate::model::Ulimit::name).collect();
@@ -195,10 +195,9 @@ fn container(args: &ContainerArgs, environment: &Environment, findings: &mut Fin
             program.into_iter().collect()
         }),
         user: args.user.clone().filter(|user| !user.is_empty()),
-        workdir: findings.one("--workdir", args.workdir.as_ref(), |text| {
-            let path: ContainerPath = text.parse()?;
-            Ok(path.to_string())
-        }),
+        workdir: findings
+            .one("--workdir", non_empty(args.workdir.as_ref()), str::parse)
+            .map(|path: WorkingDir| path.to_string()),
         labels: findings
             .all("--label", &args.label, label)
             .into_iter()
@@ -214,22 +213,22 @@ fn container(args: &ContainerArgs, environment: &Environment, findings: &mut Fin
             .into_iter()
             .collect(),
         ports: findings.all("--publish", &args.publish, str::parse),
-        network: findings.one("--network", args.network.as_ref(), network),
-        devices: findings.all("--device", &args.device, device),
+        networks: networks(&args.network, findings),
+        devices: findings.all("--device", &args.device, str::parse),
         runtime: args.runtime.clone().filter(|runtime| !runtime.is_empty()),
         limits: Limits {
             cpus: findings.one("--cpus", args.cpus.as_ref(), str::parse),
-            memory: findings
-                .one("--memory", args.memory.as_ref(), size)
-                .filter(limit),
-            shm_size: findings
-                .one("--shm-size", args.shm_size.as_ref(), size)
-                .filter(limit),
+            memory: findings.one("--memory", args.memory.as_ref(), str::parse),
+            shm_size: findings.one("--shm-size", args.shm_size.as_ref(), str::parse),
             ulimits,
         },
         ipc: findings.one("--ipc", args.ipc.as_ref(), ipc),
         hostname: args.hostname.clone().filter(|name| !name.is_empty()),
-        extra_hosts: findings.all("--add-host", &args.add_host, host),
+        extra_hosts: findings
+            .all("--add-host", &args.add_host, str::parse)
+            .iter()
+            .map(ExtraHost::to_string)
+            .collect(),
         ..RunSpec::default()
     }
 }
@@ -263,14 +262,17 @@ fn confinement(
 fn ending(args: &EndingArgs, spec: &mut RunSpec, findings: &mut Findings) {
     let grace = findings.one("--grace", args.grace.as_ref(), str::parse::<Duration>);
     let seconds = findings.one("--stop-timeout", args.stop_timeout.as_ref(), |text| {
-        text.parse().map_err(|_| {
-            ValueError::new("this is not a number of seconds")
-                .help("write `--stop-timeout 30`, or `--grace 30s`")
+        text.parse::<i64>().map_err(|_| {
+            ValueError::new("this is not a number of seconds").help(
+                "write `--stop-timeout 30`, or `--grace 30s`; `--stop-timeout -1` waits as long as it takes",
+            )
         })
     });
-    spec.stop_grace = grace
-        .map(Duration::get)
-        .or(seconds.map(std::time::Duration::from_secs));
+    let seconds = seconds.map(|seconds| match u64::try_from(seconds) {
+        Ok(seconds) => std::time::Duration::from_secs(seconds),
+        Err(_) => std::time::Duration::MAX,
+    });
+    spec.stop_grace = grace.map(Duration::get).or(seconds);
     spec.stop_signal = args.stop_signal.clone().filter(|signal| !signal.is_empty());
     spec.restart = findings.one("--restart", args.restart.as_ref(), str::parse);
 }
@@ -297,15 +299,31 @@ fn name(text: &str) -> Result<String, ValueError> {
         .help("use two or more letters, digits, `_`, `.`, `-`; a letter or digit first"))
 }
 
-fn network(text: &str) -> Result<String, ValueError> {
-    let is_word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
-    let word = text.strip_prefix("container:").unwrap_or(text);
-    if word.starts_with(|c: char| c.is_ascii_alphanumeric()) && word.chars().all(is_word) {
-        return Ok(text.to_owned());
+/// The GPUs. docker sends each `--gpus` as a request of its own, of which NVIDIA's runtime takes one.
+fn gpus(texts: &[String], findings: &mut Findings) -> Option<Gpus> {
+    let mut gpus = findings.all("--gpus", texts, str::parse);
+    if texts.len() > 1 {
+        findings.take(
+            "--gpus",
+            Err::<(), _>(
+                ValueError::new("it is given twice")
+                    .help("give it once: `--gpus 2`, `--gpus device=0,2`"),
+            ),
+        );
     }
-    Err(ValueError::new("this is not the name of a network").help(
-        "write `bridge`, `none`, `host`, `container:NAME`, or a name that `docker network ls` shows",
-    ))
+    gpus.pop()
+}
+
+/// The networks, which docker attaches all.
+fn networks(texts: &[String], findings: &mut Findings) -> Vec<NetworkAttachment> {
+    let networks = findings.all("--network", texts, str::parse);
+    findings.take("--network", check_networks(&networks));
+    networks
+}
+
+/// As docker has it, an empty text says nothing.
+fn non_empty(text: Option<&String>) -> Option<&String> {
+    text.filter(|text| !text.is_empty())
 }
 
 fn ipc(text: &str) -> Result<String, ValueError> {
@@ -317,40 +335,6 @@ fn ipc(text: &str) -> Result<String, ValueError> {
     }
     Err(ValueError::new("this is not a kind of IPC")
         .help("write `private`, `shareable`, `host`, `none` or `container:NAME`"))
-}
-
-/// `/dev/NAME[:TARGET[:rwm]]`, or a CDI name (`vendor.com/class=name`).
-fn device(text: &str) -> Result<String, ValueError> {
-    let is_cdi = !text.starts_with('/') && text.contains('/') && text.contains('=');
-    let parts = text.split(':').count();
-    if is_cdi || (text.starts_with('/') && parts <= 3) {
-        return Ok(text.to_owned());
-    }
-    Err(ValueError::new("this is not a device")
-        .help("write `/dev/NAME`, `/dev/NAME:/dev/TARGET:rwm`, or a CDI name: `nvidia.com/gpu=0`"))
-}
-
-/// `NAME:ADDRESS`; docker takes `NAME=ADDRESS` as well.
-fn host(text: &str) -> Result<String, ValueError> {
-    let parts = match text.split_once('=') {
-        Some(parts) => Some(parts),
-        None => text.split_once(':'),
-    };
-    match parts {
-        Some((name, address)) if !name.is_empty() && is_address(address) => {
-            let bare = address
-                .strip_prefix('[')
-                .and_then(|address| address.strip_suffix(']'));
-            Ok(format!("{name}:{}", bare.unwrap_or(address)))
-        }
-        _ => Err(ValueError::new("this is not a name and an address")
-            .help("write `--add-host NAME:10.0.0.1`, or `NAME:host-gateway`")),
-    }
-}
-
-fn is_address(text: &str) -> bool {
-    let bare = text.trim_start_matches('[').trim_end_matches(']');
-    text == "host-gateway" || bare.parse::<std::net::IpAddr>().is_ok()
 }
 
 /// An option of the engine's confinement; the file of a seccomp profile is read, as docker's
@@ -401,3 +385,6 @@ fn authorities(path: &Path, environment: &Environment) -> Result<std::path::Path
             .help("name a file in PEM, or `host`"),
     )
 }
+
+#[cfg(test)]
+mod tests;

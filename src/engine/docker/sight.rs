@@ -21,6 +21,7 @@ use super::error::EngineError;
 use crate::engine::PROBE;
 use crate::engine::run::{Bound, BoundKind, RunError, RunSpec};
 use crate::facts::host;
+use crate::model::NetworkAttachment;
 
 /// An image that no engine has: its name can't be one.
 const NO_IMAGE: &str = "jobctl.invalid/probe:none";
@@ -204,19 +205,14 @@ fn probe_of(image: String) -> RunSpec {
         image,
         command: Some(vec![FILE.to_owned()]),
         labels: BTreeMap::from([(LABEL.to_owned(), "true".to_owned())]),
-        network: Some("none".to_owned()),
+        networks: vec![NetworkAttachment::of("none")],
         ..RunSpec::default()
     }
 }
 
 fn mount(source: &Path, target: String) -> Bound {
-    Bound {
-        kind: BoundKind::Bind,
-        source: Some(source.to_string_lossy().into_owned()),
-        target,
-        is_read_only: true,
-        size: None,
-    }
+    let source = Some(source.to_string_lossy().into_owned());
+    Bound::of(BoundKind::Bind, source, target).read_only()
 }
 
 /// A directory with a random name and a file in it, until it is dropped.

@@ -136,10 +136,33 @@ fn elsewhere(key: &str) -> Option<&'static str> {
         }
         "deploy" | "devices" | "device_ids" => "GPUs are asked for with the job's `gpus`",
         "retries" | "attempts" => "write `retry: { attempts: 2 }` in the job",
-        "network_mode" => "the network is the job's `network`: `bridge`, `none`, `host`",
+        "network_mode" | "networks" | "net" => {
+            "the network is the job's `network`: `bridge`, `none`, `host`, or one that exists"
+        }
         "gate" => "a gate goes under what is needed: `needs: { JOB: { gate: … } }`",
         "container_name" => "a run's container is named by jobctl; the job's key is its name",
         "services" => "a job that stays up is a job with `service: true`",
+        "workdir" => "the directory it starts in is the job's `working_dir`",
+        "cap_add"
+        | "cap_drop"
+        | "device_cgroup_rules"
+        | "hostname"
+        | "init"
+        | "ipc"
+        | "labels"
+        | "platform"
+        | "privileged"
+        | "pull_policy"
+        | "read_only"
+        | "runtime"
+        | "security_opt"
+        | "stop_grace_period"
+        | "stop_signal"
+        | "tmpfs"
+        | "ulimits"
+        | "extra_hosts"
+        | "stdin_open"
+        | "tty" => "jobs.yaml has no key for it; `jobctl run --help` lists the flag of one run",
         "value" => "a secret is never written down here: name a variable or a file that has it",
         _ => return None,
     })

@@ -13,7 +13,7 @@ use crate::model::{HostPath, Name, Scalar as _};
 pub struct Build {
     /// The folder that is sent to the engine; relative to this file, `.` if not given.
     pub context: Option<Located<HostPath>>,
-    /// The Dockerfile, relative to the context; `Dockerfile` if not given.
+    /// The Dockerfile, relative to the context; `Dockerfile` if not given, or `dockerfile` where only that is there.
     pub dockerfile: Option<Located<HostPath>>,
     /// The stage of the Dockerfile that is built; the last one if not given.
     pub target: Option<Located<String>>,

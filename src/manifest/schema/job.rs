@@ -10,7 +10,7 @@ use crate::manifest::decode::{Decode, Decoder, Located, Names, Table, decode_tab
 use crate::manifest::node::{Kind, Node};
 use crate::model::{
     ByteSize, ContainerPath, Cpus, Duration, EnvName, HostPath, ImageRef, Mount, Name, Port,
-    Restart, Scalar, ValueError,
+    Restart, Scalar, ValueError, WorkingDir,
 };
 
 /// A program in an image: how the image comes to be, what is run, with what, for what.
@@ -24,6 +24,12 @@ pub struct Job {
     pub image: Option<Located<ImageSource>>,
     /// What the container runs; the image's own command if not given.
     pub command: Option<Located<Command>>,
+    /// The program in place of the image's entry point, and its first arguments; empty for none.
+    pub entrypoint: Option<Located<Command>>,
+    /// User and group that it runs as, as docker's `--user` takes them; the image's own if not given.
+    pub user: Option<Located<User>>,
+    /// Where it starts in the container; the image's own working directory if not given.
+    pub working_dir: Option<Located<WorkingDir>>,
     /// GPUs: `none`, `optional`, `all`, a number, or what docker's `--gpus` takes.
     pub gpus: Option<Located<GpusKey>>,
     /// Files of environment variables.
@@ -71,8 +77,8 @@ pub struct Job {
 }
 
 decode_table!(Job, "a job", {
-    build, image, command, gpus, env_file, environment, sensitive, inputs, outputs, metrics, resources,
-    timeout, retry, volumes, network, needs, service, ports, healthcheck, restart,
+    build, image, command, entrypoint, user, working_dir, gpus, env_file, environment, sensitive, inputs,
+    outputs, metrics, resources, timeout, retry, volumes, network, needs, service, ports, healthcheck, restart,
 });
 
 impl Job {
@@ -207,6 +213,42 @@ impl Scalar for Network {
     const EXPECTED: &'static str = "a network such as `bridge` or `none`";
     const PATTERN: &'static str = "^[A-Za-z0-9][A-Za-z0-9_.-]*$";
     const EXAMPLES: &'static [&'static str] = &["bridge", "none", "host"];
+}
+
+/// Whom a job runs as: `NAME|UID[:GROUP|GID]`, as docker's `--user` has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User(String);
+
+impl FromStr for User {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let is_name = |name: &str| {
+            let is_odd = |c: char| c.is_whitespace() || c.is_control();
+            !name.is_empty() && !name.contains(is_odd)
+        };
+        let mut names = text.splitn(3, ':');
+        let (user, group, more) = (names.next(), names.next(), names.next());
+        if user.is_some_and(is_name) && group.is_none_or(is_name) && more.is_none() {
+            return Ok(Self(text.to_owned()));
+        }
+        Err(ValueError::new("this is not a user and a group")
+            .help("write `1000`, `1000:1000`, or a name that the image has: `nobody`"))
+    }
+}
+
+impl fmt::Display for User {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Scalar for User {
+    const NAME: &'static str = "User";
+    const EXPECTED: &'static str = "a user such as `1000:1000` or `nobody`";
+    const PATTERN: &'static str = "^[^:\\s]+(:[^:\\s]+)?$";
+    const EXAMPLES: &'static [&'static str] = &["1000:1000", "nobody", "0"];
+    const ACCEPTS_NUMBERS: bool = true;
 }
 
 /// How a service is found to be healthy, as compose has it.

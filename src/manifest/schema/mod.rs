@@ -20,7 +20,7 @@ pub use command::Command;
 pub use env_files::{EnvFile, EnvFileFormat, EnvFiles};
 pub use gpus::GpusKey;
 pub use image::{BaseImage, ImageDefaults, Latest, VersionSource};
-pub use job::{HealthTest, Healthcheck, ImageSource, Input, Job, Network, Output, Resources};
+pub use job::{HealthTest, Healthcheck, ImageSource, Input, Job, Network, Output, Resources, User};
 pub use metrics::{LogMetric, LogMetrics, Metrics};
 pub use need::{Need, Needs};
 pub use outcome::{Retry, RetryCause};

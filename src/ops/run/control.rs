@@ -11,6 +11,9 @@ use crate::engine::docker::DockerEngine;
 use crate::engine::run::RunError;
 use crate::event::{Event, Events};
 
+/// Nobody waits so long: it is as long as it takes.
+const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
 /// Something that is asked of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Control {
@@ -80,13 +83,13 @@ pub(super) async fn obey(
                         Control::Interrupt => "SIGINT",
                         _ => "SIGTERM",
                     };
-                    events.send(Event::Note(if asked == 1 {
-                        format!(
+                    events.send(Event::Note(match asked {
+                        1 if grace > CENTURY => "stopping; it is killed when asked again".to_owned(),
+                        1 => format!(
                             "stopping; it is killed in {} s, or when asked again",
                             grace.as_secs()
-                        )
-                    } else {
-                        "killing; asked again, jobctl detaches from it".to_owned()
+                        ),
+                        _ => "killing; asked again, jobctl detaches from it".to_owned(),
                     }));
                     kill(engine, container, signal, events).await;
                     patience.set(until(Some(Instant::now() + grace)));

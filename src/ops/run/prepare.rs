@@ -403,12 +403,8 @@ async fn share(
         return shared;
     }
     spec.bound
-        .extend(shared.into_iter().map(|(source, target)| Bound {
-            kind: BoundKind::Bind,
-            source: Some(absolute(&source)),
-            target,
-            is_read_only: true,
-            size: None,
+        .extend(shared.into_iter().map(|(source, target)| {
+            Bound::of(BoundKind::Bind, Some(absolute(&source)), target).read_only()
         }));
     Vec::new()
 }

@@ -330,7 +330,7 @@ fn is_elsewhere(record: &Record, held: &[Held]) -> bool {
 
 /// Whose network a container uses, in which two servers can't have the same port, if it is not its own.
 fn shared_network(spec: &RunSpec) -> Option<String> {
-    match spec.network.as_deref()? {
+    match spec.networks.first()?.name.as_str() {
         "host" => Some("it uses the host's network".to_owned()),
         network => {
             let other = network.strip_prefix("container:")?;
@@ -343,6 +343,7 @@ fn shared_network(spec: &RunSpec) -> Option<String> {
 mod tests {
     use super::*;
     use crate::facts::host::now;
+    use crate::model::NetworkAttachment;
 
     #[test]
     fn single_ports_of_tcp_are_listened_on() {
@@ -400,7 +401,7 @@ mod tests {
             ),
         ] {
             let spec = RunSpec {
-                network: network.map(str::to_owned),
+                networks: network.map(NetworkAttachment::of).into_iter().collect(),
                 ..RunSpec::default()
             };
             assert_eq!(shared_network(&spec).as_deref(), expected, "{network:?}");

@@ -16,7 +16,8 @@ use crate::manifest::Manifest;
 use crate::manifest::schema::{Healthcheck, ImageSource, Job};
 use crate::model::labels::{OWN_LABELS, TEST_LABEL};
 use crate::model::{
-    ContainerPath, Devices, Gate, Gpus, Mount, MountSource, Name, Restart, ValueError, clean,
+    ContainerPath, Devices, Gate, Gpus, Mount, MountSource, Name, NetworkAttachment, Restart,
+    ValueError, clean,
 };
 use crate::plan::Discretion;
 use crate::plan::build::{self, Item, PlanError};
@@ -80,13 +81,9 @@ pub fn plan(
     confine(&mut spec, flags);
     if let Some(bundle) = &flags.ca_bundle {
         variables.add_ca_bundle();
-        spec.bound.push(Bound {
-            kind: BoundKind::Bind,
-            source: Some(bundle.to_string_lossy().into_owned()),
-            target: CA_BUNDLE_TARGET.to_owned(),
-            is_read_only: true,
-            size: None,
-        });
+        let source = Some(bundle.to_string_lossy().into_owned());
+        let bound = Bound::of(BoundKind::Bind, source, CA_BUNDLE_TARGET);
+        spec.bound.push(bound.read_only());
     }
     if !errors.is_empty() {
         return Err(errors);
@@ -166,8 +163,15 @@ impl From<PlanError> for Diagnostic {
 /// It has no name, or one of jobctl's own.
 pub fn label(text: &str) -> Result<(String, String), ValueError> {
     let (name, value) = text.split_once('=').unwrap_or((text, ""));
+    let blanks = [' ', '\t'];
+    // docker takes the blanks in front for a part of the name, which nobody means.
+    let name = name.trim_start_matches(blanks);
     if name.is_empty() {
         return Err(ValueError::new("a label has a name").help("write `NAME=VALUE`"));
+    }
+    if name.contains(blanks) {
+        return Err(ValueError::new("a label's name has no blanks in it")
+            .help(format!("write `{}`", name.trim_end().replace(blanks, "-"))));
     }
     if name.starts_with(OWN_LABELS) && name != TEST_LABEL {
         return Err(
@@ -241,6 +245,15 @@ fn fill(spec: &mut RunSpec, manifest: &Manifest, job: &Job, is_foreground: bool)
     if spec.command.is_none() && !has_program {
         spec.command = job.command.as_deref().map(|command| command.0.clone());
     }
+    if spec.entrypoint.is_none() {
+        spec.entrypoint = job.entrypoint.as_deref().map(|words| words.0.clone());
+    }
+    if spec.user.is_none() {
+        spec.user = job.user.as_ref().map(|user| user.to_string());
+    }
+    if spec.workdir.is_none() {
+        spec.workdir = job.working_dir.as_ref().map(|path| path.to_string());
+    }
     if let Some(resources) = &job.resources {
         let Limits {
             cpus,
@@ -248,12 +261,15 @@ fn fill(spec: &mut RunSpec, manifest: &Manifest, job: &Job, is_foreground: bool)
             shm_size,
             ulimits: _,
         } = &mut spec.limits;
-        *cpus = cpus.or(resources.cpus.as_deref().copied());
-        *memory = memory.or(resources.memory.as_deref().copied());
-        *shm_size = shm_size.or(resources.shm_size.as_deref().copied());
+        *cpus = cpus.take().or(resources.cpus.as_deref().cloned());
+        *memory = memory.take().or(resources.memory.as_deref().cloned());
+        *shm_size = shm_size.take().or(resources.shm_size.as_deref().cloned());
     }
-    if spec.network.is_none() {
-        spec.network = job.network.as_deref().map(ToString::to_string);
+    if spec.networks.is_empty() {
+        let of_job = job.network.iter();
+        spec.networks = of_job
+            .map(|name| NetworkAttachment::of(name.to_string()))
+            .collect();
     }
     let targets = spec.mounts.iter().map(|mount| mount.target().as_str());
     let targets: Vec<_> = targets
@@ -389,8 +405,9 @@ fn planned_needs(
 
 /// What is likely not meant, of flags: jobs.yaml is checked by itself.
 fn doubtful(spec: &RunSpec, flags: &RunFlags) -> Option<String> {
-    let is_of_flags = flags.spec.network.is_some() || !flags.spec.ports.is_empty();
-    let is_hosts = spec.network.as_deref() == Some("host") && !spec.ports.is_empty();
+    let is_of_flags = !flags.spec.networks.is_empty() || !flags.spec.ports.is_empty();
+    let mut networks = spec.networks.iter();
+    let is_hosts = networks.any(|network| network.name == "host") && !spec.ports.is_empty();
     (is_of_flags && is_hosts)
         .then(|| "the network is the host's: published ports mean nothing".to_owned())
 }

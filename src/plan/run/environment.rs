@@ -311,13 +311,15 @@ impl Variables {
     }
 
     /// Of one that is given twice, the last counts. One that the caller has not set takes away
-    /// what the image says, and nothing else.
+    /// what the image and docker's configuration say, and nothing else.
     fn add_flags(&mut self, flags: &[(EnvName, Option<Secret>)], environment: &Environment) {
         let last: IndexMap<_, _> = flags.iter().map(|(name, value)| (name, value)).collect();
         for (name, value) in last {
             let callers = || environment.get(name.as_str()).map(Secret::new);
             let value = value.clone().or_else(callers);
-            if value.is_none() && self.value(name).is_some() {
+            let is_dockers = |given: &Given| given.origin == VariableRecord::DOCKER;
+            let is_dockers = self.given.get(name).is_some_and(is_dockers);
+            if value.is_none() && self.value(name).is_some() && !is_dockers {
                 let origin = &self.given[name].origin;
                 self.warnings.push(format!(
                     "`--env {name}`: the caller has not set it, so it keeps its value of {origin}"

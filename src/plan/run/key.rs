@@ -2,22 +2,23 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::RunPlan;
-use crate::model::{Digest, Secret};
+use crate::model::{ByteSize, Cpus, Digest, Scalar, Secret};
 use crate::plan::Discretion;
 use crate::plan::build::is_proxy;
 use crate::records::{InputRecord, Key, spec};
 
 /// What of a container does not decide what a job makes: how it is called, what it may use of the
 /// machine, how it is watched.
-const NOT_THE_RESULTS: [&str; 16] = [
+const NOT_THE_RESULTS: [&str; 17] = [
     "cap_add",
     "cap_drop",
     "cpus",
     "extra_hosts",
+    "further_networks",
     "health",
     "hostname",
     "init",
@@ -60,6 +61,7 @@ pub fn key(
             }
         }
         fields.retain(|name, _| counts(name, plan.policy.is_service));
+        in_usual_form(fields);
     }
     let given = plan.variables.iter().zip(&plan.spec.environment);
     let variables =
@@ -106,6 +108,26 @@ pub fn key(
 pub(super) fn counts(field: &str, is_service: bool) -> bool {
     let is_left_out = !is_service && NOT_THE_RESULTS.contains(&field);
     !is_left_out && !matches!(field, "image" | "name" | "labels")
+}
+
+/// Brings amounts to their usual form: `200m` and `200mb` are the same.
+pub(super) fn in_usual_form(fields: &mut Map<String, Value>) {
+    fn usual<T: Scalar>(value: Option<&mut Value>, form: impl Fn(&T) -> T) {
+        let Some(value) = value else {
+            return;
+        };
+        if let Some(amount) = value.as_str().and_then(|text| text.parse::<T>().ok()) {
+            *value = form(&amount).to_string().into();
+        }
+    }
+    usual(fields.get_mut("cpus"), Cpus::in_usual_form);
+    for name in ["memory", "shm_size"] {
+        usual(fields.get_mut(name), ByteSize::in_usual_form);
+    }
+    let mounts = fields.get_mut("mounts").and_then(Value::as_array_mut);
+    for mount in mounts.into_iter().flatten() {
+        usual(mount.get_mut("size"), ByteSize::in_usual_form);
+    }
 }
 
 /// What of a value that holds a secret is none.

@@ -17,6 +17,10 @@ pub(super) fn job_json(job: &Job) -> Value {
         "command",
         job.command.as_deref().map(|command| json!(command.0)),
     );
+    let entrypoint = job.entrypoint.as_deref();
+    keys.add("entrypoint", entrypoint.map(|words| json!(words.0)));
+    keys.text("user", job.user.as_ref());
+    keys.text("working_dir", job.working_dir.as_ref());
     keys.add(
         "gpus",
         job.gpus.as_deref().map(|gpus| json!(gpus.0.to_string())),

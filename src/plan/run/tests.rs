@@ -12,8 +12,7 @@ use super::{
 use crate::engine::run::RunSpec;
 use crate::facts::Environment;
 use crate::manifest::{self, Manifest};
-use crate::model::Restart;
-use crate::model::Secret;
+use crate::model::{NetworkAttachment, Restart, Secret};
 use crate::records::{Ending, Policy, RetryRecord};
 
 fn caller() -> Environment {
@@ -200,13 +199,13 @@ fn flags_win_over_the_job() {
         mounts,
         ["project_cache:/cache", "/folder/data:/data:ro", "/x"]
     );
-    assert_eq!(plan.spec.network.as_deref(), Some("none"));
+    assert_eq!(plan.spec.networks, [NetworkAttachment::of("none")]);
     let input = plan.inputs.values().next().unwrap();
     assert_eq!(input.source, Path::new("/folder"));
 
     let mut flags = RunFlags::default();
     flags.spec.limits.memory = Some("1gb".parse().unwrap());
-    flags.spec.network = Some("host".to_owned());
+    flags.spec.networks = vec![NetworkAttachment::of("host")];
     flags.spec.mounts = vec![
         "./other:/data".parse().unwrap(),
         "cache:/more".parse().unwrap(),
@@ -221,7 +220,7 @@ fn flags_win_over_the_job() {
     let limits = [spec.limits.memory, spec.limits.shm_size];
     assert_eq!(limits.map(|size| size.unwrap().to_string()), ["1gb", "1gb"]);
     assert_eq!(spec.limits.cpus, Some("2".parse().unwrap()));
-    assert_eq!(spec.network.as_deref(), Some("host"));
+    assert_eq!(spec.networks, [NetworkAttachment::of("host")]);
 }
 
 #[test]
@@ -451,4 +450,54 @@ fn labels_of_our_own_are_refused() {
     assert_eq!(label("a"), Ok(("a".to_owned(), String::new())));
     assert!(label("dev.jobctl.test=1").is_ok());
     assert!(label("dev.jobctl.run=1").is_err() && label("=b").is_err());
+}
+
+/// The rows of docker/cli's `TestValidateLabel`.
+#[test]
+fn labels_are_read_as_docker_reads_them() {
+    for (text, expected) in [
+        ("", None),
+        (" ", None),
+        (" = ", None),
+        // docker keeps the blanks as a part of the name.
+        ("    label=value", Some(("label", "value"))),
+        ("this is a label without value", None),
+        ("this is a label=value", None),
+        (
+            "label=a value that has whitespace",
+            Some(("label", "a value that has whitespace")),
+        ),
+        ("label=value      ", Some(("label", "value      "))),
+        ("label=    value", Some(("label", "    value"))),
+        ("label", Some(("label", ""))),
+        ("=label", None),
+        ("label=", Some(("label", ""))),
+        ("key1=value1", Some(("key1", "value1"))),
+        ("key1=value1=value2", Some(("key1", "value1=value2"))),
+        (
+            "key1=value1=value2=value",
+            Some(("key1", "value1=value2=value")),
+        ),
+        (
+            r#"key"with"quotes={"hello"}"#,
+            Some((r#"key"with"quotes"#, r#"{"hello"}"#)),
+        ),
+        (
+            r#""quoted-label"="quoted value""#,
+            Some((r#""quoted-label""#, r#""quoted value""#)),
+        ),
+        (
+            "key'with'quotes=hello'with'quotes",
+            Some(("key'with'quotes", "hello'with'quotes")),
+        ),
+        (
+            "'quoted-label'='quoted value''",
+            Some(("'quoted-label'", "'quoted value''")),
+        ),
+        ("a\tb=c", None),
+    ] {
+        let read = label(text).ok();
+        let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(read, expected, "{text:?}");
+    }
 }

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::RunPlan;
-use super::key::{Handed, counts};
+use super::key::{Handed, counts, in_usual_form};
 use crate::model::RunId;
 use crate::plan::build::is_proxy;
 use crate::records::{ImageRecord, InputRecord, Key, Record, VariableRecord};
@@ -265,10 +265,9 @@ fn container(planned: &Planned<'_>, record: &Record, found: &mut Vec<Difference>
         .collect();
     let is_service = planned.plan.policy.is_service;
     let fields = |container: &Value| {
-        let mut fields: BTreeMap<_, _> = container
-            .as_object()
-            .unwrap_or(&Map::new())
-            .clone()
+        let mut fields = container.as_object().cloned().unwrap_or_default();
+        in_usual_form(&mut fields);
+        let mut fields: BTreeMap<_, _> = fields
             .into_iter()
             .filter(|(name, _)| counts(name, is_service))
             .collect();

@@ -34,8 +34,20 @@ prop_compose! {
         target in word(),
         is_read_only: bool,
         size in picked(&["1gb"]),
+        mode: Option<u32>,
+        is_not_copied_to: bool,
+        options in prop::array::uniform2(prop::option::of(word())),
     ) -> Bound {
-        Bound { kind, source, target, is_read_only, size: size.first().copied() }
+        let [propagation, consistency] = options;
+        Bound {
+            is_read_only,
+            size: size.first().cloned(),
+            mode,
+            is_not_copied_to,
+            propagation,
+            consistency,
+            ..Bound::of(kind, source, target)
+        }
     }
 }
 
@@ -61,9 +73,9 @@ prop_compose! {
         ulimits in picked(&["nofile=1024:4096", "memlock=-1", "core=0:-1"]),
     ) -> Limits {
         Limits {
-            cpus: cpus.first().copied(),
-            memory: sizes.first().copied(),
-            shm_size: sizes.get(1).copied(),
+            cpus: cpus.first().cloned(),
+            memory: sizes.first().cloned(),
+            shm_size: sizes.get(1).cloned(),
             ulimits,
         }
     }
@@ -92,8 +104,8 @@ fn restarts() -> impl Strategy<Value = Restart> {
 prop_compose! {
     /// What a person says of a container.
     fn described()(
-        texts in prop::collection::vec(prop::option::of(word()), 9),
-        lists in prop::collection::vec(words(), 5),
+        texts in prop::collection::vec(prop::option::of(word()), 8),
+        lists in prop::collection::vec(words(), 4),
         entrypoint in prop::option::of(words()),
         command in prop::option::of(words()),
         labels in prop::collection::btree_map(word(), word(), 0..3),
@@ -112,12 +124,10 @@ prop_compose! {
             platform: text(),
             user: text(),
             workdir: text(),
-            network: text(),
             runtime: text(),
             ipc: text(),
             stop_signal: text(),
             hostname: None,
-            devices: list(),
             security: list(),
             cap_add: list(),
             cap_drop: list(),
@@ -148,8 +158,12 @@ prop_compose! {
         limits in limits(),
         health in prop::option::of(healths()),
         restart in prop::option::of(restarts()),
+        networks in picked(&["none", "name=a,alias=b,ip=10.0.0.2", "c"]),
+        devices in picked(&["/dev/snd", "/dev/a:/dev/b:r", "nvidia.com/gpu=0"]),
     ) -> RunSpec {
-        RunSpec { mounts, bound, ports, gpus, limits, health, restart, hostname, ..spec }
+        RunSpec {
+            mounts, bound, ports, networks, gpus, devices, limits, health, restart, hostname, ..spec
+        }
     }
 }
 

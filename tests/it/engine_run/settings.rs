@@ -24,11 +24,8 @@ async fn the_container_is_as_it_was_asked_for() {
                 .unwrap(),
         ],
         bound: vec![Bound {
-            kind: BoundKind::Tmpfs,
-            source: None,
-            target: "/scratch".to_owned(),
-            is_read_only: false,
             size: Some("3mb".parse().unwrap()),
+            ..Bound::of(BoundKind::Tmpfs, None, "/scratch")
         }],
         tmpfs: [("/more".to_owned(), "size=2m,noexec".to_owned())].into(),
         security: vec!["no-new-privileges".to_owned()],

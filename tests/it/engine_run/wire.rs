@@ -195,19 +195,10 @@ async fn a_container_is_described_as_docker_describes_it() {
             "/nameless".parse().unwrap(),
         ],
         bound: vec![
+            Bound::of(BoundKind::Bind, Some(folder.clone()), "/bound").read_only(),
             Bound {
-                kind: BoundKind::Bind,
-                source: Some(folder.clone()),
-                target: "/bound".to_owned(),
-                is_read_only: true,
-                size: None,
-            },
-            Bound {
-                kind: BoundKind::Tmpfs,
-                source: None,
-                target: "/scratch".to_owned(),
-                is_read_only: false,
                 size: Some("1mb".parse().unwrap()),
+                ..Bound::of(BoundKind::Tmpfs, None, "/scratch")
             },
         ],
         ports: [
@@ -236,7 +227,7 @@ async fn a_container_is_described_as_docker_describes_it() {
         stop_signal: Some("SIGINT".to_owned()),
         stop_grace: Some(7 * second),
         restart: Some(Restart::OnFailure(Some(3))),
-        devices: strings(&["/dev/null:/dev/nothing:r"]),
+        devices: vec!["/dev/null:/dev/nothing:r".parse().unwrap()],
         health: Some(Health {
             test: strings(&["CMD-SHELL", "true"]),
             interval: Some(2 * second),
@@ -298,7 +289,7 @@ async fn a_run_takes_no_more_requests_than_it_must() {
 async fn devices_of_drivers_are_asked_for_as_docker_asks() {
     let recorder = Recorder::start();
     let spec = RunSpec {
-        devices: vec!["nvidia.com/gpu=0".to_owned()],
+        devices: vec!["nvidia.com/gpu=0".parse().unwrap()],
         gpus: vec![GpuRequest::of(jobctl::model::Devices::All)],
         ..plain()
     };
@@ -326,7 +317,7 @@ async fn gpus_that_the_engine_does_not_have_are_said_to_be_missing() {
     spec.runtime = Some("nvidia".to_owned());
     let at_create = runner.try_create(&spec).await.unwrap_err();
     let mut spec = plain();
-    spec.devices = vec!["nvidia.com/gpu=all".to_owned()];
+    spec.devices = vec!["nvidia.com/gpu=all".parse().unwrap()];
     let id = runner.create(&spec).await;
     let by_name = runner.engine.start(&id).await.unwrap_err();
     for error in [at_start, at_create, by_name] {

@@ -10,6 +10,7 @@ use jobctl::engine::docker::client::Deadlines;
 use jobctl::engine::docker::run::Output;
 use jobctl::engine::docker::{Address, DockerEngine, Endpoint, Origin};
 use jobctl::engine::run::{AttachRequest, RunError, RunSpec, Stream, Until};
+use jobctl::model::NetworkAttachment;
 
 use super::SOCKET;
 use super::image::{DEBIAN, ensure_debian};
@@ -127,7 +128,7 @@ pub(crate) fn command(words: &[&str]) -> RunSpec {
         name: format!("jobctl-test-run-{}-{number}", std::process::id()),
         command: Some(words.iter().map(|word| (*word).to_owned()).collect()),
         labels: BTreeMap::from([("dev.jobctl.test".to_owned(), "run".to_owned())]),
-        network: Some("none".to_owned()),
+        networks: vec![NetworkAttachment::of("none")],
         init: Some(true),
         ..RunSpec::default()
     }

@@ -11,12 +11,12 @@ use crate::engine::run::{Created, Health, RunError, RunSpec};
 use crate::model::MountSource;
 
 impl DockerEngine {
-    /// Makes a container, and does not start it.
+    /// Makes a container with its networks, and does not start it.
     ///
     /// # Errors
     ///
-    /// The image is not there, the name is taken, the runtime for GPUs is unknown, or the engine
-    /// refused or stopped answering.
+    /// The image is not there, the name is taken, the runtime for GPUs is unknown, a network can't be attached, or
+    /// the engine refused or stopped answering.
     pub async fn create(&self, spec: &RunSpec) -> Result<Created, RunError> {
         let options = CreateContainerOptions {
             name: (!spec.name.is_empty()).then(|| spec.name.clone()),
@@ -39,6 +39,11 @@ impl DockerEngine {
             .call_within(super::LONG, creating)
             .await
             .map_err(|error| of_create(error, spec))?;
+        if let Err(error) = self.attach_networks(&created.id, &spec.networks).await {
+            // It never started: there is nothing in it to keep.
+            let _ = self.remove(&created.id).await;
+            return Err(error);
+        }
         Ok(Created {
             id: created.id,
             warnings: created.warnings,
@@ -92,6 +97,7 @@ fn body(spec: &RunSpec, is_podman: bool) -> ContainerCreateBody {
         stop_signal: spec.stop_signal.clone(),
         stop_timeout: spec.stop_grace.map(super::end::whole_seconds),
         host_config: Some(host_config(spec, bindings, is_podman)),
+        networking_config: super::networks::first(&spec.networks),
         ..ContainerCreateBody::default()
     }
 }

@@ -2,17 +2,17 @@
 
 use bollard::models::{DeviceMapping, DeviceRequest};
 
-use crate::model::{Devices, GpuRequest};
+use crate::model::{Device, Devices, GpuRequest};
 
 /// What is asked of drivers: GPUs as docker/cli's `opts/gpus.go` sends them, then CDI devices in
 /// one request.
-pub(super) fn device_requests(gpus: &[GpuRequest], devices: &[String]) -> Vec<DeviceRequest> {
+pub(super) fn device_requests(gpus: &[GpuRequest], devices: &[Device]) -> Vec<DeviceRequest> {
     let mut requests: Vec<_> = gpus.iter().map(gpu_request).collect();
-    let named: Vec<_> = devices
-        .iter()
-        .filter(|device| is_cdi_name(device))
-        .cloned()
-        .collect();
+    let named = devices.iter().filter_map(|device| match device {
+        Device::Named(name) => Some(name.clone()),
+        Device::File { .. } => None,
+    });
+    let named: Vec<_> = named.collect();
     if !named.is_empty() {
         requests.push(DeviceRequest {
             driver: Some("cdi".to_owned()),
@@ -38,77 +38,47 @@ fn gpu_request(request: &GpuRequest) -> DeviceRequest {
     }
 }
 
-/// Device files, as docker's `--device` takes them: `HOST[:CONTAINER][:PERMISSIONS]`.
-pub(super) fn device_files(devices: &[String]) -> Vec<DeviceMapping> {
-    devices
-        .iter()
-        .filter(|device| !is_cdi_name(device))
-        .map(|device| {
-            let parts: Vec<_> = device.splitn(3, ':').collect();
-            let (host, container, permissions) = match parts[..] {
-                [host, container, permissions] => (host, container, permissions),
-                [host, permissions] if is_permissions(permissions) => (host, host, permissions),
-                [host, container] => (host, container, "rwm"),
-                _ => (device.as_str(), device.as_str(), "rwm"),
-            };
-            DeviceMapping {
-                path_on_host: Some(host.to_owned()),
-                path_in_container: Some(container.to_owned()),
-                cgroup_permissions: Some(permissions.to_owned()),
-            }
-        })
-        .collect()
-}
-
-fn is_permissions(text: &str) -> bool {
-    !text.is_empty() && text.chars().all(|c| "rwm".contains(c))
-}
-
-/// Whether it is `vendor.com/class=name` (CNCF's Container Device Interface, "Qualified names").
-fn is_cdi_name(device: &str) -> bool {
-    device
-        .split_once('=')
-        .and_then(|(kind, name)| Some((kind.split_once('/')?, name)))
-        .is_some_and(|((vendor, class), name)| {
-            !vendor.is_empty() && !class.is_empty() && !name.is_empty() && !class.contains('/')
-        })
+/// The files of the engine's machine.
+pub(super) fn device_files(devices: &[Device]) -> Vec<DeviceMapping> {
+    let files = devices.iter().filter_map(|device| match device {
+        Device::Named(_) => None,
+        Device::File {
+            host,
+            container,
+            permissions,
+        } => Some(DeviceMapping {
+            path_on_host: Some(host.clone()),
+            path_in_container: Some(container.clone()),
+            cgroup_permissions: Some(permissions.clone()),
+        }),
+    });
+    files.collect()
 }
 
 #[cfg(test)]
 mod tests {
     use bollard::models::DeviceMapping;
 
-    use super::{device_files, device_requests, is_cdi_name};
+    use super::{device_files, device_requests};
 
     #[test]
-    fn device_files_are_read_as_docker_reads_them() {
-        for (text, expected) in [
-            ("/dev/snd", ["/dev/snd", "/dev/snd", "rwm"]),
-            ("/dev/snd:rw", ["/dev/snd", "/dev/snd", "rw"]),
-            ("/dev/snd:/something", ["/dev/snd", "/something", "rwm"]),
-            ("/dev/snd:/something:rw", ["/dev/snd", "/something", "rw"]),
-        ] {
-            let [host, container, permissions] = expected.map(|part| Some(part.to_owned()));
-            let expected = DeviceMapping {
-                path_on_host: host,
-                path_in_container: container,
-                cgroup_permissions: permissions,
-            };
-            assert_eq!(device_files(&[text.to_owned()]), [expected], "{text}");
-        }
-    }
-
-    #[test]
-    fn devices_of_drivers_are_told_by_their_names() {
-        assert!(is_cdi_name("nvidia.com/gpu=all"));
-        assert!(!is_cdi_name("/dev/disk/by-label/a=b"));
-        assert!(!is_cdi_name("/dev/snd"));
-        let devices = ["nvidia.com/gpu=0", "/dev/snd", "vendor.com/net=a"].map(str::to_owned);
+    fn devices_of_drivers_are_one_request() {
+        let devices = [
+            "nvidia.com/gpu=0",
+            "/dev/snd:/something:rw",
+            "vendor.com/net=a",
+        ];
+        let devices = devices.map(|device| device.parse().unwrap());
         let requests = serde_json::to_value(device_requests(&[], &devices)).unwrap();
         let expected = serde_json::json!([
             { "Driver": "cdi", "DeviceIDs": ["nvidia.com/gpu=0", "vendor.com/net=a"] }
         ]);
         assert_eq!(requests, expected);
-        assert_eq!(device_files(&devices).len(), 1);
+        let file = DeviceMapping {
+            path_on_host: Some("/dev/snd".to_owned()),
+            path_in_container: Some("/something".to_owned()),
+            cgroup_permissions: Some("rw".to_owned()),
+        };
+        assert_eq!(device_files(&devices), [file]);
     }
 }

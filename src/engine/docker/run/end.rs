@@ -10,8 +10,12 @@ use super::super::client::DockerEngine;
 use super::super::error::EngineError;
 use crate::engine::run::{RunError, Until};
 
-/// A duration as the engine's API has it; a part of a second is given whole.
+/// A duration as the engine's API has it; a part of a second is given whole. The longest one is -1: it waits as
+/// long as it takes.
 pub(super) fn whole_seconds(duration: Duration) -> i64 {
+    if duration == Duration::MAX {
+        return -1;
+    }
     let seconds = duration.as_secs() + u64::from(duration.subsec_nanos() > 0);
     i64::try_from(seconds).unwrap_or(i64::MAX)
 }
@@ -36,7 +40,7 @@ impl DockerEngine {
             };
             let stopping = self.docker.stop_container(container, Some(options));
             return self
-                .call_within(grace + super::LONG, stopping)
+                .call_within(grace.saturating_add(super::LONG), stopping)
                 .await
                 .map_err(|error| super::of_container(error, container));
         };

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use bollard::models::{
-    HostConfig, HostConfigLogConfig, Mount, MountTmpfsOptions, MountType, PortMap,
-    ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
+    HostConfig, HostConfigLogConfig, Mount, MountBindOptions, MountTmpfsOptions, MountType,
+    MountVolumeOptions, PortMap, ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
 };
 
 use super::devices::{device_files, device_requests};
@@ -26,9 +26,9 @@ pub(super) fn host_config(spec: &RunSpec, ports: PortMap, is_podman: bool) -> Ho
         hard: Some(limit.hard()),
     });
     HostConfig {
-        memory: limits.memory.map(bytes),
-        nano_cpus: limits.cpus.map(|cpus| saturated(cpus.nano())),
-        shm_size: limits.shm_size.map(bytes),
+        memory: limits.memory.as_ref().map(bytes),
+        nano_cpus: limits.cpus.as_ref().map(|cpus| saturated(cpus.nano())),
+        shm_size: limits.shm_size.as_ref().map(bytes),
         ulimits: some(ulimits),
         devices: some(device_files(&spec.devices)),
         device_requests: some(device_requests(&spec.gpus, &spec.devices)),
@@ -36,7 +36,7 @@ pub(super) fn host_config(spec: &RunSpec, ports: PortMap, is_podman: bool) -> Ho
         mounts: some(spec.bound.iter().map(mount)),
         tmpfs: (!spec.tmpfs.is_empty()).then(|| spec.tmpfs.clone().into_iter().collect()),
         port_bindings: (!ports.is_empty()).then_some(ports),
-        network_mode: Some(spec.network.clone().unwrap_or_else(|| "default".to_owned())),
+        network_mode: Some(network_mode(spec)),
         log_config: (!is_podman).then(log_config),
         restart_policy: Some(restart_policy(spec.restart)),
         cap_add: some(spec.cap_add.clone()),
@@ -58,7 +58,13 @@ fn some<T>(list: impl IntoIterator<Item = T>) -> Option<Vec<T>> {
     (!list.is_empty()).then_some(list)
 }
 
-fn bytes(size: ByteSize) -> i64 {
+/// The first network, which is attached when the container is made.
+fn network_mode(spec: &RunSpec) -> String {
+    let first = spec.networks.first();
+    first.map_or_else(|| "default".to_owned(), |network| network.name.clone())
+}
+
+fn bytes(size: &ByteSize) -> i64 {
     saturated(size.bytes())
 }
 
@@ -93,8 +99,21 @@ fn mount(bound: &Bound) -> Mount {
         source: bound.source.clone(),
         typ: Some(typ),
         read_only: bound.is_read_only.then_some(true),
-        tmpfs_options: bound.size.map(|size| MountTmpfsOptions {
-            size_bytes: Some(bytes(size)),
+        consistency: bound.consistency.clone(),
+        bind_options: bound
+            .propagation
+            .as_ref()
+            .map(|propagation| MountBindOptions {
+                propagation: propagation.parse().ok(),
+                ..MountBindOptions::default()
+            }),
+        volume_options: bound.is_not_copied_to.then(|| MountVolumeOptions {
+            no_copy: Some(true),
+            ..MountVolumeOptions::default()
+        }),
+        tmpfs_options: (bound.size.is_some() || bound.mode.is_some()).then(|| MountTmpfsOptions {
+            size_bytes: bound.size.as_ref().map(bytes),
+            mode: bound.mode.map(i64::from),
             ..MountTmpfsOptions::default()
         }),
         ..Mount::default()

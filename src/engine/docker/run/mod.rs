@@ -27,6 +27,7 @@ mod host;
 mod image;
 mod logs;
 mod memory;
+mod networks;
 mod output;
 mod ports;
 mod start;

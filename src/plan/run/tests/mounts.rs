@@ -5,67 +5,185 @@ use std::path::Path;
 use super::{caller, job, manifest_of};
 use crate::plan::run::{EnvFiles, RunFlags, bound, plan};
 
+/// Compares with the same in docker's own words, or its refusal.
+fn table(rows: &[(&str, Option<&str>)]) {
+    for (text, expected) in rows {
+        let read = bound(text, Path::new("/here")).map(|bound| bound.to_string());
+        assert_eq!(read.as_deref().ok(), *expected, "{text:?}: {read:?}");
+    }
+}
+
+/// The rows of docker/cli's `TestMount…`, and ours.
 #[test]
 fn mounts_are_read_as_docker_reads_them() {
-    let read = |text| bound(text, Path::new("/here")).map(|bound| format!("{bound:?}"));
-    for (text, expected) in [
+    let source = Some("type=bind,source=/source,target=/target");
+    table(&[
         (
-            "type=bind,source=/a,target=/b",
-            r#"Bind, source: Some("/a"), target: "/b", is_read_only: false, size: None"#,
+            "type=bind,source=.,target=/target",
+            Some("type=bind,source=/here,target=/target"),
         ),
         (
-            "type=bind,src=./a,dst=/b,readonly",
-            r#"Bind, source: Some("/here/a"), target: "/b", is_read_only: true, size: None"#,
+            "type=bind,source=./,target=/target",
+            Some("type=bind,source=/here,target=/target"),
         ),
         (
-            "target=/b,ro=false",
-            r#"Volume, source: None, target: "/b", is_read_only: false, size: None"#,
+            "type=bind,source=../,target=/target",
+            Some("type=bind,source=/,target=/target"),
+        ),
+        (
+            "type=bind,source=..,target=/target",
+            Some("type=bind,source=/,target=/target"),
+        ),
+        ("type=bind,src=/source,dst=/target", source),
+        ("type=bind,source=/source,target=/target", source),
+        ("type=bind,source=/source,destination=/target", source),
+        ("", None),
+        ("  ", None),
+        ("type=volume,target=/foo,bogus=foo", None),
+        ("type=volume, src=/foo,target=/foo", None),
+        ("type=volume,src =/foo,target=/foo", None),
+        ("type=volume,src=,target=/foo", None),
+        ("type=volume,src= /foo,target=/foo", None),
+        ("type=volume,src=/foo ,target=/foo", None),
+        ("type=volume,target=/foo,bogus", None),
+        ("type=tmpfs,target=/foo,tmpfs-size=foo", None),
+        ("type=tmpfs,target=/foo,tmpfs-mode=foo", None),
+        (
+            "type=volume,target=/foo,source=/foo,bind-propagation=rprivate",
+            None,
+        ),
+        ("type=bind,target=/foo,source=/foo,volume-nocopy=true", None),
+        (
+            "type=tmpfs,target=/target,tmpfs-size=1m,tmpfs-mode=0700",
+            Some("type=tmpfs,target=/target,tmpfs-size=1m,tmpfs-mode=700"),
+        ),
+        (
+            "type=tmpfs,target=/target,tmpfs-size=1MB,tmpfs-mode=700",
+            Some("type=tmpfs,target=/target,tmpfs-size=1MB,tmpfs-mode=700"),
+        ),
+        (
+            "type=bind,source=/foo,target=/bar,bind-recursive=enabled",
+            Some("type=bind,source=/foo,target=/bar"),
+        ),
+        (
+            "type=bind,source=/foo,target=/bar,bind-recursive=writable",
+            None,
+        ),
+        (
+            "type=bind,source=/foo,target=/bar,bind-recursive=readonly",
+            None,
+        ),
+        (
+            "type=bind,source=/foo,target=/bar,bind-recursive=readonly,readonly",
+            None,
+        ),
+        (
+            "type=bind,source=/a,target=/b,bind-propagation=RSLAVE,consistency=cached",
+            Some("type=bind,source=/a,target=/b,bind-propagation=rslave,consistency=cached"),
         ),
         (
             "TYPE=volume,source=v,destination=/b,readonly=1",
-            r#"Volume, source: Some("v"), target: "/b", is_read_only: true, size: None"#,
-        ),
-        (
-            "type=tmpfs,target=/b,tmpfs-size=1m",
-            r#"Tmpfs, source: None, target: "/b", is_read_only: false, size: Some(ByteSize(1048576))"#,
+            Some("type=volume,source=v,target=/b,readonly"),
         ),
         (
             "type=bind,\"source=/a,b\",target=/b",
-            r#"Bind, source: Some("/a,b"), target: "/b", is_read_only: false, size: None"#,
+            Some("type=bind,\"source=/a,b\",target=/b"),
+        ),
+        ("target=/b", Some("type=volume,target=/b")),
+        ("type=bind,target=/b", None),
+        ("type=bind,source=/a", None),
+        ("type=nfs,target=/b", None),
+        ("type=tmpfs,source=/a,target=/b", None),
+        ("target=/b,tmpfs-size=1m", None),
+        ("target=/b,bind-propagation=shared", None),
+        (
+            "type=bind,source=/a,target=/b,bind-propagation=sideways",
+            None,
+        ),
+    ]);
+}
+
+/// docker/cli's `TestMountOptReadOnly` and `TestMountOptVolumeNoCopy`.
+#[test]
+fn switches_are_read_as_docker_reads_them() {
+    for (switch, expected) in [
+        ("readonly", Some(true)),
+        ("readonly=", None),
+        ("readonly= true", None),
+        ("readonly=no", None),
+        ("readonly=1", Some(true)),
+        ("readonly=true", Some(true)),
+        ("readonly=0", Some(false)),
+        ("readonly=false", Some(false)),
+        ("ro", Some(true)),
+        ("ro=1", Some(true)),
+        ("ro=true", Some(true)),
+        ("ro=0", Some(false)),
+        ("ro=false", Some(false)),
+        ("volume-nocopy", Some(true)),
+        ("volume-nocopy=", None),
+        ("volume-nocopy= true", None),
+        ("volume-nocopy=no", None),
+        ("volume-nocopy=1", Some(true)),
+        ("volume-nocopy=true", Some(true)),
+        ("volume-nocopy=0", Some(false)),
+        ("volume-nocopy=false", Some(false)),
+    ] {
+        let text = format!("type=volume,target=/foo,source=foo,{switch}");
+        let bound = bound(&text, Path::new("/")).ok();
+        let is_on = bound.map(|bound| bound.is_read_only || bound.is_not_copied_to);
+        assert_eq!(is_on, expected, "{switch}");
+    }
+}
+
+/// What docker takes and jobctl does not, as docs/reference says: it is refused by name.
+#[test]
+fn what_can_not_be_passed_on_is_refused() {
+    for (text, key) in [
+        (
+            "type=volume,target=/foo,volume-label=foo=foo-value",
+            "volume-label",
+        ),
+        (
+            "type=volume,target=/foo,volume-label==foo-value",
+            "volume-label",
+        ),
+        (
+            "type=volume,target=/foo,volume-driver=my-driver",
+            "volume-driver",
+        ),
+        (
+            "type=volume,target=/foo,volume-opt=foo=foo-value",
+            "volume-opt",
+        ),
+        (
+            "type=volume,target=/foo,volume-opt==foo-value",
+            "volume-opt",
+        ),
+        ("type=volume,target=/foo,volume-subpath=a", "volume-subpath"),
+        ("target=/b,image-subpath=/bar", "image-subpath"),
+        (
+            "type=bind,target=/foo,source=/foo,bind-create-src",
+            "bind-create-src",
+        ),
+        (
+            "type=bind,source=/foo,target=/bar,bind-recursive=disabled",
+            "bind-recursive",
+        ),
+        (
+            "type=bind,source=/foo,target=/bar,bind-recursive=writable,readonly",
+            "bind-recursive",
         ),
     ] {
-        assert_eq!(
-            read(text),
-            Ok(format!("Bound {{ kind: {expected} }}")),
-            "{text}"
-        );
+        let error = bound(text, Path::new("/")).unwrap_err();
+        let expected = [
+            format!("jobctl can't pass `{key}` on to the engine"),
+            format!("the field `{key}` has no value"),
+        ];
+        assert!(expected.contains(&error.message), "{text}: {error}");
     }
-    for (text, message) in [
-        ("target", "the field `target` has no value"),
-        ("type=bind,target=/b", "what is mounted is not said"),
-        ("type=bind,source=/a", "where it appears is not said"),
-        (
-            "type=bind,source=/a,target=b",
-            "the target is not an absolute path",
-        ),
-        (
-            "type=nfs,target=/b",
-            "jobctl does not know this type of mount",
-        ),
-        ("type=volume,source=/a,target=/b", "a path is no volume"),
-        ("type=tmpfs,source=/a,target=/b", "a tmpfs has no source"),
-        ("target=/b,tmpfs-size=1m", "only a tmpfs has a size"),
-        (
-            "target=/b,readonly=maybe",
-            "`readonly` is `true` or `false`",
-        ),
-        (
-            "target=/b,bind-propagation=shared",
-            "jobctl can't pass `bind-propagation` on to the engine",
-        ),
-    ] {
-        assert_eq!(read(text).unwrap_err().message, message, "{text}");
-    }
+    let error = bound("type=image,source=foo,target=/target", Path::new("/")).unwrap_err();
+    assert_eq!(error.message, "jobctl does not know this type of mount");
 }
 
 #[test]

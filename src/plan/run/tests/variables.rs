@@ -49,6 +49,24 @@ fn an_image_sees_what_docker_would_give_it() {
 }
 
 #[test]
+fn a_proxy_of_dockers_configuration_can_be_taken_away() {
+    let proxies =
+        ["http_proxy", "HTTP_PROXY"].map(|name| (name.to_owned(), Secret::new("http://p")));
+    for (given_flags, expected) in [
+        (&[][..], &["HTTP_PROXY=http://p", "http_proxy=http://p"][..]),
+        (&["http_proxy"], &["HTTP_PROXY=http://p", "http_proxy"]),
+        (&["http_proxy=x"], &["HTTP_PROXY=http://p", "http_proxy=x"]),
+    ] {
+        let mut flags = given(given_flags);
+        flags.proxies = proxies.clone().into();
+        let plan = planned(&image(), &flags, &EnvFiles::default());
+        let seen = seen(&plan);
+        assert_eq!(seen[..seen.len() - 1], *expected, "{given_flags:?}");
+        assert!(plan.warnings.is_empty(), "{:?}", plan.warnings);
+    }
+}
+
+#[test]
 fn later_ones_win_and_say_where_they_come_from() {
     let manifest = manifest_of(
         "    environment: { C: c3, D: d3, E: e3, HF_TOKEN: '${HF}', SET: }\n    gpus: optional\n",
