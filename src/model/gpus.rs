@@ -284,6 +284,32 @@ mod tests {
         })
     }
 
+    /// The rows of docker/cli's `TestGpusOpts`, `TestGpusOptAll` and `TestGpusOptInvalidCount`.
+    #[test]
+    fn whole_requests_are_read_as_docker_reads_them() {
+        let request = GpuRequest {
+            driver: "nvidia".to_owned(),
+            capabilities: ["compute", "utility", "gpu"].map(str::to_owned).to_vec(),
+            options: [("foo", "bar"), ("baz", "qux")]
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .into(),
+            ..GpuRequest::of(Devices::Count(1))
+        };
+        for text in [
+            r#"driver=nvidia,"capabilities=compute,utility","options=foo=bar,baz=qux""#,
+            r#"1,driver=nvidia,"capabilities=compute,utility","options=foo=bar,baz=qux""#,
+            r#"count=1,driver=nvidia,"capabilities=compute,utility","options=foo=bar,baz=qux""#,
+            r#"driver=nvidia,"capabilities=compute,utility","options=foo=bar,baz=qux",count=1"#,
+        ] {
+            assert_eq!(text.parse(), Ok(Gpus::Request(request.clone())), "{text}");
+        }
+        for text in ["all", "-1", "count=all", "count=-1"] {
+            let all = Gpus::Request(GpuRequest::of(Devices::All));
+            assert_eq!(text.parse(), Ok(all), "{text}");
+        }
+        assert!("count=invalid-integer".parse::<Gpus>().is_err());
+    }
+
     #[test]
     fn gpu_is_always_a_capability() {
         let gpus: Gpus = "\"capabilities=compute,utility\"".parse().unwrap();

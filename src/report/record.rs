@@ -9,12 +9,13 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::printable::{self, line};
+use super::run::memory_limit;
 use super::runs::{between, ending_words, state_words, value_line};
 use super::table::columns;
-use super::words::{bytes, counted, elapsed};
+use super::words::{bytes, counted, elapsed, memory};
 use crate::model::number;
 use crate::ops::ps::restarted;
-use crate::records::{Attempt, Record, RunFolder, SourceRecord, VariableRecord, hex};
+use crate::records::{Attempt, Ending, Record, RunFolder, SourceRecord, VariableRecord, hex};
 
 /// So many files are named that are not in the patch.
 const LEFT_OUT: usize = 20;
@@ -74,7 +75,7 @@ pub fn record_human(
     section(
         "attempts",
         attempts
-            .map(|(number, attempt)| attempt_row(number + 1, attempt))
+            .map(|(number, attempt)| attempt_row(number + 1, attempt, record))
             .collect(),
     );
     let warnings = record.warnings.iter();
@@ -286,15 +287,19 @@ fn digest(text: &str) -> String {
     line(text.strip_prefix("sha256:").unwrap_or(text))
 }
 
-fn attempt_row(number: usize, attempt: &Attempt) -> Vec<String> {
+fn attempt_row(number: usize, attempt: &Attempt, record: &Record) -> Vec<String> {
     let code = attempt.exit_code.map(|code| format!("exit code {code}"));
     let took = match (attempt.started, attempt.finished) {
         (Some(started), Some(finished)) => Some(elapsed(between(started, finished))),
         _ => None,
     };
-    let memory = match (attempt.peak_memory, attempt.memory_limit) {
-        (Some(peak), Some(limit)) => Some(format!("peak {} of {}", bytes(peak), bytes(limit))),
-        (Some(peak), None) => Some(format!("peak {}", bytes(peak))),
+    let limit = memory_limit(record, attempt);
+    let memory = match (attempt.peak_memory.map(memory), limit) {
+        (Some(peak), Some(limit)) => Some(format!("peak {peak} of {limit}")),
+        (Some(peak), None) => Some(format!("peak {peak}")),
+        (None, Some(limit)) if attempt.ending == Some(Ending::Oom) => {
+            Some(format!("limit {limit}"))
+        }
         (None, _) => None,
     };
     let ending = attempt.ending.map(|ending| ending_words(ending).to_owned());

@@ -1,8 +1,11 @@
 //! What is said of a run that is over.
 
+use serde_json::Value;
+
 use super::printable;
-use super::words::{bytes, counted, elapsed};
-use crate::records::{Ending, Record};
+use super::words::{counted, elapsed, memory};
+use crate::model::ByteSize;
+use crate::records::{Attempt, Ending, Record};
 
 /// That a run was recorded, and is about to start.
 #[must_use]
@@ -44,6 +47,17 @@ pub fn outputs(record: &Record) -> String {
     format!("outputs: {}", outputs.join(", "))
 }
 
+/// The limit of memory that an attempt had, as it was written where that is what the engine went by.
+pub(super) fn memory_limit(record: &Record, attempt: &Attempt) -> Option<String> {
+    let limit = attempt.memory_limit?;
+    let written = record.container.get("memory").and_then(Value::as_str);
+    let written = written.filter(|text| {
+        let size = text.parse::<ByteSize>();
+        size.is_ok_and(|size| size.bytes() == limit)
+    });
+    Some(written.map_or_else(|| memory(limit), str::to_owned))
+}
+
 /// The same, without its name and its time.
 pub(super) fn ending(record: &Record) -> String {
     let last = record.attempts.last();
@@ -63,16 +77,9 @@ pub(super) fn ending(record: &Record) -> String {
         Some(Ending::Oom) => {
             let attempt = last.expect("it ended, so that there was one");
             let mut facts = Vec::new();
-            facts.extend(
-                attempt
-                    .memory_limit
-                    .map(|limit| format!("limit {}", bytes(limit))),
-            );
-            facts.extend(
-                attempt
-                    .peak_memory
-                    .map(|peak| format!("peak {}", bytes(peak))),
-            );
+            facts.extend(memory_limit(record, attempt).map(|limit| format!("limit {limit}")));
+            let peak = attempt.peak_memory;
+            facts.extend(peak.map(|peak| format!("peak {}", memory(peak))));
             match facts.as_slice() {
                 [] => "killed: out of memory".to_owned(),
                 facts => format!("killed: out of memory ({})", facts.join(", ")),

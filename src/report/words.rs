@@ -70,18 +70,27 @@ pub fn figure(value: f64) -> String {
 /// A number of bytes as docker shows it, in powers of 1000: `12.3 MB`.
 #[must_use]
 pub fn bytes(count: u64) -> String {
-    const UNITS: [&str; 6] = ["B", "kB", "MB", "GB", "TB", "PB"];
+    scaled(count, 1000.0, ["B", "kB", "MB", "GB", "TB", "PB"])
+}
+
+/// An amount of memory as docker shows it, in powers of 1024, as limits are given: `12.3 MiB`.
+#[must_use]
+pub(super) fn memory(count: u64) -> String {
+    scaled(count, 1024.0, ["B", "KiB", "MiB", "GiB", "TiB", "PiB"])
+}
+
+fn scaled(count: u64, step: f64, units: [&str; 6]) -> String {
     #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
     let mut scaled = count as f64;
     let mut unit = 0;
-    while scaled >= 999.95 && unit + 1 < UNITS.len() {
-        scaled /= 1000.0;
+    while scaled >= step - 0.05 && unit + 1 < units.len() {
+        scaled /= step;
         unit += 1;
     }
     if unit == 0 {
         format!("{count} B")
     } else {
-        format!("{scaled:.1} {}", UNITS[unit])
+        format!("{scaled:.1} {}", units[unit])
     }
 }
 
@@ -89,7 +98,7 @@ pub fn bytes(count: u64) -> String {
 mod tests {
     use std::time::Duration;
 
-    use super::{ago, bytes, counted, elapsed, figure};
+    use super::{ago, bytes, counted, elapsed, figure, memory};
 
     #[test]
     fn one_is_singular() {
@@ -110,6 +119,20 @@ mod tests {
             (u64::MAX, "18446.7 PB"),
         ] {
             assert_eq!(bytes(count), text);
+        }
+    }
+
+    #[test]
+    fn memory_is_in_powers_of_1024() {
+        for (count, text) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1.0 KiB"),
+            (200 << 20, "200.0 MiB"),
+            ((8 << 30) - 1, "8.0 GiB"),
+            (u64::MAX, "16384.0 PiB"),
+        ] {
+            assert_eq!(memory(count), text);
         }
     }
 

@@ -467,3 +467,28 @@ fn a_job_says_who_it_runs_as_where_and_with_what_program() {
         );
     }
 }
+
+#[test]
+fn a_limit_of_memory_is_shown_as_it_was_written() {
+    ensure_debian();
+    let bench = Bench::new();
+    bench.write(
+        "jobs.yaml",
+        &format!(
+            "version: 1\nname: p\njobs:\n  j:\n    image: {DEBIAN}\n    command: [sh, -c, 'head -c 300m \
+             /dev/zero | tail -c 300m']\n    resources: {{ memory: 64m }}\n"
+        ),
+    );
+    let ended = run(bench
+        .jobctl()
+        .args(["--progress", "plain", "run", "--label", LABEL, "j"]));
+    assert_eq!(ended.code, Some(137), "{ended:?}");
+    assert!(
+        ended.stderr.contains("out of memory (limit 64m"),
+        "{}",
+        ended.stderr
+    );
+    let shown = run(bench.jobctl().args(["show", "j"])).stdout;
+    let attempt = shown.lines().find(|line| line.starts_with("  1  "));
+    assert!(attempt.is_some_and(|line| line.contains(" 64m")), "{shown}");
+}

@@ -416,7 +416,7 @@ outputs
   model  /out/model  2 files  4 B  sha256:{output}
 
 attempts
-  1  films-train-1  success, exit code 0, 1m 00s, peak 2.0 GB of 8.0 GB
+  1  films-train-1  success, exit code 0, 1m 00s, peak 1.9 GiB of 7.5 GiB
 
 warnings
   line

@@ -41,6 +41,8 @@ fn sizes_are_read_as_docker_reads_them() {
     for text in [
         "",
         "hello",
+        "invalid",
+        "a128m",
         "-32",
         " 32 ",
         ".",
