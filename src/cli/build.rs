@@ -16,7 +16,7 @@ use crate::engine::docker::EngineError;
 use crate::exit::Exit;
 use crate::facts::Environment;
 use crate::manifest::{self, Manifest, RaiseError, Raised};
-use crate::ops::build::{Failure, Image, Reason, build, settle};
+use crate::ops::build::{Failure, Image, Reason, build, forget_replaced, settle};
 use crate::plan::build::{BuildFlags, Item, VersionChoice, file_errors, plan};
 use crate::plan::push::Wanted;
 use crate::report::{
@@ -210,7 +210,9 @@ fn run(
         let building = async {
             let engine = context.connect().await.map_err(Unbuilt::Engine)?;
             let built = build(&engine, items, cache.as_ref(), statements, events).await;
-            built.map_err(Unbuilt::Failure)
+            let built = built.map_err(Unbuilt::Failure)?;
+            forget_replaced(&engine, &context.store(), cache.as_ref(), items, &built).await;
+            Ok(built)
         };
         tokio::select! {
             outcome = Box::pin(building) => outcome,

@@ -1,6 +1,7 @@
 //! `jobctl rm` and `jobctl prune`
 
 use clap::Args;
+use jiff::Timestamp;
 
 use super::Ending;
 use super::context::Context;
@@ -8,7 +9,8 @@ use super::reach::{self, Target};
 use super::run::{Unrun, say_undone};
 use crate::exit::Exit;
 use crate::facts::host::now;
-use crate::model;
+use crate::model::{self, RunId};
+use crate::ops::build::{UnneededError, remove as remove_image, unneeded};
 use crate::ops::run::{Kept, prune, remove, remove_orphan};
 use crate::report::counted;
 
@@ -26,7 +28,9 @@ pub(super) struct RmArgs {
 /// Remove finished runs that are no longer needed
 ///
 /// Keeps each job's newest runs and its newest runs that succeeded, promoted runs, runs whose outputs these
-/// have read, and runs whose container is still there.
+/// have read, and runs whose container is still there. With `--images`, also removes images that the project has
+/// built and nothing needs: those of no run that stays, of no container, with no name but those that jobctl makes
+/// from what is in them (`ctx-…`, `…-dirty.g…`). The newest of each job stays.
 #[derive(Debug, Args)]
 pub(super) struct PruneArgs {
     /// Keep N of each job's newest runs, and N of its newest that succeeded
@@ -35,6 +39,9 @@ pub(super) struct PruneArgs {
     /// Only those that are older: 30d, 12h
     #[arg(long, value_name = "AGE")]
     older: Option<model::Duration>,
+    /// Also remove images that nothing needs any more
+    #[arg(long)]
+    images: bool,
     /// Show what would be removed, and remove nothing
     #[arg(long)]
     dry_run: bool,
@@ -85,13 +92,64 @@ pub(super) fn exec_prune(args: &PruneArgs, context: &mut Context) -> Ending {
     for id in &ids {
         context.output.text(&id.to_string())?;
     }
+    let images = if args.images {
+        match prune_images(context, &ids, kept.since, args.dry_run)? {
+            Ok(images) => images,
+            Err(exit) => return Ok(exit),
+        }
+    } else {
+        Vec::new()
+    };
+    for image in &images {
+        context.output.text(image)?;
+    }
     let verb = if args.dry_run {
         "would be removed"
     } else {
         "removed"
     };
-    context
-        .output
-        .note(&format!("{} {verb}", counted(ids.len(), "run")));
+    let mut said = counted(ids.len(), "run");
+    if args.images {
+        said = format!("{said} and {}", counted(images.len(), "image"));
+    }
+    context.output.note(&format!("{said} {verb}"));
     Ok(Exit::Success)
+}
+
+/// Removes the images that nothing needs; what they are called.
+fn prune_images(
+    context: &Context,
+    removed: &[RunId],
+    before: Option<Timestamp>,
+    is_dry: bool,
+) -> std::io::Result<Result<Vec<String>, Exit>> {
+    let Some(cache) = super::build::cache_folder(&context.environment) else {
+        return Ok(Ok(Vec::new()));
+    };
+    let removed = removed.iter().copied().collect();
+    let done: Result<_, UnneededError> = context.watch(async |_events| {
+        let engine = context.connect().await?;
+        let store = context.store();
+        let mut gone = Vec::new();
+        for image in unneeded(&engine, &store, &cache, removed, before).await? {
+            if is_dry || remove_image(&engine, &cache, &image).await? {
+                gone.push(image);
+            }
+        }
+        Ok(gone)
+    })?;
+    Ok(match done {
+        Ok(gone) => Ok(gone
+            .into_iter()
+            .map(|image| {
+                image
+                    .names
+                    .into_iter()
+                    .next()
+                    .unwrap_or(image.id.to_string())
+            })
+            .collect()),
+        Err(UnneededError::Engine(error)) => Err(context.output.engine(&error)),
+        Err(error) => Err(context.output.error(&error.to_string())),
+    })
 }

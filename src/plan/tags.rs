@@ -143,9 +143,21 @@ pub fn newer<'a>(
 #[must_use]
 pub fn is_of_context(name: &ImageRef) -> bool {
     let digits = name.tag().and_then(|tag| tag.as_str().strip_prefix("ctx-"));
-    digits.is_some_and(|digits| {
-        digits.len() == CONTEXT_DIGITS && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
-    })
+    digits.is_some_and(are_digits)
+}
+
+fn are_digits(text: &str) -> bool {
+    text.len() == CONTEXT_DIGITS && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// Whether a name is one that jobctl makes from what is in an image: that of its context, or of a version of a
+/// tree that is not as committed.
+#[must_use]
+pub fn is_generated(name: &ImageRef) -> bool {
+    let digits = name
+        .tag()
+        .and_then(|tag| tag.as_str().rsplit_once("dirty.g"));
+    is_of_context(name) || digits.is_some_and(|(_, digits)| are_digits(digits))
 }
 
 /// The version of an image from a tree that is not what was committed: a pre-release named after
@@ -234,7 +246,7 @@ impl ParseNumber for semver::Prerelease {
 
 #[cfg(test)]
 mod tests {
-    use super::{Bump, Naming, dirty, newer};
+    use super::{Bump, Naming, dirty, is_generated, newer};
     use crate::manifest::schema::Latest;
     use crate::model::{Digest, Version};
 
@@ -298,6 +310,22 @@ mod tests {
             |version, latest| tags("", Some(version), latest).contains(&"app:latest".to_owned());
         assert!(has_latest("1.0.0-rc.1", Latest::Always));
         assert!(!has_latest("1.0.0", Latest::Never));
+    }
+
+    #[test]
+    fn names_that_are_made_from_what_is_in_an_image_are_known() {
+        for (name, expected) in [
+            ("app:ctx-0123456789ab", true),
+            ("r.example/app:1.2.3-dirty.g0123456789ab", true),
+            ("app:1.2.3-rc.1.dirty.g0123456789ab", true),
+            ("app:ctx-mine", false),
+            ("app:dirty.g0123", false),
+            ("app:1.2.3", false),
+            ("app:latest", false),
+            ("app", false),
+        ] {
+            assert_eq!(is_generated(&name.parse().unwrap()), expected, "{name}");
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@ mod agents;
 mod freshness;
 mod plans;
 mod sequence;
+mod unneeded;
 
 use std::fs::{self, FileTimes, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, symlink};

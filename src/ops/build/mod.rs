@@ -8,6 +8,7 @@ mod prepare;
 mod provenance;
 mod releases;
 mod settle;
+mod unneeded;
 mod verify;
 
 use std::io;
@@ -33,6 +34,7 @@ pub use causes::Cause;
 pub use compare::{Aspect, Change, Comparison, Difference, Times};
 pub use prepare::{Prepared, prepare};
 pub use settle::settle;
+pub use unneeded::{Unneeded, UnneededError, forget_replaced, remove, unneeded};
 pub use verify::{Unverified, Verdict, Verification, verify};
 
 /// An image that is there now.

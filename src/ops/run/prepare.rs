@@ -362,6 +362,7 @@ async fn image(
         ImageChoice::Build(items) => {
             let built = build::build(engine, items, asked.cache.as_ref(), None, events).await;
             let images = built.map_err(|failure| RunFailure::Build(Box::new(failure)))?;
+            build::forget_replaced(engine, store, asked.cache.as_ref(), items, &images).await;
             let image = images.last().expect("a job that builds has an image");
             built_image(engine, store, image).await
         }

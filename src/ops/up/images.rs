@@ -33,6 +33,7 @@ pub(super) async fn make(
                 let items: Vec<_> = items.iter().filter(is_new).cloned().collect();
                 let made = build::build(engine, &items, cache, None, events).await;
                 let made = made.map_err(|failure| RunFailure::Build(Box::new(failure)))?;
+                build::forget_replaced(engine, store, cache, &items, &made).await;
                 if let Some(image) = made.last() {
                     let record = built_image(engine, store, image).await?;
                     images.insert(step.job.clone(), record);

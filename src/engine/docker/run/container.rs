@@ -1,6 +1,6 @@
 //! What the engine knows of containers.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 
 use bollard::models::{
@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use super::super::client::DockerEngine;
 use super::super::error::EngineError;
 use crate::engine::run::{Container, Status};
+use crate::model::Digest;
 
 impl DockerEngine {
     /// A container by its id or name; `None` if the engine does not have it.
@@ -56,6 +57,23 @@ impl DockerEngine {
             .call(self.docker.list_containers(Some(options)))
             .await?;
         Ok(found.into_iter().map(listed).collect())
+    }
+
+    /// The images of all containers, whatever they do.
+    ///
+    /// # Errors
+    ///
+    /// The engine refused or stopped answering.
+    pub(crate) async fn images_in_use(&self) -> Result<BTreeSet<Digest>, EngineError> {
+        let options = ListContainersOptions {
+            all: true,
+            ..ListContainersOptions::default()
+        };
+        let found = self
+            .call(self.docker.list_containers(Some(options)))
+            .await?;
+        let ids = found.into_iter().filter_map(|container| container.image_id);
+        Ok(ids.filter_map(|id| id.parse().ok()).collect())
     }
 }
 
