@@ -43,9 +43,12 @@ impl HostProgram {
     ///
     /// # Errors
     ///
-    /// It, or the `jobs.yaml`, can't be read, or it is not a file.
+    /// It can't be read, or it is not a file.
     pub fn read(manifest: &Path, program: &Path, args: Vec<String>) -> io::Result<Self> {
-        let manifest = manifest.canonicalize()?;
+        // One that comes through a pipe has no path.
+        let manifest = manifest
+            .canonicalize()
+            .unwrap_or_else(|_| manifest.to_owned());
         let program = program.canonicalize()?;
         let mut file = open(&program)?;
         let mut hash = Sha256::new();

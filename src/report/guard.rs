@@ -2,10 +2,11 @@
 //!
 //! GitHub's runner reads commands out of a step's output (actions/runner, `ActionCommand`): `::name …::` where a
 //! line begins, blanks before it left out, and `##[name …]` anywhere; its page folds and colours by the latter.
-//! GitLab folds by `section_start:TIME:NAME\r\e[0K` anywhere (`Gitlab::Regex.build_trace_section_regex`). A
-//! backslash in what would be one makes it text. All else stays as it is, byte for byte.
+//! A backslash in what would be one makes it text. GitLab folds by `section_start:TIME:NAME\r\e[0K` anywhere
+//! (`Gitlab::Regex.build_trace_section_regex`), whichever streams the parts come from; `\e[K` at its end erases
+//! the same, and ends no marker. All else stays as it is, byte for byte.
 
-use memchr::memchr3;
+use memchr::{memchr, memchr3};
 
 use super::Marks;
 
@@ -34,9 +35,11 @@ const COMMANDS: [&str; 20] = [
 ];
 /// The longest of them.
 const LONGEST: usize = 22;
-/// What GitLab's markers begin with, and what they end with.
-const SECTIONS: [&[u8]; 2] = [b"section_start:", b"section_end:"];
+/// What GitLab's markers end with, and what means the same to a terminal.
 const SECTION_END: &[u8] = b"\r\x1b[0K";
+const LINE_ERASED: &[u8] = b"\r\x1b[K";
+/// What makes .NET read all of a stream as UTF-16 or UTF-32, where it is the stream's beginning.
+const ENCODINGS: [&[u8]; 3] = [b"\xff\xfe", b"\xfe\xff", b"\0\0\xfe\xff"];
 
 /// What one stream has said, as far as it matters for what comes.
 #[derive(Debug)]
@@ -46,8 +49,8 @@ pub struct Guard {
     held: Vec<u8>,
     /// Whether nothing but blanks is on the line.
     is_blank: bool,
-    /// Whether one of GitLab's markers may have begun on the line.
-    has_section: bool,
+    /// Whether nothing was said yet.
+    is_first: bool,
     /// Whether what was passed on last ends its line.
     is_ended: bool,
 }
@@ -58,6 +61,8 @@ enum Beginning {
     Text(usize),
     /// A command: its length, and where it is broken.
     Command(usize, usize),
+    /// The end of one of GitLab's markers.
+    SectionEnd,
     /// What comes next decides.
     Open,
 }
@@ -70,7 +75,7 @@ impl Guard {
             marks,
             held: Vec::new(),
             is_blank: true,
-            has_section: false,
+            is_first: true,
             is_ended: true,
         }
     }
@@ -85,7 +90,7 @@ impl Guard {
         while !rest.is_empty() {
             let beginning = match self.marks {
                 Marks::GitHub => self.github(rest),
-                Marks::GitLab => self.gitlab(rest),
+                Marks::GitLab => gitlab(rest),
             };
             let length = match beginning {
                 Beginning::Text(length) => {
@@ -97,6 +102,10 @@ impl Guard {
                     passed.push(b'\\');
                     passed.extend_from_slice(&rest[at..length]);
                     length
+                }
+                Beginning::SectionEnd => {
+                    passed.extend_from_slice(LINE_ERASED);
+                    SECTION_END.len()
                 }
                 Beginning::Open => {
                     self.held = rest.to_vec();
@@ -119,7 +128,7 @@ impl Guard {
         if !self.is_ended {
             rest.push(b'\n');
         }
-        (self.is_blank, self.has_section, self.is_ended) = (true, false, true);
+        (self.is_blank, self.is_ended) = (true, true);
         rest
     }
 
@@ -134,6 +143,18 @@ impl Guard {
     }
 
     fn github(&mut self, rest: &[u8]) -> Beginning {
+        if self.is_first {
+            if ENCODINGS
+                .iter()
+                .any(|mark| mark.len() > rest.len() && mark.starts_with(rest))
+            {
+                return Beginning::Open;
+            }
+            self.is_first = false;
+            if let Some(mark) = ENCODINGS.iter().find(|mark| rest.starts_with(mark)) {
+                return Beginning::Command(mark.len(), 0);
+            }
+        }
         if self.is_blank {
             // .NET trims what Unicode has for blanks; what is not ASCII is not looked at any closer.
             let blanks = rest.iter().take_while(|byte| !byte.is_ascii_graphic());
@@ -166,28 +187,15 @@ impl Guard {
             Some(at) => Beginning::Text(at),
         }
     }
+}
 
-    fn gitlab(&mut self, rest: &[u8]) -> Beginning {
-        match memchr3(b's', b'\n', b'\r', rest) {
-            None => Beginning::Text(rest.len()),
-            Some(0) => match rest[0] {
-                b'\n' => {
-                    self.has_section = false;
-                    Beginning::Text(1)
-                }
-                b'\r' if self.has_section && rest.starts_with(SECTION_END) => {
-                    Beginning::Command(SECTION_END.len(), 0)
-                }
-                b'\r' if self.has_section && SECTION_END.starts_with(rest) => Beginning::Open,
-                b's' if SECTIONS.iter().any(|section| rest.starts_with(section)) => {
-                    self.has_section = true;
-                    Beginning::Text(1)
-                }
-                b's' if SECTIONS.iter().any(|section| section.starts_with(rest)) => Beginning::Open,
-                _ => Beginning::Text(1),
-            },
-            Some(at) => Beginning::Text(at),
-        }
+fn gitlab(rest: &[u8]) -> Beginning {
+    match memchr(b'\r', rest) {
+        None => Beginning::Text(rest.len()),
+        Some(0) if rest.starts_with(SECTION_END) => Beginning::SectionEnd,
+        Some(0) if SECTION_END.starts_with(rest) => Beginning::Open,
+        Some(0) => Beginning::Text(1),
+        Some(at) => Beginning::Text(at),
     }
 }
 
@@ -304,9 +312,7 @@ mod tests {
         ] {
             assert_eq!(passed(Marks::GitHub, said), said, "{said:?}");
         }
-        for said in ["s", "section_", "section_start:", "::error::"] {
-            assert_eq!(passed(Marks::GitLab, said), said, "{said:?}");
-        }
+        assert_eq!(passed(Marks::GitLab, "::error::"), "::error::");
     }
 
     #[test]
@@ -320,27 +326,37 @@ mod tests {
 
     #[test]
     fn gitlabs_sections_are_text() {
-        let end = "\r\u{1b}[0K";
-        for section in [
-            "section_start:1:a",
-            "\u{1b}[0Ksection_end:1600445393032:NAME",
-            "section_section_start:1:a[collapsed=true]",
-            "50 %\rsection_start:1:a.b-c_d",
+        for said in [
+            "section_start:1:a\r\u{1b}[0Kb",
+            "\u{1b}[0Ksection_end:1600445393032:NAME\r\u{1b}[0K",
+            "section_start:1:a[collapsed=true]\r\u{1b}[0Kb\r\r\u{1b}[0K",
         ] {
-            let said = format!("{section}{end}b\nc{end}");
-            let shown = format!("{section}\\{end}b\nc{end}");
-            assert_eq!(passed(Marks::GitLab, &said), shown);
+            let shown = said.replace("\r\u{1b}[0K", "\r\u{1b}[K");
+            assert_eq!(passed(Marks::GitLab, said), shown);
         }
         for said in [
             "section_start:1:a\\r\\u001b[0K",
-            "section_start:1:a\r\n",
-            "section_start:1:a\r\u{1b}[0",
-            "section_start:1:a\n\r\u{1b}[0K",
-            "\r\u{1b}[0K50 %\r\u{1b}[0K60 %",
-            "sections_end:1:a\r\u{1b}[0K",
+            "a\r\n",
+            "a\r\u{1b}[0",
+            "\r\u{1b}[K50 %",
         ] {
             assert_eq!(passed(Marks::GitLab, said), said);
         }
+    }
+
+    #[test]
+    fn a_stream_is_not_read_in_another_encoding() {
+        for begins in ENCODINGS {
+            let said = [begins, b":\0:\0e\0"].concat();
+            let mut guard = Guard::new(Marks::GitHub);
+            let mut passed = guard.pass(&said[..1]);
+            passed.extend(guard.pass(&said[1..]));
+            assert_eq!(passed, [b"\\", said.as_slice()].concat());
+            assert_eq!(guard.pass(&said), said);
+        }
+        let mut guard = Guard::new(Marks::GitHub);
+        assert_eq!(guard.pass(b"\0"), b"");
+        assert_eq!(guard.pass(b"\0a"), b"\0\0a");
     }
 
     #[test]

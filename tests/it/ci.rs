@@ -389,7 +389,7 @@ fn what_a_job_says_is_no_section_of_gitlabs() {
     let ended = run(command.env("CI", "true").env("GITLAB_CI", "true"));
     assert_eq!(ended.code, Some(0), "{ended:?}");
     let harmless =
-        "a\n  ::set-output name=x::y\nb ##[error]c\rsection_start:1:d\\\r\x1b[0Ke\n::std::x";
+        "a\n  ::set-output name=x::y\nb ##[error]c\rsection_start:1:d\r\x1b[Ke\n::std::x";
     assert_eq!(ended.stdout, harmless);
     assert!(ended.stderr.contains(harmless), "{}", ended.stderr);
 }
