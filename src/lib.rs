@@ -33,6 +33,8 @@
 //!   file under `tests/it/invalid/`.
 //! * **A kind of value** (a port, a size) is a file in [`model`] that implements [`model::Scalar`].
 //! * **A check of the machine** is a function in [`ops::doctor`].
+//! * **A program that `jobs.yaml` runs on this machine** is a [`records::HostProgram`], and runs only when
+//!   [`records::Trust`] allows it.
 //!
 //! `CONTRIBUTING.md` has these as step-by-step recipes.
 

@@ -129,7 +129,7 @@ fn a_cloned_program_does_not_run_before_it_is_allowed() {
         &format!("{} {}", program.display(), cloned.image),
         &format!("sha256:{}", sum.split(' ').next().unwrap()),
         "begins with: #!/bin/sh",
-        "`jobctl trust`",
+        &format!("`jobctl trust {}`", cloned.path("repo").display()),
         "JOBCTL_TRUST=1",
     ] {
         assert!(refused.stderr.contains(said), "{said}: {}", refused.stderr);
@@ -141,6 +141,23 @@ fn a_cloned_program_does_not_run_before_it_is_allowed() {
     let refused = run(&mut cloned.jobctl(&["up", "app"]));
     assert_eq!(refused.code, Some(125), "{refused:?}");
     assert_eq!(cloned.runs(), 0);
+
+    fs::rename(
+        cloned.path("repo/jobs.yaml"),
+        cloned.path("repo/other.yaml"),
+    )
+    .unwrap();
+    let refused = run(&mut cloned.jobctl(&["-f", "other.yaml", "build", "base"]));
+    let help = format!(
+        "`jobctl -f {} trust`",
+        cloned.path("repo/other.yaml").display()
+    );
+    assert!(refused.stderr.contains(&help), "{}", refused.stderr);
+    fs::rename(
+        cloned.path("repo/other.yaml"),
+        cloned.path("repo/jobs.yaml"),
+    )
+    .unwrap();
 
     let allowed = run(&mut cloned.jobctl(&["trust"]));
     assert_eq!(allowed.code, Some(0), "{allowed:?}");

@@ -26,10 +26,6 @@ const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin
 /// How much is read at once.
 const CHUNK_BYTES: usize = 256 << 10;
 
-/// How a program of the project comes to be trusted.
-const UNTRUSTED_HELP: &str = "read it, then allow it as it is now with `jobctl trust`; in CI, where what is \
-                              checked out is trusted, set JOBCTL_TRUST=1";
-
 /// Why a base image can't be had.
 #[derive(Debug, thiserror::Error)]
 pub enum BaseError {
@@ -84,7 +80,11 @@ impl BaseError {
                 "check the name, `jobctl login`, and the network; or make it here: \
                  `images: {{ NAME: {{ pull: \"{image}\", bootstrap: PROGRAM }} }}`"
             )),
-            Self::Untrusted { .. } => Some(UNTRUSTED_HELP.to_owned()),
+            Self::Untrusted { program } => Some(format!(
+                "read it, then allow it as it is now: `{}`; in CI, where what is checked out is trusted, set \
+                 JOBCTL_TRUST=1",
+                trust_command(&program.manifest)
+            )),
             Self::NotRun { program, .. } => Some(format!(
                 "make it executable: `chmod +x {}`",
                 program.display()
@@ -99,6 +99,18 @@ impl BaseError {
                     .to_owned(),
             ),
         }
+    }
+}
+
+/// The command that allows a project's programs.
+fn trust_command(manifest: &Path) -> String {
+    let quoted = |path: &Path| shell_words::quote(&path.to_string_lossy()).into_owned();
+    let is_found = ["jobs.yaml", "jobs.yml"].map(|name| manifest.ends_with(name));
+    match manifest.parent() {
+        Some(directory) if is_found.contains(&true) => {
+            format!("jobctl trust {}", quoted(directory))
+        }
+        _ => format!("jobctl -f {} trust", quoted(manifest)),
     }
 }
 
