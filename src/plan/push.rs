@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::engine::docker::EngineError;
+use jiff::Timestamp;
+
+use crate::engine::docker::{EngineError, LocalImage};
 use crate::model::{Digest, ImageRef, Tag, Version};
 use crate::plan::build::PlanError;
 use crate::plan::tags::{moves, newer};
@@ -44,6 +46,31 @@ impl Wanted {
         let tag = self.name.tag().map_or("latest", Tag::as_str);
         newer(tag, self.version.as_ref()?, releases)
     }
+}
+
+/// An image that was built of a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Built<'a> {
+    /// The image. When it was made it says itself: all images of a commit say the same where the engine
+    /// takes that from `SOURCE_DATE_EPOCH`.
+    pub image: &'a LocalImage,
+    /// Its names in the repository that is pushed to.
+    pub names: Vec<ImageRef>,
+    /// When the engine last named it, which a build does; not all engines say it.
+    pub tagged: Option<Timestamp>,
+}
+
+/// The image of a job that was built last: the one that was named last. Where engines do not say that
+/// (20.10, Podman), it is the youngest; among images of the same age, the one with the most names, since a
+/// build takes those that move.
+#[must_use]
+pub fn newest(built: Vec<Built<'_>>) -> Option<Built<'_>> {
+    let knows = built.iter().all(|built| built.tagged.is_some());
+    // Of two that are alike in all this, the first, as the engine lists them.
+    built.into_iter().rev().max_by_key(|built| {
+        let time = if knows { built.tagged } else { built.image.created };
+        (time, built.names.len())
+    })
 }
 
 /// The names in the order in which they are pushed: what others look for last comes last, so that it never
@@ -163,7 +190,46 @@ pub fn chunk(accepted: u64, least: u64) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
+
+    #[test]
+    fn what_was_built_last_is_pushed() {
+        // When it was made and named, and with how many names.
+        type Image = (i64, Option<i64>, usize);
+        let time = |second| Timestamp::from_second(second).ok();
+        let cases: [([Image; 2], usize); 6] = [
+            // A commit that is older may be built last.
+            ([(20, Some(1), 1), (10, Some(2), 1)], 1),
+            // The same commit, with changes.
+            ([(10, Some(2), 1), (10, Some(1), 3)], 0),
+            // Where the engine does not say when it named them.
+            ([(10, None, 3), (20, None, 1)], 1),
+            ([(10, None, 1), (10, None, 2)], 1),
+            ([(10, None, 1), (10, None, 1)], 0),
+            ([(20, None, 1), (10, Some(30), 1)], 0),
+        ];
+        for (images, expected) in cases {
+            let local = images.map(|(created, _, _)| LocalImage {
+                id: Digest::of(b"image"),
+                tags: Vec::new(),
+                repo_digests: Vec::new(),
+                labels: BTreeMap::new(),
+                created: time(created),
+                tagged: None,
+                size: 0,
+            });
+            let built = local.iter().zip(images).map(|(image, (_, tagged, names))| Built {
+                image,
+                names: vec!["registry:5000/app:1".parse().unwrap(); names],
+                tagged: tagged.and_then(time),
+            });
+            let found = newest(built.collect()).unwrap();
+            assert!(std::ptr::eq(found.image, &raw const local[expected]), "{images:?}");
+        }
+        assert_eq!(newest(Vec::new()), None);
+    }
 
     fn wanted(names: &[&str]) -> Vec<Wanted> {
         let id = Digest::from([0; 32]);

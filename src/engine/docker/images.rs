@@ -26,6 +26,8 @@ pub struct LocalImage {
     pub labels: BTreeMap<String, String>,
     /// When it was made, as it says itself.
     pub created: Option<Timestamp>,
+    /// When it was last named, as the engine says of a single image; not all engines do.
+    pub tagged: Option<Timestamp>,
     /// How large it is unpacked, in bytes.
     pub size: u64,
 }
@@ -79,6 +81,11 @@ impl DockerEngine {
             repo_digests: named(found.repo_digests.unwrap_or_default()),
             labels: labels.unwrap_or_default().into_iter().collect(),
             created: found.created.and_then(|time| time.to_string().parse().ok()),
+            tagged: (found.metadata)
+                .and_then(|metadata| metadata.last_tag_time)
+                .and_then(|time| time.to_string().parse().ok())
+                // The year 1 stands for "never".
+                .filter(|time| *time > Timestamp::UNIX_EPOCH),
             size: found
                 .size
                 .and_then(|size| size.try_into().ok())
@@ -143,6 +150,7 @@ impl DockerEngine {
                     repo_digests: named(image.repo_digests),
                     labels: image.labels.into_iter().collect(),
                     created: Timestamp::from_second(image.created).ok(),
+                    tagged: None,
                     size: image.size.try_into().unwrap_or(0),
                 })
             })

@@ -5,7 +5,7 @@ use crate::engine::docker::{DockerEngine, LocalImage};
 use crate::model::labels::{STAMPED_LABEL, STANDARD_LABELS};
 use crate::model::{ImageRef, Version};
 use crate::plan::build::{BuildSpec, VersionChoice};
-use crate::plan::push::{Wanted, is_release, version};
+use crate::plan::push::{self, Built, Wanted, is_release, version};
 use crate::plan::run::JOB_LABEL;
 
 /// What is pushed or pulled.
@@ -63,7 +63,13 @@ async fn add(
     let repository = format!("{}{}", spec.prefix, spec.name);
     let images = engine.images_labelled(JOB_LABEL, Some(&spec.title)).await?;
     for origin in [&repository, &spec.name] {
-        let Some((image, known)) = newest(&images, origin, &spec.version) else {
+        let built = newest(engine, &images, origin, &spec.version).await?;
+        let Some(Built {
+            image,
+            names: known,
+            ..
+        }) = built
+        else {
             continue;
         };
         for name in &known {
@@ -90,13 +96,14 @@ async fn add(
     Err(PushFailure::NotThere { name })
 }
 
-/// The newest image with a name in a repository, and its names there.
-fn newest<'a>(
+/// The image with a name in a repository that was built last.
+async fn newest<'a>(
+    engine: &DockerEngine,
     images: &'a [LocalImage],
     repository: &str,
     choice: &VersionChoice,
-) -> Option<(&'a LocalImage, Vec<ImageRef>)> {
-    let mut named = images.iter().map(|image| {
+) -> Result<Option<Built<'a>>, PushFailure> {
+    let named = images.iter().map(|image| {
         let names = image.tags.iter().filter_map(|tag| tag.parse().ok());
         let names = names.filter(|name: &ImageRef| is_in(name, repository));
         (image, names.collect::<Vec<_>>())
@@ -107,7 +114,16 @@ fn newest<'a>(
             .any(|name| version(name).as_ref() == Some(wanted)),
         None => !names.is_empty(),
     };
-    named.find(|(_, names)| is_meant(names))
+    let mut built = Vec::new();
+    for (image, names) in named.filter(|(_, names)| is_meant(names)) {
+        let found = engine.image(image.id.as_str()).await?;
+        built.push(Built {
+            image,
+            names,
+            tagged: found.and_then(|image| image.tagged),
+        });
+    }
+    Ok(push::newest(built))
 }
 
 fn is_in(name: &ImageRef, repository: &str) -> bool {
