@@ -25,6 +25,8 @@ use crate::model::NetworkAttachment;
 
 /// An image that no engine has: its name can't be one.
 const NO_IMAGE: &str = "jobctl.invalid/probe:none";
+/// A container that no engine has.
+const NO_CONTAINER: &str = "jobctl-probe-none";
 /// A file system that no two machines share.
 const MEMORY: &str = "/dev/shm";
 /// The label of a container that is created to read a file through it.
@@ -138,20 +140,29 @@ impl DockerEngine {
     }
 
     /// Whether the engine finds the init process that it puts into containers, for those that do not say so
-    /// (Podman): one is created, and not started. Nothing where that can't be found out.
+    /// (Podman). Nothing where that can't be found out.
+    ///
+    /// It is asked for a container with one, in the network of a container that is not there: it looks for
+    /// the program first, and creates nothing, which can take long with large images.
     pub async fn finds_init(&self) -> Option<bool> {
         let image = self.images().await.ok()?.into_iter().next()?;
         let spec = RunSpec {
             init: Some(true),
+            network: Some(format!("container:{NO_CONTAINER}")),
             ..probe_of(image.id.to_string())
         };
         match self.create(&spec).await {
-            Ok(created) => {
-                let _ = self.remove(&created.id).await;
+            Err(RunError::NoInit { .. }) => Some(false),
+            Err(RunError::Engine(EngineError::Refused { message, .. }))
+                if message.contains(NO_CONTAINER) =>
+            {
                 Some(true)
             }
-            Err(RunError::NoInit { .. }) => Some(false),
             Err(_) => None,
+            Ok(created) => {
+                let _ = self.remove(&created.id).await;
+                None
+            }
         }
     }
 
