@@ -68,7 +68,11 @@ pub fn newest(built: Vec<Built<'_>>) -> Option<Built<'_>> {
     let knows = built.iter().all(|built| built.tagged.is_some());
     // Of two that are alike in all this, the first, as the engine lists them.
     built.into_iter().rev().max_by_key(|built| {
-        let time = if knows { built.tagged } else { built.image.created };
+        let time = if knows {
+            built.tagged
+        } else {
+            built.image.created
+        };
         (time, built.names.len())
     })
 }
@@ -220,13 +224,19 @@ mod tests {
                 tagged: None,
                 size: 0,
             });
-            let built = local.iter().zip(images).map(|(image, (_, tagged, names))| Built {
-                image,
-                names: vec!["registry:5000/app:1".parse().unwrap(); names],
-                tagged: tagged.and_then(time),
-            });
+            let built = local
+                .iter()
+                .zip(images)
+                .map(|(image, (_, tagged, names))| Built {
+                    image,
+                    names: vec!["registry:5000/app:1".parse().unwrap(); names],
+                    tagged: tagged.and_then(time),
+                });
             let found = newest(built.collect()).unwrap();
-            assert!(std::ptr::eq(found.image, &raw const local[expected]), "{images:?}");
+            assert!(
+                std::ptr::eq(found.image, &raw const local[expected]),
+                "{images:?}"
+            );
         }
         assert_eq!(newest(Vec::new()), None);
     }

@@ -148,7 +148,7 @@ impl DockerEngine {
         let image = self.images().await.ok()?.into_iter().next()?;
         let spec = RunSpec {
             init: Some(true),
-            network: Some(format!("container:{NO_CONTAINER}")),
+            networks: vec![NetworkAttachment::of(format!("container:{NO_CONTAINER}"))],
             ..probe_of(image.id.to_string())
         };
         match self.create(&spec).await {
