@@ -377,8 +377,8 @@ fn what_a_job_says_is_no_command_of_githubs() {
     let mut command = project.jobctl(&["logs", "train"]);
     as_github(&mut command, project.bench.path());
     let file = std::fs::File::create(&path).unwrap();
-    let ended = command.stdout(file).status().unwrap();
-    assert!(ended.success());
+    let ended = command.stdout(file).output().unwrap();
+    assert!(ended.status.success());
     assert_eq!(std::fs::read_to_string(&path).unwrap(), said);
 }
 
