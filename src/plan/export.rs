@@ -1,5 +1,6 @@
 //! A pipeline, as compose has it.
 
+mod networks;
 mod values;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,9 +15,7 @@ use super::up::Step;
 use crate::engine::run::{Bound, BoundKind};
 use crate::manifest::Manifest;
 use crate::manifest::schema::Job;
-use crate::model::{
-    ByteSize, HostPath, MountSource, Name, NetworkAttachment, Restart, STARS, clean, seen_from,
-};
+use crate::model::{ByteSize, HostPath, MountSource, Name, Restart, STARS, clean, seen_from};
 
 /// The longest time that compose, which is written in Go, can say.
 const LONGEST: std::time::Duration = std::time::Duration::from_secs(9_223_372_036);
@@ -274,7 +273,8 @@ impl Service<'_> {
         self.put("user", json!(spec.user));
         self.put("working_dir", json!(spec.workdir));
         self.put("ports", json!(texts(&spec.ports)));
-        self.networks(&spec.networks, networks);
+        let (key, attached) = networks::attached(&spec.networks, networks);
+        self.put(key, attached);
         self.put("init", json!(spec.init));
         self.put("security_opt", json!(spec.security));
         self.put("cap_add", json!(spec.cap_add));
@@ -305,38 +305,6 @@ impl Service<'_> {
         self.put("deploy", gpus(spec));
         let restart = spec.restart.unwrap_or(Restart::No);
         self.put("restart", json!(restart.to_string()));
-    }
-
-    /// One network by its name, or several, and those with names or addresses: these exist already.
-    fn networks(&mut self, attached: &[NetworkAttachment], networks: &mut Map<String, Value>) {
-        if let [network] = attached
-            && network.is_plain()
-        {
-            self.put("network_mode", json!(network.name));
-            return;
-        }
-        let mut of_service = Map::new();
-        for network in attached {
-            let name = plain(&network.name);
-            let mut fields = Map::new();
-            let texts = |addresses: &[std::net::IpAddr]| json!(texts(addresses));
-            let lists = [
-                ("aliases", json!(network.aliases)),
-                ("link_local_ips", texts(&network.link_local)),
-                ("driver_opts", json!(network.driver_options)),
-            ];
-            for (key, list) in lists {
-                if list != json!([]) && list != json!({}) {
-                    fields.insert(key.to_owned(), list);
-                }
-            }
-            for (key, ip) in [("ipv4_address", network.ip), ("ipv6_address", network.ip6)] {
-                fields.extend(ip.map(|ip| (key.to_owned(), json!(ip.to_string()))));
-            }
-            of_service.insert(name.clone(), Value::Object(fields));
-            networks.insert(name, json!({ "external": true }));
-        }
-        self.put("networks", Value::Object(of_service));
     }
 
     /// What the container sees of files: its own volumes and directories, inputs, and what jobs hand on. Returns

@@ -350,7 +350,7 @@ fn an_address_that_can_be_no_engines_is_an_error_for_every_verb() {
         (&["-H", "unknown://", "ps"][..], None, 2),
         (&["-H", "unknown://", "runs"], None, 2),
         (&["-H", "://", "images"], None, 2),
-        (&["-H", "unknown://", "logs", "j"], None, 125),
+        (&["-H", "unknown://", "logs", "j"], None, 2),
         (&["-H", "tcp://host/path", "run", "j"], None, 125),
         (&["ps"], Some("unknown://"), 1),
         (&["--context", "none", "ps"], None, 1),
