@@ -70,7 +70,7 @@ pub async fn prepare(
     asked: &Asked,
     events: &Events,
 ) -> Result<Prepared, RunFailure> {
-    let ready = ready(engine, store, plan, asked, &Given::default(), events).await?;
+    let ready = Box::pin(ready(engine, store, plan, asked, &Given::default(), events)).await?;
     begin(engine, store, ready, asked).await
 }
 
