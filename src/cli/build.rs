@@ -16,9 +16,10 @@ use crate::engine::docker::EngineError;
 use crate::exit::Exit;
 use crate::facts::Environment;
 use crate::manifest::{self, Manifest, RaiseError, Raised};
+use crate::model::Digest;
 use crate::ops::build::{Failure, Image, Reason, build, forget_replaced, settle};
 use crate::plan::build::{BuildFlags, Item, VersionChoice, file_errors, plan};
-use crate::plan::push::Wanted;
+use crate::plan::push::{Wanted, order};
 use crate::report::{
     build_failure, build_human, build_json, build_plan_human, build_plan_json, build_summary,
 };
@@ -56,6 +57,11 @@ pub(super) fn exec(args: &BuildArgs, context: &mut Context) -> Ending {
             "`--iidfile` takes one image's id, and several are built",
             Some("name one JOB, or use `--metadata-file`"),
         ));
+    }
+    if args.deploy
+        && let Err(error) = order(pushed_names(&items))
+    {
+        return Ok(context.output.usage(&error.message, Some(&error.help)));
     }
     if args.dry_run {
         let cache = cache_folder(&context.environment);
@@ -126,6 +132,19 @@ pub(super) fn exec(args: &BuildArgs, context: &mut Context) -> Ending {
         .output
         .result(|| build_human(&images), || build_json(&images))?;
     Ok(Exit::Success)
+}
+
+/// One name of each image that is pushed: whether they can be is known before anything is built.
+fn pushed_names(items: &[Item]) -> Vec<Wanted> {
+    let pushed = items.iter().filter_map(|item| match item {
+        Item::Build(spec) if spec.is_deployed => Some(Wanted {
+            name: format!("{}{}", spec.prefix, spec.name).parse().ok()?,
+            id: Digest::from([0; 32]),
+            version: None,
+        }),
+        Item::Build(_) | Item::Base(_) => None,
+    });
+    pushed.collect()
 }
 
 /// The names that are pushed, and all names: images that others are made from stay here.

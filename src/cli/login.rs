@@ -10,7 +10,7 @@ use super::push::{Unpushed, fail};
 use crate::engine::docker::credentials::{CredentialsError, Keyring};
 use crate::engine::registry::{Credentials, RegistryError};
 use crate::exit::Exit;
-use crate::model::Secret;
+use crate::model::{ImageRef, Secret};
 use crate::ops::push::PushFailure;
 use crate::plan::push::{Remedy, remedy};
 
@@ -73,6 +73,9 @@ pub(super) fn exec_login(args: &LoginArgs, context: &mut Context) -> Ending {
     let outcome: Result<String, Unpushed> = context.watch(async |_events| {
         let engine = context.connect().await?;
         let keyring = Keyring::open(&context.environment)?;
+        if let Ok(image) = format!("{}/any", args.registry).parse::<ImageRef>() {
+            engine.check_tokens(&image).await??;
+        }
         let server = server(&args.registry);
         let logging_in = engine.log_in(&server, &credentials);
         let token = logging_in.await.map_err(|error| match remedy(&error) {

@@ -2,7 +2,7 @@
 
 use crate::engine::docker::credentials::Keyring;
 use crate::engine::docker::{DockerEngine, EngineError, LocalImage};
-use crate::engine::registry::{AUTHORITIES, Registry, Trusted};
+use crate::engine::registry::{Registry, Trusted};
 use crate::event::{Event, Events, Outcome};
 use crate::facts::Environment;
 use crate::model::{Digest, ImageRef};
@@ -93,10 +93,7 @@ async fn resolve(
     let canonical = name.canonical();
     let domain = canonical.domain().unwrap_or("docker.io");
     let credentials = Keyring::open(environment).ok()?.find(domain).await.ok()?;
-    let trusted = Trusted {
-        insecure,
-        folder: AUTHORITIES.into(),
-    };
+    let trusted = Trusted::of_engine(insecure);
     let found = Registry::of(name, &trusted, credentials)
         .manifest(name)
         .await;

@@ -379,10 +379,26 @@ impl BuildSpec {
         Ok(names)
     }
 
-    /// The repositories that it is named in.
+    /// Whether a name on an engine is in a repository of the image's.
+    #[must_use]
+    pub fn owns(&self, name: &ImageRef) -> bool {
+        let shown = name.familiar().repository();
+        // Podman has names without a registry under this one.
+        let shown = shown.strip_prefix("localhost/").unwrap_or(&shown);
+        self.repositories()
+            .iter()
+            .any(|repository| repository == shown)
+    }
+
+    /// The repositories that it is named in, as engines show them.
     #[must_use]
     pub fn repositories(&self) -> BTreeSet<String> {
-        BTreeSet::from([self.name.clone(), format!("{}{}", self.prefix, self.name)])
+        let names = [self.name.clone(), format!("{}{}", self.prefix, self.name)];
+        let familiar = |name: String| match name.parse::<ImageRef>() {
+            Ok(image) => image.familiar().repository(),
+            Err(_) => name,
+        };
+        names.map(familiar).into()
     }
 
     /// Takes the names from a plan that belong to newer releases of its repositories, and says so.

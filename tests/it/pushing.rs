@@ -284,6 +284,13 @@ fn names_without_a_registry_are_not_pushed() {
     let pusher = Pusher::new(([127, 0, 0, 1], 1).into());
     pusher.build("1.0.0");
     let name = format!("{}:1.0.0", pusher.image.as_str());
+    // That is known before anything is built.
+    pusher.bench.write("a", "two\n");
+    let before = pusher.image.tags();
+    let ended = run(&mut pusher.image.build(&pusher.bench, &["--deploy"]));
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    assert!(ended.stderr.contains("names no registry"), "{ended:?}");
+    assert_eq!(pusher.image.tags(), before);
     let ended = run(pusher.bench.jobctl().args(["push", &name]));
     assert_eq!(ended.code, Some(2), "{ended:?}");
     assert!(

@@ -111,14 +111,16 @@ impl DockerEngine {
             .await
     }
 
-    /// The images with a name that is like this pattern, in which `*` is any part between slashes.
+    /// The images with a name that is like one of these patterns, in which `*` is any part between slashes.
     ///
     /// # Errors
     ///
     /// The engine stopped answering.
-    pub(crate) async fn images_named(&self, pattern: &str) -> Result<Vec<LocalImage>, EngineError> {
-        let filter = vec![pattern.to_owned()];
-        self.listed(HashMap::from([("reference".to_owned(), filter)]))
+    pub(crate) async fn images_named(
+        &self,
+        patterns: Vec<String>,
+    ) -> Result<Vec<LocalImage>, EngineError> {
+        self.listed(HashMap::from([("reference".to_owned(), patterns)]))
             .await
     }
 

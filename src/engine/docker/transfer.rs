@@ -12,7 +12,7 @@ use super::client::DockerEngine;
 use super::credentials::{CredentialsError, Keyring};
 use super::error::EngineError;
 use super::request::{Request, escaped, send};
-use crate::engine::registry::Credentials;
+use crate::engine::registry::{Credentials, Registry, RegistryError, Trusted};
 use crate::event::{Step, Unit};
 use crate::model::{Digest, ImageRef, Platform};
 
@@ -151,10 +151,15 @@ impl DockerEngine {
             (None, Some(tag)) => tag.as_str(),
             (None, None) => "latest",
         };
-        let (credentials, missing) = match self.credentials(image).await {
+        let (mut credentials, mut missing) = match self.credentials(image).await {
             Ok(credentials) => (credentials, None),
-            Err(error) => (None, Some(error)),
+            Err(error) => (None, Some(error.to_string())),
         };
+        if credentials.is_some()
+            && let Err(error) = self.check_tokens(image).await?
+        {
+            (credentials, missing) = (None, Some(error.to_string()));
+        }
         let request = Request::post("/images/create")
             .query("fromImage", &image.repository())
             .query("tag", tag)
@@ -209,6 +214,23 @@ impl DockerEngine {
             words.join("/").parse().ok()
         });
         Some(platforms.collect())
+    }
+
+    /// Whether the registry of an image has its tokens from where a password may be sent to; see
+    /// [`Registry::check_tokens`]. What an engine on another machine trusts is not known here.
+    ///
+    /// # Errors
+    ///
+    /// The engine stopped answering.
+    pub async fn check_tokens(
+        &self,
+        image: &ImageRef,
+    ) -> Result<Result<(), RegistryError>, EngineError> {
+        if !self.is_local() {
+            return Ok(Ok(()));
+        }
+        let trusted = Trusted::of_engine(self.insecure_registries().await?);
+        Ok(Registry::of(image, &trusted, None).check_tokens().await)
     }
 
     /// What is known for the registry of an image.

@@ -1,11 +1,11 @@
 //! What a registry wants to see before it answers.
 
 use hyper::Method;
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::Credentials;
-use super::http::Ask;
+use super::http::{Answer, Ask};
 
 /// What stands in `WWW-Authenticate` (RFC 9110, 11.6.1).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +20,13 @@ pub(super) enum Challenge {
 }
 
 impl Challenge {
+    /// The first one of an answer that is known.
+    pub(super) fn of(answer: &Answer) -> Option<Self> {
+        let challenges = answer.headers.get_all(WWW_AUTHENTICATE).iter();
+        let mut texts = challenges.filter_map(|value| value.to_str().ok());
+        texts.find_map(Self::parse)
+    }
+
     pub(super) fn parse(text: &str) -> Option<Self> {
         let (scheme, rest) = text.trim().split_once(' ').unwrap_or((text.trim(), ""));
         if scheme.eq_ignore_ascii_case("basic") {

@@ -217,6 +217,10 @@ impl Site {
         &self.origin
     }
 
+    pub(super) fn has_tls(&self) -> bool {
+        self.origin.starts_with("https:")
+    }
+
     /// Whether what is sent is read by nobody else: its certificate is verified, it is on this machine, or
     /// the user's configuration trusts it without.
     pub(super) fn keeps_secrets(&self) -> bool {

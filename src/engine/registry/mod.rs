@@ -18,16 +18,14 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use hyper::header::{
-    ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
-};
+use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{Method, StatusCode};
 use serde::Deserialize;
 
 use self::challenge::Challenge;
 use self::http::{Answer, Ask, Site};
 pub(crate) use self::referrers::{Artifact, ArtifactFile};
-pub use self::trust::{Trust, Trusted};
+pub use self::trust::{AUTHORITIES, Trust, Trusted};
 pub(crate) use self::upload::Upload;
 use crate::model::{Digest, ImageRef, Secret};
 
@@ -163,9 +161,6 @@ pub struct Registry {
     authorization: Mutex<Vec<(String, Secret)>>,
 }
 
-/// Where docker's engine has the authorities of registries.
-pub(crate) const AUTHORITIES: &str = "/etc/docker/certs.d";
-
 impl Registry {
     /// The registry of an image.
     #[must_use]
@@ -241,10 +236,7 @@ impl Registry {
         if first.status != StatusCode::UNAUTHORIZED {
             return Ok(first);
         }
-        let challenges = first.headers.get_all(WWW_AUTHENTICATE).iter();
-        let mut texts = challenges.filter_map(|value| value.to_str().ok());
-        let challenge = texts.find_map(Challenge::parse);
-        let shown = match (challenge, &self.credentials) {
+        let shown = match (Challenge::of(&first), &self.credentials) {
             (Some(Challenge::Basic), Some(credentials)) if !had_shown => credentials.basic(),
             (Some(Challenge::Bearer { realm, service }), _) => {
                 self.token(&realm, service.as_deref(), scope, image).await?

@@ -34,7 +34,7 @@ impl Registry {
                 .map_err(|reason| refused(format!("it redirects to `{url}`: {reason}")))?;
             if next.origin() == site.origin() {
                 ask = ask.at(path);
-            } else if site.keeps_secrets() && !next.keeps_secrets() {
+            } else if site.has_tls() && !next.has_tls() && !next.keeps_secrets() {
                 let message = format!("it redirects to {}, without TLS", next.origin());
                 return Err(refused(message));
             } else {

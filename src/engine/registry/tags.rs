@@ -14,6 +14,9 @@ use crate::model::ImageRef;
 
 /// How many tags are asked for at once.
 const PAGE: usize = 1000;
+/// How many bytes a tag has, at most (OCI distribution specification 1.1), and how many tags are read.
+const LONGEST: usize = 128;
+const MOST_TAGS: usize = 1_000_000;
 /// How many pages a list has at most, and how long all of them may take.
 const MOST_PAGES: usize = 1000;
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -53,10 +56,12 @@ impl Registry {
             let answer = self.accepted(answer, image)?;
             let page: Page = serde_json::from_slice(&answer.body)
                 .map_err(|_| refused(answer.status, "can't be read"))?;
-            tags.extend(page.tags.into_iter().flatten());
+            let found = page.tags.into_iter().flatten();
+            tags.extend(found.filter(|tag| tag.len() <= LONGEST));
             asked.insert(place);
             next = following(&answer.headers);
-            let is_endless = asked.len() >= MOST_PAGES || start.elapsed() > PATIENCE;
+            let is_endless =
+                asked.len() >= MOST_PAGES || tags.len() > MOST_TAGS || start.elapsed() > PATIENCE;
             if next
                 .as_ref()
                 .is_some_and(|next| is_endless || asked.contains(next))

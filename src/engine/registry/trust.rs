@@ -5,6 +5,9 @@ use std::path::PathBuf;
 
 use super::http::split;
 
+/// Where docker's engine has the authorities of registries.
+pub const AUTHORITIES: &str = "/etc/docker/certs.d";
+
 /// What is to be known of a host before it is asked.
 #[derive(Debug, Clone, Default)]
 pub struct Trust {
@@ -27,6 +30,15 @@ pub struct Trusted {
 }
 
 impl Trusted {
+    /// What docker's engine on this machine trusts registries with, given those that it names as insecure.
+    #[must_use]
+    pub fn of_engine(insecure: Vec<String>) -> Self {
+        Self {
+            insecure,
+            folder: AUTHORITIES.into(),
+        }
+    }
+
     /// What a host, with its port if it is not the usual one, is trusted with.
     #[must_use]
     pub fn of(&self, domain: &str) -> Trust {

@@ -222,8 +222,11 @@ async fn build_one(
             return Err(reason);
         }
     };
-    let releases = releases::on_engine(engine, &spec.repositories()).await?;
-    spec.leave_newer(&mut prepared.plan, &releases);
+    let version = prepared.plan.version.as_ref();
+    if version.is_some_and(|version| !version.is_prerelease()) {
+        let releases = releases::on_engine(engine, spec).await?;
+        spec.leave_newer(&mut prepared.plan, &releases);
+    }
     for warning in &prepared.plan.warnings {
         events.send(Event::Warning(warning.clone()));
     }

@@ -81,13 +81,10 @@ async fn forget(
     spec: &BuildSpec,
     current: &Digest,
 ) -> io::Result<()> {
-    let repositories = spec.repositories();
     let listing = engine.images_labelled(JOB_LABEL, Some(&spec.title)).await;
     let mut replaced = Vec::new();
     for image in listing.map_err(io::Error::other)? {
-        let names = names(&image, |name| {
-            is_of_context(name) && repositories.contains(&name.repository())
-        });
+        let names = names(&image, |name| is_of_context(name) && spec.owns(name));
         if image.id != *current && !names.is_empty() && is_claimed(cache, store, &image.id)? {
             replaced.push(Unneeded {
                 id: image.id,

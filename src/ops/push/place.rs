@@ -10,9 +10,7 @@ use super::record::AttachedRun;
 use super::relay;
 use crate::engine::docker::credentials::Keyring;
 use crate::engine::docker::{DockerEngine, EngineError, PUSH_SILENCE};
-use crate::engine::registry::{
-    AUTHORITIES, Credentials, Manifest, Registry, RegistryError, Trusted,
-};
+use crate::engine::registry::{Credentials, Manifest, Registry, RegistryError, Trusted};
 use crate::event::{Event, Events, Outcome, Step};
 use crate::model::{Digest, ImageRef, RunId, Version};
 use crate::plan::push::{Remedy, Wanted, is_release, pause, remedy, version};
@@ -54,10 +52,7 @@ impl Place {
         let canonical = name.canonical();
         let domain = canonical.domain().unwrap_or("docker.io");
         let credentials = keyring.find(domain).await?;
-        let trusted = Trusted {
-            insecure: insecure.to_owned(),
-            folder: AUTHORITIES.into(),
-        };
+        let trusted = Trusted::of_engine(insecure.to_owned());
         Ok(Self {
             repository: name.repository(),
             registry: Registry::of(name, &trusted, credentials.clone()),

@@ -81,7 +81,7 @@ pub(super) async fn send_layers(
 /// The engine can't be used.
 pub async fn forget_relays(engine: &DockerEngine) -> Result<(), EngineError> {
     let pattern = format!("127.0.0.1:*/{REPOSITORY}");
-    for image in engine.images_named(&pattern).await? {
+    for image in engine.images_named(vec![pattern]).await? {
         for name in image.tags {
             let port = name
                 .strip_prefix("127.0.0.1:")

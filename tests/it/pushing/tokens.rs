@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex};
 
 use super::Pusher;
 use super::authorities::address_on_the_bridge;
-use crate::support::Bench;
 use crate::support::certificates::make_certificates;
 use crate::support::registry::{Deed, PASSWORD, Proxy, Registry, USER};
+use crate::support::{Bench, run};
 
 /// A registry that wants a token from there; it is insecure, as all are on this machine.
 fn registry_with_realm(registry: &Registry, realm: &str) -> Proxy {
@@ -58,7 +58,8 @@ fn a_server_of_tokens_without_tls_is_not_given_the_password_of_an_insecure_regis
     let registry = Registry::new();
     let (server, heard) = listen(address_on_the_bridge());
     let proxy = registry_with_realm(&registry, &format!("http://{server}/token"));
-    let ended = with_password(&proxy).push("1.0.0", &[]);
+    let pusher = with_password(&proxy);
+    let ended = pusher.push("1.0.0", &[]);
     assert_eq!(ended.code, Some(1), "{ended:?}");
     let said = format!(
         "the registry {} wants the password to be sent to http://{server}, and that is not encrypted",
@@ -67,8 +68,19 @@ fn a_server_of_tokens_without_tls_is_not_given_the_password_of_an_insecure_regis
     assert!(ended.stderr.contains(&said), "{}", ended.stderr);
     let help = format!("`/etc/docker/certs.d/{server}/ca.crt`");
     assert!(ended.stderr.contains(&help), "{}", ended.stderr);
+    let ended = pusher.log_in(PASSWORD);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.stderr.contains(&said), "{}", ended.stderr);
     // Not by the engine either, which would have given it.
     assert_eq!(*heard.lock().unwrap(), Vec::<Vec<u8>>::new());
+    let mut pull = pusher.bench.jobctl();
+    let ended = run(pull.args(["pull", &pusher.name("other")]));
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.stderr.contains(&said), "{}", ended.stderr);
+    for asked in heard.lock().unwrap().iter() {
+        let asked = String::from_utf8_lossy(asked).to_lowercase();
+        assert!(!asked.contains("authorization"), "{asked}");
+    }
 }
 
 #[test]
@@ -80,10 +92,12 @@ fn a_server_of_tokens_with_a_certificate_of_nobodys_is_not_given_it_either() {
     let server = Registry::with_certificate(host, &folder);
     let registry = Registry::new();
     let proxy = registry_with_realm(&registry, &format!("https://{}/token", server.address()));
-    let ended = with_password(&proxy).push("1.0.0", &[]);
-    assert_eq!(ended.code, Some(1), "{ended:?}");
-    let said = "and that can't be asked: invalid peer certificate: UnknownIssuer";
-    assert!(ended.stderr.contains(said), "{}", ended.stderr);
+    let pusher = with_password(&proxy);
+    for ended in [pusher.push("1.0.0", &[]), pusher.log_in(PASSWORD)] {
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        let said = "and that can't be asked: invalid peer certificate: UnknownIssuer";
+        assert!(ended.stderr.contains(said), "{}", ended.stderr);
+    }
 }
 
 #[test]
