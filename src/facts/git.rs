@@ -11,6 +11,8 @@ use crate::model::Version;
 pub struct GitFacts {
     /// The commit that last changed something in the directory; the newest, if none ever did.
     pub revision: String,
+    /// Whether nothing in the directory was ever committed.
+    pub is_new: bool,
     /// When that commit was made, in seconds since 1970.
     pub committed: u64,
     /// Whether something in the directory is not as it was committed.
@@ -74,10 +76,11 @@ pub fn git(directory: &Path) -> Result<GitFacts, NoGit> {
     let (committed, revision) = commit.split_once(' ').unwrap_or_default();
     Ok(GitFacts {
         revision: revision.to_owned(),
+        is_new,
         committed: committed
             .parse()
             .map_err(|_| NoGit::Unknown("its newest commit has no time".to_owned()))?,
-        is_dirty: is_new || changes.found(&repository)? || has_dirty_submodule(&repository),
+        is_dirty: changes.found(&repository)? || has_dirty_submodule(&repository),
         version: tags
             .lines()
             .filter_map(|tag| tag.strip_prefix("refs/tags/v")?.parse().ok())

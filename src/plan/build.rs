@@ -205,6 +205,14 @@ pub struct BuildFacts {
     pub base: Option<(ImageRef, Option<Digest>)>,
 }
 
+impl BuildFacts {
+    /// What git says, if something of the context was ever committed. The newest commit is not the context's
+    /// otherwise: with its labels, each commit would make another image.
+    fn committed(&self) -> Option<&GitFacts> {
+        self.git.as_ref().filter(|git| !git.is_new)
+    }
+}
+
 /// An image to be built, with its names and labels.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BuildPlan {
@@ -314,7 +322,7 @@ impl BuildSpec {
         let names = self.names(version.as_ref(), Some(&facts.context))?;
         let epoch = self
             .epoch
-            .or_else(|| facts.git.as_ref().map(|git| git.committed));
+            .or_else(|| facts.committed().map(|git| git.committed));
         let mut labels = self.standard_labels(facts, version.as_ref(), epoch, is_dirty);
         let is_stamped = |key: &&&str| {
             let label = format!("{STANDARD_LABELS}{key}");
@@ -455,7 +463,9 @@ impl BuildSpec {
         oci("created", created);
         oci(
             "revision",
-            git.map(|git| format!("{}{dirty}", git.revision)),
+            facts
+                .committed()
+                .map(|git| format!("{}{dirty}", git.revision)),
         );
         oci("source", git.and_then(|git| git.origin.clone()));
         oci("version", version.map(ToString::to_string));

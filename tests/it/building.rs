@@ -697,3 +697,29 @@ fn git_says_revision_time_and_dirt() {
         clean["id"]
     );
 }
+
+#[test]
+fn a_commit_elsewhere_makes_no_other_image_of_a_context_that_was_never_committed() {
+    let bench = Bench::new();
+    let name = ImageName::new();
+    let git = |args: &[&str]| {
+        let ended = run(bench
+            .command("git")
+            .args(["-c", "user.name=t", "-c", "user.email=t@example.com"])
+            .args(args));
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+    };
+    let jobs = format!(
+        "version: 1\nname: {}\njobs: {{ app: {{ build: app }} }}\n",
+        name.as_str()
+    );
+    bench.write("jobs.yaml", &jobs);
+    let dockerfile = format!("FROM scratch\nCOPY a /\nLABEL {}\n", name.label());
+    bench.write("app/Dockerfile", &dockerfile);
+    bench.write("app/a", "");
+    git(&["init", "--quiet"]);
+    for expected in ["built", "up_to_date"] {
+        git(&["commit", "--quiet", "--allow-empty", "--message", expected]);
+        assert_eq!(state(bench.jobctl().arg("build")), expected);
+    }
+}

@@ -231,14 +231,19 @@ fn what_is_kept_from_gits_eyes_is_dirty_all_the_same() {
         // The user's index is as it was.
         assert_eq!(repository.git(&["status", "--short"]), "", "{flag}");
     }
+}
+
+#[test]
+fn a_context_that_was_never_committed_is_dirty_unless_git_ignores_it() {
     let repository = Repository::new();
-    repository.write("new/Dockerfile", "FROM scratch\n");
-    repository.write(".gitignore", "new\n");
     repository.write("jobs.yaml", &JOBS.replace("build: app", "build: new"));
     repository.commit();
     repository.git(&["tag", "--force", "v2.0.0"]);
-    // Nothing of the context was ever committed.
+    repository.write("new/Dockerfile", "FROM scratch\n");
     assert!(repository.is_dirty());
+    // As are files that are ignored among others that are not.
+    repository.write(".git/info/exclude", "new\n");
+    assert!(!repository.is_dirty());
 }
 
 #[test]

@@ -45,7 +45,8 @@ pub(super) fn statement(
         json!({ "name": "context", "digest": sha256(&prepared.context) }),
         json!({ "name": "dockerfile", "digest": sha256(&dockerfile) }),
     ];
-    dependencies.extend(prepared.git.iter().map(|git| {
+    let committed = prepared.git.iter().filter(|git| !git.is_new);
+    dependencies.extend(committed.map(|git| {
         let mut source = json!({
             "name": "source",
             "digest": { "gitCommit": git.revision },
