@@ -91,11 +91,12 @@ fn a_context_with_secrets_is_warned_of() {
     bench.write("Dockerfile", COPY);
     bench.write(".env", "TOKEN=1");
     bench.write("server.key", "");
+    bench.write(".git/config", "");
     let ended = run(&mut name.build(&bench, &[]));
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    let said = "the engine gets `.env` and 1 more, where secrets usually are";
+    let said = "the engine gets `.env` and 2 more, where secrets usually are";
     assert!(ended.stderr.contains(said), "{}", ended.stderr);
-    bench.write(".dockerignore", ".env\n*.key\n");
+    bench.write(".dockerignore", ".env\n*.key\n.git\n");
     let without = run(&mut name.build(&bench, &[]));
     assert!(!without.stderr.contains("secrets"), "{}", without.stderr);
 }

@@ -372,7 +372,7 @@ fn what_git_does_not_know_is_said() {
     fs::remove_dir_all(broken.path().join(".git/objects")).unwrap();
     fs::create_dir(broken.path().join(".git/objects")).unwrap();
     let said = broken.refused(|_| {});
-    let words = "app` can't be told: git can't be asked about it: fatal: bad object HEAD";
+    let words = "app` is not known: git can't be asked about it: fatal: bad object HEAD";
     assert!(said.contains(words), "{said}");
     broken.write("jobs.yaml", &JOBS.replace("git", "1.2.3"));
     let words = "app` is as it was committed is not known: git can't be asked about it: fatal: ";
@@ -400,7 +400,7 @@ fn a_version_is_not_taken_from_a_repository_of_somebody_else() {
     let path = repository.path();
     let path = path.to_str().unwrap();
     for words in [
-        format!("the version can't be told: detected dubious ownership in repository at '{path}'"),
+        format!("the version is not known: detected dubious ownership in repository at '{path}'"),
         format!(
             "= help: if you trust its owner: `git config --global --add safe.directory {path}`"
         ),

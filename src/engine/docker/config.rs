@@ -235,9 +235,9 @@ mod tests {
     use crate::facts::Environment;
 
     fn read(text: &str) -> DockerConfig {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("config.json"), text).unwrap();
-        let variables = [("DOCKER_CONFIG", folder.path())];
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("config.json"), text).unwrap();
+        let variables = [("DOCKER_CONFIG", directory.path())];
         let environment = Environment::new(variables, "/");
         let config = DockerConfig::read(&environment).unwrap();
         DockerConfig {

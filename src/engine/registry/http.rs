@@ -343,7 +343,7 @@ mod tests {
     fn a_server_is_trusted_with_secrets_for_what_it_is_itself() {
         let trusted = Trusted {
             insecure: vec!["reg.example:5000".to_owned()],
-            folder: "/nowhere".into(),
+            directory: "/nowhere".into(),
         };
         for (url, expected) in [
             ("https://auth.example/token", Ok(true)),

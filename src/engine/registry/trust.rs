@@ -24,9 +24,9 @@ pub struct Trust {
 pub struct Trusted {
     /// Those that it names as insecure, by host or by network.
     pub insecure: Vec<String>,
-    /// The folder with a folder for each registry, such as `/etc/docker/certs.d`: with authorities
+    /// The directory with a directory for each registry, such as `/etc/docker/certs.d`: with authorities
     /// (`*.crt`), and a certificate to be shown (`*.cert`, with `*.key`).
-    pub folder: PathBuf,
+    pub directory: PathBuf,
 }
 
 impl Trusted {
@@ -35,17 +35,17 @@ impl Trusted {
     pub fn of_engine(insecure: Vec<String>) -> Self {
         Self {
             insecure,
-            folder: AUTHORITIES.into(),
+            directory: AUTHORITIES.into(),
         }
     }
 
     /// What a host, with its port if it is not the usual one, is trusted with.
     #[must_use]
     pub fn of(&self, domain: &str) -> Trust {
-        // A name comes from another server as well: it is one of a folder's own.
+        // A name comes from another server as well: it must not lead elsewhere.
         let is_name = !domain.is_empty() && !domain.starts_with('.') && !domain.contains('/');
-        let folder = is_name.then(|| self.folder.join(domain));
-        let entries = folder.and_then(|folder| std::fs::read_dir(folder).ok());
+        let directory = is_name.then(|| self.directory.join(domain));
+        let entries = directory.and_then(|directory| std::fs::read_dir(directory).ok());
         let mut files: Vec<_> = entries
             .into_iter()
             .flatten()
@@ -114,18 +114,18 @@ mod tests {
 
     #[test]
     fn a_host_is_trusted_with_what_is_its_own() {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         for name in ["a.example:5000", "b.example"] {
-            let own = folder.path().join(name);
+            let own = directory.path().join(name);
             std::fs::create_dir(&own).unwrap();
             for file in ["ca.crt", "client.cert", "client.key"] {
                 std::fs::write(own.join(file), "").unwrap();
             }
         }
-        std::fs::write(folder.path().join("client.cert"), "").unwrap();
+        std::fs::write(directory.path().join("client.cert"), "").unwrap();
         let trusted = Trusted {
             insecure: vec!["a.example:5000".to_owned()],
-            folder: folder.path().to_owned(),
+            directory: directory.path().to_owned(),
         };
         for (domain, expected) in [
             ("a.example:5000", (true, true)),

@@ -20,7 +20,7 @@ const MOST_PATHS: usize = 1000;
 /// What is read at once.
 const PART: usize = 1 << 20;
 
-/// What stands for a large file in a repository.
+/// What a repository has instead of a large file.
 #[derive(Debug, PartialEq, Eq)]
 struct Pointer {
     /// The SHA-256 of its content, in hexadecimal digits.

@@ -14,7 +14,7 @@ pub(super) fn ask(spec: &BuildSpec) -> Result<(Option<GitFacts>, Option<String>)
     let needs_it = spec.version == VersionChoice::Git;
     if needs_it && let Some((message, fix)) = facts::refusal(context) {
         return Err(Reason::Git {
-            message: format!("the version can't be told: {message}"),
+            message: format!("the version is not known: {message}"),
             help: format!("if you trust its owner: `{fix}`"),
         });
     }
@@ -22,7 +22,7 @@ pub(super) fn ask(spec: &BuildSpec) -> Result<(Option<GitFacts>, Option<String>)
     match facts::git(context) {
         Ok(known) => Ok((Some(known), None)),
         Err(why @ NoGit::Unknown(_)) if needs_it => Err(Reason::Git {
-            message: format!("the version of `{shown}` can't be told: {why}"),
+            message: format!("the version of `{shown}` is not known: {why}"),
             help: "see what `git status` says there, or say the version: `--version 1.2.3`"
                 .to_owned(),
         }),

@@ -8,8 +8,8 @@ use crate::event::{Event, Events};
 use crate::model::Digest;
 use crate::plan::build::{BuildSpec, Item, VersionChoice};
 
-/// Puts the versions that images get in the place of what they depend on: git, and whether the context is as
-/// it was committed. No engine is asked.
+/// Replaces what versions depend on (git, and whether the context is as it was committed) with the versions that
+/// images get. No engine is asked.
 ///
 /// # Errors
 ///

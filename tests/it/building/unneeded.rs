@@ -132,7 +132,7 @@ fn what_a_record_needs_stays_until_its_run_is_pruned() {
 fn what_another_checkout_or_project_needs_stays() {
     let checkouts = Checkouts::new();
     let first = checkouts.made("run", "one", "1");
-    // The same, in another checkout, which goes on from there.
+    // The same, in another checkout, which is changed afterwards.
     assert_eq!(checkouts.made("build", "two", "1"), first);
     let second = checkouts.made("build", "two", "2");
     assert_eq!(checkouts.ids(), set([&first, &second]));

@@ -87,7 +87,7 @@ fn an_older_lines_release_moves_no_name_back_on_the_engine_or_in_the_registry() 
     assert_eq!(digest("1.2"), digest("1.2.5"));
     assert_eq!(pusher.ids("1.2"), pusher.ids("1.2.5"));
 
-    // Who names it gets a no, unless it is forced.
+    // Pushing that name alone is refused, unless it is forced.
     docker(&["tag", &pusher.name("1.2.5"), &pusher.name("latest")]);
     let ended = pusher.push("latest", &[]);
     assert_eq!(ended.code, Some(1), "{ended:?}");
