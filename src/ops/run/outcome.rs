@@ -76,7 +76,12 @@ pub(super) fn note_failure(attempt: &mut Attempt, error: &RunError) {
         RunError::NotExecutable { .. } => Some(126),
         _ => None,
     };
-    attempt.message = Some(error.to_string());
+    attempt.message = Some(match error {
+        RunError::NoInit { .. } | RunError::OtherPlatform { .. } => {
+            format!("{error}; {}", error.help().unwrap_or_default())
+        }
+        error => error.to_string(),
+    });
 }
 
 /// Notes in an attempt that its container is gone, and with it how it ended.

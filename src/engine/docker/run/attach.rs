@@ -69,7 +69,11 @@ impl DockerEngine {
         }
         self.streams(request, how.tty, how.stdin)
             .await
-            .map_err(|error| super::of_container(error, container))
+            .map_err(|error| match error {
+                EngineError::Refused { status: 404, .. } => super::of_container(error, container),
+                // Podman looks for the command already now.
+                error => super::start::of_start(error, container),
+            })
     }
 
     /// Sends a request whose connection becomes a process's streams.

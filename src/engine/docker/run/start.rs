@@ -28,7 +28,7 @@ impl DockerEngine {
 /// docker/cli's `toStatusError` takes any missing file for a missing command, and any refusal for a command that
 /// can't be executed; here it is the command's fault only where the runtime says that it tried to execute it
 /// (runc: `exec: "…": …`; crun: `executable file …`, `open executable: …`).
-fn of_start(error: EngineError, container: &str) -> RunError {
+pub(super) fn of_start(error: EngineError, container: &str) -> RunError {
     let EngineError::Refused { status, message } = error else {
         return error.into();
     };
