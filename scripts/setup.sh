@@ -99,7 +99,7 @@ set_up_rust_checks() {
     cargo fmt --version >/dev/null 2>&1 || install "Rust's formatter" rustfmt-web
 }
 
-# Where what the job needs is kept, for all checkouts.
+# Where what the job and the tests need is kept, for all checkouts.
 JOB_CACHE="${XDG_CACHE_HOME:-${HOME:-}/.cache}/jobctl"
 
 # keep NAME CACHED COMMAND...: has COMMAND put it into the cache, and target/NAME show it. What was put
