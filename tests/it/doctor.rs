@@ -3,7 +3,9 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::support::engine::{PodmanService, PrivateEngine};
+use crate::support::engine::{self, FOR_JOBS, PodmanService, PrivateEngine};
+use crate::support::image::DEBIAN;
+use crate::support::project::Project;
 use crate::support::{Bench, SOCKET, doctor, is_root, jobctl, proxy, run, skipped};
 
 /// Runs doctor with a fault, and asserts that the one check says so and all others say what they
@@ -457,4 +459,49 @@ fn podman_is_an_engine_without_buildkit() {
     assert_eq!(code, Some(0), "{found:#?}");
     assert!(found["engine"].1.starts_with("Podman "), "{found:#?}");
     assert_eq!(found["buildkit"].0, "warning", "{found:#?}");
+    // It has no image yet, without which it does not say.
+    assert_eq!(found["init"].0, "skipped", "{found:#?}");
+}
+
+#[test]
+fn podman_without_an_init_process_is_found_and_jobs_say_how_to_do_without() {
+    if !is_root("podman_without_an_init_process_is_found_and_jobs_say_how_to_do_without") {
+        return;
+    }
+    let project = Project::empty();
+    let podman = PodmanService::with(&FOR_JOBS.replace("/usr/bin/docker-init", "/nowhere"), "");
+    engine::load(DEBIAN, &podman.socket());
+    let host = format!("unix://{}", podman.socket().display());
+    let (code, found) = doctor(project.bench.jobctl().env("DOCKER_HOST", &host));
+    assert_eq!(code, Some(0), "{found:#?}");
+    let missing = "the engine lacks `catatonit`, which jobs are started under";
+    let warning = ("warning".to_owned(), missing.to_owned());
+    assert_eq!(found["init"], warning);
+
+    let image = format!("localhost/{DEBIAN}");
+    let flags = ["--network", "none", "--image", &image];
+    let mut with = project.run(&flags);
+    let ended = run(with.arg("true").env("DOCKER_HOST", &host));
+    assert_eq!(ended.code, Some(125), "{ended:?}");
+    assert!(ended.stderr.contains("`--init=false`"), "{ended:?}");
+    let mut without = project.run(&["--init=false"]);
+    let ended = run(without.args(flags).arg("true").env("DOCKER_HOST", &host));
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+}
+
+#[test]
+fn data_in_a_place_that_is_not_on_this_machine_is_not_said_to_be_another_users() {
+    let test = "data_in_a_place_that_is_not_on_this_machine_is_not_said_to_be_another_users";
+    if !is_root(test) {
+        return;
+    }
+    let bench = Bench::new();
+    let hide = "rmdir \"$T/data\"; mount -t tmpfs tmpfs /mnt; mkdir /mnt/of-the-engine; \
+                ln -s /mnt/of-the-engine \"$T/data\"";
+    let private = PrivateEngine::start(hide, &[]);
+    let (_, found) = doctor(bench.jobctl().env("DOCKER_HOST", private.host()));
+    let (status, detail) = &found["engine-disk"];
+    assert_eq!(status, "skipped", "{found:#?}");
+    let expected = "`/mnt/of-the-engine` is not on this machine: the engine has other files";
+    assert_eq!(detail, expected);
 }

@@ -5,6 +5,7 @@ use std::process::Command;
 
 use crate::support::certificates::make_certificates;
 use crate::support::engine::PrivateEngine;
+use crate::support::image::ImageName;
 use crate::support::ssh::{self, SshServer};
 use crate::support::{Bench, SOCKET, doctor, is_root, jobctl, run};
 
@@ -80,6 +81,22 @@ fn a_port_in_clear_is_reached() {
         .arg(jobctl())
         .args(["-H", "tcp://127.0.0.1:2375"]);
     assert_eq!(engine(&mut command).0, "ok");
+
+    make_certificates(&bench, "keys", "127.0.0.1");
+    let mut command = bench.command("nsenter");
+    let ended = run(command
+        .args(private.enter())
+        .arg(jobctl())
+        .args(["-H", "tcp://127.0.0.1:2375", "images"])
+        .env("DOCKER_TLS_VERIFY", "1")
+        .env("DOCKER_CERT_PATH", bench.path().join("keys")));
+    assert_eq!(ended.code, Some(125), "{ended:?}");
+    for words in [
+        "no TLS with tcp://127.0.0.1:2375: what listens there speaks clear text",
+        "unset DOCKER_TLS_VERIFY",
+    ] {
+        assert!(ended.stderr.contains(words), "{ended:?}");
+    }
 }
 
 #[test]
@@ -136,8 +153,12 @@ fn tls_is_checked_on_both_sides() {
     in_clear
         .args(private.enter())
         .arg(jobctl())
-        .args(["-H", "tcp://127.0.0.1:2376"]);
-    assert_eq!(engine(&mut in_clear).0, "failure");
+        .args(["-H", "tcp://127.0.0.1:2376", "images"]);
+    let ended = run(&mut in_clear);
+    assert_eq!(ended.code, Some(125), "{ended:?}");
+    for words in ["was asked in clear text", "export DOCKER_TLS_VERIFY=1"] {
+        assert!(ended.stderr.contains(words), "{ended:?}");
+    }
 
     // The same by a context, made by docker's own client.
     let docker = format!(
@@ -186,4 +207,93 @@ fn ssh_reaches_the_engine_of_another_machine() {
     let (status, detail) = with(&stranger);
     assert_eq!(status, "failure");
     assert!(detail.contains("Permission denied"), "{detail}");
+}
+
+/// jobctl, with an `ssh` of a test's, on an engine by it. Temporary files are in a directory of their own.
+fn by_ssh(bench: &Bench, client: &Path, host: &str) -> Command {
+    let path = std::env::var("PATH").unwrap();
+    std::fs::create_dir_all(bench.path().join("t")).unwrap();
+    let mut command = bench.jobctl();
+    command
+        .env("PATH", format!("{}:{path}", client.display()))
+        .env("TMPDIR", bench.path().join("t"))
+        .env("DOCKER_HOST", host);
+    command
+}
+
+/// A call that needs many connections: some at once, some that stop being HTTP.
+fn build_by_ssh(bench: &Bench, client: &Path, host: &str) {
+    bench.write("Dockerfile", "FROM scratch\nCOPY Dockerfile /\n");
+    bench.write(".dockerignore", "*\n!Dockerfile\n");
+    let name = ImageName::new();
+    let label = name.label();
+    let mut command = by_ssh(bench, client, host);
+    let flags = ["build", "--name", name.as_str(), "--label", &label];
+    let ended = run(command.args(flags));
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let left = std::fs::read_dir(bench.path().join("t")).unwrap().count();
+    assert_eq!(left, 0, "it leaves nothing behind");
+}
+
+#[test]
+fn all_that_a_command_asks_goes_over_one_connection_of_ssh() {
+    if !is_root("all_that_a_command_asks_goes_over_one_connection_of_ssh") {
+        return;
+    }
+    let bench = Bench::new();
+    let server = SshServer::start(&bench);
+    let host = format!("ssh://root@127.0.0.1:{}", server.port);
+    build_by_ssh(&bench, &server.client, &host);
+    assert_eq!(server.logins(), 1);
+}
+
+#[test]
+fn a_server_that_shares_no_connections_is_used_all_the_same() {
+    if !is_root("a_server_that_shares_no_connections_is_used_all_the_same") {
+        return;
+    }
+    let bench = Bench::new();
+    let server = SshServer::with(&bench, "MaxSessions 1");
+    let host = format!("ssh://root@127.0.0.1:{}", server.port);
+    build_by_ssh(&bench, &server.client, &host);
+    assert!(server.logins() > 1);
+}
+
+#[test]
+fn connections_that_the_user_shares_are_used() {
+    if !is_root("connections_that_the_user_shares_are_used") {
+        return;
+    }
+    let bench = Bench::new();
+    let server = SshServer::start(&bench);
+    let host = format!("ssh://root@127.0.0.1:{}", server.port);
+    let own = bench.path().join("own");
+    let script = std::fs::read_to_string(server.client.join("ssh")).unwrap();
+    let shared = format!(
+        "-F none -o ControlMaster=auto -o ControlPersist=60 -o ControlPath={}",
+        own.display()
+    );
+    bench.write("client/ssh", &script.replace("-F none", &shared));
+    for _ in 0..2 {
+        build_by_ssh(&bench, &server.client, &host);
+    }
+    assert_eq!(server.logins(), 1);
+    let mut leave = bench.command(server.client.join("ssh"));
+    let left = run(leave.args(["-O", "exit", "127.0.0.1"]));
+    assert_eq!(left.code, Some(0), "{left:?}");
+}
+
+#[test]
+fn what_is_to_be_tried_by_hand_has_the_port_and_the_socket() {
+    if !is_root("what_is_to_be_tried_by_hand_has_the_port_and_the_socket") {
+        return;
+    }
+    let bench = Bench::new();
+    let server = SshServer::start(&bench);
+    let port = server.port;
+    let host = format!("ssh://root@127.0.0.1:{port}/nowhere.sock");
+    let ended = run(by_ssh(&bench, &server.client, &host).arg("images"));
+    assert_eq!(ended.code, Some(125), "{ended:?}");
+    let by_hand = format!("`ssh -p {port} root@127.0.0.1 docker -H unix:///nowhere.sock version`");
+    assert!(ended.stderr.contains(&by_hand), "{ended:?}");
 }

@@ -15,6 +15,7 @@ mod documentation;
 mod endless;
 mod engine_connection;
 mod engine_run;
+mod engines;
 mod env_file;
 mod exporting;
 mod git;

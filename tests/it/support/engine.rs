@@ -21,18 +21,65 @@ const STOP_DEADLINE: Duration = Duration::from_secs(15);
 pub(crate) struct PrivateEngine {
     folder: tempfile::TempDir,
     dockerd: Child,
+    start: Start,
+}
+
+/// How an engine is started.
+#[derive(Clone)]
+struct Start {
+    /// The directory that is its `/`; this machine's own, if none.
+    root: Option<PathBuf>,
     before: String,
     flags: Vec<String>,
+}
+
+/// A release of Debian, whose engine is unpacked and started where it is, and not installed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Release {
+    /// Engine 26.1.
+    Trixie,
+    /// Debian's newest: 28.5 or later.
+    Sid,
+}
+
+impl Release {
+    /// The root of its engine, unpacked if it is not there yet.
+    fn root(self) -> PathBuf {
+        let suite = match self {
+            Self::Trixie => "trixie",
+            Self::Sid => "sid",
+        };
+        let package = env!("CARGO_MANIFEST_DIR");
+        let mut fetch = Command::new(format!("{package}/scripts/fetch-engine"));
+        fetch.args([suite, &format!("{package}/target/engine-{suite}")]);
+        let fetched = super::run(&mut fetch);
+        assert_eq!(fetched.code, Some(0), "{}", fetched.stderr);
+        PathBuf::from(fetched.stdout.trim_end())
+    }
 }
 
 impl PrivateEngine {
     /// Starts an engine; `before` is shell that runs in its namespaces first, with `$T` as its
     /// folder, and `flags` are dockerd's.
     pub(crate) fn start(before: &str, flags: &[&str]) -> Self {
+        Self::start_in(None, before, flags)
+    }
+
+    /// Starts the engine of a release of Debian.
+    pub(crate) fn of(release: Release, flags: &[&str]) -> Self {
+        Self::start_in(Some(release.root()), "", flags)
+    }
+
+    fn start_in(root: Option<PathBuf>, before: &str, flags: &[&str]) -> Self {
+        let start = Start {
+            root,
+            before: before.to_owned(),
+            flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
+        };
         // A containerd that is slow to start makes dockerd give up; three times it is no accident.
         let mut log = String::new();
         for _ in 0..3 {
-            match Self::try_start(before, flags) {
+            match Self::try_start(&start) {
                 Ok(engine) => return engine,
                 Err(said) => log = said,
             }
@@ -40,15 +87,13 @@ impl PrivateEngine {
         panic!("the private engine does not start:\n{log}");
     }
 
-    fn try_start(before: &str, flags: &[&str]) -> Result<Self, String> {
+    fn try_start(start: &Start) -> Result<Self, String> {
         let folder = tempfile::tempdir().unwrap();
-        let flags: Vec<_> = flags.iter().map(|flag| (*flag).to_owned()).collect();
-        let dockerd = dockerd(folder.path(), before, &flags);
+        let dockerd = dockerd(folder.path(), start);
         let mut engine = Self {
             folder,
             dockerd,
-            before: before.to_owned(),
-            flags,
+            start: start.clone(),
         };
         if engine.comes_up() {
             return Ok(engine);
@@ -65,7 +110,7 @@ impl PrivateEngine {
             for left in ["pid", "docker.sock", "exec/containerd/containerd.pid"] {
                 let _ = std::fs::remove_file(self.path().join(left));
             }
-            self.dockerd = dockerd(self.folder.path(), &self.before, &self.flags);
+            self.dockerd = dockerd(self.folder.path(), &self.start);
             if self.comes_up() {
                 return;
             }
@@ -209,10 +254,30 @@ pub(crate) fn load(image: &str, socket: &Path) {
     assert_eq!(loaded.code, Some(0), "{loaded:?}");
 }
 
-fn dockerd(folder: &Path, before: &str, flags: &[String]) -> Child {
+/// Makes `$ROOT` the root of a mount namespace, with this machine's processes, devices, and temporary files.
+/// `chroot` would not do: what runs in its containers would be looked up in this machine's root (runc).
+const ENTER_ROOT: &str = r#"
+    mount --bind "$ROOT" "$ROOT"
+    cd "$ROOT"
+    for name in proc sys dev; do mount --rbind "/$name" "$name"; done
+    mkdir -p ".$TEMPORARY"
+    mount --rbind "$TEMPORARY" ".$TEMPORARY"
+    mount -t tmpfs tmpfs run
+    pivot_root . old
+    umount -l /old
+    PATH=/usr/sbin:/usr/bin
+"#;
+
+fn dockerd(folder: &Path, start: &Start) -> Child {
     let log = std::fs::File::create(folder.join("log")).unwrap();
+    let Start {
+        root,
+        before,
+        flags,
+    } = start;
+    let enter = root.as_ref().map_or("", |_| ENTER_ROOT);
     let script = format!(
-        "set -e; ip link set lo up; mkdir -p \"$T/data\"; {before}\n\
+        "set -e; ip link set lo up; mkdir -p \"$T/data\"; {before}\n{enter}\n\
          exec dockerd --data-root \"$T/data\" --exec-root \"$T/exec\" --pidfile \"$T/pid\" \
          -H \"unix://$T/docker.sock\" --bridge=none --iptables=false --ip-forward=false \
          --ip-masq=false \"$@\""
@@ -221,6 +286,8 @@ fn dockerd(folder: &Path, before: &str, flags: &[String]) -> Child {
         .args(["--net", "--mount", "sh", "-c", &script, "sh"])
         .args(flags)
         .env("T", folder)
+        .env("TEMPORARY", std::env::temp_dir())
+        .env("ROOT", root.as_deref().unwrap_or(Path::new("/")))
         .stdin(Stdio::null())
         .stdout(log.try_clone().unwrap())
         .stderr(log)
@@ -253,12 +320,45 @@ pub(crate) struct PodmanService {
     podman: Child,
 }
 
+/// `OVERLAYFS_SUPER_MAGIC` of Linux' `magic.h`.
+const OVERLAYFS: i64 = 0x794c_7630;
+
+/// What a Podman needs that runs jobs as root of a machine with limits, for `containers.conf`. The init
+/// process is Docker's: Podman's own (`catatonit`) is not installed everywhere.
+pub(crate) const FOR_JOBS: &str = r#"
+[containers]
+default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]
+[engine]
+init_path = "/usr/bin/docker-init"
+"#;
+
 impl PodmanService {
     pub(crate) fn start() -> Self {
+        Self::with("", "")
+    }
+
+    /// With more in `containers.conf` and `registries.conf`.
+    pub(crate) fn with(configuration: &str, registries: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path();
+        let write = |name: &str, text: &str| {
+            let file = path.join(name);
+            std::fs::write(&file, text).unwrap();
+            file
+        };
+        // One on top of another does not work.
+        let driver = match rustix::fs::statfs(path).unwrap().f_type {
+            OVERLAYFS => "--storage-driver=vfs",
+            _ => "--storage-driver=overlay",
+        };
+        let configuration = write("containers.conf", configuration);
+        let registries = write("registries.conf", registries);
         let socket = format!("unix://{}", path.join("podman.sock").display());
         let podman = Command::new("podman")
+            // What watches containers leaves files where it was started.
+            .current_dir(path)
+            .env("CONTAINERS_CONF", configuration)
+            .env("CONTAINERS_REGISTRIES_CONF", registries)
             .arg("--root")
             .arg(path.join("root"))
             .arg("--runroot")
@@ -266,13 +366,7 @@ impl PodmanService {
             .args(["--cgroup-manager=cgroupfs", "--events-backend=file"])
             // Podman's own choice does not run on machines with both versions of cgroups.
             .arg("--runtime=runc")
-            .args([
-                "--storage-driver=vfs",
-                "system",
-                "service",
-                "--time=0",
-                &socket,
-            ])
+            .args([driver, "system", "service", "--time=0", &socket])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(std::fs::File::create(path.join("log")).unwrap())
@@ -301,5 +395,18 @@ impl Drop for PodmanService {
     fn drop(&mut self) {
         let _ = self.podman.kill();
         let _ = self.podman.wait();
+        let path = self.folder.path();
+        let _ = Command::new("podman")
+            .arg("--root")
+            .arg(path.join("root"))
+            .arg("--runroot")
+            .arg(path.join("run"))
+            .args(["rm", "--all", "--force"])
+            .output();
+        // It mounts the directory onto itself.
+        let _ = Command::new("umount")
+            .arg("--lazy")
+            .arg(path.join("root/overlay"))
+            .output();
     }
 }

@@ -12,6 +12,9 @@ use std::sync::{Arc, Mutex};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use serde_json::json;
+
+use super::engine::PrivateEngine;
 use super::wait_for;
 
 /// A user that a registry with passwords knows, and the password: one whose base64 differs from that for
@@ -26,6 +29,8 @@ const TLS_HANDSHAKE: u8 = 22;
 pub(crate) struct Registry {
     folder: tempfile::TempDir,
     address: SocketAddr,
+    /// What it is started with.
+    program: Vec<String>,
     child: Option<Child>,
     passwords: Option<tempfile::NamedTempFile>,
 }
@@ -34,6 +39,14 @@ impl Registry {
     /// One that lets everybody in.
     pub(crate) fn new() -> Self {
         Self::start(Ipv4Addr::LOCALHOST, ("", ""))
+    }
+
+    /// One in the network of an engine of its own.
+    pub(crate) fn beside(engine: &PrivateEngine) -> Self {
+        let mut program = vec!["nsenter".to_owned()];
+        program.extend(engine.enter());
+        program.push("docker-registry".to_owned());
+        Self::start_as(program, Ipv4Addr::LOCALHOST, ("", ""))
     }
 
     /// Where it keeps what it was given.
@@ -70,7 +83,11 @@ impl Registry {
     }
 
     /// With something behind the address, and something at the end of the configuration.
-    fn start(host: Ipv4Addr, (http, all): (&str, &str)) -> Self {
+    fn start(host: Ipv4Addr, texts: (&str, &str)) -> Self {
+        Self::start_as(vec!["docker-registry".to_owned()], host, texts)
+    }
+
+    fn start_as(program: Vec<String>, host: Ipv4Addr, (http, all): (&str, &str)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let taken = TcpListener::bind((host, 0)).unwrap();
         let address = taken.local_addr().unwrap();
@@ -85,6 +102,7 @@ impl Registry {
         let mut registry = Self {
             folder,
             address,
+            program,
             child: None,
             passwords: None,
         };
@@ -99,16 +117,22 @@ impl Registry {
     /// Starts it, if it does not run, and waits until it answers.
     pub(crate) fn restart(&mut self) {
         self.stop();
-        let child = Command::new("docker-registry")
+        let [program, args @ ..] = self.program.as_slice() else {
+            unreachable!("there is a program")
+        };
+        let child = Command::new(program)
+            .args(args)
             .arg("serve")
             .arg(self.folder.path().join("config.yml"))
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
+        // The sockets of its network, as the kernel writes them: `0: 0100007F:1388 00000000:0000 0A …`.
+        let sockets = format!("/proc/{}/net/tcp", child.id());
         self.child = Some(child);
-        let address = self.address;
-        wait_for(|| TcpStream::connect(address).is_ok());
+        let listening = format!(":{:04X} 00000000:0000 0A ", self.address.port());
+        wait_for(|| std::fs::read_to_string(&sockets).is_ok_and(|text| text.contains(&listening)));
     }
 
     pub(crate) fn stop(&mut self) {
@@ -140,6 +164,49 @@ impl Registry {
             &hexadecimal[..2]
         );
         std::fs::read(self.folder.path().join(path)).unwrap()
+    }
+
+    /// Puts an index under a tag, beside what it lists: (tag, processor). The index' digest.
+    pub(crate) fn put_index(&self, repository: &str, tag: &str, listed: &[(&str, &str)]) -> String {
+        let manifests = listed.iter().map(|(tag, processor)| {
+            let digest = self.digest(repository, tag);
+            let manifest = self.blob(&digest);
+            let kind: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+            json!({
+                "mediaType": kind["mediaType"],
+                "digest": digest,
+                "size": manifest.len(),
+                "platform": { "os": "linux", "architecture": processor },
+            })
+        });
+        let index = json!({
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.oci.image.index.v1+json",
+            "manifests": manifests.collect::<Vec<_>>(),
+        });
+        let digest = jobctl::model::Digest::of(index.to_string().as_bytes()).to_string();
+        let hexadecimal = digest.strip_prefix("sha256:").unwrap();
+        let write = |path: String, text: &str| {
+            let path = self.data().join("docker/registry/v2").join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        let short = &hexadecimal[..2];
+        write(
+            format!("blobs/sha256/{short}/{hexadecimal}/data"),
+            &index.to_string(),
+        );
+        let manifests = format!("repositories/{repository}/_manifests");
+        write(
+            format!("{manifests}/revisions/sha256/{hexadecimal}/link"),
+            &digest,
+        );
+        write(format!("{manifests}/tags/{tag}/current/link"), &digest);
+        write(
+            format!("{manifests}/tags/{tag}/index/sha256/{hexadecimal}/link"),
+            &digest,
+        );
+        digest
     }
 
     /// The digest that a tag stands for.

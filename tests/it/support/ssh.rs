@@ -2,7 +2,7 @@
 
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use super::{Bench, run};
@@ -11,12 +11,19 @@ use super::{Bench, run};
 pub(crate) struct SshServer {
     server: Child,
     pub(crate) port: u16,
+    /// What it says of its connections.
+    log: PathBuf,
     /// A folder with an `ssh` that has the right key, to be put first in `PATH`.
     pub(crate) client: PathBuf,
 }
 
 impl SshServer {
     pub(crate) fn start(bench: &Bench) -> Self {
+        Self::with(bench, "")
+    }
+
+    /// With more in its configuration.
+    pub(crate) fn with(bench: &Bench, more: &str) -> Self {
         // The server's own folder, which Debian's unit would make.
         std::fs::create_dir_all("/run/sshd").unwrap();
         let folder = bench.path();
@@ -41,15 +48,16 @@ impl SshServer {
                 &format!(
                     "ListenAddress 127.0.0.1\nPort {port}\nHostKey {}\nAuthorizedKeysFile {}\n\
                      StrictModes no\nUsePAM no\nPidFile none\nPasswordAuthentication no\n\
-                     PermitRootLogin prohibit-password\n",
+                     PermitRootLogin prohibit-password\n{more}\n",
                     show("host_key"),
                     show("client_key.pub"),
                 ),
             );
+            let log = folder.join("sshd.log");
             let mut server = Command::new("/usr/sbin/sshd")
                 .args(["-D", "-e", "-f"])
                 .arg(config)
-                .stderr(Stdio::null())
+                .stderr(std::fs::File::create(&log).unwrap())
                 .spawn()
                 .unwrap();
             if is_up(&mut server, port) {
@@ -57,11 +65,21 @@ impl SshServer {
                 return Self {
                     server,
                     port,
+                    log,
                     client,
                 };
             }
         }
         panic!("sshd does not start");
+    }
+}
+
+impl SshServer {
+    /// How many connections it has let in.
+    pub(crate) fn logins(&self) -> usize {
+        let log = std::fs::read(&self.log).unwrap();
+        let log = String::from_utf8_lossy(&log);
+        log.matches("Accepted publickey for").count()
     }
 }
 
