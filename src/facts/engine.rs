@@ -6,7 +6,6 @@ use jiff::Timestamp;
 
 /// What an engine says of itself. `None` where it does not say.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "they are independent facts")]
 pub struct EngineFacts {
     /// Its version: `20.10.24`.
     pub version: String,

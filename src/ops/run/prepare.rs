@@ -70,7 +70,8 @@ pub async fn prepare(
     asked: &Asked,
     events: &Events,
 ) -> Result<Prepared, RunFailure> {
-    let ready = Box::pin(ready(engine, store, plan, asked, &Given::default(), events)).await?;
+    let given = Given::default();
+    let ready = Box::pin(ready(engine, store, plan, asked, &given, events)).await?;
     begin(engine, store, ready, asked).await
 }
 

@@ -2,7 +2,7 @@
 //!
 //! As docker's own client, jobctl has the other machine run `docker system dial-stdio` for each
 //! connection. Getting there takes a handshake and a signature, and a server takes only so many at once:
-//! so all connections of a process go over one of OpenSSH's (`ControlMaster` in ssh_config(5)), unless the
+//! so all connections of a process go over one of OpenSSH's (`ControlMaster` in `ssh_config(5)`), unless the
 //! user's configuration shares connections already.
 
 use std::io;
