@@ -139,3 +139,37 @@ fn around(plan: &RunPlan, value: &str) -> String {
     let secrets: Vec<_> = secrets.cloned().collect();
     Discretion::new(plan.sensitive.clone(), &secrets).text(value)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::{counts, in_usual_form};
+
+    #[test]
+    fn amounts_that_are_written_differently_are_the_same() {
+        let read = |cpus: &str, memory: &str| {
+            let mut fields = json!({
+                "cpus": cpus,
+                "memory": memory,
+                "mounts": [{ "size": memory }, {}],
+                "shm_size": "a digest of something secret",
+            });
+            in_usual_form(fields.as_object_mut().unwrap());
+            fields
+        };
+        assert_eq!(read("1/2", "200m"), read("0.50", "0.1953125 GiB"));
+        assert_eq!(read("0.5", "200mb")["mounts"][0]["size"], "200mb");
+        assert_ne!(read("1", "200m"), read("1", "201m"));
+    }
+
+    #[test]
+    fn who_runs_what_program_where_decides_the_result() {
+        for field in ["user", "workdir", "entrypoint", "command"] {
+            assert!(counts(field, false) && counts(field, true), "{field}");
+        }
+        for field in ["memory", "network", "further_networks"] {
+            assert!(!counts(field, false) && counts(field, true), "{field}");
+        }
+    }
+}
