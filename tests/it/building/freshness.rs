@@ -115,7 +115,8 @@ fn what_was_asked_for_is_there_even_if_it_was_taken_away() {
     docker(&["rmi", "--no-prune", &latest]);
     assert_eq!(state(&mut name.build(&bench, &FOLDER)), "up_to_date");
     assert!(name.tags().contains(&latest), "{:?}", name.tags());
-    // So does one that has moved to another image.
+    // So does one that has moved to another image, from one that has a name of its own.
+    docker(&["tag", &latest, &format!("{}:kept", name.as_str())]);
     bench.write("context/a/x", "other");
     let other = built(&mut name.build(&bench, &FOLDER));
     bench.write("context/a/x", "one");
