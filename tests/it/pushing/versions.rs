@@ -233,3 +233,28 @@ fn what_was_built_under_a_name_is_pushed_with_all_its_names() {
     let help = format!("write it as the tag: `{image}:VERSION`");
     assert!(ended.stderr.contains(&help), "{}", ended.stderr);
 }
+
+#[test]
+fn the_newest_image_is_the_one_that_was_built_last_whatever_time_it_says() {
+    let pusher = Pusher::new(([127, 0, 0, 1], 1).into());
+    let name = pusher.image.as_str();
+    let versions = ["1.0.0-c", "1.0.0-a", "1.0.0-d", "1.0.0-b"];
+    for version in versions {
+        pusher.bench.write("a", version);
+        let mut build = pusher.image.build(&pusher.bench, &["--version", version]);
+        let ended = run(build.env("SOURCE_DATE_EPOCH", "1000000000"));
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        let mut push = pusher.bench.jobctl();
+        let ended = run(push.args([
+            "push",
+            "--dry-run",
+            "--name",
+            name,
+            "--image-prefix",
+            "r.example/",
+        ]));
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        let said = format!("push r.example/{name}:{version} (sha256:");
+        assert!(ended.stdout.contains(&said), "{said}: {}", ended.stdout);
+    }
+}
