@@ -17,7 +17,7 @@ use crate::exit::Exit;
 use crate::facts::Environment;
 use crate::manifest::{self, Manifest, RaiseError, Raised};
 use crate::model::Digest;
-use crate::ops::build::{Failure, Image, Reason, build, forget_replaced, settle};
+use crate::ops::build::{Failure, Image, Reason, build, foresee, forget_replaced, settle};
 use crate::plan::build::{BuildFlags, Item, VersionChoice, file_errors, plan};
 use crate::plan::push::{Wanted, order};
 use crate::report::{
@@ -70,9 +70,14 @@ pub(super) fn exec(args: &BuildArgs, context: &mut Context) -> Ending {
             Ok(items) => items,
             Err(failure) => return Ok(Unbuilt::Failure(failure).say(context)),
         };
-        context
-            .output
-            .result(|| build_plan_human(&items), || build_plan_json(&items))?;
+        let sources = match foresee(&items) {
+            Ok(sources) => sources,
+            Err(failure) => return Ok(Unbuilt::Failure(*failure).say(context)),
+        };
+        context.output.result(
+            || build_plan_human(&items, &sources),
+            || build_plan_json(&items, &sources),
+        )?;
         return Ok(Exit::Success);
     }
     trust::ask(context, &items)?;

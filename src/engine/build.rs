@@ -92,6 +92,22 @@ pub enum SecretSource {
 pub struct BuiltImage {
     /// Its id on the engine: the configuration's digest, or with containerd's store the manifest's.
     pub id: Digest,
+    /// What it was made from, if the engine named that.
+    pub sources: Option<Vec<NamedSource>>,
+}
+
+/// Something that an image was made from, as the engine named it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedSource {
+    /// The whole name of an image with its tag or digest, an address, or the step that fetched it.
+    pub name: String,
+    /// Whether it is an image.
+    pub is_image: bool,
+    /// Whether a stage may begin from it.
+    pub begins_stage: bool,
+    /// The digest that the engine found or that the Dockerfile asks for; nothing for an image that
+    /// the engine has.
+    pub digest: Option<Digest>,
 }
 
 /// How to mend a full disk.
@@ -159,6 +175,14 @@ impl FailedStep {
         let name = self.name.as_deref().unwrap_or_default();
         name.starts_with("[internal] load metadata")
     }
+
+    /// The image that could not be had, if that is why it failed.
+    fn missing_image(&self) -> Option<&str> {
+        let name = self.name.as_deref()?;
+        let (_, step) = name.split_once("] ").unwrap_or(("", name));
+        let image = step.strip_prefix("load metadata for ");
+        image.or_else(|| step.strip_prefix("FROM "))
+    }
 }
 
 impl std::fmt::Display for FailedStep {
@@ -177,13 +201,22 @@ pub struct Place {
 }
 
 impl BuildError {
+    /// The image that could not be had, if that is why the build failed.
+    #[must_use]
+    pub fn missing_image(&self) -> Option<&str> {
+        match self {
+            Self::Step(failed) => failed.missing_image(),
+            _ => None,
+        }
+    }
+
     /// How to mend it.
     #[must_use]
     pub fn help(&self) -> Option<String> {
         match self {
             Self::Engine(error) => Some(error.help()),
             Self::Context(error) => Some(error.help()),
-            Self::Step(failed) if failed.is_about_a_base() => Some(
+            Self::Step(failed) if failed.missing_image().is_some() => Some(
                 "check the image's name, `docker login`, and the network; or say in jobs.yaml how \
                  to make it: `images: { NAME: { pull: …, bootstrap: … } }`"
                     .to_owned(),

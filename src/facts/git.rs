@@ -190,9 +190,16 @@ fn without_credentials(url: &str) -> String {
     }
 }
 
+/// The address that something is fetched from, without what may let one in: credentials, and a query.
+#[must_use]
+pub fn shown_address(url: &str) -> String {
+    let address = url.split('?').next().unwrap_or(url);
+    without_credentials(address)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::without_credentials;
+    use super::{shown_address, without_credentials};
 
     #[test]
     fn an_origin_has_no_credentials() {
@@ -207,5 +214,11 @@ mod tests {
         ] {
             assert_eq!(without_credentials(url), expected);
         }
+    }
+
+    #[test]
+    fn an_address_is_shown_without_its_query() {
+        let url = "https://u:p@h.example/f?signature=x";
+        assert_eq!(shown_address(url), "https://h.example/f");
     }
 }

@@ -74,6 +74,29 @@ impl ImageRef {
         }
     }
 
+    /// The full form with the tag that is meant: `debian` is `docker.io/library/debian:latest`.
+    ///
+    /// docker's `reference.TagNameOnly`.
+    #[must_use]
+    pub fn tagged(&self) -> Self {
+        let full = self.canonical();
+        let is_named_only = full.tag.is_none() && full.digest.is_none();
+        let tag = match &full.tag {
+            None if is_named_only => "latest".parse().ok(),
+            tag => tag.clone(),
+        };
+        Self { tag, ..full }
+    }
+
+    /// The same without its digest.
+    #[must_use]
+    pub(crate) fn without_digest(&self) -> Self {
+        Self {
+            digest: None,
+            ..self.clone()
+        }
+    }
+
     /// The short form: `docker.io/library/debian` is `debian`.
     #[must_use]
     pub fn familiar(&self) -> Self {

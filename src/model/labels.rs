@@ -8,6 +8,8 @@ pub const OWN_LABELS: &str = "dev.jobctl.";
 pub const TEST_LABEL: &str = "dev.jobctl.test";
 /// The label of what an image was built from: all that decides its content, in one digest.
 pub const PLAN_LABEL: &str = "dev.jobctl.plan";
+/// The label of the images and addresses that an image was made from, each with its digest: a list in JSON.
+pub const SOURCES_LABEL: &str = "dev.jobctl.sources";
 /// The label that lists which of the [`STANDARD_KEYS`] jobctl set on an image, separated by commas.
 pub const STAMPED_LABEL: &str = "dev.jobctl.stamped";
 /// What labels of the OCI image specification begin with ("Pre-Defined Annotation Keys").

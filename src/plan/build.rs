@@ -1,5 +1,6 @@
 //! What is built, from what, and what it is called.
 
+mod origins;
 mod select;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,6 +11,7 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::Discretion;
+use super::dockerfile::{Dockerfile, Sources};
 use super::run::HELD_BYTES;
 use super::tags::{self, Bump, Naming};
 use crate::diagnostic::Diagnostic;
@@ -17,11 +19,14 @@ use crate::engine::build::{Recipe, SecretSource};
 use crate::facts::GitFacts;
 use crate::manifest::Manifest;
 use crate::manifest::schema::Latest;
-use crate::model::labels::{PLAN_LABEL, STAMPED_LABEL, STANDARD_KEYS, STANDARD_LABELS};
+use crate::model::labels::{
+    PLAN_LABEL, SOURCES_LABEL, STAMPED_LABEL, STANDARD_KEYS, STANDARD_LABELS,
+};
 use crate::model::{Digest, ImageRef, Secret, Sensitive, ValueError, Version};
 use crate::records::mask::Masker;
 use crate::records::{HostProgram, Trust};
 
+pub use origins::{Origin, Origins};
 pub use select::{PlanError, host_authorities, plan};
 
 /// The label of the context's digest.
@@ -199,10 +204,6 @@ pub struct BuildFacts {
     pub dockerfile: Vec<u8>,
     /// What git says of the context.
     pub git: Option<GitFacts>,
-    /// The images it is made from: as the Dockerfile names them, and their ids.
-    pub sources: Vec<(String, Digest)>,
-    /// The image that it continues: its full name, and the digest that its registry knows.
-    pub base: Option<(ImageRef, Option<Digest>)>,
 }
 
 impl BuildFacts {
@@ -222,12 +223,43 @@ pub struct BuildPlan {
     pub version: Option<Version>,
     /// Its names.
     pub tags: Vec<ImageRef>,
-    /// Its labels.
-    pub labels: BTreeMap<String, String>,
+    /// Its labels, but for those that say what it is made from.
+    labels: BTreeMap<String, String>,
+    /// Labels that the user gives.
+    given: BTreeMap<String, String>,
     /// The time that it is given, in seconds since 1970.
     pub epoch: Option<u64>,
     /// What the user should know.
     pub warnings: Vec<String>,
+}
+
+impl BuildPlan {
+    /// The image's labels, with what it is made from; `None` if that is not known.
+    #[must_use]
+    pub fn labels(&self, origins: Option<&Origins>) -> BTreeMap<String, String> {
+        let mut labels = self.labels.clone();
+        if let Some(origins) = origins {
+            labels.insert(SOURCES_LABEL.to_owned(), origins.label());
+            if let Some((name, digest)) = &origins.base {
+                let mut oci = |key: &str, value: String| {
+                    labels.insert(format!("{STANDARD_LABELS}{key}"), value);
+                };
+                oci("base.name", name.to_string());
+                if let Some(digest) = digest {
+                    oci("base.digest", digest.to_string());
+                }
+            }
+        }
+        let is_stamped = |key: &&&str| {
+            let label = format!("{STANDARD_LABELS}{key}");
+            labels.contains_key(&label) && !self.given.contains_key(&label)
+        };
+        let stamped: Vec<_> = STANDARD_KEYS.iter().filter(is_stamped).copied().collect();
+        let stamped = stamped.join(",");
+        labels.extend(self.given.clone());
+        labels.insert(STAMPED_LABEL.to_owned(), stamped);
+        labels
+    }
 }
 
 impl BuildSpec {
@@ -289,6 +321,15 @@ impl BuildSpec {
         args.collect()
     }
 
+    /// What the image is made from, as far as its Dockerfile tells.
+    #[must_use]
+    pub fn sources(&self, dockerfile: &[u8]) -> Sources {
+        let args = self.recipe.args.iter();
+        let args = args.map(|(name, value)| (name.clone(), value.expose().to_owned()));
+        let target = self.recipe.target.as_deref();
+        Dockerfile::read(&String::from_utf8_lossy(dockerfile)).sources(target, &args.collect())
+    }
+
     /// Decides on names and labels.
     ///
     /// # Errors
@@ -324,20 +365,14 @@ impl BuildSpec {
             .epoch
             .or_else(|| facts.committed().map(|git| git.committed));
         let mut labels = self.standard_labels(facts, version.as_ref(), epoch, is_dirty);
-        let is_stamped = |key: &&&str| {
-            let label = format!("{STANDARD_LABELS}{key}");
-            labels.contains_key(&label) && !self.labels.contains_key(&label)
-        };
-        let stamped: Vec<_> = STANDARD_KEYS.iter().filter(is_stamped).copied().collect();
-        labels.extend(self.labels.clone());
         let digest = self.digest(facts, &labels);
         labels.insert(PLAN_LABEL.to_owned(), digest.to_string());
-        labels.insert(STAMPED_LABEL.to_owned(), stamped.join(","));
         Ok(BuildPlan {
             digest,
             version,
             tags: names,
             labels,
+            given: self.labels.clone(),
             epoch,
             warnings,
         })
@@ -470,16 +505,13 @@ impl BuildSpec {
         oci("source", git.and_then(|git| git.origin.clone()));
         oci("version", version.map(ToString::to_string));
         oci("title", Some(self.name.clone()));
-        if let Some((name, digest)) = &facts.base {
-            oci("base.name", Some(name.to_string()));
-            oci("base.digest", digest.as_ref().map(ToString::to_string));
-        }
         labels.insert(crate::plan::run::JOB_LABEL.to_owned(), self.title.clone());
         labels.insert(CONTEXT_LABEL.to_owned(), facts.context.to_string());
         labels
     }
 
-    /// All that decides the image's content.
+    /// All that decides the image's content, but for the images that it is made from: which those are,
+    /// the engine says.
     ///
     /// Proxies and certificate authorities are ways to the same content, and left out, as the
     /// engine leaves them out.
@@ -497,16 +529,16 @@ impl BuildSpec {
             .keys()
             .filter(|id| *id != CA_BUNDLE_SECRET);
         let text = json!({
-            "plan": 1,
+            "plan": 2,
             "context": facts.context.as_str(),
             "dockerfile": Digest::of(&facts.dockerfile).as_str(),
-            "sources": facts.sources.iter().map(|(name, id)| (name, id.as_str())).collect::<Vec<_>>(),
             "target": self.recipe.target,
             "platform": self.recipe.platform,
             "args": args,
             "secrets": secrets.collect::<Vec<_>>(),
             "agents": self.recipe.agents.keys().collect::<Vec<_>>(),
             "labels": labels,
+            "given": self.labels,
             "epoch": self.epoch,
         });
         Digest::of(text.to_string().as_bytes())

@@ -216,6 +216,7 @@ mod tests {
         ];
         for (images, expected) in cases {
             let local = images.map(|(created, _, _)| LocalImage {
+                has_triggers: false,
                 id: Digest::of(b"image"),
                 tags: Vec::new(),
                 repo_digests: Vec::new(),

@@ -10,9 +10,11 @@ use super::printable;
 use super::trust::host_program;
 use crate::diagnostic::{Diagnostic, Source};
 use crate::engine::build::{BuildError, FailedStep, Place, Reuse, SecretSource};
+use crate::facts::shown_address;
 use crate::model::{Digest, STARS};
 use crate::ops::build::{BaseError, Failure, Image, Reason, State};
 use crate::plan::build::{BuildSpec, Item, VersionChoice};
+use crate::plan::dockerfile::{Base, Sources};
 
 /// A line for each image: its name and its id.
 #[must_use]
@@ -129,11 +131,11 @@ fn at_place(diagnostic: Diagnostic, place: &Place, dockerfile: &Path, message: &
     diagnostic.at(&source, start..start + shown, message)
 }
 
-/// What would be built, and as which docker command.
+/// What would be built, and as which docker command, and from what, if that was read.
 #[must_use]
-pub fn build_plan_human(items: &[Item]) -> String {
+pub fn build_plan_human(items: &[Item], sources: &[Option<Sources>]) -> String {
     let mut text = String::new();
-    for item in items {
+    for (index, item) in items.iter().enumerate() {
         match item {
             Item::Base(base) => {
                 let _ = write!(text, "{}: pull {}", base.title, base.image);
@@ -151,6 +153,9 @@ pub fn build_plan_human(items: &[Item]) -> String {
                     spec.recipe.context.display()
                 );
                 let _ = writeln!(text, "  {}", docker_command(spec));
+                if let Some(Some(sources)) = sources.get(index) {
+                    let _ = writeln!(text, "  {}", from(spec, sources));
+                }
             }
         }
     }
@@ -159,28 +164,77 @@ pub fn build_plan_human(items: &[Item]) -> String {
 
 /// `{"schema":"jobctl.build-plan/1","steps":[…]}`.
 #[must_use]
-pub fn build_plan_json(items: &[Item]) -> Value {
+pub fn build_plan_json(items: &[Item], sources: &[Option<Sources>]) -> Value {
     let steps: Vec<_> = items
         .iter()
-        .map(|item| match item {
+        .enumerate()
+        .map(|(index, item)| match item {
             Item::Base(base) => json!({
                 "name": base.title,
                 "action": "pull",
                 "image": base.image.to_string(),
                 "bootstrap": base.bootstrap.as_ref().map(|bootstrap| &bootstrap.program),
             }),
-            Item::Build(spec) => json!({
-                "name": spec.title,
-                "action": "build",
-                "context": spec.recipe.context,
-                "dockerfile": spec.recipe.dockerfile,
-                "target": spec.recipe.target,
-                "version": version(spec),
-                "docker": docker_command(spec),
-            }),
+            Item::Build(spec) => {
+                let mut step = json!({
+                    "name": spec.title,
+                    "action": "build",
+                    "context": spec.recipe.context,
+                    "dockerfile": spec.recipe.dockerfile,
+                    "target": spec.recipe.target,
+                    "version": version(spec),
+                    "docker": docker_command(spec),
+                });
+                if let Some(Some(sources)) = sources.get(index) {
+                    step["sources"] = sources_json(spec, sources);
+                }
+                step
+            }
         })
         .collect();
     json!({ "schema": "jobctl.build-plan/1", "steps": steps })
+}
+
+/// What an image is made from: `from debian:trixie-slim (base), tool:1`.
+fn from(spec: &BuildSpec, sources: &Sources) -> String {
+    let discretion = spec.discretion();
+    let shown = |name: &String| discretion.words(&[shown_address(name)]).concat();
+    let images = sources.images.iter().map(|name| match &sources.base {
+        Base::Image(base) if base == name => format!("{} (base)", shown(name)),
+        _ => shown(name),
+    });
+    let mut names: Vec<_> = images.chain(sources.remotes.iter().map(shown)).collect();
+    if names.is_empty() {
+        names.push(
+            if sources.is_certain {
+                "nothing"
+            } else {
+                "what the engine reads"
+            }
+            .to_owned(),
+        );
+    }
+    let certainty = if sources.is_certain {
+        ""
+    } else {
+        "; not certain: the engine names them when it builds"
+    };
+    format!("from {}{certainty}", names.join(", "))
+}
+
+fn sources_json(spec: &BuildSpec, sources: &Sources) -> Value {
+    let discretion = spec.discretion();
+    let shown = |name: &String| discretion.words(&[shown_address(name)]).concat();
+    let base = match &sources.base {
+        Base::Image(base) => Some(shown(base)),
+        Base::Scratch | Base::Unknown => None,
+    };
+    json!({
+        "images": sources.images.iter().map(shown).collect::<Vec<_>>(),
+        "urls": sources.remotes.iter().map(shown).collect::<Vec<_>>(),
+        "base": base,
+        "certain": sources.is_certain,
+    })
 }
 
 fn version(spec: &BuildSpec) -> Option<String> {

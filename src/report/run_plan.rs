@@ -17,7 +17,7 @@ use crate::plan::run::{GpuChoice, ImageChoice, Pull, RunPlan};
 pub fn run_plan_human(plan: &RunPlan) -> String {
     let mut text = String::new();
     if let ImageChoice::Build(items) = &plan.image {
-        text.push_str(&build_plan_human(items));
+        text.push_str(&build_plan_human(items, &[]));
     }
     let image = image(plan);
     let title = plan.job.as_ref().map_or("image", |job| job.as_str());
@@ -76,7 +76,7 @@ pub fn run_plan_json(plan: &RunPlan) -> Value {
             ImageChoice::OfJob(_) => "job",
         },
         "build": match &plan.image {
-            ImageChoice::Build(items) => build_plan_json(items)["steps"].take(),
+            ImageChoice::Build(items) => build_plan_json(items, &[])["steps"].take(),
             _ => json!([]),
         },
         "pull": pull(plan.pull),

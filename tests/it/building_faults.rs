@@ -193,4 +193,28 @@ fn podman_builds_too() {
         "{}",
         ended.stdout
     );
+    // It names no sources; what is certain without is enough.
+    bench.write("next/Dockerfile", "FROM app\nCOPY b /b\n");
+    bench.write("next/b", "");
+    let next = || {
+        let mut command = bench.jobctl();
+        command.args([
+            "--host",
+            &host,
+            "--directory",
+            "next",
+            "build",
+            "--name",
+            "next",
+        ]);
+        let ended = run(&mut command);
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        assert!(!ended.stderr.contains("pull"), "{ended:?}");
+        ended.stdout.contains("(built)")
+    };
+    assert!(next());
+    assert!(!next());
+    bench.write("a", "other");
+    assert_eq!(run(&mut build(&bench, &host)).code, Some(0));
+    assert!(next());
 }

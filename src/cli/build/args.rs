@@ -92,7 +92,7 @@ pub(in crate::cli) struct BuildArgs {
     pub(super) metadata_file: Option<PathBuf>,
     #[command(flatten)]
     pub(super) trust: TrustArg,
-    /// Say what would be done, and as which docker command; do nothing
+    /// Say what would be done, as which docker command, and from what; do nothing
     #[arg(long)]
     pub(super) dry_run: bool,
 }

@@ -78,7 +78,7 @@ impl DockerEngine {
                 for tag in request.tags.iter().skip(1) {
                     self.tag(&id, tag).await?;
                 }
-                Ok(BuiltImage { id })
+                Ok(BuiltImage { id, sources: None })
             }
             (None, None) => Err(BuildError::Interrupted),
         }

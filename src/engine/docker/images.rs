@@ -24,6 +24,9 @@ pub struct LocalImage {
     pub repo_digests: Vec<String>,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
+    /// Whether a build that begins from it runs instructions of its own (`ONBUILD`). Not known of a
+    /// list's.
+    pub has_triggers: bool,
     /// When it was made, as it says itself.
     pub created: Option<Timestamp>,
     /// When it was last named, as the engine says of a single image; not all engines do.
@@ -71,7 +74,9 @@ impl DockerEngine {
             Err(EngineError::Refused { status: 404, .. }) => return Ok(None),
             Err(error) => return Err(error),
         };
-        let labels = found.config.and_then(|config| config.labels);
+        let config = found.config.unwrap_or_default();
+        let has_triggers = config.on_build.is_some_and(|triggers| !triggers.is_empty());
+        let labels = config.labels;
         let Some(id) = found.id.and_then(|id| id.parse().ok()) else {
             return Ok(None);
         };
@@ -80,6 +85,7 @@ impl DockerEngine {
             tags: named(found.repo_tags.unwrap_or_default()),
             repo_digests: named(found.repo_digests.unwrap_or_default()),
             labels: labels.unwrap_or_default().into_iter().collect(),
+            has_triggers,
             created: found.created.and_then(|time| time.to_string().parse().ok()),
             tagged: (found.metadata)
                 .and_then(|metadata| metadata.last_tag_time)
@@ -91,6 +97,17 @@ impl DockerEngine {
                 .and_then(|size| size.try_into().ok())
                 .unwrap_or(0),
         }))
+    }
+
+    /// The steps that made an image, the first one first, as the engine words them.
+    ///
+    /// # Errors
+    ///
+    /// The engine does not have it, or stopped answering.
+    pub async fn history(&self, name: &str) -> Result<Vec<String>, EngineError> {
+        let steps = self.call(self.docker.image_history(name)).await?;
+        let steps = steps.into_iter().rev();
+        Ok(steps.map(|step| step.created_by).collect())
     }
 
     /// The images that have a label, of this value if one is given, the newest first.
@@ -151,6 +168,7 @@ impl DockerEngine {
                     tags: named(image.repo_tags),
                     repo_digests: named(image.repo_digests),
                     labels: image.labels.into_iter().collect(),
+                    has_triggers: false,
                     created: Timestamp::from_second(image.created).ok(),
                     tagged: None,
                     size: image.size.try_into().unwrap_or(0),

@@ -4,6 +4,7 @@ mod base;
 mod causes;
 mod compare;
 mod git;
+mod origins;
 mod prepare;
 mod provenance;
 mod releases;
@@ -24,7 +25,7 @@ use crate::model::labels::PLAN_LABEL;
 use crate::model::{Digest, ImageRef, Secret, ValueError, Version};
 use crate::ops::env_files::secret_in;
 use crate::plan::build::{BaseSpec, BuildSpec, CA_BUNDLE_SECRET, Item};
-use crate::plan::dockerfile::lines_of;
+use crate::plan::dockerfile::{Sources, lines_of};
 use crate::records::durable;
 use crate::records::mask::Masker;
 
@@ -174,6 +175,22 @@ impl Reason {
     }
 }
 
+/// What will be made, and from what, as far as the Dockerfiles tell.
+///
+/// # Errors
+///
+/// A Dockerfile can't be read.
+pub fn foresee(items: &[Item]) -> Result<Vec<Option<Sources>>, Box<Failure>> {
+    let foreseen = items.iter().map(|item| match item {
+        Item::Base(_) => Ok(None),
+        Item::Build(spec) => match prepare::foreseen(spec) {
+            Ok(sources) => Ok(Some(sources)),
+            Err(reason) => Err(Box::new(Failure::of_build(spec, reason))),
+        },
+    });
+    foreseen.collect()
+}
+
 /// Builds, in order. Stops at the first that fails; those before it are there.
 ///
 /// With a folder of statements, what each image was built from is written there; one that was built before
@@ -215,7 +232,7 @@ async fn build_one(
     events: &Events,
 ) -> Result<Image, Reason> {
     let step = events.step(None, format!("build {}", spec.title));
-    let mut prepared = match prepare(engine, spec, cache, events, Some(step.id())).await {
+    let mut prepared = match prepare(engine, spec, cache, events, step.id()).await {
         Ok(prepared) => prepared,
         Err(reason) => {
             step.finish(Outcome::Failed(String::new()));
@@ -250,8 +267,7 @@ async fn build_one(
         step.finish(Outcome::Cached);
         return Ok(image(id, State::UpToDate, place));
     }
-    let request = request(engine, spec, &prepared).await?;
-    match engine.build(&request, events, Some(step.id())).await {
+    match Box::pin(origins::build(engine, spec, &prepared, events, step.id())).await {
         Ok(built) => {
             step.finish(Outcome::Done);
             let place = place(&built.id);
@@ -261,14 +277,15 @@ async fn build_one(
                     finished: host::now(),
                     engine: engine.server(),
                 };
-                let statement = provenance::statement(spec, &prepared, &built.id, &course);
+                let origins = &built.origins;
+                let statement = provenance::statement(spec, &prepared, origins, &built.id, &course);
                 write(path, &statement)?;
             }
             Ok(image(built.id, State::Built, place))
         }
-        Err(error) => {
+        Err(reason) => {
             step.finish(Outcome::Failed(String::new()));
-            Err(placed(error, &prepared.dockerfile, &*request.mask).into())
+            Err(reason)
         }
     }
 }
@@ -309,16 +326,18 @@ async fn find(
     prepared: &Prepared,
 ) -> Result<Option<Digest>, Reason> {
     let digest = prepared.plan.digest.as_str();
-    let found = engine.images_labelled(PLAN_LABEL, Some(digest)).await?;
-    let Some(found) = found.into_iter().next() else {
-        return Ok(None);
-    };
-    for tag in &spec.first_names(&prepared.plan) {
-        if !found.tags.contains(&tag.familiar().to_string()) {
-            engine.tag(&found.id, tag).await?;
+    for found in engine.images_labelled(PLAN_LABEL, Some(digest)).await? {
+        if !origins::are_current(engine, &found.labels).await? {
+            continue;
         }
+        for tag in &spec.first_names(&prepared.plan) {
+            if !found.tags.contains(&tag.familiar().to_string()) {
+                engine.tag(&found.id, tag).await?;
+            }
+        }
+        return Ok(Some(found.id));
     }
-    Ok(Some(found.id))
+    Ok(None)
 }
 
 async fn request(
@@ -337,7 +356,7 @@ async fn request(
     }
     Ok(BuildRequest {
         recipe,
-        labels: prepared.plan.labels.clone(),
+        labels: prepared.plan.labels(None),
         tags: spec.first_names(&prepared.plan),
         rewrite_times_to,
         clock: prepared.clock.clone(),

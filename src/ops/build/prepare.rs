@@ -1,4 +1,4 @@
-//! What must be known before a build: its context's digest, its base images, what git says.
+//! What must be known before a build: its context's digest, what git says.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use crate::event::{Event, Events, Outcome, StepId};
 use crate::facts::{GitFacts, read_small};
 use crate::model::{Digest, ImageRef, Platform};
 use crate::plan::build::{BuildFacts, BuildPlan, BuildSpec};
-use crate::plan::dockerfile::{Dockerfile, Sources};
+use crate::plan::dockerfile::Sources;
 
 /// Below this, the time that the engine is told is the content's, not the file's: nobody sees
 /// microseconds, and BuildKit, which compares times and sizes only, then notices every edit.
@@ -35,37 +35,40 @@ pub struct Prepared {
     pub dockerfile: Vec<u8>,
     /// What git says of the context.
     pub git: Option<GitFacts>,
-    /// The images that it begins from, as the Dockerfile names them, and their ids.
-    pub sources: Vec<(String, Digest)>,
+    /// What it is made from, as far as the Dockerfile tells before it is built.
+    pub sources: Sources,
     /// Whether an image with the same plan is as good as a new one.
     pub may_be_there: bool,
     /// When the engine is told that files were changed.
     pub clock: Arc<FileClock>,
 }
 
-/// Finds out what must be known before a build. Base images that are missing are pulled.
+/// What an image will be made from, as far as its Dockerfile tells.
 ///
 /// # Errors
 ///
-/// The Dockerfile or the context can't be read, or the engine went away.
+/// The Dockerfile can't be read.
+pub(super) fn foreseen(spec: &BuildSpec) -> Result<Sources, Reason> {
+    Ok(spec.sources(&read_dockerfile(&spec.recipe.dockerfile)?))
+}
+
+/// Finds out what must be known before a build.
+///
+/// # Errors
+///
+/// The Dockerfile or the context can't be read, or the image can't be named.
 pub async fn prepare(
     engine: &DockerEngine,
     spec: &BuildSpec,
     cache: Option<&PathBuf>,
     events: &Events,
-    parent: Option<StepId>,
+    parent: StepId,
 ) -> Result<Prepared, Reason> {
     let dockerfile = read_dockerfile(&spec.recipe.dockerfile)?;
-    let args = spec
-        .recipe
-        .args
-        .iter()
-        .map(|(name, value)| (name.clone(), value.expose().to_owned()))
-        .collect();
-    let text = String::from_utf8_lossy(&dockerfile);
-    let sources = Dockerfile::read(&text).sources(spec.recipe.target.as_deref(), &args);
+    let sources = spec.sources(&dockerfile);
     if let Some(platform) = &spec.recipe.platform
-        && !text.contains("--platform")
+        && sources.is_certain
+        && !String::from_utf8_lossy(&dockerfile).contains("--platform")
     {
         check_platform(engine, platform, &sources, events, parent).await?;
     }
@@ -73,17 +76,12 @@ pub async fn prepare(
         let spec = spec.clone();
         move || git::ask(&spec)
     });
-    let (digested, git, found) = tokio::join!(
-        digest_apart(spec, cache),
-        asking,
-        find_sources(engine, spec, &sources, events, parent),
-    );
+    let (digested, git) = tokio::join!(digest_apart(spec, cache), asking);
     let (digest, cache) = digested?;
     let (git, warning) = git.unwrap_or(Ok((None, None)))?;
     if let Some(warning) = warning {
         events.send(Event::Warning(warning));
     }
-    let found = found?;
     warn_of_content(&digest, events);
     let context = Digest::from(digest.sha256);
     let files = files(spec, digest, &dockerfile);
@@ -91,8 +89,6 @@ pub async fn prepare(
         context: context.clone(),
         dockerfile,
         git,
-        sources: found.ids,
-        base: found.base,
     };
     let plan = spec.decide(&facts).map_err(Reason::Name)?;
     let is_asked_anew = spec.recipe.reuse == Reuse::Nothing || spec.pulls;
@@ -102,8 +98,9 @@ pub async fn prepare(
         files,
         dockerfile: facts.dockerfile,
         git: facts.git,
-        sources: facts.sources,
-        may_be_there: found.is_closed && !is_asked_anew,
+        sources,
+        // An image for another platform may have the same name.
+        may_be_there: spec.recipe.platform.is_none() && !is_asked_anew,
         clock: clock(spec, cache),
     })
 }
@@ -227,60 +224,6 @@ fn digest_context(
     Ok((digest, cache))
 }
 
-/// The images that a Dockerfile begins from, as far as they are here.
-#[derive(Default)]
-struct Found {
-    ids: Vec<(String, Digest)>,
-    base: Option<(ImageRef, Option<Digest>)>,
-    is_closed: bool,
-}
-
-async fn find_sources(
-    engine: &DockerEngine,
-    spec: &BuildSpec,
-    sources: &Sources,
-    events: &Events,
-    parent: Option<StepId>,
-) -> Result<Found, Reason> {
-    let mut found = Found {
-        // An image for another platform may have the same name.
-        is_closed: sources.is_closed && spec.recipe.platform.is_none(),
-        ..Found::default()
-    };
-    for name in &sources.images {
-        let Ok(image) = name.parse::<ImageRef>() else {
-            found.is_closed = false;
-            continue;
-        };
-        let mut local = engine.image(name).await?;
-        if (local.is_none() || spec.pulls) && spec.recipe.platform.is_none() {
-            let step = events.step(parent, format!("pull {name}"));
-            match engine.pull(&image, None, &step).await {
-                Ok(_) => {
-                    step.finish(Outcome::Done);
-                    local = engine.image(name).await?;
-                }
-                Err(error) if spec.pulls => {
-                    step.finish(Outcome::Failed(error.to_string()));
-                    return Err(error.into());
-                }
-                // BuildKit may have it all the same, and says so if it does not.
-                Err(error) => step.finish(Outcome::Skipped(error.to_string())),
-            }
-        }
-        let Some(local) = local else {
-            found.is_closed = false;
-            continue;
-        };
-        if sources.base.as_ref() == Some(name) {
-            let digest = local.digest_in(&image);
-            found.base = Some((image.canonical(), digest));
-        }
-        found.ids.push((name.clone(), local.id));
-    }
-    Ok(found)
-}
-
 /// Sees to it that base images can be had for the platform that is built for: not every builder minds
 /// another one (BuildKit before Engine 27, Podman's), and the result would say that it is for the platform.
 ///
@@ -290,7 +233,7 @@ async fn check_platform(
     platform: &str,
     sources: &Sources,
     events: &Events,
-    parent: Option<StepId>,
+    parent: StepId,
 ) -> Result<(), Reason> {
     let Ok(wanted) = platform.parse::<Platform>() else {
         return Ok(());
@@ -305,7 +248,7 @@ async fn check_platform(
         }
         let found = if engine.is_podman() {
             // It can't be asked what a registry has.
-            let step = events.step(parent, format!("pull {name} for {wanted}"));
+            let step = events.step(Some(parent), format!("pull {name} for {wanted}"));
             match engine.pull(&image, Some(platform), &step).await {
                 Ok(_) => step.finish(Outcome::Done),
                 Err(error) => step.finish(Outcome::Skipped(error.to_string())),

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::prepare::Prepared;
 use crate::model::{Digest, ImageRef};
-use crate::plan::build::BuildSpec;
+use crate::plan::build::{BuildSpec, Origin};
 
 const STATEMENT: &str = "https://in-toto.io/Statement/v1";
 const PREDICATE: &str = "https://slsa.dev/provenance/v1";
@@ -32,14 +32,20 @@ pub(super) struct Course<'a> {
 pub(super) fn statement(
     spec: &BuildSpec,
     prepared: &Prepared,
+    origins: &[Origin],
     id: &Digest,
     course: &Course<'_>,
 ) -> Value {
     let recipe = &spec.recipe;
     let subjects = prepared.plan.tags.iter().map(ImageRef::to_string);
     let subjects = subjects.map(|name| json!({ "name": name, "digest": sha256(id) }));
-    let sources = prepared.sources.iter();
-    let images = sources.map(|(name, id)| json!({ "name": name, "digest": sha256(id) }));
+    let origins = origins.iter().map(|Origin { name, digest }| {
+        let key = if name.contains("://") { "uri" } else { "name" };
+        match digest {
+            Some(digest) => json!({ key: name, "digest": sha256(digest) }),
+            None => json!({ key: name }),
+        }
+    });
     let dockerfile = Digest::of(&prepared.dockerfile);
     let mut dependencies = vec![
         json!({ "name": "context", "digest": sha256(&prepared.context) }),
@@ -57,7 +63,7 @@ pub(super) fn statement(
         }
         source
     }));
-    dependencies.extend(images);
+    dependencies.extend(origins);
     let dockerfile = &recipe.dockerfile;
     let inside = dockerfile.strip_prefix(&recipe.context).ok();
     let inside = inside.or_else(|| dockerfile.file_name().map(Path::new));

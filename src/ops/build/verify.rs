@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 
 use super::causes::{Cause, causes, causes_of_times};
 use super::compare::{Comparison, compare};
+use super::origins::expected;
 use super::prepare::is_unchanged;
 use super::{Failure, Prepared, Reason, base, build_one, placed, prepare, request};
 use crate::engine::archive::{ImageContent, read_image};
@@ -141,8 +142,10 @@ async fn build_and_judge(
     names: &Names,
     step: &Step,
 ) -> Result<Verification, Reason> {
-    let prepared = prepare(engine, spec, cache, events, Some(step.id())).await?;
+    let prepared = prepare(engine, spec, cache, events, step.id()).await?;
+    let expected = expected(engine, spec, &prepared.sources, events, step.id()).await?;
     let mut request = request(engine, spec, &prepared).await?;
+    request.labels = prepared.plan.labels(expected.origins());
     request.recipe.reuse = Reuse::Nothing;
     let [first, second] = &names.0;
     request.tags = vec![first.clone()];

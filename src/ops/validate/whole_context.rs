@@ -9,7 +9,6 @@ use crate::facts::{Environment, read_small};
 use crate::manifest::schema::Build;
 use crate::manifest::{Located, Manifest, Rule};
 use crate::plan::build::{BuildFlags, BuildSpec, Item, plan};
-use crate::plan::dockerfile::Dockerfile;
 
 /// Recommends to leave the repository's own files, the manifest and the state of jobctl out of images that
 /// take their whole context: each commit and each edit would be another image, and `up` would run the job
@@ -62,11 +61,7 @@ fn recommendation(manifest: &Manifest, spec: &BuildSpec, others: &[&Path]) -> Op
 fn taken(spec: &BuildSpec, others: &[&Path]) -> Option<Vec<String>> {
     let (context, dockerfile) = (&spec.recipe.context, &spec.recipe.dockerfile);
     let text = read_small(dockerfile, LARGEST_BUILD_FILE).ok()?;
-    let args = spec.recipe.args.iter();
-    let args = args.map(|(name, value)| (name.clone(), value.expose().to_owned()));
-    let whole = Dockerfile::read(&String::from_utf8_lossy(&text))
-        .sources(spec.recipe.target.as_deref(), &args.collect())
-        .whole;
+    let whole = spec.sources(&text).whole;
     let left_out: Vec<_> = whole
         .iter()
         .filter_map(|patterns| Patterns::from_lines(patterns).ok())

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use super::{Dockerfile, Sources, lines_of};
+use super::{Base, Dockerfile, Sources, lines_of};
 
 fn sources(text: &str, target: Option<&str>, args: &[(&str, &str)]) -> Sources {
     let args: BTreeMap<_, _> = args
@@ -10,22 +10,23 @@ fn sources(text: &str, target: Option<&str>, args: &[(&str, &str)]) -> Sources {
     Dockerfile::read(text).sources(target, &args)
 }
 
-fn closed(images: &[&str], base: Option<&str>) -> Sources {
+fn certain(images: &[&str], base: Option<&str>) -> Sources {
+    let base = base.map(str::to_owned);
     Sources {
         images: images.iter().map(|&name| name.to_owned()).collect(),
-        base: base.map(str::to_owned),
-        whole: Vec::new(),
-        is_closed: true,
+        base: base.map_or(Base::Scratch, Base::Image),
+        is_certain: true,
+        ..Sources::default()
     }
 }
 
 #[test]
 fn only_stages_that_are_needed_count() {
     let text = "FROM a AS one\nFROM b AS two\nCOPY --from=one /x /x\nFROM c\nFROM two as last";
-    assert_eq!(sources(text, None, &[]), closed(&["b", "a"], Some("b")));
-    assert_eq!(sources(text, Some("ONE"), &[]), closed(&["a"], Some("a")));
-    assert_eq!(sources(text, Some("2"), &[]), closed(&["c"], Some("c")));
-    assert!(!sources(text, Some("three"), &[]).is_closed);
+    assert_eq!(sources(text, None, &[]), certain(&["b", "a"], Some("b")));
+    assert_eq!(sources(text, Some("ONE"), &[]), certain(&["a"], Some("a")));
+    assert_eq!(sources(text, Some("2"), &[]), certain(&["c"], Some("c")));
+    assert!(!sources(text, Some("three"), &[]).is_certain);
 }
 
 #[test]
@@ -34,41 +35,217 @@ fn images_are_taken_from_copies_and_mounts() {
                 RUN --mount=type=bind,from=data:2,target=/d --mount=type=cache,target=/c ls";
     assert_eq!(
         sources(text, None, &[]),
-        closed(&["tool:1", "data:2"], None)
+        certain(&["tool:1", "data:2"], None)
     );
+}
+
+#[test]
+fn stages_are_found_as_buildkit_finds_them() {
+    for (text, expected) in [
+        // A stage begins from another only by its name in small letters.
+        ("FROM a AS One\nFROM one", Some(certain(&["a"], Some("a")))),
+        (
+            "FROM a AS one\nFROM b AS one\nFROM one",
+            Some(certain(&["b"], Some("b"))),
+        ),
+        (
+            "FROM a AS one\nFROM b\nCOPY --from=ONE / /",
+            Some(certain(&["b", "a"], Some("b"))),
+        ),
+        (
+            "FROM a\nFROM b\nCOPY --from=0 / /",
+            Some(certain(&["b", "a"], Some("b"))),
+        ),
+        (
+            "FROM a AS debian\nFROM debian",
+            Some(certain(&["a"], Some("a"))),
+        ),
+        (
+            "FROM a AS scratch\nFROM scratch",
+            Some(certain(&["a"], Some("a"))),
+        ),
+        // Mounts know no numbers.
+        (
+            "FROM a\nFROM b\nRUN --mount=from=0,target=/x ls",
+            Some(certain(&["b", "0"], Some("b"))),
+        ),
+        // What is not before is refused.
+        ("FROM a\nCOPY --from=0 / /", None),
+        (
+            "FROM a AS one\nCOPY --from=two / /\nFROM b AS two\nFROM one",
+            None,
+        ),
+        ("FROM a\nCOPY --from=7 / /", None),
+        ("FROM a AS 1one", None),
+        ("FROM a AS one two", None),
+        ("FROM a one", None),
+        ("FROM a\nCOPY --from=x --from=y / /", None),
+        ("FROM a\nNOTHING", None),
+        ("RUN x\nFROM a", None),
+        ("ARG A=1", None),
+    ] {
+        let expected = expected.unwrap_or_default();
+        assert_eq!(sources(text, None, &[]), expected, "{text}");
+    }
 }
 
 #[test]
 fn arguments_name_images() {
     let text = "ARG TAG=1\nARG BASE=\"debian:${TAG}\"\nFROM --platform=x ${BASE} AS b\n\
                 FROM ${OTHER:-b}";
-    let of = |args: &[(&str, &str)]| sources(text, None, args).images;
-    assert_eq!(of(&[]), ["debian:1"]);
-    assert_eq!(of(&[("TAG", "2")]), ["debian:2"]);
-    assert_eq!(of(&[("BASE", "alpine")]), ["alpine"]);
-    assert!(!sources("FROM $UNKNOWN", None, &[]).is_closed);
-    assert!(!sources("ARG A\nFROM $A", None, &[]).is_closed);
-}
-
-#[test]
-fn lines_are_joined_and_here_documents_left_out() {
-    let text = "# escape=`\nFROM a `\n# comment\n\n AS x\nRUN <<EOF cat && <<-'END' cat\n\
-                FROM no\nEOF\nFROM neither\n\tEND\nFROM b\nCOPY --from=x / /";
-    assert_eq!(sources(text, None, &[]), closed(&["b", "a"], Some("b")));
-}
-
-#[test]
-fn what_comes_from_elsewhere_is_not_closed() {
+    let of = |args: &[(&str, &str)]| sources(text, None, args);
+    assert_eq!(of(&[]), certain(&["debian:1"], Some("debian:1")));
+    assert_eq!(
+        of(&[("TAG", "2")]),
+        certain(&["debian:2"], Some("debian:2"))
+    );
+    assert_eq!(
+        of(&[("BASE", "alpine")]),
+        certain(&["alpine"], Some("alpine"))
+    );
+    // An argument that is not declared has no value.
+    assert_eq!(
+        of(&[("OTHER", "alpine")]),
+        certain(&["debian:1"], Some("debian:1"))
+    );
     for text in [
-        "# syntax=docker/dockerfile:1\nFROM a",
-        "FROM a\nADD https://x.example/f /f",
-        "FROM a\nADD --keep-git-dir=true git@x.example:r /r",
-        "",
+        "FROM $UNKNOWN",
+        "ARG A\nFROM $A",
+        // Only the engine knows its platform.
+        "FROM a-$TARGETARCH",
+        "ARG TARGETARCH=amd64\nFROM a-$TARGETARCH",
+        "ARG A=$BUILDPLATFORM\nFROM a-$A",
+        // Versions differ.
+        "ARG A=1\nARG A\nFROM a:$A",
+        "ARG A=x1\nFROM a:${A#x}",
     ] {
-        assert!(!sources(text, None, &[]).is_closed, "{text}");
+        assert!(!sources(text, None, &[]).is_certain, "{text}");
     }
-    let unneeded = "FROM a AS x\nADD https://x.example/f /f\nFROM b";
-    assert!(sources(unneeded, None, &[]).is_closed);
+    // The platform is no part of the name.
+    let text = "FROM --platform=$BUILDPLATFORM a";
+    assert_eq!(sources(text, None, &[]), certain(&["a"], Some("a")));
+}
+
+#[test]
+fn engines_without_here_documents_read_the_same_or_refuse() {
+    let text = "# escape=`\nFROM a `\n# comment\n\n AS x\nRUN <<EOF cat && <<-'END' cat\n\
+                nonsense\nEOF\nneither\n\tEND\nFROM b\nCOPY --from=x / /";
+    assert_eq!(sources(text, None, &[]), certain(&["b", "a"], Some("b")));
+    // What each takes for a whole Dockerfile is not certain.
+    let text = "FROM a\nRUN <<RUN\nFROM b\nRUN\nRUN x";
+    let found = sources(text, None, &[]);
+    assert!(!found.is_certain);
+    assert_eq!(found.base, Base::Unknown);
+    // With a blank, only the newest know them.
+    let text = "FROM a\nRUN cat << RUN\nFROM b\nRUN\nRUN x";
+    assert!(!sources(text, None, &[]).is_certain);
+    let text = "FROM a\nRUN cat << EOF\nFROM b\nEOF\n";
+    assert_eq!(sources(text, None, &[]), certain(&["a"], Some("a")));
+}
+
+#[test]
+fn what_comes_from_elsewhere_is_named() {
+    for (text, remotes, is_certain) in [
+        (
+            "FROM a\nADD https://x.example/f /f",
+            &["https://x.example/f"][..],
+            true,
+        ),
+        (
+            "FROM a\nADD --keep-git-dir=true git@x.example:r /r",
+            &["git@x.example:r"],
+            true,
+        ),
+        (r#"FROM a\nADD ["http://x/f", "/f"]"#, &["http://x/f"], true),
+        (r#"FROM a\nADD "http://x/f" /f"#, &["http://x/f"], true),
+        ("FROM a\nARG URL=http://x/f\nADD ${URL} /f", &[], false),
+        ("FROM a\nADD me@x.example:r.git /f", &[], false),
+        ("FROM a\nADD f /http://x/f", &[], true),
+        ("FROM a AS x\nADD https://x.example/f /f\nFROM a", &[], true),
+    ] {
+        let text = text.replace("\\n", "\n");
+        let found = sources(&text, None, &[]);
+        assert_eq!(found.remotes, remotes, "{text}");
+        assert_eq!(found.is_certain, is_certain, "{text}");
+    }
+}
+
+#[test]
+fn what_another_image_reads_is_not_certain() {
+    let found = sources("# syntax=docker/dockerfile:1\nFROM a", None, &[]);
+    assert!(!found.is_certain);
+    assert_eq!(found.images, ["a"]);
+    assert!(!sources("FROM a", None, &[("BUILDKIT_SYNTAX", "x")]).is_certain);
+    assert!(!sources("", None, &[]).is_certain);
+}
+
+/// Files whose sources were once misread, with what they are.
+#[test]
+fn what_is_easily_misread_is_read() {
+    let debian = "debian:trixie-slim";
+    let one = certain(&[debian], Some(debian));
+    let two = certain(&["base-two:1", "other:1"], Some("base-two:1"));
+    let mut with_other = one.clone();
+    with_other.images.push("other:1".to_owned());
+    let two_after =
+        |step: &str| format!("FROM {debian}\n{step}\nFROM base-two:1\nCOPY --from=other:1 /a /b\n");
+    let after = |step: &str| format!("FROM {debian}\n{step}\n");
+    for (text, expected) in [
+        (
+            "ARG S\nARG D=trixie\nFROM debian:${S:-${D}-slim}\n".to_owned(),
+            one.clone(),
+        ),
+        (
+            "ARG S=slim\nFROM debian:trixie${S:+-${S}}\n".to_owned(),
+            one.clone(),
+        ),
+        ("FROM \"debian:trixie-slim\"\n".to_owned(), one.clone()),
+        ("FROM deb\\\nian:trixie-slim\n".to_owned(), one.clone()),
+        (
+            "ARG A=debian\nARG A=${UNSET}\nFROM ${A:-other}\n".to_owned(),
+            certain(&["other"], Some("other")),
+        ),
+        (after("COPY --from=\"other:1\" /a /b"), with_other.clone()),
+        (
+            after("RUN echo $((1<<N)) > /x\nCOPY --from=other:1 /a /b"),
+            with_other.clone(),
+        ),
+        (
+            after("RUN psql -c 'select 1<<id from t'\nCOPY --from=other:1 /a /b"),
+            with_other.clone(),
+        ),
+        (
+            after("RUN --mount=type=bind,FROM=other:1,target=/x ls /x"),
+            with_other.clone(),
+        ),
+        (
+            after("RUN --mount='from=other:1,target=/x' ls /x"),
+            with_other.clone(),
+        ),
+        (
+            after("ONBUILD RUN <<EOF\nFROM evil:1\nEOF\nRUN true"),
+            one.clone(),
+        ),
+        (after("ONBUILD COPY --from=evil:1 / /"), one.clone()),
+        (
+            two_after("RUN echo 'int main(){std::cout<<x<<endl;}' > a.cc"),
+            two.clone(),
+        ),
+        (two_after("RUN echo foo \\\\"), two.clone()),
+        (two_after("RUN [\"sh\",\"-c\",\"cat <<EOF\"]"), two.clone()),
+        (
+            two_after("RUN python3 -c \"n=3; print(1 <<n)\""),
+            two.clone(),
+        ),
+        (two_after("RUN echo $((1<<N))"), two),
+    ] {
+        assert_eq!(sources(&text, None, &[]), expected, "{text}");
+    }
+    // A dollar in single quotes is one: there is no such image.
+    assert!(!sources("ARG X=evil\nARG A='$X'\nFROM de$A\n", None, &[]).is_certain);
+    // The quotes of a list are taken off with those of a flag.
+    let quoted = "RUN --mount=type=bind,\"from=other:1\",target=/x ls";
+    assert_eq!(sources(&after(quoted), None, &[]), with_other);
 }
 
 #[test]

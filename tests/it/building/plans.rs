@@ -51,7 +51,8 @@ fn a_dry_run_needs_no_engine_and_shows_no_secret() {
         format!(
             "app: build {here}\n  docker build --file {here}/Dockerfile --tag app:1.2.3_b \
              --tag app:1.2 --tag app:1 --tag app:latest --tag other:1 --target last --platform linux/amd64 {args}--label 'a=b c' \
-             --secret 'id=f,src={here}/token' --secret 'id=v,env=***' --no-cache --pull {here}\n"
+             --secret 'id=f,src={here}/token' --secret 'id=v,env=***' --no-cache --pull {here}\n  \
+             from what the engine reads; not certain: the engine names them when it builds\n"
         )
     );
 }

@@ -1,6 +1,7 @@
 //! Images of a test's own, on the real engine.
 
-use std::process::Command;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
 use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -58,6 +59,72 @@ impl Drop for ImageName {
             let _ = Command::new("docker").args(["rmi", "--force", id]).output();
         }
     }
+}
+
+/// An image of a test's own with a file `/f` and a shell that does nothing. Its ID and `/f` say which.
+///
+/// A step of a Dockerfile that runs in it takes no time.
+pub(crate) fn tiny(name: &ImageName, tag: &str, id: &str) {
+    let mut archive = tar::Builder::new(Vec::new());
+    let mut file = |path: &str, mode, content: &[u8]| {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        header.set_mode(mode);
+        archive.append_data(&mut header, path, content).unwrap();
+    };
+    file("bin/sh", 0o755, &nothing());
+    file("f", 0o644, id.as_bytes());
+    let archive = archive.into_inner().unwrap();
+    let changes = [format!("LABEL {}", name.label()), format!("ENV ID={id}")];
+    let mut import = Command::new("docker")
+        .arg("import")
+        .args(changes.iter().flat_map(|change| ["--change", change]))
+        .args(["-", tag])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut stdin = import.stdin.take().unwrap();
+    stdin.write_all(&archive).unwrap();
+    drop(stdin);
+    assert!(import.wait().unwrap().success());
+}
+
+/// A program for Linux that ends at once, without a library: one segment of an ELF file.
+fn nothing() -> Vec<u8> {
+    const START: u64 = 0x40_0000;
+    const HEADERS: u64 = 64 + 56;
+
+    let (machine, code): (u16, &[u8]) = match std::env::consts::ARCH {
+        // exit(0)
+        "aarch64" => (
+            183,
+            &[0, 0, 0x80, 0xd2, 0xa8, 0x0b, 0x80, 0xd2, 1, 0, 0, 0xd4],
+        ),
+        _ => (62, &[0x31, 0xff, 0xb8, 60, 0, 0, 0, 0x0f, 5]),
+    };
+    let length = HEADERS + code.len() as u64;
+    let mut file = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
+    let half = |file: &mut Vec<u8>, values: &[u16]| {
+        file.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+    };
+    let word = |file: &mut Vec<u8>, values: &[u32]| {
+        file.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+    };
+    let long = |file: &mut Vec<u8>, values: &[u64]| {
+        file.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+    };
+    half(&mut file, &[2, machine]);
+    word(&mut file, &[1]);
+    // Where it starts, where its segments are listed; it has no sections.
+    long(&mut file, &[START + HEADERS, 64, 0]);
+    word(&mut file, &[0]);
+    half(&mut file, &[64, 56, 1, 0, 0, 0]);
+    // One segment: it is loaded, read and executed.
+    word(&mut file, &[1, 5]);
+    long(&mut file, &[0, START, START, length, length, 0x1000]);
+    file.extend(code);
+    file
 }
 
 /// What docker's own client says.

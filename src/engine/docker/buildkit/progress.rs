@@ -7,7 +7,8 @@ use std::time::Duration;
 use bollard_buildkit_proto::google::protobuf::Timestamp;
 use bollard_buildkit_proto::moby::buildkit::v1::{StatusResponse, Vertex, VertexLog, VertexStatus};
 
-use crate::engine::build::Mask;
+use super::sources::Sources;
+use crate::engine::build::{Mask, NamedSource};
 use crate::event::{Event, Events, Outcome, Step, StepId, Stream, Unit};
 
 /// How many of a step's last lines are repeated when it fails.
@@ -26,6 +27,7 @@ pub(super) struct Vertices {
     known: BTreeMap<String, Known>,
     /// That a base image is for another platform than the build.
     pub(super) foreign_base: Option<String>,
+    sources: Sources,
 }
 
 #[derive(Debug, Default)]
@@ -48,6 +50,7 @@ impl Vertices {
             mask,
             known: BTreeMap::new(),
             foreign_base: None,
+            sources: Sources::default(),
         }
     }
 
@@ -88,6 +91,7 @@ impl Vertices {
     }
 
     fn begin(&mut self, vertex: &Vertex) {
+        self.sources.note(vertex);
         let known = self.known.entry(vertex.digest.clone()).or_default();
         if known.name.is_empty() {
             known.name = (self.mask)(&vertex.name);
@@ -148,6 +152,11 @@ impl Vertices {
             let total = u64::try_from(status.total).ok().filter(|total| *total > 0);
             step.progress(current, total, Unit::Bytes);
         }
+    }
+
+    /// What the image is made from.
+    pub(super) fn sources(&self) -> Vec<NamedSource> {
+        self.sources.named(&*self.mask)
     }
 
     /// The step that failed first, with its last lines.

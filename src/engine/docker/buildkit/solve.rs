@@ -22,9 +22,8 @@ use super::progress::Vertices;
 use super::secrets::Secrets;
 use super::session::Session;
 use super::ssh::Agents;
-use crate::engine::build::{BuildError, BuildRequest, BuiltImage, Reuse};
+use crate::engine::build::{BuildError, BuildRequest, BuiltImage, NamedSource, Reuse};
 use crate::event::{Events, StepId};
-use crate::model::ImageRef;
 
 /// Under which keys BuildKit gives the image's id, the most exact first: engines with containerd's
 /// store name an image by its manifest, the others by its configuration.
@@ -34,6 +33,8 @@ const ID_KEYS: [&str; 2] = ["containerimage.digest", "containerimage.config.dige
 enum Told {
     /// That was all.
     All,
+    /// The stream broke: there may have been more.
+    Some,
     /// A base image is for another platform: there is no use in going on.
     ForeignBase,
 }
@@ -92,34 +93,35 @@ impl DockerEngine {
             let vertices = &mut vertices;
             async move {
                 // BuildKit ends the stream once the build has ended and all is told.
-                if let Ok(told) = control.status(status).await {
-                    let mut told = told.into_inner();
-                    while let Ok(Some(told)) = told.message().await {
-                        vertices.take(told);
-                        if vertices.foreign_base.is_some() {
-                            return Told::ForeignBase;
-                        }
+                let Ok(told) = control.status(status).await else {
+                    return Told::Some;
+                };
+                let mut told = told.into_inner();
+                loop {
+                    match told.message().await {
+                        Ok(Some(told)) => vertices.take(told),
+                        Ok(None) => return Told::All,
+                        Err(_) => return Told::Some,
+                    }
+                    if vertices.foreign_base.is_some() {
+                        return Told::ForeignBase;
                     }
                 }
-                Told::All
             }
         };
-        let solved = {
+        let (solved, told) = {
             let mut solving = std::pin::pin!(control.solve(solve));
             let mut telling = std::pin::pin!(telling);
             tokio::select! {
-                solved = &mut solving => match telling.await {
-                    Told::All => Some(solved),
-                    Told::ForeignBase => None,
-                },
+                solved = &mut solving => (Some(solved), telling.await),
                 told = &mut telling => match told {
-                    Told::All => Some(solving.await),
-                    Told::ForeignBase => None,
+                    Told::ForeignBase => (None, told),
+                    Told::All | Told::Some => (Some(solving.await), told),
                 },
             }
         };
         drop(session);
-        let Some(solved) = solved else {
+        let (Some(solved), Told::All | Told::Some) = (solved, &told) else {
             let message = vertices.foreign_base.unwrap_or_default();
             return Err(BuildError::ForeignBase { message });
         };
@@ -141,7 +143,19 @@ impl DockerEngine {
                 reason: "it built an image and did not say which".to_owned(),
             }));
         };
-        Ok(Some(BuiltImage { id }))
+        let mut sources = vertices.sources();
+        if matches!(told, Told::Some) {
+            sources.push(NamedSource {
+                name: "steps that the engine did not name".to_owned(),
+                is_image: false,
+                begins_stage: false,
+                digest: None,
+            });
+        }
+        Ok(Some(BuiltImage {
+            id,
+            sources: Some(sources),
+        }))
     }
 }
 
@@ -179,15 +193,6 @@ fn shared_key(context: &Path) -> String {
     format!("{:x}", Sha256::digest(context.as_os_str().as_bytes()))
 }
 
-/// The exporter `image` takes names as they are, and the engine then knows whole ones only.
-fn whole_name(name: &ImageRef) -> String {
-    let whole = name.canonical();
-    match whole.tag() {
-        Some(_) => whole.to_string(),
-        None => format!("{whole}:latest"),
-    }
-}
-
 fn solve_request(request: &BuildRequest, session: &str, resolve_mode: &str) -> SolveRequest {
     let mut frontend = BTreeMap::new();
     let file = request.recipe.dockerfile.file_name().unwrap_or_default();
@@ -208,7 +213,9 @@ fn solve_request(request: &BuildRequest, session: &str, resolve_mode: &str) -> S
     for (name, value) in &request.labels {
         frontend.insert(format!("label:{name}"), value.clone());
     }
-    let names: Vec<_> = request.tags.iter().map(whole_name).collect();
+    // The exporter `image` takes names as they are, and the engine then knows whole ones only.
+    let names = request.tags.iter().map(|name| name.tagged().to_string());
+    let names: Vec<_> = names.collect();
     let mut exporter = HashMap::from([("name".to_owned(), names.join(","))]);
     // The exporter `moby` ignores or refuses `rewrite-timestamp`; containerd's store has `image`.
     let kind = if request.rewrite_times_to.is_some() {
@@ -226,21 +233,5 @@ fn solve_request(request: &BuildRequest, session: &str, resolve_mode: &str) -> S
         exporter_deprecated: kind.to_owned(),
         exporter_attrs_deprecated: exporter,
         ..SolveRequest::default()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::whole_name;
-
-    #[test]
-    fn a_name_is_given_whole() {
-        for (name, whole) in [
-            ("app", "docker.io/library/app:latest"),
-            ("team/app:1", "docker.io/team/app:1"),
-            ("registry.example:5000/app:1", "registry.example:5000/app:1"),
-        ] {
-            assert_eq!(whole_name(&name.parse().unwrap()), whole);
-        }
     }
 }
