@@ -10,6 +10,7 @@ mod building;
 mod building_faults;
 mod ci;
 mod differential;
+mod dockerfiles;
 mod doctor;
 mod documentation;
 mod endless;
