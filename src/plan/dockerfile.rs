@@ -33,6 +33,9 @@ const PLATFORM_ARGS: [&str; 11] = [
     "TARGETVARIANT",
 ];
 
+/// How many stages are read: nobody writes more.
+const MOST_STAGES: usize = 500;
+
 /// The instructions that there are, but for `FROM` and `ARG`.
 const KEYWORDS: [&str; 16] = [
     "ADD",
@@ -162,7 +165,7 @@ impl Reading {
                 _ => return Err(Problem::Refused),
             }
         }
-        if reading.stages.is_empty() {
+        if reading.stages.is_empty() || reading.stages.len() > MOST_STAGES {
             return Err(Problem::Refused);
         }
         Ok(reading)

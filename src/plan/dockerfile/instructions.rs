@@ -119,6 +119,10 @@ pub(super) fn parse(text: &str, here: HereDocuments) -> Parsed {
             continue;
         }
         let mut instruction = instruction(joined, parsed.escape, first..=last);
+        if parsed.problem == Some(Problem::Refused) {
+            parsed.instructions.push(instruction);
+            continue;
+        }
         match here_documents(&instruction, parsed.escape, here) {
             Ok(documents) => {
                 for (end, is_chomped) in documents {

@@ -306,3 +306,34 @@ fn what_takes_the_whole_context_is_known() {
     let text = "FROM scratch AS one\nCOPY . .\nFROM scratch\nCOPY a .\n";
     assert!(sources(text, None, &[]).whole.is_empty());
 }
+
+#[test]
+fn hostile_files_are_read_in_no_time() {
+    let nested = "${A:-".repeat(100_000) + &"}".repeat(100_000);
+    let lines = (0..100).map(|index| format!("ARG A{}=$A{index}\"$A{index}\"\n", index + 1));
+    let growing = "ARG A0=xx\n".to_owned() + &lines.collect::<Vec<_>>().concat();
+    let lines = (0..20_000).map(|index| format!("FROM s{index} AS s{}\n", index + 1));
+    let stages = "FROM a AS s0\n".to_owned() + &lines.collect::<Vec<_>>().concat();
+    for text in [
+        format!("FROM {nested}\n"),
+        format!("ARG A={nested}\nFROM $A\n"),
+        format!("{growing}FROM $A100\n"),
+        stages,
+        "FROM a\n".to_owned() + &"RUN <<A\n".repeat(50_000),
+        "FROM a\n".to_owned() + &"RUN a \\\n".repeat(50_000),
+    ] {
+        let started = std::time::Instant::now();
+        let found = sources(&text, None, &[]);
+        let shown: String = text.chars().take(40).collect();
+        // Whatever is said of it, the engine decides.
+        assert!(!found.is_certain || found.images == ["a"], "{shown}");
+        assert!(started.elapsed().as_secs() < 10, "{shown}");
+    }
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_text_makes_it_panic(text in "([A-Z]{2,4} |FROM |RUN |ARG |[a-z$<{}:'\"\\\\`=-]|\n|\\PC){0,60}") {
+        let _ = sources(&text, None, &[]);
+    }
+}

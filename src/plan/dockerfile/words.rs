@@ -13,6 +13,10 @@ pub(super) enum Problem {
     Unknown,
 }
 
+/// How deep variables may be nested, and how long what they become may be; beyond, it is not read here.
+const DEEPEST: usize = 64;
+const LONGEST: usize = 1 << 20;
+
 /// What is known of a variable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Variable {
@@ -106,6 +110,7 @@ struct Lexer<'a> {
     /// Whether a variable that is not set stays as it is.
     keeps_unset: bool,
     joins_blanks: bool,
+    depth: usize,
 }
 
 impl<'a> Lexer<'a> {
@@ -117,6 +122,7 @@ impl<'a> Lexer<'a> {
             keeps_quotes: false,
             keeps_unset: false,
             joins_blanks: false,
+            depth: 0,
         }
     }
 
@@ -124,6 +130,9 @@ impl<'a> Lexer<'a> {
     fn until(&mut self, stop: Option<char>, keeps_escapes: bool) -> Result<Lexed, Problem> {
         let mut lexed = Lexed::default();
         while let Some(c) = self.rest.next() {
+            if lexed.text.len() > LONGEST {
+                return Err(Problem::Unknown);
+            }
             match c {
                 _ if Some(c) == stop => return Ok(lexed),
                 '\'' => {
@@ -178,6 +187,7 @@ impl<'a> Lexer<'a> {
         loop {
             match self.rest.next().ok_or(Problem::Refused)? {
                 '"' => return Ok(text + &self.quote('"')),
+                '$' if text.len() > LONGEST => return Err(Problem::Unknown),
                 '$' => text.push_str(&self.variable()?),
                 c if c == self.escape => {
                     if keeps_escapes {
@@ -233,7 +243,12 @@ impl<'a> Lexer<'a> {
                 value => Ok(value.unwrap_or_default()),
             },
             ":-" | ":+" | ":?" | "-" | "+" | "?" => {
+                self.depth += 1;
+                if self.depth > DEEPEST {
+                    return Err(Problem::Unknown);
+                }
                 let word = self.until(Some('}'), false)?.text;
+                self.depth -= 1;
                 let value = self.lookup(&name)?;
                 if value.is_none() && self.keeps_unset {
                     return Ok(format!("${{{name}{form}{word}}}"));
