@@ -234,20 +234,21 @@ pub struct BuildPlan {
 }
 
 impl BuildPlan {
-    /// The image's labels, with what it is made from; `None` if that is not known.
+    /// The image's labels, with what it is made from. Where that is not known, the label says nothing, and
+    /// not what a base image's does.
     #[must_use]
     pub fn labels(&self, origins: Option<&Origins>) -> BTreeMap<String, String> {
         let mut labels = self.labels.clone();
-        if let Some(origins) = origins {
-            labels.insert(SOURCES_LABEL.to_owned(), origins.label());
-            if let Some((name, digest)) = &origins.base {
-                let mut oci = |key: &str, value: String| {
-                    labels.insert(format!("{STANDARD_LABELS}{key}"), value);
-                };
-                oci("base.name", name.to_string());
-                if let Some(digest) = digest {
-                    oci("base.digest", digest.to_string());
-                }
+        let mut oci = |key: &str, value: String| {
+            labels.insert(format!("{STANDARD_LABELS}{key}"), value);
+        };
+        for key in origins.iter().flat_map(|origins| &origins.inherited) {
+            oci(key, String::new());
+        }
+        if let Some((name, digest)) = origins.and_then(|origins| origins.base.as_ref()) {
+            oci("base.name", name.to_string());
+            if let Some(digest) = digest {
+                oci("base.digest", digest.to_string());
             }
         }
         let is_stamped = |key: &&&str| {
@@ -257,6 +258,9 @@ impl BuildPlan {
         let stamped: Vec<_> = STANDARD_KEYS.iter().filter(is_stamped).copied().collect();
         let stamped = stamped.join(",");
         labels.extend(self.given.clone());
+        let sources = origins.map_or_else(String::new, Origins::label);
+        labels.insert(SOURCES_LABEL.to_owned(), sources);
+        labels.insert(PLAN_LABEL.to_owned(), self.digest.to_string());
         labels.insert(STAMPED_LABEL.to_owned(), stamped);
         labels
     }
@@ -364,9 +368,8 @@ impl BuildSpec {
         let epoch = self
             .epoch
             .or_else(|| facts.committed().map(|git| git.committed));
-        let mut labels = self.standard_labels(facts, version.as_ref(), epoch, is_dirty);
+        let labels = self.standard_labels(facts, version.as_ref(), epoch, is_dirty);
         let digest = self.digest(facts, &labels);
-        labels.insert(PLAN_LABEL.to_owned(), digest.to_string());
         Ok(BuildPlan {
             digest,
             version,

@@ -108,6 +108,9 @@ pub(super) async fn expected(
             found = local(engine, &name).await?;
         }
         expected.is_certain &= found.as_ref().is_some_and(|found| !found.has_triggers);
+        if let Some(found) = &found {
+            expected.origins.note_labels(&found.labels);
+        }
         let pinned = image.digest().cloned();
         let digest = pinned.or_else(|| Some(found.as_ref()?.id.clone()));
         let shown = mask(&name);
@@ -277,20 +280,23 @@ async fn truth(
     built: &Digest,
     named: &[NamedSource],
 ) -> Result<Origins, EngineError> {
-    let mut list = Vec::new();
+    let mut origins = Origins::default();
     for source in named {
         let mut digest = source.digest.clone();
-        if source.is_image && digest.is_none() {
-            digest = local(engine, &source.name).await?.map(|found| found.id);
+        if source.is_image
+            && let Some(found) = local(engine, &source.name).await?
+        {
+            origins.note_labels(&found.labels);
+            digest = digest.or(Some(found.id));
         }
-        list.push(Origin {
+        origins.list.push(Origin {
             name: source.name.clone(),
             digest,
         });
     }
-    list.sort();
-    list.dedup();
-    let base = match base(engine, prepared, built, named).await? {
+    origins.list.sort();
+    origins.list.dedup();
+    origins.base = match base(engine, prepared, built, named).await? {
         None => None,
         Some(name) => match name.parse::<ImageRef>() {
             Ok(image) => {
@@ -305,7 +311,7 @@ async fn truth(
             Err(_) => None,
         },
     };
-    Ok(Origins { list, base })
+    Ok(origins)
 }
 
 impl Prepared {

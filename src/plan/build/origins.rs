@@ -1,7 +1,10 @@
 //! What an image is made from, as its label says.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde_json::{Value, json};
 
+use crate::model::labels::STANDARD_LABELS;
 use crate::model::{Digest, ImageRef};
 
 /// All that an image is made from, besides its context.
@@ -11,6 +14,9 @@ pub struct Origins {
     pub list: Vec<Origin>,
     /// The image that it continues: its whole name, and the digest that its registry knows.
     pub base: Option<(ImageRef, Option<Digest>)>,
+    /// Standard labels about a base that an image of these has itself. The new image would inherit them,
+    /// and they are not about its own base.
+    pub inherited: BTreeSet<&'static str>,
 }
 
 /// An image or an address.
@@ -23,7 +29,16 @@ pub struct Origin {
     pub digest: Option<Digest>,
 }
 
+/// The standard labels about a base.
+const BASE_KEYS: [&str; 2] = ["base.digest", "base.name"];
+
 impl Origins {
+    /// Notes what could be inherited from an image with these labels.
+    pub fn note_labels(&mut self, labels: &BTreeMap<String, String>) {
+        let has = |key: &&str| labels.contains_key(&format!("{STANDARD_LABELS}{key}"));
+        self.inherited.extend(BASE_KEYS.into_iter().filter(has));
+    }
+
     /// The label's value: `[{"name":"docker.io/library/debian:trixie-slim","digest":"sha256:…"}]`.
     pub(super) fn label(&self) -> String {
         let list = self.list.iter();
@@ -81,7 +96,7 @@ mod tests {
                     digest: None,
                 },
             ],
-            base: None,
+            ..Origins::default()
         };
         let label = origins.label();
         let expected = format!(

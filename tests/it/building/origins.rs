@@ -347,6 +347,42 @@ fn an_image_is_pulled_with_credentials_once_the_engine_asks_for_it() {
 }
 
 #[test]
+fn labels_of_a_base_are_not_inherited() {
+    let bench = Bench::new();
+    let name = ImageName::new();
+    images(&name, &["one"]);
+    let digest = format!("sha256:{}", "a".repeat(64));
+    let labels = [
+        "org.opencontainers.image.base.name=docker.io/library/other:1".to_owned(),
+        format!("org.opencontainers.image.base.digest={digest}"),
+        "dev.jobctl.sources=[]".to_owned(),
+    ];
+    let two = of(&name, "two");
+    let archive = docker(&[
+        "create",
+        "--label",
+        "dev.jobctl.test=labels",
+        &of(&name, "one"),
+        "none",
+    ]);
+    let mut commit = vec!["commit".to_owned()];
+    for label in labels {
+        commit.extend(["--change".to_owned(), format!("LABEL {label}")]);
+    }
+    commit.extend([archive.trim().to_owned(), two.clone()]);
+    docker(&commit.iter().map(String::as_str).collect::<Vec<_>>());
+    docker(&["rm", archive.trim()]);
+    for step in ["CMD [\"x\"]", "ARG F=Dockerfile\nADD ${F} /d"] {
+        bench.write("context/Dockerfile", &format!("FROM {two}\n{step}\n"));
+        built(&mut name.build(&bench, &CONTEXT));
+        assert_eq!(base_name(&name), format!("docker.io/library/{two}"));
+        assert_eq!(label(&name, "org.opencontainers.image.base.digest"), "");
+        let sources = label(&name, "dev.jobctl.sources");
+        assert!(sources.contains(&two), "{sources}");
+    }
+}
+
+#[test]
 fn a_dry_run_says_what_an_image_is_made_from() {
     let address = "ADD https://u:canary@x.example/f /f";
     for (text, sources, human) in [
