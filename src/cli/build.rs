@@ -64,21 +64,7 @@ pub(super) fn exec(args: &BuildArgs, context: &mut Context) -> Ending {
         return Ok(context.output.usage(&error.message, Some(&error.help)));
     }
     if args.dry_run {
-        let cache = cache_folder(&context.environment);
-        let settled = context.watch(async |events| settle(items, cache.as_ref(), events).await)?;
-        let items = match settled {
-            Ok(items) => items,
-            Err(failure) => return Ok(Unbuilt::Failure(failure).say(context)),
-        };
-        let sources = match foresee(&items) {
-            Ok(sources) => sources,
-            Err(failure) => return Ok(Unbuilt::Failure(*failure).say(context)),
-        };
-        context.output.result(
-            || build_plan_human(&items, &sources),
-            || build_plan_json(&items, &sources),
-        )?;
-        return Ok(Exit::Success);
+        return dry_run(context, items);
     }
     trust::ask(context, &items)?;
     if args.verify {
@@ -176,6 +162,25 @@ fn deployed(items: &[Item], images: &[Image]) -> (Vec<Wanted>, Vec<Wanted>) {
         }
     }
     (wanted, named)
+}
+
+/// Says what would be built, under which names, and from what.
+fn dry_run(context: &Context, items: Vec<Item>) -> Ending {
+    let cache = cache_folder(&context.environment);
+    let settled = context.watch(async |events| settle(items, cache.as_ref(), events).await)?;
+    let items = match settled {
+        Ok(items) => items,
+        Err(failure) => return Ok(Unbuilt::Failure(failure).say(context)),
+    };
+    let sources = match foresee(&items) {
+        Ok(sources) => sources,
+        Err(failure) => return Ok(Unbuilt::Failure(*failure).say(context)),
+    };
+    context.output.result(
+        || build_plan_human(&items, &sources),
+        || build_plan_json(&items, &sources),
+    )?;
+    Ok(Exit::Success)
 }
 
 /// The manifest as it is written once everything is built.
