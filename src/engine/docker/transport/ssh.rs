@@ -5,7 +5,9 @@
 //! so all connections of a process go over one of OpenSSH's (`ControlMaster` in `ssh_config(5)`), unless the
 //! user's configuration shares connections already.
 
+use std::fs::Permissions;
 use std::io;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::process::Stdio;
@@ -44,7 +46,10 @@ struct Shared {
 
 impl Shared {
     fn new(program: &Path, target: &SshTarget) -> io::Result<Self> {
-        let directory = tempfile::Builder::new().prefix("jobctl-").tempdir()?;
+        let directory = tempfile::Builder::new()
+            .prefix("jobctl-")
+            .permissions(Permissions::from_mode(0o700))
+            .tempdir()?;
         let mut leave = std::process::Command::new(program);
         leave
             .args(["-O", "exit", "-S"])
@@ -270,7 +275,20 @@ impl AsyncWrite for SshStream {
 
 #[cfg(test)]
 mod tests {
-    use super::shares_connections;
+    use super::*;
+
+    #[test]
+    fn nobody_else_enters_a_shared_connection() {
+        let target = SshTarget {
+            user: None,
+            host: "machine".to_owned(),
+            port: None,
+            socket: None,
+        };
+        let shared = Shared::new(Path::new("true"), &target).unwrap();
+        let metadata = shared.directory.path().metadata().unwrap();
+        assert_eq!(metadata.permissions().mode() & 0o777, 0o700);
+    }
 
     #[test]
     fn connections_that_are_shared_already_are_left_alone() {
