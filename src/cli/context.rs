@@ -82,6 +82,17 @@ impl Context {
         Ok((found, shown))
     }
 
+    /// Whether the manifest that was named is there: runs are kept beside it, and a slip would find none.
+    pub(super) fn check_file(&self) -> Result<(), String> {
+        let here = self.environment.current_dir();
+        match &self.globals.file {
+            Some(file) if !here.join(file).exists() => {
+                Err(format!("--file: `{}` does not exist", file.display()))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Where runs are kept: `JOBCTL_STATE_DIR`; else beside jobs.yaml; else among the user's state,
     /// as the XDG Base Directory Specification has it.
     pub(super) fn state_dir(&self) -> PathBuf {

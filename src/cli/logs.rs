@@ -56,6 +56,9 @@ pub(super) struct LogsArgs {
 
 pub(super) fn exec(args: &LogsArgs, context: &mut Context) -> Ending {
     context.globals.file.clone_from(&args.file);
+    if let Err(message) = context.check_file() {
+        return Ok(context.output.usage(&message, None));
+    }
     let selection = match selection(args) {
         Ok(selection) => selection,
         Err(message) if args.exit_code => return Ok(context.output.unrun(&message, None)),

@@ -122,6 +122,29 @@ enum Verb {
     Help(help::HelpArgs),
 }
 
+impl Verb {
+    /// Whether it needs no manifest, but the runs that are kept beside one.
+    fn is_about_runs(&self) -> bool {
+        matches!(
+            self,
+            Self::Ps(_)
+                | Self::Attach(_)
+                | Self::Exec(_)
+                | Self::Stop(_)
+                | Self::Kill(_)
+                | Self::Wait(_)
+                | Self::Prune(_)
+                | Self::Runs(_)
+                | Self::Show(_)
+                | Self::Get(_)
+                | Self::Collect(_)
+                | Self::Metrics(_)
+                | Self::Plot(_)
+                | Self::Promote(_)
+        )
+    }
+}
+
 /// What a verb ends with: an exit code, or an error of reading or writing.
 type Ending = io::Result<Exit>;
 
@@ -180,6 +203,11 @@ fn called() -> ExitCode {
         Ok(context) => context,
         Err(message) => return output::fail_early(&message, usage()).into(),
     };
+    if cli.verb.is_about_runs()
+        && let Err(message) = context.check_file()
+    {
+        return output::fail_early(&message, usage()).into();
+    }
     let exit = match exec(cli.verb, &mut context) {
         Ok(exit) => exit,
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Success,

@@ -1,5 +1,7 @@
 //! `jobctl rm` and `jobctl prune`
 
+use std::path::PathBuf;
+
 use clap::Args;
 use jiff::Timestamp;
 
@@ -21,8 +23,11 @@ pub(super) struct RmArgs {
     #[arg(required = true, value_name = "RUN")]
     runs: Vec<String>,
     /// Also stop runs that are running, and discard outputs that were not collected
-    #[arg(long)]
+    #[arg(short, long)]
     force: bool,
+    /// The manifest; `-f` is `--force` here
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
 }
 
 /// Remove finished runs that are no longer needed
@@ -48,6 +53,10 @@ pub(super) struct PruneArgs {
 }
 
 pub(super) fn exec(args: &RmArgs, context: &mut Context) -> Ending {
+    context.globals.file.clone_from(&args.file);
+    if let Err(message) = context.check_file() {
+        return Ok(context.output.usage(&message, None));
+    }
     let store = context.store();
     for written in &args.runs {
         let target = match reach::target(context, written)? {

@@ -124,6 +124,38 @@ fn a_run_that_does_not_exist_has_one_code_for_verbs_that_pass_none_on() {
 }
 
 #[test]
+fn a_manifest_that_is_not_there_is_no_project_without_runs() {
+    let project = Project::empty();
+    for (args, code) in [
+        (&["ps", "-f", "nope.yaml"][..], 2),
+        (&["--file", "nope.yaml", "runs"], 2),
+        (&["logs", "--file", "nope.yaml", "none"], 2),
+        (&["rm", "--file", "nope.yaml", "none"], 2),
+        (&["wait", "-f", "nope.yaml", "none"], 125),
+    ] {
+        let ended = run(&mut project.jobctl(args));
+        assert_eq!(ended.code, Some(code), "{args:?}: {ended:?}");
+        assert!(
+            ended.stderr.contains("`nope.yaml` does not exist"),
+            "{args:?}: {ended:?}"
+        );
+    }
+}
+
+#[test]
+fn rm_takes_force_as_docker_does() {
+    let project = Project::empty();
+    for _ in 0..2 {
+        assert_eq!(run(&mut project.run_image(&[], &["true"])).code, Some(0));
+    }
+    let ids = project.output(&["runs", "-q"]);
+    let ids: Vec<_> = ids.lines().collect();
+    let ended = run(&mut project.jobctl(&["rm", "-f", ids[0], ids[1]]));
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_eq!(project.output(&["runs", "-q"]), "");
+}
+
+#[test]
 fn quiet_lists_have_ids_and_nothing_else() {
     let project = Project::empty();
     for list in [&["ps", "-q"][..], &["ps", "-aq"], &["runs", "-q"]] {

@@ -395,7 +395,7 @@ source         0123abcd with changes (source.patch), from https://example.com/fi
 engine         unix:///var/run/docker.sock, version 20.10.24, Debian GNU/Linux 12, kernel 6.1.0
 host           alpha
 CPU            2 processors, A Processor
-CPU flags      avx2
+CPU flags      1 (`--all` lists them)
 GPU            A GPU
 NVIDIA driver  550.54.15
 jobctl         0.1.0

@@ -89,7 +89,11 @@ impl<'n> Table<'n> {
             if self.known.contains(&text) || self.refused.contains(&text) || key.is_extension() {
                 continue;
             }
-            let meant = nearest(&key.text, unused.iter().copied());
+            // `cpus` of a job is compose's key, and not a slip of `gpus`.
+            let elsewhere = elsewhere(&key.text);
+            let is_of_compose = elsewhere.is_some() && self.known.contains(&"resources");
+            let near = nearest(&key.text, unused.iter().copied());
+            let meant = near.filter(|_| !is_of_compose);
             // A key that is misspelt is not missing as well.
             self.missing.retain(|missing| Some(*missing) != meant);
             let label = meant.map_or_else(String::new, |meant| format!("did you mean `{meant}`?"));
@@ -102,11 +106,9 @@ impl<'n> Table<'n> {
             decoder.report(match meant {
                 Some(meant) => diagnostic.help(format!("write `{meant}`")),
                 None => {
-                    if let Some(elsewhere) = elsewhere(&key.text) {
-                        diagnostic = diagnostic.help(elsewhere);
-                    }
-                    let keys = list(&self.known);
-                    diagnostic.help(format!("the keys of {} are {keys}", self.expected))
+                    let keys =
+                        || format!("the keys of {} are {}", self.expected, list(&self.known));
+                    diagnostic.help(elsewhere.map_or_else(keys, str::to_owned))
                 }
             });
         }
