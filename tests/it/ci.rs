@@ -1,5 +1,7 @@
 //! jobctl as a step of a CI pipeline: without a terminal, and with the variables that runners set.
 
+mod generated;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
