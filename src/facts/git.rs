@@ -89,6 +89,19 @@ pub fn git(directory: &Path) -> Result<GitFacts, NoGit> {
     })
 }
 
+/// The branch that a repository's work is merged into: its origin's, as it was when it was cloned; else the
+/// one that is checked out.
+#[must_use]
+pub fn default_branch(repository: &Repository) -> Option<String> {
+    let named = |reference: &str, folder: &str| {
+        let name = answer(repository.ask(&["symbolic-ref", "--quiet", reference])).ok()?;
+        let name = String::from_utf8(name).ok()?;
+        Some(name.trim_end().strip_prefix(folder)?.to_owned())
+    };
+    named("refs/remotes/origin/HEAD", "refs/remotes/origin/")
+        .or_else(|| named("HEAD", "refs/heads/"))
+}
+
 /// What the user's own git says of a repository that somebody else owns, if it refuses to read it ("dubious
 /// ownership"), and its fix.
 ///

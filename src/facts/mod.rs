@@ -11,6 +11,6 @@ mod small_file;
 pub use dockerfile::dockerfile;
 pub use engine::EngineFacts;
 pub use environment::Environment;
-pub use git::{GitFacts, NoGit, git, refusal, shown_address};
+pub use git::{GitFacts, NoGit, default_branch, git, refusal, shown_address};
 pub use repository::{Blob, Edit, Repository, Tracked};
 pub use small_file::{is_given_pipe, read_small};

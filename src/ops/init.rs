@@ -1,5 +1,8 @@
 //! Files for CI systems, which get jobctl from one place that cannot change behind their back.
 
+mod project;
+mod workflow;
+
 use std::fs::File;
 use std::io;
 use std::path::{Component, Path};
@@ -7,6 +10,8 @@ use std::process::{Command, Stdio};
 
 use sha2::{Digest as _, Sha256};
 
+pub use self::project::Project;
+pub use self::workflow::Workflow;
 use crate::model::{Digest, ImageRef};
 
 /// Where an image has jobctl.
@@ -76,13 +81,7 @@ impl Origin {
     ///
     /// It is none of the three, or there is no such tag or file.
     pub fn pin(source: &str, directory: &Path) -> Result<Self, OriginError> {
-        let source = source.trim();
-        // In a workflow these are not what they seem, quoted or not.
-        if source.contains("${{") || source.chars().any(char::is_control) {
-            return Err(OriginError::new(format!(
-                "`{source}` can't be in a workflow"
-            )));
-        }
+        let source = &in_workflow(source.trim())?;
         if let Some(address) = git_address(source) {
             return pin_git(address);
         }
@@ -145,29 +144,14 @@ impl Origin {
         });
         lines
     }
+}
 
-    /// A CI system's file.
-    #[must_use]
-    pub fn file(&self, system: System) -> String {
-        let template = match system {
-            System::GitHub => include_str!("../../ci/github.yml"),
-            System::GitLab => include_str!("../../ci/gitlab.yml"),
-        };
-        let mut text = String::new();
-        for line in template.lines() {
-            let indent = &line[..line.len() - line.trim_start().len()];
-            match line.trim_start() {
-                "# @WHAT@" => text.extend([indent, "# ", &self.what(), "\n"]),
-                "@INSTALL@" => {
-                    for line in self.install(system) {
-                        text.extend([indent, &line, "\n"]);
-                    }
-                }
-                _ => text.extend([line, "\n"]),
-            }
-        }
-        text
+/// A text that may be in a workflow: what stands for something else there, quoted or not, is refused.
+fn in_workflow(text: &str) -> Result<String, OriginError> {
+    if text.contains("${{") || text.chars().any(char::is_control) {
+        return Err(OriginError::new(format!("`{text}` can't be in a workflow")));
     }
+    Ok(text.to_owned())
 }
 
 /// The address, if it is git's. A scheme that says so is left out.
@@ -361,7 +345,7 @@ mod tests {
         let name = format!("registry.example/jobctl:1@sha256:{}", "a".repeat(64));
         let origin = pin(&name).unwrap();
         assert_eq!(origin, Origin::Image(name.parse().unwrap()));
-        let file = origin.file(System::GitHub);
+        let file = Workflow::new(origin).file(System::GitHub);
         assert!(
             file.contains(&format!("          container=$(docker create {name})\n")),
             "{file}"
@@ -382,7 +366,7 @@ mod tests {
             digest: digest.clone(),
         };
         assert_eq!(origin, expected);
-        let file = origin.file(System::GitLab);
+        let file = Workflow::new(origin).file(System::GitLab);
         let check = format!(
             "      echo '{}  my tools/jobctl' | sha256sum -c\n",
             digest.encoded()
@@ -396,25 +380,6 @@ mod tests {
                 refused.message.contains("is not in the repository"),
                 "{refused}"
             );
-        }
-    }
-
-    #[test]
-    fn nothing_of_a_template_is_left() {
-        let image: ImageRef = format!("jobctl@sha256:{}", "a".repeat(64)).parse().unwrap();
-        for system in [System::GitHub, System::GitLab] {
-            let file = Origin::Image(image.clone()).file(system);
-            assert!(
-                !file.contains("@WHAT@") && !file.contains("@INSTALL@"),
-                "{file}"
-            );
-            // Whatever is used is pinned.
-            for used in file.lines().filter_map(|line| line.split_once("uses: ")) {
-                let (commit, version) = used.1.split_once(" # v").unwrap();
-                assert!(is_commit(commit.rsplit('@').next().unwrap()), "{commit}");
-                assert!(!version.is_empty());
-            }
-            assert!(!file.contains("cargo install --locked jobctl"));
         }
     }
 }

@@ -203,6 +203,7 @@ const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
 /// `jobctl init` in a repository of the bench.
 fn init(bench: &Bench, system: &str, more: &[&str]) -> Ended {
+    bench.write("repo/jobs.yaml", "version: 1\nname: test\n");
     let mut command = bench.jobctl();
     run(command.args(["init", "--ci", system, "repo"]).args(more))
 }
@@ -229,11 +230,7 @@ fn files_for_ci_are_written_and_not_replaced() {
         bench.write(name, "mine");
         let ended = init(&[]);
         assert_eq!(ended.code, Some(1), "{ended:?}");
-        assert!(
-            ended.stderr.contains("is there already"),
-            "{}",
-            ended.stderr
-        );
+        assert!(ended.stderr.contains("already exists"), "{}", ended.stderr);
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "mine");
         assert_eq!(init(&["--force"]).code, Some(0));
         assert_eq!(std::fs::read_to_string(&path).unwrap(), written);
@@ -253,7 +250,7 @@ fn ci_gets_jobctl_from_where_the_user_says_and_from_nowhere_else() {
         ] {
             assert!(ended.stderr.contains(kind), "{}", ended.stderr);
         }
-        assert!(!bench.path().join("repo").exists());
+        assert!(!bench.path().join("repo/.github").exists());
     }
 }
 
@@ -275,6 +272,7 @@ fn a_tag_is_pinned_to_its_commit() {
     git(&[&me[..], &["tag", "-a", "-m", "annotated", "v1.2.3"]].concat());
     git(&["branch", "moving"]);
     let commit = git(&["rev-parse", "HEAD"]);
+    bench.write("repo/jobs.yaml", "version: 1\nname: test\n");
     let pinned = |tag: &str| {
         let mut command = bench.jobctl();
         let address = bench.path().join("origin");

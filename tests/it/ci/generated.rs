@@ -131,3 +131,135 @@ fn a_second_command_of_a_gitlab_job_sees_a_clean_checkout() {
     fs::remove_file(&output).unwrap();
     shell(&lines("after_script"));
 }
+
+const JOBS: &str = "version: 1\nname: test\njobs: { app: { build: app } }\n";
+
+#[test]
+fn a_workflow_pushes_the_default_branch() {
+    let repository = Repository::new("trunk", "repo/jobs.yaml");
+    repository.bench.write("repo/jobs.yaml", JOBS);
+    // A hook of the repository's does not run.
+    let hook = "#!/bin/sh\ntouch ../hooked\n";
+    let hook = repository.bench.write("repo/.git/hooks/fsmonitor", hook);
+    fs::set_permissions(&hook, fs::Permissions::from_mode(0o755)).unwrap();
+    repository.git(&["config", "core.fsmonitor", ".git/hooks/fsmonitor"]);
+    let branches = || {
+        let ended = repository.init("github", "repo");
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        let (_, file) = repository.read(".github/workflows/jobctl.yml");
+        // YAML 1.1 takes the key for `true`.
+        let on = file.get("on").or_else(|| file.get("true")).unwrap();
+        on["push"]["branches"].clone()
+    };
+    assert_eq!(branches(), serde_json::json!(["trunk"]));
+    // The one of a clone, whatever is checked out.
+    repository.git(&["config", "--unset", "core.fsmonitor"]);
+    repository.commit();
+    repository.git(&["update-ref", "refs/remotes/origin/master", "HEAD"]);
+    let head = "refs/remotes/origin/HEAD";
+    repository.git(&["symbolic-ref", head, "refs/remotes/origin/master"]);
+    repository.git(&["checkout", "--quiet", "-b", "topic"]);
+    assert_eq!(branches(), serde_json::json!(["master"]));
+    repository.git(&["checkout", "--quiet", "--detach"]);
+    repository.git(&["symbolic-ref", "--delete", head]);
+    assert_eq!(branches(), serde_json::json!(["main"]));
+    assert!(!repository.bench.path().join("hooked").exists());
+}
+
+#[test]
+fn a_workflow_of_a_subdirectory_is_at_the_top_and_works_there() {
+    let repository = Repository::new("main", "repo/my jobs/jobs.yaml");
+    let jobs = JOBS.replace("app }", "app, image: x }");
+    repository.bench.write("repo/my jobs/jobs.yaml", JOBS);
+    repository.bench.write("repo/my jobs/sub/file", "");
+    for (system, name) in [
+        ("github", ".github/workflows/jobctl.yml"),
+        ("gitlab", ".gitlab-ci.yml"),
+    ] {
+        for directory in ["repo/my jobs", "repo/my jobs/sub"] {
+            let ended = repository.init(system, directory);
+            assert_eq!(ended.code, Some(0), "{ended:?}");
+            assert_eq!(ended.stderr, format!("wrote repo/{name}\n"));
+            let (text, _) = repository.read(name);
+            assert_eq!(
+                text.matches("jobctl -C 'my jobs' build").count(),
+                2,
+                "{text}"
+            );
+            assert!(!repository.path(&format!("my jobs/{name}")).exists());
+        }
+    }
+    // Another name than jobs.yaml.
+    repository.bench.write("repo/my jobs/other.yaml", JOBS);
+    let init = |file: &str| {
+        let mut command = repository.bench.jobctl();
+        let flags = [
+            "--force",
+            "--ci",
+            "gitlab",
+            "--jobctl",
+            "tools/jobctl",
+            "repo",
+        ];
+        run(command.args(["-f", file, "init"]).args(flags))
+    };
+    let ended = init("repo/my jobs/other.yaml");
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let (text, _) = repository.read(".gitlab-ci.yml");
+    assert!(
+        text.contains("jobctl -f 'my jobs/other.yaml' build"),
+        "{text}"
+    );
+    repository.bench.write("outside.yaml", JOBS);
+    let ended = init("outside.yaml");
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    assert!(
+        ended.stderr.contains("is not in the repository"),
+        "{ended:?}"
+    );
+    // What is wrong with jobs.yaml is reported.
+    repository.bench.write("repo/my jobs/jobs.yaml", &jobs);
+    let ended = repository.init("github", "repo/my jobs");
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    assert!(
+        ended.stderr.contains("repo/my jobs/jobs.yaml:3"),
+        "{ended:?}"
+    );
+}
+
+#[test]
+fn a_workflow_has_the_registry_of_jobs_yaml() {
+    let repository = Repository::new("main", "repo/jobs.yaml");
+    let jobs = format!("{JOBS}image: {{ prefix: registry.example/team- }}\n");
+    repository.bench.write("repo/jobs.yaml", &jobs);
+    for (system, name) in [
+        ("github", ".github/workflows/jobctl.yml"),
+        ("gitlab", ".gitlab-ci.yml"),
+    ] {
+        let ended = repository.init(system, "repo");
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        let (text, _) = repository.read(name);
+        assert!(!text.contains("--image-prefix"), "{text}");
+        assert!(text.contains("jobctl login registry.example -u"), "{text}");
+    }
+}
+
+#[test]
+fn a_missing_jobs_yaml_is_reported() {
+    let repository = Repository::new("main", "repo/sub/file");
+    // One outside of the repository is not checked out.
+    repository.bench.write("jobs.yaml", JOBS);
+    let ended = repository.init("github", "repo/sub");
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_eq!(
+        ended.stderr,
+        "wrote repo/.github/workflows/jobctl.yml\nwarning: there is no jobs.yaml in `repo/sub`: the pipeline fails until \
+         there is one\n"
+    );
+    let ended = repository.init("github", "nowhere");
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    assert_eq!(
+        ended.stderr,
+        "error: can't read `nowhere`: No such file or directory\n"
+    );
+}
