@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::Ending;
-use super::build::{interrupted, scalar};
+use super::build::{cache_folder, interrupted, scalar};
 use super::ci::Made;
 use super::context::Context;
 use crate::diagnostic::Diagnostic;
@@ -16,6 +16,7 @@ use crate::event::{Event, Events};
 use crate::exit::Exit;
 use crate::manifest;
 use crate::model::{ImageRef, Name, Version};
+use crate::ops::build::History;
 use crate::ops::push::{
     Asked, Names, PushFailure, Pushed, Subject, forget_relays, names, push, runs_of,
 };
@@ -106,7 +107,12 @@ pub(super) fn exec(args: &PushArgs, context: &mut Context) -> Ending {
     };
     let outcome = context.watch(async |events| {
         let engine = context.connect().await?;
-        let Names { wanted, named } = names(&engine, &subjects).await?;
+        let cache = cache_folder(&context.environment);
+        let history = History {
+            store: &context.store(),
+            cache: cache.as_deref(),
+        };
+        let Names { wanted, named } = names(&engine, history, &subjects).await?;
         let wanted = order(wanted).map_err(|error| Unpushed::Usage(Box::new(error.into())))?;
         let runs = match args.with_run {
             Some(_) => runs_of(&wanted, run, &context.store())?,

@@ -56,24 +56,21 @@ pub struct Built<'a> {
     pub image: &'a LocalImage,
     /// Its names in the repository that is pushed to.
     pub names: Vec<ImageRef>,
-    /// When the engine last named it, which a build does; not all engines say it.
+    /// When this project last built it or found it up to date, if it did.
+    pub claimed: Option<Timestamp>,
+    /// When the engine last named it, which most builds do; not all engines say it.
     pub tagged: Option<Timestamp>,
 }
 
-/// The image of a job that was built last: the one that was named last. Where engines do not say that
-/// (20.10, Podman), it is the youngest; among images of the same age, the one with the most names, since a
-/// build takes those that move.
+/// The image of a job that was built last. What this project has built is known best; among other images, it is
+/// the one that was named last, or the youngest where the engine does not say when it named one (20.10,
+/// Podman); among images of the same age, the one with the most names, since a build takes those that move.
 #[must_use]
 pub fn newest(built: Vec<Built<'_>>) -> Option<Built<'_>> {
-    let knows = built.iter().all(|built| built.tagged.is_some());
     // Of two that are alike in all this, the first, as the engine lists them.
     built.into_iter().rev().max_by_key(|built| {
-        let time = if knows {
-            built.tagged
-        } else {
-            built.image.created
-        };
-        (time, built.names.len())
+        let time = built.tagged.or(built.image.created);
+        (built.claimed, time, built.names.len())
     })
 }
 
@@ -200,22 +197,29 @@ mod tests {
 
     #[test]
     fn what_was_built_last_is_pushed() {
-        // When it was made and named, and with how many names.
-        type Image = (i64, Option<i64>, usize);
+        // When it was made, claimed and named, and with how many names.
+        type Image = (i64, Option<i64>, Option<i64>, usize);
         let time = |second| Timestamp::from_second(second).ok();
-        let cases: [([Image; 2], usize); 6] = [
+        let cases: [([Image; 2], usize); 11] = [
             // A commit that is older may be built last.
-            ([(20, Some(1), 1), (10, Some(2), 1)], 1),
+            ([(20, None, Some(1), 1), (10, None, Some(2), 1)], 1),
             // The same commit, with changes.
-            ([(10, Some(2), 1), (10, Some(1), 3)], 0),
+            ([(10, None, Some(2), 1), (10, None, Some(1), 3)], 0),
             // Where the engine does not say when it named them.
-            ([(10, None, 3), (20, None, 1)], 1),
-            ([(10, None, 1), (10, None, 2)], 1),
-            ([(10, None, 1), (10, None, 1)], 0),
-            ([(20, None, 1), (10, Some(30), 1)], 0),
+            ([(10, None, None, 3), (20, None, None, 1)], 1),
+            ([(10, None, None, 1), (10, None, None, 2)], 1),
+            ([(10, None, None, 1), (10, None, None, 1)], 0),
+            // Where it says so of some.
+            ([(20, None, None, 1), (10, None, Some(30), 1)], 1),
+            ([(20, None, None, 1), (10, None, Some(15), 1)], 0),
+            // Where this project knows it, whatever else is newer.
+            ([(10, Some(40), None, 1), (20, Some(41), None, 1)], 1),
+            ([(10, Some(42), None, 1), (20, Some(41), Some(50), 3)], 0),
+            ([(10, Some(40), None, 1), (20, None, Some(50), 3)], 0),
+            ([(20, None, None, 3), (10, Some(5), None, 1)], 1),
         ];
         for (images, expected) in cases {
-            let local = images.map(|(created, _, _)| LocalImage {
+            let local = images.map(|(created, _, _, _)| LocalImage {
                 has_triggers: false,
                 id: Digest::of(b"image"),
                 tags: Vec::new(),
@@ -228,9 +232,10 @@ mod tests {
             let built = local
                 .iter()
                 .zip(images)
-                .map(|(image, (_, tagged, names))| Built {
+                .map(|(image, (_, claimed, tagged, names))| Built {
                     image,
                     names: vec!["registry:5000/app:1".parse().unwrap(); names],
+                    claimed: claimed.and_then(time),
                     tagged: tagged.and_then(time),
                 });
             let found = newest(built.collect()).unwrap();

@@ -200,7 +200,7 @@ fn names(image: &LocalImage, is_meant: impl Fn(&ImageRef) -> bool) -> Vec<String
 }
 
 /// Writes down that a project has built an image, or found it to be up to date.
-fn claim(cache: &Path, store: &Store, image: &Digest) -> io::Result<()> {
+pub(super) fn claim(cache: &Path, store: &Store, image: &Digest) -> io::Result<()> {
     let path = place(cache, store, image);
     let claim = Claim {
         store: store.place(),
@@ -215,7 +215,7 @@ fn is_claimed(cache: &Path, store: &Store, image: &Digest) -> io::Result<bool> {
 }
 
 /// When a project has last built an image, or found it to be up to date.
-fn claimed_at(cache: &Path, store: &Store, image: &Digest) -> Option<Timestamp> {
+pub(super) fn claimed_at(cache: &Path, store: &Store, image: &Digest) -> Option<Timestamp> {
     let metadata = fs::metadata(place(cache, store, image)).ok()?;
     metadata.modified().ok()?.try_into().ok()
 }

@@ -4,8 +4,9 @@ use super::PushFailure;
 use crate::engine::docker::{DockerEngine, LocalImage};
 use crate::model::labels::{STAMPED_LABEL, STANDARD_LABELS};
 use crate::model::{ImageRef, Version};
+use crate::ops::build::History;
 use crate::plan::build::{BuildSpec, VersionChoice};
-use crate::plan::push::{self, Built, Wanted, is_release, version};
+use crate::plan::push::{Built, Wanted, is_release, version};
 use crate::plan::run::JOB_LABEL;
 
 /// What is pushed or pulled.
@@ -31,7 +32,11 @@ pub struct Names {
 /// # Errors
 ///
 /// The engine has no such image, or can't be used.
-pub async fn names(engine: &DockerEngine, subjects: &[Subject]) -> Result<Names, PushFailure> {
+pub async fn names(
+    engine: &DockerEngine,
+    history: History<'_>,
+    subjects: &[Subject],
+) -> Result<Names, PushFailure> {
     let mut names = Names::default();
     for subject in subjects {
         match subject {
@@ -47,7 +52,7 @@ pub async fn names(engine: &DockerEngine, subjects: &[Subject]) -> Result<Names,
                     version,
                 });
             }
-            Subject::Job(spec) => add(engine, spec, &mut names).await?,
+            Subject::Job(spec) => add(engine, history, spec, &mut names).await?,
         }
     }
     Ok(names)
@@ -57,13 +62,14 @@ pub async fn names(engine: &DockerEngine, subjects: &[Subject]) -> Result<Names,
 /// it.
 async fn add(
     engine: &DockerEngine,
+    history: History<'_>,
     spec: &BuildSpec,
     names: &mut Names,
 ) -> Result<(), PushFailure> {
     let repository = format!("{}{}", spec.prefix, spec.name);
     let images = engine.images_labelled(JOB_LABEL, Some(&spec.title)).await?;
     for origin in [&repository, &spec.name] {
-        let built = newest(engine, &images, origin, &spec.version).await?;
+        let built = newest(engine, history, &images, origin, &spec.version).await?;
         let Some(Built {
             image,
             names: known,
@@ -99,6 +105,7 @@ async fn add(
 /// The image with a name in a repository that was built last.
 async fn newest<'a>(
     engine: &DockerEngine,
+    history: History<'_>,
     images: &'a [LocalImage],
     repository: &str,
     choice: &VersionChoice,
@@ -114,16 +121,8 @@ async fn newest<'a>(
             .any(|name| version(name).as_ref() == Some(wanted)),
         None => !names.is_empty(),
     };
-    let mut built = Vec::new();
-    for (image, names) in named.filter(|(_, names)| is_meant(names)) {
-        let found = engine.image(image.id.as_str()).await?;
-        built.push(Built {
-            image,
-            names,
-            tagged: found.and_then(|image| image.tagged),
-        });
-    }
-    Ok(push::newest(built))
+    let named = named.filter(|(_, names)| is_meant(names));
+    Ok(history.newest(engine, named).await?)
 }
 
 fn is_in(name: &ImageRef, repository: &str) -> bool {

@@ -258,3 +258,31 @@ fn the_newest_image_is_the_one_that_was_built_last_whatever_time_it_says() {
         assert!(ended.stdout.contains(&said), "{said}: {}", ended.stdout);
     }
 }
+
+#[test]
+fn an_image_that_the_engine_takes_from_its_cache_is_the_newest_all_the_same() {
+    let pusher = Pusher::new(([127, 0, 0, 1], 1).into());
+    let name = pusher.image.as_str();
+    for (content, version) in [("1", "1.0.0"), ("2", "1.1.0"), ("1", "1.0.1")] {
+        pusher.bench.write("a", content);
+        let ended = run(&mut pusher.image.build(&pusher.bench, &["--version", version]));
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        // A name of one's own, which the engine may remember giving, makes no image newer.
+        let own = format!("{name}:own");
+        docker(&["tag", &format!("{name}:1.0.0"), &own]);
+        let prefix = pusher.prefix();
+        let mut push = pusher.bench.jobctl();
+        let words = [
+            "push",
+            "--dry-run",
+            "--name",
+            name,
+            "--image-prefix",
+            &prefix,
+        ];
+        let ended = run(push.args(words));
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        let said = format!("push {} (", pusher.name(version));
+        assert!(ended.stdout.contains(&said), "{said}: {}", ended.stdout);
+    }
+}
