@@ -43,7 +43,7 @@ impl History<'_> {
     pub async fn newest<'a>(
         &self,
         engine: &DockerEngine,
-        named: impl IntoIterator<Item = (&'a LocalImage, Vec<ImageRef>)>,
+        named: Vec<(&'a LocalImage, Vec<ImageRef>)>,
     ) -> Result<Option<Built<'a>>, EngineError> {
         let mut built = Vec::new();
         for (image, names) in named {

@@ -1,13 +1,16 @@
 //! What is to be pushed: which image, under which names.
 
+use std::collections::BTreeSet;
+
 use super::PushFailure;
 use crate::engine::docker::{DockerEngine, LocalImage};
 use crate::model::labels::{STAMPED_LABEL, STANDARD_LABELS};
-use crate::model::{ImageRef, Version};
+use crate::model::{ImageRef, Tag, Version};
 use crate::ops::build::History;
 use crate::plan::build::{BuildSpec, VersionChoice};
 use crate::plan::push::{Built, Wanted, is_release, version};
 use crate::plan::run::JOB_LABEL;
+use crate::plan::tags::is_of_context;
 
 /// What is pushed or pulled.
 pub enum Subject {
@@ -45,7 +48,7 @@ pub async fn names(
                 let shown = name.familiar().to_string();
                 let found = engine.image(&shown).await?;
                 let found = found.ok_or(PushFailure::NotThere { name: shown })?;
-                let version = version_of(&found, &name.repository());
+                let version = version_of(&found, &[&name.repository()]);
                 names.wanted.push(Wanted {
                     name,
                     id: found.id,
@@ -58,8 +61,8 @@ pub async fn names(
     Ok(names)
 }
 
-/// Adds all names that a job's image was built with. One that was built without the prefix gets its names with
-/// it.
+/// Adds all names that a job's newest image was built with, be it with the prefix or without. One that was built
+/// without it gets its names with it.
 async fn add(
     engine: &DockerEngine,
     history: History<'_>,
@@ -68,61 +71,65 @@ async fn add(
 ) -> Result<(), PushFailure> {
     let repository = format!("{}{}", spec.prefix, spec.name);
     let images = engine.images_labelled(JOB_LABEL, Some(&spec.title)).await?;
-    for origin in [&repository, &spec.name] {
-        let built = newest(engine, history, &images, origin, &spec.version).await?;
-        let Some(Built {
-            image,
-            names: known,
-            ..
-        }) = built
-        else {
-            continue;
-        };
-        for name in &known {
-            let tag = name.tag().map_or("latest", |tag| tag.as_str());
-            let Ok(name) = format!("{repository}:{tag}").parse() else {
-                continue;
-            };
-            let wanted = Wanted {
-                name,
-                id: image.id.clone(),
-                version: version_of(image, origin),
-            };
-            if *origin != repository {
-                names.named.push(wanted.clone());
-            }
-            names.wanted.push(wanted);
-        }
-        return Ok(());
-    }
-    let name = match exact(&spec.version) {
-        Some(version) => format!("{repository}:{version}"),
-        None => repository,
-    };
-    Err(PushFailure::NotThere { name })
-}
-
-/// The image with a name in a repository that was built last.
-async fn newest<'a>(
-    engine: &DockerEngine,
-    history: History<'_>,
-    images: &'a [LocalImage],
-    repository: &str,
-    choice: &VersionChoice,
-) -> Result<Option<Built<'a>>, PushFailure> {
     let named = images.iter().map(|image| {
-        let names = image.tags.iter().filter_map(|tag| tag.parse().ok());
-        let names = names.filter(|name: &ImageRef| is_in(name, repository));
-        (image, names.collect::<Vec<_>>())
+        let names = names_in(image, &[&repository, &spec.name]);
+        (image, names)
     });
-    let is_meant = |names: &[ImageRef]| match exact(choice) {
-        Some(wanted) => names
-            .iter()
-            .any(|name| version(name).as_ref() == Some(wanted)),
+    let exact = exact(&spec.version);
+    let is_meant = |names: &[ImageRef]| match exact {
+        Some(wanted) => (names.iter()).any(|name| version(name).as_ref() == Some(wanted)),
         None => !names.is_empty(),
     };
     let named = named.filter(|(_, names)| is_meant(names));
-    Ok(history.newest(engine, named).await?)
+    let Some(Built { image, .. }) = history.newest(engine, named.collect()).await? else {
+        let name = match exact {
+            Some(version) => format!("{repository}:{version}"),
+            None => repository,
+        };
+        return Err(PushFailure::NotThere { name });
+    };
+    let own = names_in(image, &[&repository]);
+    // One that has only the name of its context there was built without the prefix, or not pushed after all.
+    let is_known = own.iter().any(|name| !is_of_context(name));
+    let known = if is_known {
+        own.clone()
+    } else {
+        names_in(image, &[&repository, &spec.name])
+    };
+    let version = version_of(image, &[&repository, &spec.name]);
+    let tags = known
+        .iter()
+        .map(|name| name.tag().map_or("latest", Tag::as_str));
+    for tag in tags.collect::<BTreeSet<_>>() {
+        let Ok(name) = format!("{repository}:{tag}").parse() else {
+            continue;
+        };
+        let is_there = own
+            .iter()
+            .any(|own| own.canonical() == ImageRef::canonical(&name));
+        let wanted = Wanted {
+            name,
+            id: image.id.clone(),
+            version: version.clone(),
+        };
+        if !is_there {
+            names.named.push(wanted.clone());
+        }
+        names.wanted.push(wanted);
+    }
+    Ok(())
+}
+
+/// The names that an image has in these repositories.
+fn names_in(image: &LocalImage, repositories: &[&str]) -> Vec<ImageRef> {
+    let names = image.tags.iter().filter_map(|tag| tag.parse().ok());
+    names
+        .filter(|name| {
+            repositories
+                .iter()
+                .any(|repository| is_in(name, repository))
+        })
+        .collect()
 }
 
 fn is_in(name: &ImageRef, repository: &str) -> bool {
@@ -139,10 +146,9 @@ fn exact(choice: &VersionChoice) -> Option<&Version> {
     }
 }
 
-/// An image's version: its newest release in a repository, else what jobctl has it say itself.
-fn version_of(image: &LocalImage, repository: &str) -> Option<Version> {
-    let names = image.tags.iter().filter_map(|tag| tag.parse().ok());
-    let names = names.filter(|name: &ImageRef| is_in(name, repository));
+/// An image's version: its newest release in these repositories, else what jobctl has it say itself.
+fn version_of(image: &LocalImage, repositories: &[&str]) -> Option<Version> {
+    let names = names_in(image, repositories).into_iter();
     let released = names
         .filter(is_release)
         .filter_map(|name| version(&name))

@@ -286,3 +286,33 @@ fn an_image_that_the_engine_takes_from_its_cache_is_the_newest_all_the_same() {
         assert!(ended.stdout.contains(&said), "{said}: {}", ended.stdout);
     }
 }
+
+#[test]
+fn the_newest_image_is_pushed_whether_or_not_it_was_built_with_the_prefix() {
+    let registry = Registry::new();
+    let pusher = Pusher::new(registry.address());
+    let name = pusher.image.as_str();
+    let prefix = pusher.prefix();
+    for (version, flags) in [
+        ("1.0.0", &["--image-prefix", &prefix][..]),
+        ("1.1.0", &[]),
+        ("1.2.0", &["--image-prefix", &prefix]),
+    ] {
+        pusher.bench.write("a", version);
+        let words = [&["--version", version], flags].concat();
+        let ended = run(&mut pusher.image.build(&pusher.bench, &words));
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        let mut push = pusher.bench.jobctl();
+        let ended = run(push.args(["push", "--name", name, "--image-prefix", &prefix]));
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        let tags = registry.tags(name);
+        assert!(tags.contains(&version.to_owned()), "{version}: {tags:?}");
+        let digest = |tag: &str| registry.digest(name, tag);
+        assert_eq!(digest("latest"), digest(version), "{ended:?}");
+        // The engine has all names, with the prefix and without.
+        for tag in [version, "1", "latest"] {
+            let [with, without] = pusher.ids(tag);
+            assert!(with.is_some() && with == without, "{version} {tag}");
+        }
+    }
+}
