@@ -3,8 +3,11 @@
 use clap::Args;
 
 use super::Ending;
+use super::build::cache_folder;
 use super::context::Context;
+use crate::engine::docker::LocalImage;
 use crate::exit::Exit;
+use crate::ops::build::History;
 use crate::plan::run::JOB_LABEL;
 use crate::report::{images_human, images_json};
 
@@ -26,6 +29,15 @@ pub(super) fn exec(args: &ImagesArgs, context: &mut Context) -> Ending {
         let engine = context.connect().await?;
         engine.images_labelled(JOB_LABEL, args.job.as_deref()).await
     })?;
+    let outcome = outcome.map(|mut images: Vec<LocalImage>| {
+        let cache = cache_folder(&context.environment);
+        let history = History {
+            store: &context.store(),
+            cache: cache.as_deref(),
+        };
+        history.sort(&mut images);
+        images
+    });
     match outcome {
         Ok(images) if args.quiet => {
             context.output.ids(images.iter().map(|image| &image.id))?;

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::Ending;
-use super::build::interrupted;
+use super::build::{cache_folder, interrupted};
 use super::context::Context;
 use super::push::subjects;
 use crate::diagnostic::Diagnostic;
@@ -11,6 +11,7 @@ use crate::engine::docker::{DockerEngine, EngineError};
 use crate::event::Events;
 use crate::exit::Exit;
 use crate::model::{ImageRef, ValueError};
+use crate::ops::build::History;
 use crate::ops::pull::{Pulled, pull_and_resolve};
 use crate::ops::push::{Subject, with_tag};
 use crate::plan::build::{BuildFlags, BuildSpec, VersionChoice};
@@ -41,6 +42,7 @@ pub(super) fn exec(args: &PullArgs, context: &mut Context) -> Ending {
             return Ok(Exit::Usage);
         }
     };
+    let (names, of_jobs): (Vec<_>, Vec<_>) = names.into_iter().unzip();
     let outcome = context.watch(async |events| {
         let engine = context.connect().await?;
         tokio::select! {
@@ -52,6 +54,15 @@ pub(super) fn exec(args: &PullArgs, context: &mut Context) -> Ending {
     })?;
     match outcome {
         Ok(Some(Ok(pulled))) => {
+            let cache = cache_folder(&context.environment);
+            let history = History {
+                store: &context.store(),
+                cache: cache.as_deref(),
+            };
+            let of_jobs = pulled.iter().zip(of_jobs).filter(|(_, is_job)| *is_job);
+            for (pulled, _) in of_jobs {
+                history.keep_pulled(&pulled.image.id);
+            }
             context
                 .output
                 .result(|| pull_human(&pulled), || pull_json(&pulled))?;
@@ -96,19 +107,20 @@ async fn pull_all(
     Ok(Ok(all))
 }
 
-/// What registries call these.
-fn names(args: &PullArgs, context: &Context) -> Result<Vec<ImageRef>, Vec<Diagnostic>> {
+/// What registries call these, and whether they are jobs' images.
+fn names(args: &PullArgs, context: &Context) -> Result<Vec<(ImageRef, bool)>, Vec<Diagnostic>> {
     let flags = BuildFlags {
         prefix: args.image_prefix.clone(),
         ..BuildFlags::default()
     };
     let subjects = subjects(&args.what, &flags, context)?;
     let names = subjects.iter().map(|subject| match subject {
-        Subject::Image(image) if image.digest().is_some() => Ok(image.clone()),
-        Subject::Image(image) => Ok(with_tag(image)),
+        Subject::Image(image) if image.digest().is_some() => Ok((image.clone(), false)),
+        Subject::Image(image) => Ok((with_tag(image), false)),
         Subject::Job(spec) => {
             let name = of_job(spec);
-            name.map_err(|error| vec![Diagnostic::error("usage", error.to_string())])
+            name.map(|name| (name, true))
+                .map_err(|error| vec![Diagnostic::error("usage", error.to_string())])
         }
     });
     names.collect()

@@ -4,9 +4,10 @@ use std::path::Path;
 
 use jiff::Timestamp;
 
-use super::unneeded::{claim, claimed_at};
+use super::unneeded::{claim, claimed_at, claimed_by_any};
 use crate::engine::docker::{DockerEngine, EngineError, LocalImage};
 use crate::model::{Digest, ImageRef};
+use crate::plan::build::BuildSpec;
 use crate::plan::push::{self, Built};
 use crate::records::Store;
 
@@ -33,6 +34,37 @@ impl History<'_> {
         {
             tracing::info!("{image} was pulled: {error}");
         }
+    }
+
+    /// The image of a job that was built last, whatever its version.
+    ///
+    /// # Errors
+    ///
+    /// The engine stopped answering.
+    pub async fn built_last(
+        &self,
+        engine: &DockerEngine,
+        spec: &BuildSpec,
+    ) -> Result<Option<LocalImage>, EngineError> {
+        let patterns = spec.repositories().into_iter().collect();
+        let images = engine.images_named(patterns).await?;
+        let named = images.iter().filter_map(|image| {
+            let names = image.tags.iter().filter_map(|name| name.parse().ok());
+            let names: Vec<_> = names.filter(|name| spec.owns(name)).collect();
+            (!names.is_empty()).then_some((image, names))
+        });
+        let newest = self.newest(engine, named.collect()).await?;
+        Ok(newest.map(|newest| newest.image.clone()))
+    }
+
+    /// Sorts images by when this user's projects have built them, or by their own time: the newest first.
+    pub fn sort(&self, images: &mut [LocalImage]) {
+        images.sort_by_cached_key(|image| {
+            let claimed = self
+                .cache
+                .and_then(|cache| claimed_by_any(cache, &image.id));
+            std::cmp::Reverse(claimed.or(image.created))
+        });
     }
 
     /// Of images and their names, the one that was built last.

@@ -216,8 +216,19 @@ fn is_claimed(cache: &Path, store: &Store, image: &Digest) -> io::Result<bool> {
 
 /// When a project has last built an image, or found it to be up to date.
 pub(super) fn claimed_at(cache: &Path, store: &Store, image: &Digest) -> Option<Timestamp> {
-    let metadata = fs::metadata(place(cache, store, image)).ok()?;
-    metadata.modified().ok()?.try_into().ok()
+    modified(&place(cache, store, image))
+}
+
+/// When any project has last built an image, or found it to be up to date.
+pub(super) fn claimed_by_any(cache: &Path, image: &Digest) -> Option<Timestamp> {
+    let claims = fs::read_dir(claims(cache, image)).ok()?;
+    claims
+        .filter_map(|entry| modified(&entry.ok()?.path()))
+        .max()
+}
+
+fn modified(path: &Path) -> Option<Timestamp> {
+    fs::metadata(path).ok()?.modified().ok()?.try_into().ok()
 }
 
 /// Where an image's claims are.

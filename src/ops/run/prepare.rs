@@ -7,15 +7,16 @@ use super::inputs::describe_all;
 use super::needs::{Needs, needs};
 use super::source::PATCH;
 use super::{Prepared, RunFailure};
-use crate::engine::docker::DockerEngine;
+use crate::engine::docker::{DockerEngine, LocalImage};
 use crate::engine::gpu::{GpuHost, gpu_problem};
 use crate::engine::run::{Bound, BoundKind, RunError, RunSpec};
 use crate::event::{Event, Events};
 use crate::facts::host;
-use crate::model::{Name, Port, RunId};
-use crate::ops::build;
+use crate::model::{Digest, ImageRef, Name, Port, RunId, Tag};
+use crate::ops::build::{self, History};
 use crate::plan::build::{Item, VersionChoice};
-use crate::plan::run::{GpuChoice, Handed, ImageChoice, Planned, RunPlan, key};
+use crate::plan::run::{GpuChoice, Handed, ImageChoice, Planned, Pull, RunPlan, key};
+use crate::plan::tags::{is_of_context, moves};
 use crate::records::{
     EngineRecord, HostRecord, ImageRecord, InputRecord, Key, Policy, Record, RolledBackFrom,
     SourceRecord, Store, VariableRecord,
@@ -345,6 +346,17 @@ async fn image(
                 VersionChoice::None | VersionChoice::Git => None,
             };
             let names = spec.names(version, None).unwrap_or_default();
+            let history = History {
+                store,
+                cache: asked.cache.as_deref(),
+            };
+            // What is always pulled is whatever the registry has under the name.
+            if plan.pull != Pull::Always
+                && let Some(built) = history.built_last(engine, spec).await?
+            {
+                let name = named_best(&built, &names);
+                return recorded(engine, name, &built.id).await;
+            }
             let name = names
                 .first()
                 .map_or_else(|| spec.name.clone(), ToString::to_string);
@@ -376,16 +388,43 @@ pub(in crate::ops) async fn built_image(
     store: &Store,
     image: &build::Image,
 ) -> Result<ImageRecord, RunFailure> {
-    let id = image.id.to_string();
-    store.keep_context(&id, &image.files)?;
+    store.keep_context(image.id.as_str(), &image.files)?;
     let name = image.tags.first().map(ToString::to_string);
-    let found = engine.image_details(&id).await?;
+    recorded(engine, name, &image.id).await
+}
+
+/// What a record says of an image of a job's own.
+async fn recorded(
+    engine: &DockerEngine,
+    name: Option<String>,
+    id: &Digest,
+) -> Result<ImageRecord, RunFailure> {
+    let found = engine.image_details(id.as_str()).await?;
     Ok(ImageRecord {
-        name: name.unwrap_or_else(|| id.clone()),
-        id: Some(id),
+        name: name.unwrap_or_else(|| id.to_string()),
+        id: Some(id.to_string()),
         content: found.map(|found| found.content.to_string()),
         ..ImageRecord::default()
     })
+}
+
+/// The name of an image that says most: one that its job has now, or a version's rather than one that moves.
+fn named_best(image: &LocalImage, wanted: &[ImageRef]) -> Option<String> {
+    let names = image.tags.iter();
+    let names: Vec<ImageRef> = names.filter_map(|name| name.parse().ok()).collect();
+    let rank = |name: &&ImageRef| {
+        let tag = name.tag().map_or("latest", Tag::as_str);
+        let place = wanted
+            .iter()
+            .position(|wanted| wanted.canonical() == name.canonical());
+        let is_telling = !moves(tag) && !is_of_context(name);
+        (
+            is_of_context(name),
+            !is_telling,
+            place.unwrap_or(usize::MAX),
+        )
+    };
+    names.iter().min_by_key(rank).map(ToString::to_string)
 }
 
 /// Mounts files and folders of this machine, read-only; or names those that are to be copied, where

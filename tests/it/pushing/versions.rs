@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use super::Pusher;
-use crate::support::image::docker;
+use crate::support::image::{DEBIAN, docker, ensure_debian};
 use crate::support::registry::{Deed, Proxy, Registry};
 use crate::support::{Ended, run};
 
@@ -314,5 +314,42 @@ fn the_newest_image_is_pushed_whether_or_not_it_was_built_with_the_prefix() {
             let [with, without] = pusher.ids(tag);
             assert!(with.is_some() && with == without, "{version} {tag}");
         }
+    }
+}
+
+#[test]
+fn run_without_a_build_runs_the_image_that_was_built_last() {
+    ensure_debian();
+    let pusher = Pusher::new(([127, 0, 0, 1], 1).into());
+    let name = pusher.image.as_str();
+    let dockerfile = format!("FROM {DEBIAN}\nCOPY a /a\n");
+    pusher.bench.write("Dockerfile", &dockerfile);
+    let manifest = format!(
+        "version: 1\nname: test\nimage: {{ version: 1.0.0 }}\njobs:\n  {name}: {{ build: {{ context: . }}, \
+         command: [cat, /a] }}\n"
+    );
+    pusher.bench.write("jobs.yaml", &manifest);
+    let label = pusher.image.label();
+    for (content, version) in [("1", "1.0.0"), ("2", "1.1.0"), ("1", "1.0.1")] {
+        pusher.bench.write("a", content);
+        let mut build = pusher.bench.jobctl();
+        let words = ["build", name, "--version", version, "--label", &label];
+        let ended = run(build.args(words));
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        // Neither `1.0.0` of jobs.yaml nor `latest` is the image that was built last.
+        let mut job = pusher.bench.jobctl();
+        let ended = run(job.args(["run", "--no-build", "--rm", name]));
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        assert_eq!(ended.stdout.trim(), content, "{version}");
+        let ended = run(pusher
+            .bench
+            .jobctl()
+            .args(["show", "--format", "json", name]));
+        let shown: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
+        let image = format!("test-{name}:{version}");
+        assert_eq!(shown["image"]["name"], image, "{shown:#}");
+        let ended = run(pusher.bench.jobctl().args(["images", "--quiet", name]));
+        let id = docker(&["image", "inspect", "--format", "{{.Id}}", &image]);
+        assert_eq!(ended.stdout.lines().next(), Some(id.trim()), "{ended:?}");
     }
 }
