@@ -125,6 +125,33 @@ fn a_dry_run_shows_all_names_of_a_version_that_git_has() {
 }
 
 #[test]
+fn a_dry_run_of_a_job_names_the_version_that_git_has() {
+    let repository = Repository::new();
+    let plan = |format: &str| {
+        let mut command = repository.bench.jobctl();
+        command
+            .args(["--host", "unix:///nowhere.sock", "--format", format])
+            .args(["run", "--dry-run", "app"])
+            .current_dir(repository.path());
+        run(&mut command)
+    };
+    let ended = plan("human");
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    for said in ["--tag p-app:2.0.0 ", "app: run p-app:2.0.0\n"] {
+        assert!(ended.stdout.contains(said), "{said}: {}", ended.stdout);
+    }
+    let ended = plan("json");
+    let document: Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!(document["image"], "p-app:2.0.0");
+    assert_eq!(document["build"][0]["version"], "2.0.0");
+    // What the build would fail with is said beforehand.
+    std::fs::write(repository.path().join(".git/HEAD"), "nothing\n").unwrap();
+    let ended = plan("human");
+    assert_eq!(ended.code, Some(125), "{ended:?}");
+    assert!(ended.stderr.contains("`app` is not built: "), "{ended:?}");
+}
+
+#[test]
 fn no_configuration_changes_what_git_has() {
     let repository = Repository::new();
     repository.git(&["tag", "-a", "-m", "x", "v2.0.1-rc.1"]);

@@ -21,10 +21,11 @@ use super::trust;
 use crate::diagnostic::Diagnostic;
 use crate::exit::Exit;
 use crate::manifest;
+use crate::ops::build::settle;
 use crate::ops::env_files;
 use crate::ops::run::{Asked, RunFailure};
 use crate::plan::run::{ImageChoice, RunPlan, Subject, plan};
-use crate::report::{run_plan_human, run_plan_json};
+use crate::report::{build_failure, run_plan_human, run_plan_json};
 
 pub(super) use self::args::RunArgs;
 pub(super) use self::background::{
@@ -56,10 +57,7 @@ pub(super) fn exec(args: &RunArgs, context: &mut Context) -> Ending {
         .collect();
     context.output.diagnostics(&warnings);
     if args.dry_run {
-        context
-            .output
-            .result(|| run_plan_human(&plan), || run_plan_json(&plan))?;
-        return Ok(Exit::Success);
+        return dry_run(context, plan);
     }
     let wishes = match wishes(args, &plan, context) {
         Ok(wishes) => wishes,
@@ -72,6 +70,25 @@ pub(super) fn exec(args: &RunArgs, context: &mut Context) -> Ending {
         Some(true) => background::exec(context, plan, &wishes),
         _ => foreground::exec(context, plan, &wishes),
     }
+}
+
+/// Says what would be run, under the name that its image will have.
+fn dry_run(context: &Context, mut plan: RunPlan) -> Ending {
+    if let ImageChoice::Build(items) = &mut plan.image {
+        let cache = super::build::cache_folder(&context.environment);
+        let planned = std::mem::take(items);
+        match context.watch(async |events| settle(planned, cache.as_ref(), events).await)? {
+            Ok(settled) => *items = settled,
+            Err(failure) => {
+                context.output.failure(&[build_failure(&failure)])?;
+                return Ok(Exit::Engine);
+            }
+        }
+    }
+    context
+        .output
+        .result(|| run_plan_human(&plan), || run_plan_json(&plan))?;
+    Ok(Exit::Success)
 }
 
 fn wishes(args: &RunArgs, plan: &RunPlan, context: &Context) -> Result<Wishes, (String, String)> {
