@@ -2,6 +2,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::facts::Environment;
@@ -116,6 +117,14 @@ impl Ci {
 fn append(file: &Path, text: &str) -> io::Result<()> {
     let named =
         |error: io::Error| io::Error::new(error.kind(), format!("`{}`: {error}", file.display()));
+    // A pipe without a reader would hold jobctl for ever.
+    if file
+        .metadata()
+        .is_ok_and(|found| found.file_type().is_fifo())
+    {
+        let reason = format!("`{}` is a pipe, and not a file", file.display());
+        return Err(io::Error::other(reason));
+    }
     let mut options = OpenOptions::new();
     let mut open = options
         .create(true)

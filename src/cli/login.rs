@@ -39,7 +39,26 @@ pub(super) struct LogoutArgs {
     registry: String,
 }
 
+/// The host of a registry that may be written as an address, as docker's client reads it (`ConvertToHostname`).
+/// A password in it is no place for one.
+fn host(registry: &str) -> Result<String, &'static str> {
+    let address = registry
+        .strip_prefix("https://")
+        .or_else(|| registry.strip_prefix("http://"))
+        .unwrap_or(registry);
+    let host = address.split('/').next().unwrap_or(address);
+    match host {
+        "" => Err("the registry has no host"),
+        _ if host.contains('@') => Err("a registry's address has no user in it: use `--username`"),
+        _ => Ok(host.to_owned()),
+    }
+}
+
 pub(super) fn exec_login(args: &LoginArgs, context: &mut Context) -> Ending {
+    let registry = match host(&args.registry) {
+        Ok(registry) => registry,
+        Err(message) => return Ok(context.output.usage(message, None)),
+    };
     let mut password = String::new();
     if std::io::stdin().is_terminal() {
         context
@@ -73,14 +92,14 @@ pub(super) fn exec_login(args: &LoginArgs, context: &mut Context) -> Ending {
     let outcome: Result<String, Unpushed> = context.watch(async |_events| {
         let engine = context.connect().await?;
         let keyring = Keyring::open(&context.environment)?;
-        if let Ok(image) = format!("{}/any", args.registry).parse::<ImageRef>() {
+        if let Ok(image) = format!("{registry}/any").parse::<ImageRef>() {
             engine.check_tokens(&image).await??;
         }
-        let server = server(&args.registry);
+        let server = server(&registry);
         let logging_in = engine.log_in(&server, &credentials);
         let token = logging_in.await.map_err(|error| match remedy(&error) {
             Remedy::LogIn => PushFailure::Registry(RegistryError::Unauthorized {
-                registry: args.registry.clone(),
+                registry: registry.clone(),
                 user: Some(format!("`{}`", args.username)),
             }),
             _ => error.into(),
@@ -89,13 +108,13 @@ pub(super) fn exec_login(args: &LoginArgs, context: &mut Context) -> Ending {
             credentials.user = None;
             credentials.secret = Secret::new(token);
         }
-        Ok(keyring.keep(&args.registry, &credentials).await?)
+        Ok(keyring.keep(&registry, &credentials).await?)
     })?;
     match outcome {
         Ok(place) => {
             context.output.note(&format!(
-                "logged in to {} as {}; kept in {place}",
-                args.registry, args.username
+                "logged in to {registry} as {}; kept in {place}",
+                args.username
             ));
             Ok(Exit::Success)
         }
@@ -112,21 +131,47 @@ fn server(registry: &str) -> String {
 }
 
 pub(super) fn exec_logout(args: &LogoutArgs, context: &mut Context) -> Ending {
-    let outcome: Result<bool, CredentialsError> = context.watch(async |_events| {
-        Keyring::open(&context.environment)?
-            .forget(&args.registry)
-            .await
-    })?;
+    let registry = match host(&args.registry) {
+        Ok(registry) => registry,
+        Err(message) => return Ok(context.output.usage(message, None)),
+    };
+    let outcome: Result<bool, CredentialsError> = context
+        .watch(async |_events| Keyring::open(&context.environment)?.forget(&registry).await)?;
     match outcome {
         Ok(had_some) => {
             let said = if had_some {
-                format!("logged out of {}", args.registry)
+                format!("logged out of {registry}")
             } else {
-                format!("nothing was known for {}", args.registry)
+                format!("nothing was known for {registry}")
             };
             context.output.note(&said);
             Ok(Exit::Success)
         }
         Err(error) => fail(context, error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::host;
+
+    #[test]
+    fn a_registry_is_its_host_however_it_is_written() {
+        for registry in [
+            "r:5000",
+            "http://r:5000",
+            "https://r:5000/",
+            "r:5000/",
+            "r:5000/team",
+        ] {
+            assert_eq!(host(registry).as_deref(), Ok("r:5000"), "{registry}");
+        }
+        assert_eq!(
+            host("https://index.docker.io/v1/").as_deref(),
+            Ok("index.docker.io")
+        );
+        for registry in ["", "https://", "https://me:secret@r:5000"] {
+            assert!(host(registry).is_err(), "{registry}");
+        }
     }
 }

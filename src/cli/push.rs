@@ -97,6 +97,15 @@ pub(super) fn exec(args: &PushArgs, context: &mut Context) -> Ending {
             return Ok(Exit::Usage);
         }
     };
+    let by_digest = subjects.iter().find_map(|subject| match subject {
+        Subject::Image(image) => image.digest().map(|_| image),
+        Subject::Job(_) => None,
+    });
+    if let Some(image) = by_digest {
+        let message = format!("`{image}` is a digest, and images are pushed under names");
+        let help = "give it a name first: `jobctl tag IMAGE NAME`";
+        return Ok(context.output.usage(&message, Some(help)));
+    }
     let run = args.with_run.as_deref().filter(|run| !run.is_empty());
     let run = match run.map(|run| context.resolve(run)).transpose() {
         Ok(run) => run,

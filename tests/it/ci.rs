@@ -457,3 +457,21 @@ fn what_a_build_says_is_no_command() {
         assert!(marks.iter().any(|mark| line.starts_with(mark)), "{line}");
     }
 }
+
+#[test]
+fn a_pipe_that_nobody_reads_is_no_file_for_outputs() {
+    let project = Project::empty();
+    let pipe = project.bench.path().join("pipe");
+    assert!(
+        Command::new("mkfifo")
+            .arg(&pipe)
+            .status()
+            .unwrap()
+            .success()
+    );
+    let mut command = project.run_image(&[], &["true"]);
+    let ended = run(command
+        .env("GITHUB_ACTIONS", "true")
+        .env("GITHUB_OUTPUT", &pipe));
+    assert!(ended.stderr.contains("is a pipe"), "{ended:?}");
+}

@@ -4,7 +4,7 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 
 use super::Pusher;
 use crate::support::registry::{PASSWORD, Registry, USER};
-use crate::support::run;
+use crate::support::{Bench, run};
 
 /// `me:s3cret?~>pw`
 const AUTH: &str = "bWU6czNjcmV0P34+cHc=";
@@ -152,4 +152,13 @@ fn logging_in_keeps_all_else_of_dockers_configuration() {
     let found: serde_json::Value =
         serde_json::from_str(&std::fs::read_to_string(&kept).unwrap()).unwrap();
     assert_eq!(found, config);
+}
+
+#[test]
+fn an_image_is_not_pushed_by_its_digest() {
+    let digest = "1".repeat(64);
+    let mut push = Bench::new().jobctl();
+    let ended = run(push.args(["push", &format!("127.0.0.1:1/x@sha256:{digest}")]));
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    assert!(ended.stderr.contains("is a digest"), "{ended:?}");
 }
