@@ -118,3 +118,11 @@ impl Diagnostic {
         self
     }
 }
+
+/// An I/O error without Rust's `(os error 28)`.
+#[must_use]
+pub fn plain(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or_default();
+    text.to_owned()
+}

@@ -8,8 +8,7 @@ use clap::{Args, ValueEnum};
 
 use super::Ending;
 use super::context::{Context, resolved};
-use super::output::plain;
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, plain};
 use crate::exit::Exit;
 use crate::manifest::{self, Manifest};
 use crate::model::seen_from;

@@ -215,9 +215,10 @@ fn called() -> ExitCode {
             let message = error.to_string();
             context.output.unrun(&message, Some(NoThread::HELP))
         }
-        Err(error) => context
-            .output
-            .error(&format!("can't write: {}", output::plain(&error))),
+        Err(error) => context.output.error(&format!(
+            "can't write: {}",
+            crate::diagnostic::plain(&error)
+        )),
     };
     exit.into()
 }
@@ -294,7 +295,7 @@ fn tell(said: &clap::Error, exit: Exit) -> Exit {
     match Standard(stream).write_text(&text, ColorChoice::Auto) {
         // `--help | head` is no failure.
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => output::fail_early(
-            &format!("can't write: {}", output::plain(&error)),
+            &format!("can't write: {}", crate::diagnostic::plain(&error)),
             Exit::Failed,
         ),
         _ => exit,

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::ci::Ci;
 use super::globals::Format;
 use super::standard::{Raw, Standard};
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, plain};
 use crate::engine::docker::EngineError;
 use crate::event::Stream;
 use crate::exit::Exit;
@@ -224,11 +224,4 @@ pub(super) fn fail_early(message: &str, exit: Exit) -> Exit {
     let text = format!("error: {}\n", printable_text(message));
     let _ = Standard(Stream::Stderr).write_text(&text, ColorChoice::Never);
     exit
-}
-
-/// An I/O error without Rust's `(os error 28)`.
-pub(super) fn plain(error: &io::Error) -> String {
-    let text = error.to_string();
-    let text = text.split(" (os error").next().unwrap_or_default();
-    text.to_owned()
 }

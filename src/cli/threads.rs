@@ -28,7 +28,7 @@ impl NoThread {
                                    the container or the cgroup that jobctl is in";
 
     pub(super) fn of(error: &io::Error) -> io::Error {
-        io::Error::new(error.kind(), Self(super::output::plain(error)))
+        io::Error::new(error.kind(), Self(crate::diagnostic::plain(error)))
     }
 
     /// Whether that is what went wrong.

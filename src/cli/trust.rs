@@ -7,12 +7,12 @@ use clap::Args;
 
 use super::Ending;
 use super::context::{Context, resolved};
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, plain};
 use crate::exit::Exit;
 use crate::facts::host;
 use crate::manifest::{self, Manifest};
 use crate::plan::build::{Bootstrap, BuildFlags, Item, plan};
-use crate::records::{Grant, HostProgram, Trust};
+use crate::records::{Grant, HostProgram, Trust, Untrusted};
 use crate::report::{host_program, trust_human, trust_json};
 
 /// Allow the programs that jobs.yaml runs on this machine, as they are now
@@ -77,6 +77,14 @@ pub(super) fn exec(args: &TrustArgs, context: &mut Context) -> Ending {
             return Ok(Exit::Usage);
         }
     };
+    if let Some(directory) = &args.project
+        && !args.revoke
+        && !path.exists()
+    {
+        let message = format!("there is no jobs.yaml in `{}`", directory.display());
+        let help = "name the directory of one; for a file of another name: `jobctl -f FILE trust`";
+        return Ok(context.output.usage(&message, Some(help)));
+    }
     if args.revoke {
         // A project that is gone can be named, too.
         let manifest = resolved(path);
@@ -137,12 +145,16 @@ fn programs(manifest: &Manifest, context: &Context) -> Result<Vec<HostProgram>, 
     let mut programs = Vec::new();
     for bootstrap in bootstraps(&items) {
         match bootstrap.untrusted() {
-            Ok(Some(program)) if !programs.contains(&program) => programs.push(program),
+            Ok(Some(Untrusted { program, .. })) if !programs.contains(&program) => {
+                programs.push(program);
+            }
             Ok(_) => {}
             Err(error) => {
                 let program = bootstrap.program.display();
-                let message = format!("can't read `{program}`: {error}");
-                return Err(Box::new(Diagnostic::error("trust", message)));
+                let message = format!("can't read `{program}`: {}", plain(&error));
+                let help =
+                    "it is the `bootstrap` of a base image: correct that in jobs.yaml, or the file";
+                return Err(Box::new(Diagnostic::error("trust", message).help(help)));
             }
         }
     }
@@ -208,26 +220,28 @@ pub(super) fn ask<'a>(
     let missing = context.watch(async |_events| {
         let engine = context.connect().await.ok()?;
         let mut missing = Vec::new();
-        for (base, program) in bases {
+        for (base, untrusted) in bases {
             let is_here = engine.image(&base.image.to_string()).await.ok()?.is_some();
             if !is_here || base.pulls {
-                missing.push((base, program));
+                missing.push((base, untrusted));
             }
         }
         Some(missing)
     })?;
     // What is wrong with the engine is reported when the work begins.
-    for (base, program) in missing.unwrap_or_default() {
+    for (base, untrusted) in missing.unwrap_or_default() {
+        let program = &untrusted.program;
         context.output.note(&format!(
-            "where `{}` can't be pulled, jobs.yaml makes it with a program of this project;\n{}",
+            "where `{}` can't be pulled, jobs.yaml makes it with a program of this project, {};\n{}",
             base.image,
-            host_program(&program)
+            untrusted.reason(),
+            host_program(program)
         ));
         if !is_yes(context)? {
             continue;
         }
         let trust = base.bootstrap.as_ref().map(|bootstrap| &bootstrap.trust);
-        if let Some(Err(error)) = trust.map(|trust| trust.grant(&program, host::now())) {
+        if let Some(Err(error)) = trust.map(|trust| trust.grant(program, host::now())) {
             context.output.diagnostics(&[not_kept(&error)]);
         }
     }

@@ -24,7 +24,7 @@ use crate::model::labels::{
 };
 use crate::model::{Digest, ImageRef, Secret, Sensitive, ValueError, Version};
 use crate::records::mask::Masker;
-use crate::records::{HostProgram, Trust};
+use crate::records::{HostProgram, Trust, Untrusted};
 
 pub use origins::{Origin, Origins};
 pub use select::{PlanError, host_authorities, plan};
@@ -142,12 +142,12 @@ impl Bootstrap {
     /// # Errors
     ///
     /// It can't be read.
-    pub fn untrusted(&self) -> io::Result<Option<HostProgram>> {
+    pub fn untrusted(&self) -> io::Result<Option<Untrusted>> {
         if self.trust.is_given() {
             return Ok(None);
         }
         let program = HostProgram::read(&self.manifest, &self.program, self.args.clone())?;
-        Ok((!self.trust.allows(&program)).then_some(program))
+        Ok(self.trust.refuses(program))
     }
 }
 

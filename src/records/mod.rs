@@ -49,4 +49,4 @@ pub use services::{Route, ServiceFolder};
 pub use source::{LeftOut, LeftOutReason, SourceRecord};
 pub use store::{Listing, OpenRun, Store};
 pub use summary::Summary;
-pub use trust::{Grant, HostProgram, Trust};
+pub use trust::{Grant, HostProgram, Trust, Untrusted};

@@ -17,8 +17,9 @@ use super::durable;
 use super::hex;
 use crate::model::Digest;
 
-/// How much of a first line is kept.
-const FIRST_LINE_BYTES: u64 = 120;
+/// How far a program is read for its first line, and how much of that is kept.
+const BEGINNING_BYTES: u64 = 4096;
+const FIRST_LINE_LETTERS: usize = 120;
 /// What anybody but the owner may write.
 const OTHERS_MAY_WRITE: u32 = 0o022;
 
@@ -62,15 +63,22 @@ impl HostProgram {
         })
     }
 
-    /// The first line of the program, as far as it is text.
+    /// The first line of the program, as far as it is text: the one behind the interpreter's (`#!/bin/sh`), which
+    /// says nothing of what it does.
     #[must_use]
     pub fn first_line(&self) -> Option<String> {
-        let mut line = Vec::new();
         let file = open(&self.program).ok()?;
-        let mut start = BufReader::new(file.take(FIRST_LINE_BYTES));
-        start.read_until(b'\n', &mut line).ok()?;
-        let line = String::from_utf8(line).ok()?;
-        Some(line.trim_end().to_owned()).filter(|line| !line.is_empty())
+        let lines = BufReader::new(file.take(BEGINNING_BYTES)).split(b'\n');
+        let lines = lines.map_while(|line| String::from_utf8(line.ok()?).ok());
+        let lines = lines.map(|line| line.trim_end().to_owned());
+        let mut lines = lines.filter(|line| !line.is_empty());
+        let first = lines.next()?;
+        let line = if first.starts_with("#!") {
+            lines.next().unwrap_or(first)
+        } else {
+            first
+        };
+        Some(line.chars().take(FIRST_LINE_LETTERS).collect())
     }
 
     /// The name of its grant: what is not the same has another.
@@ -116,6 +124,31 @@ impl Grant {
     }
 }
 
+/// A program that may not run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Untrusted {
+    /// The program, as it is now.
+    pub program: HostProgram,
+    /// What the user allowed of it last, if anything.
+    pub earlier: Option<Grant>,
+}
+
+impl Untrusted {
+    /// Why it may not run.
+    #[must_use]
+    pub fn reason(&self) -> String {
+        let Some(earlier) = &self.earlier else {
+            return "not trusted".to_owned();
+        };
+        let date = earlier.granted.strftime("%Y-%m-%d");
+        if earlier.program.digest == self.program.digest {
+            format!("called with other arguments than it was allowed with on {date}")
+        } else {
+            format!("changed since it was allowed on {date}")
+        }
+    }
+}
+
 /// What the user trusts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Trust {
@@ -156,6 +189,22 @@ impl Trust {
             is_private(directory).then_some(grant)
         };
         self.is_given || granted().is_some_and(|grant| grant.program == *program)
+    }
+
+    /// A program, if it may not run as it is.
+    #[must_use]
+    pub fn refuses(&self, program: HostProgram) -> Option<Untrusted> {
+        if self.allows(&program) {
+            return None;
+        }
+        let of_it = |grant: &Grant| {
+            let granted = &grant.program;
+            granted.manifest == program.manifest && granted.program == program.program
+        };
+        // Whatever is wrong with them, it is not allowed.
+        let grants = self.grants().unwrap_or_default().into_iter();
+        let earlier = grants.filter(of_it).max_by_key(|grant| grant.granted);
+        Some(Untrusted { program, earlier })
     }
 
     /// Remembers that a program may run.
@@ -409,9 +458,54 @@ mod tests {
         let folder = project.top.path().join("project");
         let found = HostProgram::read(&folder.join("jobs.yaml"), &folder, Vec::new());
         assert_eq!(found.unwrap_err().to_string(), "it is not a file");
+    }
+
+    #[test]
+    fn the_first_line_is_the_one_behind_the_interpreters() {
+        let project = Project::new();
+        let make = project.top.path().join("project/make");
+        let long = "x".repeat(200);
+        for (text, expected) in [
+            ("#!/bin/sh\n", Some("#!/bin/sh")),
+            (
+                "#!/bin/sh\n\n  \n\tcurl x | sh  \nrm x\n",
+                Some("\tcurl x | sh"),
+            ),
+            ("curl x\nrm x", Some("curl x")),
+            (long.as_str(), Some(&long[..120])),
+            ("", None),
+        ] {
+            fs::write(&make, text).unwrap();
+            let line = project.program("project", "make").first_line();
+            assert_eq!(line.as_deref(), expected);
+        }
+        fs::write(&make, b"\x7fELF\xff\xfe\n").unwrap();
+        assert_eq!(project.program("project", "make").first_line(), None);
+    }
+
+    #[test]
+    fn a_refusal_says_what_changed() {
+        let project = Project::new();
+        let reason = |program: HostProgram| {
+            let refused = project.trust.refuses(program);
+            refused.map(|refused| refused.reason())
+        };
+        let new = project.program("project", "make");
+        assert_eq!(reason(new.clone()).unwrap(), "not trusted");
+        project.grant();
+        assert_eq!(reason(new.clone()), None);
+        let args = vec!["debian:13".to_owned()];
         assert_eq!(
-            project.program("project", "make").first_line().as_deref(),
-            Some("#!/bin/sh")
+            reason(HostProgram { args, ..new }).unwrap(),
+            "called with other arguments than it was allowed with on 1970-01-01"
         );
+        fs::write(project.top.path().join("project/make"), "other").unwrap();
+        assert_eq!(
+            reason(project.program("project", "make")).unwrap(),
+            "changed since it was allowed on 1970-01-01"
+        );
+        // Another project's is another program.
+        let other = reason(project.program("other", "make"));
+        assert_eq!(other.unwrap(), "not trusted");
     }
 }

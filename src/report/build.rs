@@ -80,9 +80,9 @@ pub fn build_failure(failure: &Failure) -> Diagnostic {
         diagnostic.notes = said(log);
     }
     if let Reason::Base(error) = &failure.reason
-        && let BaseError::Untrusted { program } = &**error
+        && let BaseError::Untrusted(untrusted) = &**error
     {
-        diagnostic.notes.push(host_program(program));
+        diagnostic.notes.push(host_program(&untrusted.program));
     }
     match failure.reason.help() {
         Some(help) => diagnostic.help(help),

@@ -128,12 +128,16 @@ fn a_cloned_program_does_not_run_before_it_is_allowed() {
         "it is a program of this project, and not trusted",
         &format!("{} {}", program.display(), cloned.image),
         &format!("sha256:{}", sum.split(' ').next().unwrap()),
-        "begins with: #!/bin/sh",
+        "begins with: set -e",
         &format!("`jobctl trust {}`", cloned.path("repo").display()),
         "JOBCTL_TRUST=1",
+        "for one call: `--trust`",
     ] {
         assert!(refused.stderr.contains(said), "{said}: {}", refused.stderr);
     }
+    // The step's line is short, as the error follows.
+    let long = refused.stderr.matches("is a program of this project");
+    assert_eq!(long.count(), 1, "{}", refused.stderr);
     assert_eq!(cloned.runs(), 0);
     // A job that is built from it is refused by the same, as jobctl's own failure.
     let refused = run(&mut cloned.jobctl(&["run", "app"]));
@@ -191,6 +195,11 @@ fn what_changed_is_to_be_allowed_again() {
     let refused = cloned.build();
     assert_eq!(refused.code, Some(1), "{refused:?}");
     assert!(!refused.stderr.contains("| evil"), "{}", refused.stderr);
+    let date = listed[0]["granted"].as_str().unwrap().split('T').next();
+    let changed = format!("changed since it was allowed on {}", date.unwrap());
+    assert!(refused.stderr.contains(&changed), "{}", refused.stderr);
+    let shown = cloned.on_a_terminal("build base", "n\n");
+    assert!(shown.contains(&changed), "{shown}");
     cloned.program("echo \"$1\" >>\"${0%/*}/ran\"");
     assert_eq!(cloned.build().code, Some(0));
     cloned.forget();
@@ -279,7 +288,7 @@ fn a_terminal_is_asked_once() {
         shown.contains("may it run, as long as it is unchanged? [y/N]"),
         "{shown}"
     );
-    assert!(shown.contains("begins with: #!/bin/sh"), "{shown}");
+    assert!(shown.contains("begins with: set -e"), "{shown}");
     assert_eq!(cloned.runs(), 0, "{shown}");
     let shown = cloned.on_a_terminal("build base", "y\n");
     assert!(shown.contains("may it run"), "{shown}");
@@ -318,4 +327,37 @@ fn a_project_without_programs_has_nothing_to_allow() {
     );
     let missing = run(bench.jobctl().args(["trust", "nowhere"]));
     assert_eq!(missing.code, Some(2), "{missing:?}");
+    assert_eq!(
+        missing.stderr,
+        "error: there is no jobs.yaml in `nowhere`\nhelp: name the directory of one; for a file of another name: \
+         `jobctl -f FILE trust`\n"
+    );
+}
+
+#[test]
+fn a_program_that_can_not_run_is_reported_with_its_fix() {
+    let cloned = Cloned::new();
+    let program = cloned.path("repo/make");
+    let build = || {
+        let ended = run(&mut cloned.jobctl(&["build", "base", "--trust"]));
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        assert!(!ended.stderr.contains("os error"), "{}", ended.stderr);
+        ended.stderr
+    };
+    fs::set_permissions(&program, Permissions::from_mode(0o644)).unwrap();
+    assert!(build().contains("chmod +x"));
+    fs::set_permissions(&program, Permissions::from_mode(0o755)).unwrap();
+    fs::write(&program, "#!/nowhere/sh\n").unwrap();
+    assert!(build().contains("install the interpreter"));
+    fs::write(&program, "echo\n").unwrap();
+    assert!(build().contains("a script whose first line is such as `#!/bin/sh`"));
+    fs::remove_file(&program).unwrap();
+    let ended = run(&mut cloned.jobctl(&["trust"]));
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let said = format!(
+        "error[trust]: can't read `{}`: No such file or directory\n",
+        program.display()
+    );
+    assert!(ended.stderr.starts_with(&said), "{}", ended.stderr);
+    assert!(ended.stderr.contains("`bootstrap`"), "{}", ended.stderr);
 }

@@ -21,7 +21,7 @@ use super::Wishes;
 use super::foreground::{Signals, Unrun, prepared};
 use crate::cli::Ending;
 use crate::cli::context::{Context, Program};
-use crate::cli::output::plain;
+use crate::diagnostic::plain;
 use crate::event::{Event, Events};
 use crate::exit::Exit;
 use crate::model::{RunId, Secret};

@@ -14,12 +14,13 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::{Image, Reason, State};
 use crate::context::{TarTimes, file_header, padding, write_file};
+use crate::diagnostic::plain;
 use crate::engine::docker::{DockerEngine, EngineError};
 use crate::engine::tar_names::TarNames;
 use crate::event::{Events, Outcome, Step, Stream};
 use crate::model::ImageRef;
 use crate::plan::build::{BaseSpec, Bootstrap};
-use crate::records::HostProgram;
+use crate::records::Untrusted;
 
 /// What a container of Debian's own image begins with.
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -38,7 +39,7 @@ pub enum BaseError {
         source: EngineError,
     },
     /// The program that makes it could not be run.
-    #[error("can't run `{}`: {source}", program.display())]
+    #[error("can't run `{}`: {}", program.display(), plain(source))]
     NotRun {
         /// The program.
         program: PathBuf,
@@ -46,11 +47,10 @@ pub enum BaseError {
         source: io::Error,
     },
     /// The program that makes it is the project's, and nobody has said that it may run here.
-    #[error("`{}` is not run: it is a program of this project, and not trusted", program.program.display())]
-    Untrusted {
-        /// The program.
-        program: HostProgram,
-    },
+    #[error(
+        "`{}` is not run: it is a program of this project, and {}", .0.program.program.display(), .0.reason()
+    )]
+    Untrusted(Box<Untrusted>),
     /// The program that makes it failed.
     #[error("`{}` failed with {status}", program.display())]
     Failed {
@@ -72,7 +72,17 @@ pub enum BaseError {
 }
 
 impl BaseError {
-    /// How to mend it.
+    /// It in a few words, where its step names the image.
+    fn short(&self) -> String {
+        match self {
+            Self::Pull { source, .. } => source.to_string(),
+            Self::NotRun { source, .. } | Self::Archive { source, .. } => plain(source),
+            Self::Untrusted(untrusted) => untrusted.reason(),
+            Self::Failed { status, .. } => status.clone(),
+        }
+    }
+
+    /// How to fix it.
     #[must_use]
     pub fn help(&self) -> Option<String> {
         match self {
@@ -80,15 +90,12 @@ impl BaseError {
                 "check the name, `jobctl login`, and the network; or make it here: \
                  `images: {{ NAME: {{ pull: \"{image}\", bootstrap: PROGRAM }} }}`"
             )),
-            Self::Untrusted { program } => Some(format!(
-                "read it, then allow it as it is now: `{}`; in CI, where what is checked out is trusted, set \
-                 JOBCTL_TRUST=1",
-                trust_command(&program.manifest)
+            Self::Untrusted(untrusted) => Some(format!(
+                "read it, then allow it as it is now: `{}`, or for one call: `--trust`; in CI, where what is \
+                 checked out is trusted, set JOBCTL_TRUST=1",
+                trust_command(&untrusted.program.manifest)
             )),
-            Self::NotRun { program, .. } => Some(format!(
-                "make it executable: `chmod +x {}`",
-                program.display()
-            )),
+            Self::NotRun { program, source } => Some(not_run_help(program, source)),
             Self::Failed { program, log, .. } if log.is_empty() => Some(format!(
                 "run it by hand: `{} > /dev/null`",
                 program.display()
@@ -99,6 +106,22 @@ impl BaseError {
                     .to_owned(),
             ),
         }
+    }
+}
+
+/// How to fix that a program can't be run.
+fn not_run_help(program: &Path, error: &io::Error) -> String {
+    let shown = program.display();
+    match error.kind() {
+        io::ErrorKind::NotFound if program.exists() => {
+            format!("install the interpreter that the first line of `{shown}` names")
+        }
+        io::ErrorKind::NotFound => {
+            "correct `bootstrap` in jobs.yaml, or create the file".to_owned()
+        }
+        io::ErrorKind::PermissionDenied => format!("make it executable: `chmod +x {shown}`"),
+        _ => "`bootstrap` names a program, or a script whose first line is such as `#!/bin/sh`"
+            .to_owned(),
     }
 }
 
@@ -177,7 +200,12 @@ async fn make_here(
             Ok(())
         }
         Err(reason) => {
-            step.finish(Outcome::Failed(reason.to_string()));
+            // The error that follows has the rest.
+            let short = match &reason {
+                Reason::Base(error) => error.short(),
+                reason => reason.to_string(),
+            };
+            step.finish(Outcome::Failed(short));
             Err(reason)
         }
     }
@@ -226,8 +254,8 @@ async fn run(bootstrap: &Bootstrap, output: std::fs::File, step: &Step) -> Resul
         source,
     };
     // As late as can be: what was allowed before may have changed since.
-    if let Some(program) = bootstrap.untrusted().map_err(not_run)? {
-        return Err(BaseError::Untrusted { program });
+    if let Some(untrusted) = bootstrap.untrusted().map_err(not_run)? {
+        return Err(BaseError::Untrusted(Box::new(untrusted)));
     }
     let mut child = Command::new(program)
         .args(&bootstrap.args)
