@@ -151,7 +151,7 @@ pub(super) fn exec(args: &PushArgs, context: &mut Context) -> Ending {
             Ok(Exit::Success)
         }
         Ok((_, pushed)) => say(context, &pushed, args.digest_file.as_deref()),
-        Err(unpushed) => fail(context, unpushed),
+        Err(unpushed) => fail(context, "push", unpushed),
     }
 }
 
@@ -170,7 +170,7 @@ pub(super) fn push_built(context: &Context, wanted: Vec<Wanted>, named: &[Wanted
     })?;
     match outcome {
         Ok(pushed) => say(context, &pushed, None),
-        Err(unpushed) => fail(context, unpushed),
+        Err(unpushed) => fail(context, "push", unpushed),
     }
 }
 
@@ -228,7 +228,8 @@ fn say(context: &Context, pushed: &[Pushed], digest_file: Option<&Path>) -> Endi
     Ok(Exit::Success)
 }
 
-pub(super) fn fail(context: &Context, unpushed: Unpushed) -> Ending {
+/// Says why a verb failed.
+pub(super) fn fail(context: &Context, verb: &'static str, unpushed: Unpushed) -> Ending {
     let failure = match unpushed {
         Unpushed::Interrupted => return Ok(context.output.interrupted("the push was cancelled")),
         Unpushed::Usage(found) => {
@@ -245,7 +246,7 @@ pub(super) fn fail(context: &Context, unpushed: Unpushed) -> Ending {
         }
         Unpushed::Failure(failure) => failure,
     };
-    let mut why = Diagnostic::error("push", failure.to_string());
+    let mut why = Diagnostic::error(verb, failure.to_string());
     why.help.extend(failure.help());
     context.output.failed(&why)
 }

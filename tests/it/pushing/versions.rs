@@ -353,3 +353,13 @@ fn run_without_a_build_runs_the_image_that_was_built_last() {
         assert_eq!(ended.stdout.lines().next(), Some(id.trim()), "{ended:?}");
     }
 }
+
+#[test]
+fn an_image_that_is_not_there_is_not_tagged() {
+    let pusher = Pusher::new(([127, 0, 0, 1], 1).into());
+    let name = format!("{}:none", pusher.image.as_str());
+    let ended = run(pusher.bench.jobctl().args(["tag", &name, "other:1"]));
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let said = format!("error[tag]: the engine has no image `{name}`");
+    assert!(ended.stderr.starts_with(&said), "{}", ended.stderr);
+}
