@@ -148,14 +148,13 @@ fn deployed(items: &[Item], images: &[Image]) -> (Vec<Wanted>, Vec<Wanted>) {
         if !spec.is_deployed {
             continue;
         }
-        let repository = format!("{}{}", spec.prefix, spec.name);
         for name in &image.tags {
             let one = Wanted {
                 name: name.clone(),
                 id: image.id.clone(),
                 version: image.version.clone(),
             };
-            if spec.extra_tags.contains(name) || name.repository() == repository {
+            if spec.is_pushed(name) {
                 wanted.push(one.clone());
             }
             named.push(one);

@@ -436,6 +436,21 @@ impl BuildSpec {
             .any(|repository| repository == shown)
     }
 
+    /// Whether a name is pushed when the image is: one with the prefix, or one of the user's own.
+    #[must_use]
+    pub fn is_pushed(&self, name: &ImageRef) -> bool {
+        let repository = format!("{}{}", self.prefix, self.name);
+        self.is_deployed && (self.extra_tags.contains(name) || name.repository() == repository)
+    }
+
+    /// Whether a release gets a name only where there is no newer one.
+    #[must_use]
+    pub fn is_held_back(&self, name: &ImageRef, version: Option<&Version>) -> bool {
+        let is_release = version.is_some_and(|version| !version.is_prerelease());
+        let moves = name.tag().is_some_and(|tag| tags::moves(tag.as_str()));
+        is_release && moves && !self.extra_tags.contains(name)
+    }
+
     /// The repositories that it is named in, as engines show them.
     #[must_use]
     pub fn repositories(&self) -> BTreeSet<String> {

@@ -11,10 +11,11 @@ use super::trust::host_program;
 use crate::diagnostic::{Diagnostic, Source};
 use crate::engine::build::{BuildError, FailedStep, Place, Reuse, SecretSource};
 use crate::facts::shown_address;
-use crate::model::{Digest, STARS};
+use crate::model::{Digest, STARS, Version};
 use crate::ops::build::{BaseError, Failure, Image, Reason, State};
 use crate::plan::build::{BuildSpec, Item, VersionChoice};
 use crate::plan::dockerfile::{Base, Sources};
+use crate::plan::push::is_latest;
 
 /// A line for each image: its name and its id.
 #[must_use]
@@ -153,6 +154,19 @@ pub fn build_plan_human(items: &[Item], sources: &[Option<Sources>]) -> String {
                     spec.recipe.context.display()
                 );
                 let _ = writeln!(text, "  {}", docker_command(spec));
+                let Names { held_back, pushed } = names(spec);
+                if !pushed.is_empty() {
+                    let _ = writeln!(text, "  push {}", pushed.join(", "));
+                }
+                if !held_back.is_empty() {
+                    let place = if pushed.is_empty() {
+                        "the engine has no"
+                    } else {
+                        "neither the engine nor the registry has a"
+                    };
+                    let names = held_back.join(", ");
+                    let _ = writeln!(text, "  only if {place} newer release: {names}");
+                }
                 if let Some(Some(sources)) = sources.get(index) {
                     let _ = writeln!(text, "  {}", from(spec, sources));
                 }
@@ -176,6 +190,7 @@ pub fn build_plan_json(items: &[Item], sources: &[Option<Sources>]) -> Value {
                 "bootstrap": base.bootstrap.as_ref().map(|bootstrap| &bootstrap.program),
             }),
             Item::Build(spec) => {
+                let Names { held_back, pushed } = names(spec);
                 let mut step = json!({
                     "name": spec.title,
                     "action": "build",
@@ -184,6 +199,8 @@ pub fn build_plan_json(items: &[Item], sources: &[Option<Sources>]) -> Value {
                     "target": spec.recipe.target,
                     "version": version(spec),
                     "docker": docker_command(spec),
+                    "if_newest": held_back,
+                    "push": pushed,
                 });
                 if let Some(Some(sources)) = sources.get(index) {
                     step["sources"] = sources_json(spec, sources);
@@ -247,6 +264,32 @@ fn version(spec: &BuildSpec) -> Option<String> {
     }
 }
 
+/// Which names of an image depend on what else there is, and which are pushed, in their order.
+struct Names {
+    held_back: Vec<String>,
+    pushed: Vec<String>,
+}
+
+fn names(spec: &BuildSpec) -> Names {
+    let version = known_version(spec);
+    // One that can't be named is refused when it is built.
+    let names = spec.names(version, None).unwrap_or_default();
+    let held_back = names.iter().filter(|name| spec.is_held_back(name, version));
+    let mut pushed: Vec<_> = names.iter().filter(|name| spec.is_pushed(name)).collect();
+    pushed.sort_by_key(|name| is_latest(name));
+    Names {
+        held_back: held_back.map(ToString::to_string).collect(),
+        pushed: pushed.into_iter().map(ToString::to_string).collect(),
+    }
+}
+
+fn known_version(spec: &BuildSpec) -> Option<&Version> {
+    match &spec.version {
+        VersionChoice::Exact(version) | VersionChoice::Declared(version) => Some(version),
+        VersionChoice::None | VersionChoice::Git => None,
+    }
+}
+
 /// The docker command that does the same, secrets masked.
 fn docker_command(spec: &BuildSpec) -> String {
     let mut words = vec!["docker".to_owned(), "build".to_owned()];
@@ -255,12 +298,8 @@ fn docker_command(spec: &BuildSpec) -> String {
         words.push(value);
     };
     flag("--file", spec.recipe.dockerfile.display().to_string());
-    let version = match &spec.version {
-        VersionChoice::Exact(version) | VersionChoice::Declared(version) => Some(version),
-        VersionChoice::None | VersionChoice::Git => None,
-    };
     // One that can't be named is refused when it is built.
-    for name in spec.names(version, None).unwrap_or_default() {
+    for name in spec.names(known_version(spec), None).unwrap_or_default() {
         flag("--tag", name.to_string());
     }
     if let Some(target) = &spec.recipe.target {

@@ -52,9 +52,50 @@ fn a_dry_run_needs_no_engine_and_shows_no_secret() {
             "app: build {here}\n  docker build --file {here}/Dockerfile --tag app:1.2.3_b \
              --tag app:1.2 --tag app:1 --tag app:latest --tag other:1 --target last --platform linux/amd64 {args}--label 'a=b c' \
              --secret 'id=f,src={here}/token' --secret 'id=v,env=***' --no-cache --pull {here}\n  \
+             only if the engine has no newer release: app:1.2, app:1, app:latest\n  \
              from what the engine reads; not certain: the engine names them when it builds\n"
         )
     );
+}
+
+#[test]
+fn a_dry_run_shows_which_names_a_release_may_not_get_and_which_are_pushed() {
+    let bench = Bench::new();
+    bench.write("Dockerfile", "FROM scratch\n");
+    let plan = |words: &[&str]| {
+        let mut build = bench.jobctl();
+        let flags = ["--dry-run", "--name", "app", "--image-prefix", "r.example/"];
+        let ended = run(build.arg("build").args(flags).args(words));
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        ended.stdout
+    };
+    let release = plan(&[
+        "--version",
+        "1.2.3",
+        "--tag",
+        "r.example/other:1",
+        "--deploy",
+    ]);
+    for line in [
+        "  push r.example/app:1.2.3, r.example/app:1.2, r.example/app:1, r.example/other:1, r.example/app:latest\n",
+        "  only if neither the engine nor the registry has a newer release: app:1.2, app:1, app:latest, \
+         r.example/app:1.2, r.example/app:1, r.example/app:latest\n",
+    ] {
+        assert!(release.contains(line), "{line}{release}");
+    }
+    // What is no release is held against nothing.
+    for words in [&["--version", "1.2.3-rc.1"][..], &[]] {
+        let plan = plan(words);
+        assert!(
+            !plan.contains("only if") && !plan.contains("  push"),
+            "{plan}"
+        );
+    }
+    let json = plan(&["--format", "json", "--version", "1.2.3", "--deploy"]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let step = &json["steps"][0];
+    assert_eq!(step["push"][3], "r.example/app:latest", "{json:#}");
+    assert_eq!(step["if_newest"][0], "app:1.2", "{json:#}");
 }
 
 #[test]
