@@ -18,7 +18,7 @@ use crate::manifest;
 use crate::model::{ImageRef, Name, Version};
 use crate::ops::build::History;
 use crate::ops::push::{
-    Asked, Names, PushFailure, Pushed, Subject, forget_relays, names, push, runs_of,
+    Asked, Fate, Names, PushFailure, Pushed, Subject, foresee, forget_relays, names, push, runs_of,
 };
 use crate::plan::build::{BuildFlags, Item, plan};
 use crate::plan::push::{Wanted, order, version};
@@ -64,9 +64,15 @@ pub(super) struct PushArgs {
         default_missing_value = ""
     )]
     with_run: Option<String>,
-    /// Say what would be pushed; push nothing
+    /// Say what would be pushed, as far as the registry says; push nothing
     #[arg(long)]
     dry_run: bool,
+}
+
+/// What came of it.
+enum Outcome {
+    Foreseen(Vec<(Wanted, Fate)>),
+    Pushed(Vec<Pushed>),
 }
 
 /// What keeps a push from its end.
@@ -131,26 +137,32 @@ pub(super) fn exec(args: &PushArgs, context: &mut Context) -> Ending {
             let (id, content) = (run.id, printable_text(&run.content()));
             events.send(Event::Note(format!("the record of run {id} has {content}")));
         }
-        if args.dry_run {
-            return Ok((wanted, Vec::new()));
-        }
         let asked = Asked {
             wanted: &wanted,
             named: &named,
             is_forced: args.force,
             runs: &runs,
         };
+        if args.dry_run {
+            let keyring = Keyring::open(&context.environment)?;
+            return tokio::select! {
+                foreseen = Box::pin(foresee(&engine, &keyring, &asked, events)) => {
+                    Ok(Outcome::Foreseen(foreseen?))
+                }
+                () = interrupted() => Err(Unpushed::Interrupted),
+            };
+        }
         let pushed = push_all(&engine, &asked, context, events).await?;
-        Ok((wanted, pushed))
+        Ok(Outcome::Pushed(pushed))
     })?;
     match outcome {
-        Ok((wanted, _)) if args.dry_run => {
+        Ok(Outcome::Foreseen(foreseen)) => {
             context
                 .output
-                .result(|| push_plan_human(&wanted), || push_plan_json(&wanted))?;
+                .result(|| push_plan_human(&foreseen), || push_plan_json(&foreseen))?;
             Ok(Exit::Success)
         }
-        Ok((_, pushed)) => say(context, &pushed, args.digest_file.as_deref()),
+        Ok(Outcome::Pushed(pushed)) => say(context, &pushed, args.digest_file.as_deref()),
         Err(unpushed) => fail(context, "push", unpushed),
     }
 }

@@ -50,6 +50,43 @@ pub struct Asked<'a> {
     pub runs: &'a BTreeMap<Digest, AttachedRun>,
 }
 
+/// What becomes of a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// It is pushed.
+    Pushed,
+    /// It stands for the image already.
+    WasThere,
+    /// It stays with a newer release.
+    Left,
+}
+
+/// What would become of names, in their order, by the same rules as [`push`]. Nothing is sent.
+///
+/// # Errors
+///
+/// See [`PushFailure`]: what the push would be refused for, as far as a registry says it unasked to take
+/// anything.
+pub async fn foresee(
+    engine: &DockerEngine,
+    keyring: &Keyring<'_>,
+    asked: &Asked<'_>,
+    events: &Events,
+) -> Result<Vec<(Wanted, Fate)>, PushFailure> {
+    let Survey { looked, left, .. } = survey(engine, keyring, asked, events).await?;
+    let fates = looked.into_iter().map(|(wanted, _, found)| {
+        let fate = if left.contains(&wanted) {
+            Fate::Left
+        } else if is_there(found.as_ref(), wanted) {
+            Fate::WasThere
+        } else {
+            Fate::Pushed
+        };
+        (wanted.clone(), fate)
+    });
+    Ok(fates.collect())
+}
+
 /// Pushes names in their order. Those of one repository are pushed by the same credentials.
 ///
 /// The registry is asked first what it has and whether it takes anything, where it can be reached from
@@ -65,35 +102,11 @@ pub async fn push(
     asked: &Asked<'_>,
     events: &Events,
 ) -> Result<Vec<Pushed>, PushFailure> {
-    let insecure = if engine.is_local() {
-        engine.insecure_registries().await?
-    } else {
-        Vec::new()
-    };
-    let mut places: Vec<Place> = Vec::new();
-    // Nothing is pushed before all is known to be well.
-    let mut looked: Vec<Looked<'_>> = Vec::new();
-    for wanted in asked.wanted {
-        let repository = wanted.name.repository();
-        let known = places
-            .iter()
-            .position(|place| place.repository == repository);
-        let at = match known {
-            Some(at) => at,
-            None => {
-                let is_local = engine.is_local();
-                places.push(Place::of(&wanted.name, is_local, keyring, &insecure).await?);
-                places.len() - 1
-            }
-        };
-        let found = places[at].look(wanted, asked.is_forced, events).await?;
-        looked.push((wanted, at, found));
-    }
-    let left = if asked.is_forced {
-        Vec::new()
-    } else {
-        older(&places, &looked, events).await?
-    };
+    let Survey {
+        mut places,
+        mut looked,
+        left,
+    } = survey(engine, keyring, asked, events).await?;
     looked.retain(|(wanted, ..)| !left.contains(wanted));
     for (wanted, at, found) in &looked {
         if !is_there(found.as_ref(), wanted) {
@@ -143,6 +156,57 @@ pub async fn push(
         });
     }
     Ok(pushed)
+}
+
+/// What registries have of what is to be pushed.
+struct Survey<'a> {
+    places: Vec<Place>,
+    looked: Vec<Looked<'a>>,
+    /// Names that stay with newer releases.
+    left: Vec<&'a Wanted>,
+}
+
+/// Asks the registries what they have, which changes nothing there.
+async fn survey<'a>(
+    engine: &DockerEngine,
+    keyring: &Keyring<'_>,
+    asked: &Asked<'a>,
+    events: &Events,
+) -> Result<Survey<'a>, PushFailure> {
+    let insecure = if engine.is_local() {
+        engine.insecure_registries().await?
+    } else {
+        Vec::new()
+    };
+    let mut places: Vec<Place> = Vec::new();
+    // Nothing is pushed before all is known to be well.
+    let mut looked: Vec<Looked<'_>> = Vec::new();
+    for wanted in asked.wanted {
+        let repository = wanted.name.repository();
+        let known = places
+            .iter()
+            .position(|place| place.repository == repository);
+        let at = match known {
+            Some(at) => at,
+            None => {
+                let is_local = engine.is_local();
+                places.push(Place::of(&wanted.name, is_local, keyring, &insecure).await?);
+                places.len() - 1
+            }
+        };
+        let found = places[at].look(wanted, asked.is_forced, events).await?;
+        looked.push((wanted, at, found));
+    }
+    let left = if asked.is_forced {
+        Vec::new()
+    } else {
+        older(&places, &looked, events).await?
+    };
+    Ok(Survey {
+        places,
+        looked,
+        left,
+    })
 }
 
 /// A name to be pushed, where it is pushed to, and what the registry has under it.

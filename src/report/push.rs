@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use crate::ops::push::Pushed;
+use crate::ops::push::{Fate, Pushed};
 use crate::plan::push::Wanted;
 
 /// A line for each name, and behind those of an image its digest: the last line is one.
@@ -41,19 +41,37 @@ pub fn push_json(pushed: &[Pushed]) -> Value {
 
 /// What would be pushed, in its order.
 #[must_use]
-pub fn push_plan_human(wanted: &[Wanted]) -> String {
+pub fn push_plan_human(foreseen: &[(Wanted, Fate)]) -> String {
     let mut text = String::new();
-    for one in wanted {
-        let _ = writeln!(text, "push {} ({})", one.name, one.id);
+    for (one, fate) in foreseen {
+        let verb = match fate {
+            Fate::Pushed => "push",
+            Fate::WasThere => "keep",
+            Fate::Left => "leave",
+        };
+        let why = match fate {
+            Fate::Pushed => "",
+            Fate::WasThere => ", which is there already",
+            Fate::Left => ", which does not get it",
+        };
+        let _ = writeln!(text, "{verb} {} (image {}{why})", one.name, one.id);
     }
     text
 }
 
 /// `{"schema":"jobctl.push-plan/1","images":[…]}`.
 #[must_use]
-pub fn push_plan_json(wanted: &[Wanted]) -> Value {
-    let images = wanted
-        .iter()
-        .map(|one| json!({ "name": one.name.to_string(), "id": one.id.as_str() }));
+pub fn push_plan_json(foreseen: &[(Wanted, Fate)]) -> Value {
+    let images = foreseen.iter().map(|(one, fate)| {
+        json!({
+            "name": one.name.to_string(),
+            "id": one.id.as_str(),
+            "action": match fate {
+                Fate::Pushed => "push",
+                Fate::WasThere => "keep",
+                Fate::Left => "leave",
+            },
+        })
+    });
     json!({ "schema": "jobctl.push-plan/1", "images": images.collect::<Vec<_>>() })
 }

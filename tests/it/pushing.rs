@@ -210,7 +210,7 @@ fn a_jobs_newest_image_is_pushed_by_the_jobs_name() {
     let repository = format!("test-{name}");
     assert!(
         plan.stdout
-            .contains(&format!("/{repository}:latest (sha256:")),
+            .contains(&format!("/{repository}:latest (image sha256:")),
         "{plan:?}"
     );
     assert!(registry.tags(&repository).is_empty());

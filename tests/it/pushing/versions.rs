@@ -254,7 +254,7 @@ fn the_newest_image_is_the_one_that_was_built_last_whatever_time_it_says() {
             "r.example/",
         ]));
         assert_eq!(ended.code, Some(0), "{ended:?}");
-        let said = format!("push r.example/{name}:{version} (sha256:");
+        let said = format!("push r.example/{name}:{version} (image sha256:");
         assert!(ended.stdout.contains(&said), "{said}: {}", ended.stdout);
     }
 }
@@ -351,6 +351,70 @@ fn run_without_a_build_runs_the_image_that_was_built_last() {
         let ended = run(pusher.bench.jobctl().args(["images", "--quiet", name]));
         let id = docker(&["image", "inspect", "--format", "{{.Id}}", &image]);
         assert_eq!(ended.stdout.lines().next(), Some(id.trim()), "{ended:?}");
+    }
+}
+
+#[test]
+fn a_dry_run_of_a_push_asks_the_registry_what_the_push_asks_it() {
+    let registry = Registry::new();
+    let pusher = Pusher::new(registry.address());
+    let repository = pusher.image.as_str();
+    let prefix = pusher.prefix();
+    let push = |flags: &[&str]| {
+        let mut command = pusher.bench.jobctl();
+        let words = ["push", "--name", repository, "--image-prefix", &prefix];
+        run(command.args(words).args(flags))
+    };
+    pusher.released("2.0.0");
+    let before = registry.tags(repository);
+    let ended = push(&["--dry-run"]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let kept = ended.stdout.lines();
+    let mut kept = kept.filter(|line| !line.ends_with(", which is there already)"));
+    assert_eq!(kept.next(), None, "{ended:?}");
+    // Only the registry has the newer release.
+    let names = pusher.image.tags();
+    for name in &names {
+        docker(&["rmi", "--no-prune", name]);
+    }
+    pusher.bench.write("a", "older");
+    pusher.build("1.2.3");
+    let plan = push(&["--dry-run"]);
+    assert_eq!(plan.code, Some(0), "{plan:?}");
+    let id = pusher.ids("1.2.3")[0].clone().unwrap();
+    for said in [
+        format!("push {} (image {id})\n", pusher.name("1.2.3")),
+        format!("push {} (image {id})\n", pusher.name("1")),
+        format!(
+            "leave {} (image {id}, which does not get it)\n",
+            pusher.name("latest")
+        ),
+    ] {
+        assert!(plan.stdout.contains(&said), "{said}{plan:?}");
+    }
+    assert!(
+        plan.stderr
+            .contains("stays as it is: 1.2.3 is older than 2.0.0"),
+        "{plan:?}"
+    );
+    assert_eq!(registry.tags(repository), before);
+    let plan = push(&["--dry-run", "--force", "--format", "json"]);
+    let plan: serde_json::Value = serde_json::from_str(&plan.stdout).unwrap();
+    let images = plan["images"].as_array().unwrap();
+    assert!(
+        images.iter().all(|image| image["action"] == "push"),
+        "{plan:#}"
+    );
+    // What the push would be refused for is said beforehand.
+    pusher.bench.write("a", "other");
+    pusher.build("2.0.0");
+    for flags in [&["--dry-run"][..], &[]] {
+        let ended = push(flags);
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        assert!(
+            ended.stderr.contains(" is released already, as "),
+            "{ended:?}"
+        );
     }
 }
 
