@@ -11,10 +11,11 @@ use super::ci::Made;
 use super::context::Context;
 use super::run::signals::is_ignored;
 use super::trust;
+use crate::diagnostic::Diagnostic;
 use crate::engine::build::BuildError;
 use crate::engine::docker::EngineError;
 use crate::exit::Exit;
-use crate::facts::Environment;
+use crate::facts::{Environment, dockerfile};
 use crate::manifest::{self, Manifest, RaiseError, Raised};
 use crate::model::Digest;
 use crate::ops::build::{Failure, Image, Reason, build, foresee, forget_replaced, settle};
@@ -27,6 +28,9 @@ use crate::report::{
 pub(super) use self::args::{BuildArgs, scalar};
 
 pub(super) fn exec(args: &BuildArgs, context: &mut Context) -> Ending {
+    if let Some((message, help)) = docker_context(args) {
+        return Ok(context.output.usage(&message, Some(&help)));
+    }
     let manifest = match find_manifest(args, context) {
         Ok(manifest) => manifest,
         Err(exit) => return Ok(exit),
@@ -205,6 +209,20 @@ fn is_build(item: &Item) -> bool {
     matches!(item, Item::Build(_))
 }
 
+/// What is wrong with a path as docker's last argument, and how to fix it.
+fn docker_context(args: &BuildArgs) -> Option<(String, String)> {
+    let is_path = |word: &&String| word.contains('/') || word.chars().all(|c| c == '.');
+    let word = args.jobs.iter().find(is_path)?;
+    let name = args.name.as_deref().unwrap_or("NAME");
+    Some((
+        format!("`{word}` is a path, where `jobctl build` takes jobs of jobs.yaml"),
+        format!(
+            "`jobctl build --name {name}` builds the directory that you are in, `jobctl --directory {word} build \
+             --name {name}` another; a job's is `build: {{ context: … }}` in jobs.yaml"
+        ),
+    ))
+}
+
 /// `--name` alone means the folder, as build.py did.
 fn find_manifest(args: &BuildArgs, context: &Context) -> Result<Option<Manifest>, Exit> {
     let is_folder = args.name.is_some() && args.jobs.is_empty() && context.globals.file.is_none();
@@ -213,7 +231,7 @@ fn find_manifest(args: &BuildArgs, context: &Context) -> Result<Option<Manifest>
     }
     let loaded = match context.manifest() {
         Ok((path, shown)) => manifest::load(&path, &shown, &context.environment),
-        Err(diagnostic) => Err(vec![*diagnostic]),
+        Err(diagnostic) => Err(vec![unfound(*diagnostic, args, context)]),
     };
     match loaded {
         Ok(manifest) => {
@@ -226,6 +244,15 @@ fn find_manifest(args: &BuildArgs, context: &Context) -> Result<Option<Manifest>
             Err(Exit::Usage)
         }
     }
+}
+
+/// Says that there is no manifest, and what to do where there is a Dockerfile.
+fn unfound(diagnostic: Diagnostic, args: &BuildArgs, context: &Context) -> Diagnostic {
+    let here = context.environment.current_dir();
+    if !args.jobs.is_empty() || !dockerfile(here.join("Dockerfile")).is_file() {
+        return diagnostic;
+    }
+    diagnostic.help("build the Dockerfile that is here: `jobctl build --name NAME`")
 }
 
 fn run(

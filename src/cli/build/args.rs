@@ -15,8 +15,8 @@ use crate::plan::tags::Bump;
 
 /// Build images, and what they require first
 ///
-/// Builds the named jobs and images of jobs.yaml, or all of them. Without jobs.yaml, and always with
-/// `--name` but no JOB, it builds the folder with a Dockerfile that you are in. Only files that
+/// Builds the named jobs and images of jobs.yaml, or all of them. With `--name` but no JOB, it builds
+/// the directory that you are in, which has a Dockerfile, with or without jobs.yaml. Only files that
 /// changed are sent. Ends with 0 if all images are there, 1 if a build failed, 2 if the command
 /// line or jobs.yaml is wrong, 125 if the engine can't be reached. With `--verify`: 0 if what is
 /// built twice is the same (times may differ where the engine can't help it), 1 if it differs or

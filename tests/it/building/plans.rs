@@ -99,6 +99,35 @@ fn a_dry_run_shows_which_names_a_release_may_not_get_and_which_are_pushed() {
 }
 
 #[test]
+fn a_build_without_a_manifest_says_how_the_dockerfile_here_is_built() {
+    let bench = Bench::new();
+    let refused = |words: &[&str]| {
+        let ended = run(bench.jobctl().arg("build").args(words));
+        assert_eq!(ended.code, Some(2), "{words:?}: {ended:?}");
+        ended.stderr
+    };
+    let hint = "build the Dockerfile that is here: `jobctl build --name NAME`";
+    assert!(!refused(&[]).contains(hint));
+    bench.write("Dockerfile", "FROM scratch\n");
+    let said = refused(&[]);
+    assert!(said.contains("there is no `jobs.yaml`"), "{said}");
+    assert!(said.contains(hint), "{said}");
+    // A job is what it is about.
+    assert!(!refused(&["app"]).contains(hint));
+    for (words, path) in [
+        (&["--name", "app", "."][..], "."),
+        (&["."], "."),
+        (&["--name", "app", "sub/directory"], "sub/directory"),
+        (&[".."], ".."),
+    ] {
+        let said = refused(words);
+        let message = format!("`{path}` is a path, where `jobctl build` takes jobs of jobs.yaml");
+        assert!(said.contains(&message), "{said}");
+        assert!(said.contains("`jobctl build --name "), "{said}");
+    }
+}
+
+#[test]
 fn what_is_required_comes_first_and_once() {
     let bench = Bench::new();
     let name = ImageName::new();
