@@ -12,7 +12,7 @@ use super::run::{Unrun, say_undone};
 use crate::exit::Exit;
 use crate::facts::host::now;
 use crate::model::{self, RunId};
-use crate::ops::build::{UnneededError, remove as remove_image, unneeded};
+use crate::ops::build::{UnneededError, hold_images, remove as remove_image, unneeded};
 use crate::ops::run::{Kept, prune, remove, remove_orphan};
 use crate::report::counted;
 
@@ -35,7 +35,8 @@ pub(super) struct RmArgs {
 /// Keeps each job's newest runs and its newest runs that succeeded, promoted runs, runs whose outputs these
 /// have read, and runs whose container is still there. With `--images`, also removes images that the project has
 /// built and nothing needs: those of no run that stays, of no container, with no name but those that jobctl makes
-/// from what is in them (`ctx-…`, `…-dirty.g…`). The newest of each job stays.
+/// from what is in them (`ctx-…`, `…-dirty.g…`). The newest of each job stays. Runs of other users, and records
+/// in checkouts that were moved or copied, are not seen.
 #[derive(Debug, Args)]
 pub(super) struct PruneArgs {
     /// Keep N of each job's newest runs, and N of its newest that succeeded
@@ -139,6 +140,7 @@ fn prune_images(
     let done: Result<_, UnneededError> = context.watch(async |_events| {
         let engine = context.connect().await?;
         let store = context.store();
+        let _lock = hold_images(&cache).await?;
         let mut gone = Vec::new();
         for image in unneeded(&engine, &store, &cache, removed, before).await? {
             if is_dry || remove_image(&engine, &cache, &image).await? {

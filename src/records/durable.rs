@@ -211,7 +211,7 @@ pub(super) fn append(path: &Path) -> io::Result<File> {
 }
 
 /// Opens a file to write it anywhere and to read it; creates it if it does not exist.
-pub(super) fn change(path: &Path) -> io::Result<File> {
+pub(crate) fn change(path: &Path) -> io::Result<File> {
     tightened(opened(path, OFlags::RDWR | OFlags::CREATE)?)
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use jiff::Timestamp;
 
-use super::unneeded::{claim, claimed_at, claimed_by_any};
+use super::claims::{built_at, claim};
 use crate::engine::docker::{DockerEngine, EngineError, LocalImage};
 use crate::model::{Digest, ImageRef};
 use crate::plan::build::BuildSpec;
@@ -24,13 +24,13 @@ impl History<'_> {
     /// When the project has last built an image, found it up to date, or pulled it as a job's.
     #[must_use]
     pub fn claimed(&self, image: &Digest) -> Option<Timestamp> {
-        claimed_at(self.cache?, self.store, image)
+        built_at(self.cache?, Some(self.store), image).ok()?
     }
 
     /// Writes down that an image was pulled as a job's. Without that, an older build would be taken for newer.
     pub fn keep_pulled(&self, image: &Digest) {
         if let Some(cache) = self.cache
-            && let Err(error) = claim(cache, self.store, image)
+            && let Err(error) = claim(cache, self.store, image, false)
         {
             tracing::info!("{image} was pulled: {error}");
         }
@@ -62,7 +62,7 @@ impl History<'_> {
         images.sort_by_cached_key(|image| {
             let claimed = self
                 .cache
-                .and_then(|cache| claimed_by_any(cache, &image.id));
+                .and_then(|cache| built_at(cache, None, &image.id).ok()?);
             std::cmp::Reverse(claimed.or(image.created))
         });
     }

@@ -2,6 +2,7 @@
 
 mod base;
 mod causes;
+mod claims;
 mod compare;
 mod git;
 mod history;
@@ -33,6 +34,8 @@ use crate::records::mask::Masker;
 use self::provenance::Course;
 pub use base::BaseError;
 pub use causes::Cause;
+pub use claims::hold as hold_images;
+pub(in crate::ops) use claims::note_run;
 pub use compare::{Aspect, Change, Comparison, Difference, Times};
 pub use history::History;
 pub use prepare::{Prepared, prepare};

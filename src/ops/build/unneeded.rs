@@ -5,35 +5,19 @@
 //! of contexts: an image may be that of several checkouts, and the run records of each of them count.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 
+use super::claims::{self, built_at, claim, hold};
 use super::{Image, State};
 use crate::engine::docker::{DockerEngine, EngineError, LocalImage};
-use crate::facts::read_small;
 use crate::model::{Digest, ImageRef, RunId};
 use crate::plan::build::{BuildSpec, Item};
 use crate::plan::run::JOB_LABEL;
 use crate::plan::tags::{is_generated, is_of_context};
-use crate::records::{Store, durable};
-
-/// The directory with what is written down, beside the digests of contexts.
-const CLAIMS: &str = "images";
-/// No claim has more bytes.
-const LARGEST: u64 = 64 << 10;
-
-/// A project that has built an image.
-#[derive(Debug, Serialize, Deserialize)]
-struct Claim {
-    /// Its state directory.
-    store: PathBuf,
-    /// The process that has built it, and may be about to run it.
-    process: u32,
-}
+use crate::records::Store;
 
 /// An image that nothing needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,8 +29,8 @@ pub struct Unneeded {
 }
 
 /// Takes the names of earlier contexts from the images that new ones replace: those of the same job that this
-/// project has built, and that neither a run's record nor a container needs. What can't be found out is left as
-/// it is.
+/// project has built, that no project of this user has ever run, and that no container and no other process
+/// needs. What can't be found out is left as it is.
 pub async fn forget_replaced(
     engine: &DockerEngine,
     store: &Store,
@@ -62,8 +46,10 @@ pub async fn forget_replaced(
             continue;
         };
         let forgetting = async {
-            claim(cache, store, &image.id)?;
+            let lock = hold(cache).await;
+            claim(cache, store, &image.id, false)?;
             if image.state == State::Built {
+                let _lock = lock?;
                 forget(engine, store, cache, spec, &image.id).await?;
             }
             io::Result::Ok(())
@@ -85,7 +71,10 @@ async fn forget(
     let mut replaced = Vec::new();
     for image in listing.map_err(io::Error::other)? {
         let names = names(&image, |name| is_of_context(name) && spec.owns(name));
-        if image.id != *current && !names.is_empty() && is_claimed(cache, store, &image.id)? {
+        if image.id != *current
+            && !names.is_empty()
+            && built_at(cache, Some(store), &image.id)?.is_some()
+        {
             replaced.push(Unneeded {
                 id: image.id,
                 names,
@@ -96,9 +85,9 @@ async fn forget(
         return Ok(());
     }
     let used = engine.images_in_use().await.map_err(io::Error::other)?;
-    let mut needs = Needs::new(cache, BTreeSet::new(), true);
+    let mut needs = Needs::new(cache, store, BTreeSet::new(), true);
     for image in replaced {
-        if !used.contains(&image.id) && !needs.includes(&image.id, store)? {
+        if !used.contains(&image.id) && !needs.includes(&image.id)? {
             let removing = remove(engine, cache, &image).await;
             removing.map_err(io::Error::other)?;
         }
@@ -123,13 +112,13 @@ pub async fn unneeded(
     let used = engine.images_in_use().await?;
     let mut claimed = Vec::new();
     for image in engine.images_labelled(JOB_LABEL, None).await? {
-        if let Some(time) = claimed_at(cache, store, &image.id) {
+        if let Some(time) = built_at(cache, Some(store), &image.id)? {
             claimed.push((time, image));
         }
     }
     claimed.sort_by_key(|(time, _)| std::cmp::Reverse(*time));
     let mut seen = BTreeSet::new();
-    let mut needs = Needs::new(cache, removed, false);
+    let mut needs = Needs::new(cache, store, removed, false);
     let mut found = Vec::new();
     for (time, image) in claimed {
         let is_newest = seen.insert(image.labels.get(JOB_LABEL).cloned());
@@ -139,7 +128,7 @@ pub async fn unneeded(
             || is_young
             || names.len() < image.tags.len()
             || used.contains(&image.id)
-            || needs.includes(&image.id, store)?
+            || needs.includes(&image.id)?
         {
             continue;
         }
@@ -186,8 +175,7 @@ pub async fn remove(
         }
     }
     if engine.image(image.id.as_str()).await?.is_none() {
-        // What is left of the claims is in nobody's way.
-        let _ = fs::remove_dir_all(claims(cache, &image.id));
+        claims::forget(cache, &image.id);
     }
     Ok(true)
 }
@@ -199,94 +187,57 @@ fn names(image: &LocalImage, is_meant: impl Fn(&ImageRef) -> bool) -> Vec<String
     names.cloned().collect()
 }
 
-/// Writes down that a project has built an image, or found it to be up to date.
-pub(super) fn claim(cache: &Path, store: &Store, image: &Digest) -> io::Result<()> {
-    let path = place(cache, store, image);
-    let claim = Claim {
-        store: store.place(),
-        process: std::process::id(),
-    };
-    durable::create_directory(path.parent().unwrap_or(cache))?;
-    durable::write(&path, serde_json::to_string(&claim)?.as_bytes())
-}
-
-fn is_claimed(cache: &Path, store: &Store, image: &Digest) -> io::Result<bool> {
-    place(cache, store, image).try_exists()
-}
-
-/// When a project has last built an image, or found it to be up to date.
-pub(super) fn claimed_at(cache: &Path, store: &Store, image: &Digest) -> Option<Timestamp> {
-    modified(&place(cache, store, image))
-}
-
-/// When any project has last built an image, or found it to be up to date.
-pub(super) fn claimed_by_any(cache: &Path, image: &Digest) -> Option<Timestamp> {
-    let claims = fs::read_dir(claims(cache, image)).ok()?;
-    claims
-        .filter_map(|entry| modified(&entry.ok()?.path()))
-        .max()
-}
-
-fn modified(path: &Path) -> Option<Timestamp> {
-    fs::metadata(path).ok()?.modified().ok()?.try_into().ok()
-}
-
-/// Where an image's claims are.
-fn claims(cache: &Path, image: &Digest) -> PathBuf {
-    cache.join(CLAIMS).join(image.as_str().replace(':', "-"))
-}
-
-fn place(cache: &Path, store: &Store, image: &Digest) -> PathBuf {
-    let store = Digest::of(store.place().as_os_str().as_encoded_bytes());
-    claims(cache, image).join(store.as_str().replace(':', "-"))
-}
-
-/// What run records need.
+/// What needs images.
 struct Needs<'a> {
     cache: &'a Path,
+    own: &'a Store,
     /// Runs that need nothing.
     removed: BTreeSet<RunId>,
-    /// Whether a project whose state directory is not there may come back.
-    awaits_gone: bool,
+    /// Whether what was run once is needed, whatever became of its record: the project may have been moved or
+    /// copied, and its state directory may come back.
+    is_careful: bool,
     /// The projects whose records were read, and the images in them.
     read: BTreeSet<PathBuf>,
     images: BTreeSet<String>,
 }
 
 impl<'a> Needs<'a> {
-    fn new(cache: &'a Path, removed: BTreeSet<RunId>, awaits_gone: bool) -> Self {
+    fn new(cache: &'a Path, own: &'a Store, removed: BTreeSet<RunId>, is_careful: bool) -> Self {
         Self {
             cache,
+            own,
             removed,
-            awaits_gone,
+            is_careful,
             read: BTreeSet::new(),
             images: BTreeSet::new(),
         }
     }
 
-    /// Whether a record of any project that has built an image needs it, or a jobctl that has built it runs.
-    fn includes(&mut self, image: &Digest, own: &Store) -> io::Result<bool> {
-        for entry in fs::read_dir(claims(self.cache, image))? {
-            let text = read_small(&entry?.path(), LARGEST)?;
-            let claim: Claim = serde_json::from_slice(&text)?;
-            let is_own = claim.process == std::process::id();
-            if !is_own && Path::new("/proc").join(claim.process.to_string()).exists() {
+    /// Whether a record needs an image, of this project or of any that has built or run it, or whether another
+    /// process has just built it or begun to run it.
+    fn includes(&mut self, image: &Digest) -> io::Result<bool> {
+        // This project may have been elsewhere when it ran the image.
+        self.add(self.own.place())?;
+        for (_, claim) in claims::read(self.cache, image)? {
+            if claim.is_of_another_process() || self.is_careful && claim.is_run {
                 return Ok(true);
             }
-            if !claim.store.exists() {
-                if self.awaits_gone && claim.store != own.place() {
+            if !claim.store.try_exists()? {
+                if self.is_careful && claim.store != self.own.place() {
                     return Ok(true);
                 }
                 continue;
             }
-            if self.read.insert(claim.store.clone()) {
-                self.add(&Store::new(claim.store))?;
-            }
+            self.add(claim.store)?;
         }
         Ok(self.images.contains(image.as_str()))
     }
 
-    fn add(&mut self, store: &Store) -> io::Result<()> {
+    fn add(&mut self, store: PathBuf) -> io::Result<()> {
+        if !self.read.insert(store.clone()) {
+            return Ok(());
+        }
+        let store = Store::new(store);
         for id in store.ids().map_err(io::Error::other)? {
             if !self.removed.contains(&id) {
                 let record = store.read(id).map_err(io::Error::other)?;

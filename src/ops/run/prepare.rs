@@ -230,6 +230,7 @@ pub async fn begin(
     record.policy = plan.policy;
     record.engine = Some(engine_record(engine));
     record.host = Some(host_record());
+    build::note_run(engine, store, asked.cache.as_ref(), &record.image).await;
     let run = store.begin(&record)?;
     if let Some(patch) = patch {
         run.folder.write_file(PATCH, &patch)?;

@@ -168,6 +168,43 @@ fn what_another_checkout_or_project_needs_stays() {
 }
 
 #[test]
+fn what_another_project_has_run_by_its_name_stays() {
+    let checkouts = Checkouts::new();
+    let first = checkouts.made("build", "one", "1");
+    let manifest = format!(
+        "version: 1\nname: other\njobs:\n  app: {{ image: {}-app, command: [\"true\"] }}\n",
+        checkouts.image.as_str()
+    );
+    checkouts.bench.write("other/jobs.yaml", &manifest);
+    checkouts.call("other", &["run", "app"]);
+    let second = checkouts.made("build", "one", "2");
+    assert_eq!(checkouts.ids(), set([&first, &second]));
+    let pruned = checkouts.call("one", &["prune", "--images"]);
+    assert_eq!(pruned.stdout, "");
+    // Nor does a build remove it once the record is gone: only who asks for that does.
+    checkouts.call("other", &["rm", "app"]);
+    let third = checkouts.made("build", "one", "3");
+    assert_eq!(checkouts.ids(), set([&first, &third]));
+    checkouts.call("one", &["prune", "--images"]);
+    assert_eq!(checkouts.ids(), set([&third]));
+}
+
+#[test]
+fn what_a_project_has_run_stays_when_it_is_moved() {
+    let checkouts = Checkouts::new();
+    let first = checkouts.made("run", "one", "1");
+    std::fs::rename(checkouts.path("one"), checkouts.path("two")).unwrap();
+    assert_eq!(checkouts.made("build", "two", "1"), first);
+    let second = checkouts.made("build", "two", "2");
+    assert_eq!(checkouts.ids(), set([&first, &second]));
+    let pruned = checkouts.call("two", &["prune", "--images"]);
+    assert_eq!(pruned.stdout, "");
+    checkouts.call("two", &["rm", "app"]);
+    checkouts.call("two", &["prune", "--images"]);
+    assert_eq!(checkouts.ids(), set([&second]));
+}
+
+#[test]
 fn two_builds_at_once_leave_each_other_alone() {
     let checkouts = Checkouts::new();
     checkouts.write("one", "1");

@@ -1,0 +1,214 @@
+//! What is written down of who needs an image, for all projects of a user, beside the digests of contexts.
+//!
+//! Each process has files of its own, one for each image that it has built or found, and one for each that it
+//! runs: no process takes back what another has said.
+
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::engine::docker::DockerEngine;
+use crate::facts::read_small;
+use crate::model::Digest;
+use crate::records::{ImageRecord, Store, durable};
+
+/// The directory with what is written down.
+const CLAIMS: &str = "images";
+/// Held by whoever removes images, and while a claim is made.
+const LOCK: &str = "images.lock";
+/// How long the lock is waited for.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long to wait between two looks at it.
+const PAUSE: Duration = Duration::from_millis(20);
+/// No claim has more bytes.
+const LARGEST: u64 = 64 << 10;
+
+/// A project that has built an image, or runs it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Claim {
+    /// Its state directory.
+    pub(super) store: PathBuf,
+    /// The process that says so, and may be about to run it.
+    process: u32,
+    /// Whether it was run, rather than built or found to be up to date.
+    #[serde(default)]
+    pub(super) is_run: bool,
+}
+
+impl Claim {
+    fn new(store: &Store, is_run: bool) -> Self {
+        Self {
+            store: store.place(),
+            process: std::process::id(),
+            is_run,
+        }
+    }
+
+    fn file_name(&self) -> String {
+        let store = Digest::of(self.store.as_os_str().as_encoded_bytes());
+        let store = store.as_str().replace(':', "-");
+        let suffix = if self.is_run { "-run" } else { "" };
+        format!("{store}-{}{suffix}", self.process)
+    }
+
+    /// Whether the process is another one, and there.
+    pub(super) fn is_of_another_process(&self) -> bool {
+        self.process != std::process::id()
+            && Path::new("/proc").join(self.process.to_string()).exists()
+    }
+}
+
+/// Keeps others from removing images, and from claiming them, until it is dropped.
+///
+/// # Errors
+///
+/// There is no place for it, or another process has it for too long.
+pub async fn hold(cache: &Path) -> io::Result<File> {
+    durable::create_directory(cache)?;
+    let file = durable::change(&cache.join(LOCK))?;
+    let waiting = async {
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(()),
+                Err(TryLockError::WouldBlock) => tokio::time::sleep(PAUSE).await,
+                Err(TryLockError::Error(error)) => return Err(error),
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, waiting).await??;
+    Ok(file)
+}
+
+/// Writes down that a run has this image, before it is recorded. An image that isn't here is not anybody's that
+/// was built.
+pub(in crate::ops) async fn note_run(
+    engine: &DockerEngine,
+    store: &Store,
+    cache: Option<&PathBuf>,
+    image: &ImageRecord,
+) {
+    let Some(cache) = cache else {
+        return;
+    };
+    let noting = async {
+        // A run does not fail for it.
+        let _lock = hold(cache).await;
+        let name = image.id.as_ref().unwrap_or(&image.name);
+        match engine.image(name).await.map_err(io::Error::other)? {
+            Some(found) => claim(cache, store, &found.id, true),
+            None => Ok(()),
+        }
+    };
+    if let Err(error) = noting.await {
+        tracing::info!("that {} is run: {error}", image.name);
+    }
+}
+
+/// Writes down that a project has built an image or found it to be up to date, or that it runs it.
+pub(super) fn claim(cache: &Path, store: &Store, image: &Digest, is_run: bool) -> io::Result<()> {
+    let directory = directory(cache, image);
+    let claim = Claim::new(store, is_run);
+    let path = directory.join(claim.file_name());
+    durable::create_directory(&directory)?;
+    durable::write(&path, serde_json::to_string(&claim)?.as_bytes())?;
+    // Those of processes that are gone say nothing more than this one.
+    for (other, said) in read(cache, image)? {
+        let is_same = (&said.store, said.is_run) == (&claim.store, claim.is_run);
+        if is_same && other != path && !said.is_of_another_process() {
+            let _ = fs::remove_file(other);
+        }
+    }
+    Ok(())
+}
+
+/// What is said of an image, and where.
+pub(super) fn read(cache: &Path, image: &Digest) -> io::Result<Vec<(PathBuf, Claim)>> {
+    let entries = match fs::read_dir(directory(cache, image)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let mut claims = Vec::new();
+    for entry in entries {
+        let entry = entry?;
+        // What is being written is not there yet.
+        if entry.file_name().as_encoded_bytes().starts_with(b".") {
+            continue;
+        }
+        match read_small(&entry.path(), LARGEST) {
+            Ok(text) => claims.push((entry.path(), serde_json::from_slice(&text)?)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(claims)
+}
+
+/// When a project, or any of the user's, has last built an image, or found it to be up to date.
+pub(super) fn built_at(
+    cache: &Path,
+    store: Option<&Store>,
+    image: &Digest,
+) -> io::Result<Option<Timestamp>> {
+    let mut built = None;
+    for (path, claim) in read(cache, image)? {
+        if store.is_none_or(|store| claim.store == store.place()) && !claim.is_run {
+            let time = fs::metadata(path)?.modified()?;
+            built = built.max(Some(Timestamp::try_from(time).map_err(io::Error::other)?));
+        }
+    }
+    Ok(built)
+}
+
+/// Forgets an image that is gone.
+pub(super) fn forget(cache: &Path, image: &Digest) {
+    // What is left of the claims is in nobody's way.
+    let _ = fs::remove_dir_all(directory(cache, image));
+}
+
+/// Where an image's claims are.
+fn directory(cache: &Path, image: &Digest) -> PathBuf {
+    cache.join(CLAIMS).join(image.as_str().replace(':', "-"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_process_has_a_claim_of_its_own() {
+        let top = tempfile::tempdir().unwrap();
+        let cache = top.path().canonicalize().unwrap().join("cache");
+        let image = Digest::of(b"image");
+        let store = Store::new(top.path().join("project/.jobctl"));
+        let mut child = std::process::Command::new("cat")
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        claim(&cache, &store, &image, false).unwrap();
+        let other = Claim {
+            process: child.id(),
+            ..Claim::new(&store, false)
+        };
+        let path = directory(&cache, &image).join(other.file_name());
+        durable::write(&path, serde_json::to_string(&other).unwrap().as_bytes()).unwrap();
+        let said = |is_run| {
+            let claims = read(&cache, &image).unwrap().into_iter();
+            claims.filter(|(_, claim)| claim.is_run == is_run).count()
+        };
+        claim(&cache, &store, &image, false).unwrap();
+        claim(&cache, &store, &image, true).unwrap();
+        assert_eq!((said(false), said(true)), (2, 1));
+        assert!(other.is_of_another_process());
+        drop(child.stdin.take());
+        child.wait().unwrap();
+        claim(&cache, &store, &image, false).unwrap();
+        assert_eq!((said(false), said(true)), (1, 1));
+        assert!(built_at(&cache, Some(&store), &image).unwrap().is_some());
+        forget(&cache, &image);
+        assert_eq!(read(&cache, &image).unwrap(), []);
+    }
+}
