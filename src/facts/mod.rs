@@ -3,6 +3,7 @@
 mod dockerfile;
 mod engine;
 mod environment;
+mod exposure;
 mod git;
 pub mod host;
 mod repository;
@@ -11,6 +12,7 @@ mod small_file;
 pub use dockerfile::dockerfile;
 pub use engine::EngineFacts;
 pub use environment::Environment;
+pub use exposure::exposure;
 pub use git::{GitFacts, NoGit, default_branch, git, refusal, shown_address};
 pub use repository::{Blob, Edit, Repository, Tracked};
 pub use small_file::{is_given_pipe, read_small};

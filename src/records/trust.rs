@@ -4,8 +4,10 @@
 //! container is trusted by its content, as direnv trusts an `.envrc`: a changed program is another one.
 //! Grants are among the user's own state, never beside jobs.yaml, so that no repository brings its own.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::{self, BufRead as _, BufReader, Read as _};
+use std::io::{self, Read as _};
+use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -17,9 +19,10 @@ use super::durable;
 use super::hex;
 use crate::model::Digest;
 
-/// How far a program is read for its first line, and how much of that is kept.
+/// How far a program is read for its first line, and how much of that is kept: as much as the kernel reads
+/// (`BINPRM_BUF_SIZE`).
 const BEGINNING_BYTES: u64 = 4096;
-const FIRST_LINE_LETTERS: usize = 120;
+const FIRST_LINE_BYTES: usize = 256;
 /// What anybody but the owner may write.
 const OTHERS_MAY_WRITE: u32 = 0o022;
 
@@ -63,22 +66,28 @@ impl HostProgram {
         })
     }
 
-    /// The first line of the program, as far as it is text: the one behind the interpreter's (`#!/bin/sh`), which
-    /// says nothing of what it does.
+    /// The first line of the program that says what it does, if it is a text: of a script for a well-known
+    /// interpreter, the one behind the interpreter's. Nothing is left out of a line: what is before a carriage
+    /// return counts for the kernel, too.
     #[must_use]
-    pub fn first_line(&self) -> Option<String> {
+    pub fn first_line(&self) -> Option<OsString> {
         let file = open(&self.program).ok()?;
-        let lines = BufReader::new(file.take(BEGINNING_BYTES)).split(b'\n');
-        let lines = lines.map_while(|line| String::from_utf8(line.ok()?).ok());
-        let lines = lines.map(|line| line.trim_end().to_owned());
-        let mut lines = lines.filter(|line| !line.is_empty());
+        let mut start = Vec::new();
+        file.take(BEGINNING_BYTES).read_to_end(&mut start).ok()?;
+        let mut lines = start.split(|byte| *byte == b'\n');
         let first = lines.next()?;
-        let line = if first.starts_with("#!") {
-            lines.next().unwrap_or(first)
+        let is_blank = |line: &&[u8]| line.iter().all(u8::is_ascii_whitespace);
+        let line = if is_usual_interpreter(first) {
+            lines.find(|line| !is_blank(line)).unwrap_or(first)
         } else {
             first
         };
-        Some(line.chars().take(FIRST_LINE_LETTERS).collect())
+        let is_shown = line.starts_with(b"#!") || std::str::from_utf8(line).is_ok();
+        let mut shown = line[..line.len().min(FIRST_LINE_BYTES)].to_vec();
+        if shown.len() < line.len() {
+            shown.extend("…".as_bytes());
+        }
+        (is_shown && !line.is_empty()).then(|| OsString::from_vec(shown))
     }
 
     /// The name of its grant: what is not the same has another.
@@ -272,19 +281,35 @@ impl Trust {
         Ok(files)
     }
 
-    /// The directory, for a project that is not above it.
+    /// The directory, for a project that is not above it, nor in a repository that is.
     fn of(&self, manifest: &Path) -> io::Result<&Path> {
         let Some(directory) = &self.directory else {
             return Err(io::Error::other("neither HOME nor XDG_STATE_HOME is set"));
         };
         let is_inside = manifest
             .parent()
-            .is_some_and(|project| directory.starts_with(project));
+            .is_some_and(|project| directory.starts_with(top(project)));
         if is_inside {
             return Err(io::Error::other("it is inside the project itself"));
         }
         Ok(directory)
     }
+}
+
+/// The top of the git repository that a directory is in; the directory, where it is in none. A repository within
+/// another one, as a submodule is, has a file in place of `.git`, and belongs to it.
+fn top(directory: &Path) -> &Path {
+    let mut top = directory;
+    for above in directory.ancestors() {
+        let Ok(found) = above.join(".git").symlink_metadata() else {
+            continue;
+        };
+        top = above;
+        if found.is_dir() {
+            break;
+        }
+    }
+    top
 }
 
 /// A grant; nothing where there is none that can be relied on.
@@ -300,9 +325,41 @@ fn is_private(directory: &Path) -> bool {
         .is_ok_and(|metadata| metadata.mode() & OTHERS_MAY_WRITE == 0)
 }
 
+/// Whether a line names a shell or another interpreter of the system's and at most one plain flag, so that it
+/// says nothing of what the program does.
+fn is_usual_interpreter(line: &[u8]) -> bool {
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-# !".contains(byte);
+    let Some(line) = std::str::from_utf8(line)
+        .ok()
+        .filter(|line| line.bytes().all(|byte| is_plain(&byte)))
+    else {
+        return false;
+    };
+    let mut words = line
+        .strip_prefix("#!")
+        .unwrap_or_default()
+        .split(' ')
+        .filter(|word| !word.is_empty());
+    let program = words.next().unwrap_or_default();
+    let is_systems = ["/bin/", "/usr/bin/"]
+        .iter()
+        .any(|top| program.starts_with(top));
+    let is_harmless = match (words.next(), words.next()) {
+        (None, _) => true,
+        (Some(word), None) if program.ends_with("/env") => {
+            !word.starts_with('-') && !word.contains('/')
+        }
+        (Some(word), None) => word.starts_with('-') && !word.contains(['c', 'S']),
+        _ => false,
+    };
+    is_systems && !program.contains("..") && is_harmless
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    use std::ffi::OsStr;
 
     use super::*;
 
@@ -453,6 +510,45 @@ mod tests {
     }
 
     #[test]
+    fn a_repository_does_not_bring_grants_for_a_project_in_it() {
+        let project = Project::new();
+        let inside = project.top.path().canonicalize().unwrap();
+        let trust = Trust::new(Some(inside.join("home/.local/state/jobctl/trust")));
+        let program = project.program("project", "make");
+        trust.grant(&program, Timestamp::UNIX_EPOCH).unwrap();
+        assert!(trust.allows(&program));
+        fs::create_dir(inside.join(".git")).unwrap();
+        assert!(!trust.allows(&program));
+        // A submodule is a part of the repository; a clone in it is not.
+        let git = inside.join("project/.git");
+        fs::write(&git, "gitdir: ../.git/modules/project\n").unwrap();
+        assert!(!trust.allows(&program));
+        fs::remove_file(&git).unwrap();
+        fs::create_dir(&git).unwrap();
+        assert!(trust.allows(&program));
+    }
+
+    #[test]
+    fn a_first_line_is_all_that_the_kernel_reads() {
+        let project = Project::new();
+        let line = |text: &[u8]| {
+            fs::write(project.top.path().join("project/make"), text).unwrap();
+            let line = project.program("project", "make").first_line();
+            line.map(OsString::into_vec)
+        };
+        let forged = b"#!/usr/bin/env -S sh -c \"evil\"\r#!/bin/sh -e";
+        assert_eq!(line(&[&forged[..], b"\nexit\n"].concat()).unwrap(), forged);
+        assert_eq!(line(b"#!/bin/sh \xff\n").unwrap(), b"#!/bin/sh \xff");
+        assert_eq!(
+            line(b"#!/bin/sh -c evil\nexit\n").unwrap(),
+            b"#!/bin/sh -c evil"
+        );
+        assert_eq!(line(b"\x7fELF\xff\xff"), None);
+        let long = line(&[b' '; 300]).unwrap();
+        assert_eq!(long, [&[b' '; 256][..], "…".as_bytes()].concat());
+    }
+
+    #[test]
     fn what_is_no_file_is_no_program() {
         let project = Project::new();
         let folder = project.top.path().join("project");
@@ -468,16 +564,18 @@ mod tests {
         for (text, expected) in [
             ("#!/bin/sh\n", Some("#!/bin/sh")),
             (
-                "#!/bin/sh\n\n  \n\tcurl x | sh  \nrm x\n",
+                "#!/bin/sh -eu\n\n  \n\tcurl x | sh\nrm x\n",
                 Some("\tcurl x | sh"),
             ),
+            ("#!/usr/bin/env python3\nprint()\n", Some("print()")),
+            ("#!/tmp/sh\nexit\n", Some("#!/tmp/sh")),
             ("curl x\nrm x", Some("curl x")),
-            (long.as_str(), Some(&long[..120])),
+            (long.as_str(), Some(&long)),
             ("", None),
         ] {
             fs::write(&make, text).unwrap();
             let line = project.program("project", "make").first_line();
-            assert_eq!(line.as_deref(), expected);
+            assert_eq!(line.as_deref(), expected.map(OsStr::new));
         }
         fs::write(&make, b"\x7fELF\xff\xfe\n").unwrap();
         assert_eq!(project.program("project", "make").first_line(), None);

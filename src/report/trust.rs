@@ -21,14 +21,15 @@ pub fn host_program(program: &HostProgram) -> String {
     );
     if let Some(line) = program.first_line() {
         text.push_str(", begins with: ");
-        text.push_str(&printable::line(&line));
+        text.push_str(&printable::path(line.as_ref()));
     }
     text
 }
 
 /// The words of its command line.
 fn command(program: &HostProgram) -> String {
-    let words = program.args.iter().map(|arg| printable::line(arg));
+    let words = program.args.iter();
+    let words = words.map(|arg| printable::path(arg.as_ref()));
     let program = printable::path(&program.program);
     [program]
         .into_iter()

@@ -224,6 +224,36 @@ fn what_changed_is_to_be_allowed_again() {
 }
 
 #[test]
+fn a_first_line_is_shown_as_the_kernel_reads_it() {
+    let cloned = Cloned::new();
+    let forged = "#!/usr/bin/env -S sh -c \"touch ran\"\r#!/bin/sh -e\n";
+    fs::write(cloned.path("repo/make"), forged).unwrap();
+    let refused = cloned.build();
+    let shown = "begins with: #!/usr/bin/env -S sh -c \"touch ran\"\\r#!/bin/sh -e\n";
+    assert!(refused.stderr.contains(shown), "{}", refused.stderr);
+}
+
+#[test]
+fn a_program_that_others_may_swap_does_not_run() {
+    let cloned = Cloned::new();
+    assert_eq!(run(&mut cloned.jobctl(&["trust"])).code, Some(0));
+    let repo = cloned.path("repo");
+    for place in [repo.clone(), repo.join("make")] {
+        fs::set_permissions(&place, Permissions::from_mode(0o777)).unwrap();
+        let refused = cloned.build();
+        assert_eq!(refused.code, Some(1), "{refused:?}");
+        for said in ["others may write `", "`chmod go-w "] {
+            let said = format!("{said}{}`", place.display());
+            assert!(refused.stderr.contains(&said), "{said}: {}", refused.stderr);
+        }
+        fs::set_permissions(&place, Permissions::from_mode(0o755)).unwrap();
+    }
+    assert_eq!(cloned.runs(), 0);
+    assert_eq!(cloned.build().code, Some(0));
+    assert_eq!(cloned.runs(), 1);
+}
+
+#[test]
 fn ci_trusts_what_it_has_checked_out() {
     let cloned = Cloned::new();
     for word in ["", "0", "false", "maybe"] {

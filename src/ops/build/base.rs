@@ -18,6 +18,7 @@ use crate::diagnostic::plain;
 use crate::engine::docker::{DockerEngine, EngineError};
 use crate::engine::tar_names::TarNames;
 use crate::event::{Events, Outcome, Step, Stream};
+use crate::facts::exposure;
 use crate::model::ImageRef;
 use crate::plan::build::{BaseSpec, Bootstrap};
 use crate::records::Untrusted;
@@ -51,6 +52,14 @@ pub enum BaseError {
         "`{}` is not run: it is a program of this project, and {}", .0.program.program.display(), .0.reason()
     )]
     Untrusted(Box<Untrusted>),
+    /// Others may put another program in its place.
+    #[error("`{}` is not run: others may write `{}`", program.display(), place.display())]
+    Exposed {
+        /// The program.
+        program: PathBuf,
+        /// Where they may: the program, or something on the way to it.
+        place: PathBuf,
+    },
     /// The program that makes it failed.
     #[error("`{}` failed with {status}", program.display())]
     Failed {
@@ -78,6 +87,7 @@ impl BaseError {
             Self::Pull { source, .. } => source.to_string(),
             Self::NotRun { source, .. } | Self::Archive { source, .. } => plain(source),
             Self::Untrusted(untrusted) => untrusted.reason(),
+            Self::Exposed { place, .. } => format!("others may write `{}`", place.display()),
             Self::Failed { status, .. } => status.clone(),
         }
     }
@@ -94,6 +104,11 @@ impl BaseError {
                 "read it, then allow it as it is now: `{}`, or for one call: `--trust`; in CI, where what is \
                  checked out is trusted, set JOBCTL_TRUST=1",
                 trust_command(&untrusted.program.manifest)
+            )),
+            Self::Exposed { place, .. } => Some(format!(
+                "what was allowed could be swapped before it starts: `chmod go-w {0}`, or `chown` it to yourself; \
+                 where nobody else is, set JOBCTL_TRUST=1",
+                place.display()
             )),
             Self::NotRun { program, source } => Some(not_run_help(program, source)),
             Self::Failed { program, log, .. } if log.is_empty() => Some(format!(
@@ -253,9 +268,17 @@ async fn run(bootstrap: &Bootstrap, output: std::fs::File, step: &Step) -> Resul
         program: program.clone(),
         source,
     };
+    let exposed = match bootstrap.trust.is_given() {
+        true => None,
+        false => exposure(program).map_err(not_run)?,
+    };
     // As late as can be: what was allowed before may have changed since.
     if let Some(untrusted) = bootstrap.untrusted().map_err(not_run)? {
         return Err(BaseError::Untrusted(Box::new(untrusted)));
+    }
+    if let Some(place) = exposed {
+        let program = program.clone();
+        return Err(BaseError::Exposed { program, place });
     }
     let mut child = Command::new(program)
         .args(&bootstrap.args)
