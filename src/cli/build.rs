@@ -136,6 +136,7 @@ fn pushed_names(items: &[Item]) -> Vec<Wanted> {
             name: format!("{}{}", spec.prefix, spec.name).parse().ok()?,
             id: Digest::from([0; 32]),
             version: None,
+            is_of_git: false,
         }),
         Item::Build(_) | Item::Base(_) => None,
     });
@@ -157,6 +158,7 @@ fn deployed(items: &[Item], images: &[Image]) -> (Vec<Wanted>, Vec<Wanted>) {
                 name: name.clone(),
                 id: image.id.clone(),
                 version: image.version.clone(),
+                is_of_git: spec.version == VersionChoice::Git,
             };
             if spec.is_pushed(name) {
                 wanted.push(one.clone());

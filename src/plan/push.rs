@@ -26,6 +26,8 @@ pub struct Wanted {
     pub id: Digest,
     /// The image's version, if it has one.
     pub version: Option<Version>,
+    /// Whether that is what git says (`version: git`).
+    pub is_of_git: bool,
 }
 
 impl Wanted {
@@ -253,6 +255,7 @@ mod tests {
             name: name.parse().unwrap(),
             id: id.clone(),
             version: None,
+            is_of_git: false,
         });
         wanted.collect()
     }

@@ -40,6 +40,8 @@ pub enum PushFailure {
         name: ImageRef,
         /// What stands there.
         found: Digest,
+        /// Whether its version is what git says.
+        is_of_git: bool,
     },
     /// All that was to be pushed would move a name backwards.
     #[error("`{name}` stays with {newer}: {version} is older")]
@@ -126,8 +128,8 @@ impl PushFailure {
                 ))
             }
             Self::Refused { message, .. } if message.contains("immutable") => Some(
-                "raise the version: `jobctl build --bump patch`; tags of this registry stand for one \
-                 image for ever"
+                "raise the version: `jobctl build --bump patch`, or `git tag v…` where git says it; tags of \
+                 this registry stand for one image for ever"
                     .to_owned(),
             ),
             Self::Registry(_) | Self::Refused { .. } => None,
@@ -136,6 +138,12 @@ impl PushFailure {
                 Some("run it first: `jobctl run`".to_owned())
             }
             Self::NotThere { .. } => Some("build it first: `jobctl build`".to_owned()),
+            Self::Released {
+                is_of_git: true, ..
+            } => Some(
+                "tag the commit with a newer version: `git tag v…`; `--force` replaces what was released"
+                    .to_owned(),
+            ),
             Self::Released { .. } => Some(
                 "raise the version: `jobctl build --bump patch`; `--force` replaces what was released"
                     .to_owned(),

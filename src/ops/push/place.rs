@@ -103,6 +103,7 @@ impl Place {
             return Err(PushFailure::Released {
                 name: name.clone(),
                 found: found.digest.clone(),
+                is_of_git: wanted.is_of_git,
             });
         }
         Ok(found)

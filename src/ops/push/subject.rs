@@ -53,6 +53,7 @@ pub async fn names(
                     name,
                     id: found.id,
                     version,
+                    is_of_git: false,
                 });
             }
             Subject::Job(spec) => add(engine, history, spec, &mut names).await?,
@@ -111,6 +112,7 @@ async fn add(
             name,
             id: image.id.clone(),
             version: version.clone(),
+            is_of_git: spec.version == VersionChoice::Git,
         };
         if !is_there {
             names.named.push(wanted.clone());

@@ -419,6 +419,45 @@ fn a_dry_run_of_a_push_asks_the_registry_what_the_push_asks_it() {
 }
 
 #[test]
+fn a_release_that_git_names_is_raised_by_a_tag() {
+    let registry = Registry::new();
+    let pusher = Pusher::new(registry.address());
+    let name = pusher.image.as_str();
+    let manifest = format!(
+        "version: 1\nname: test\nimage: {{ prefix: \"{}\", version: git }}\njobs:\n  {name}: {{ build: \
+         {{ context: app }} }}\n",
+        pusher.prefix()
+    );
+    pusher.bench.write("jobs.yaml", &manifest);
+    pusher
+        .bench
+        .write("app/Dockerfile", "FROM scratch\nCOPY a /a\n");
+    let git = |args: &[&str]| {
+        let mut git = pusher.bench.command("git");
+        git.args(["-c", "user.name=t", "-c", "user.email=t@example.com"]);
+        let ended = run(git.args(args).current_dir(pusher.bench.path()));
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+    };
+    let label = pusher.image.label();
+    let deploy = |content: &str| {
+        pusher.bench.write("app/a", content);
+        git(&["add", "app", "jobs.yaml"]);
+        git(&["commit", "--quiet", "--message", "more"]);
+        git(&["tag", "--force", "v1.0.0"]);
+        let mut build = pusher.bench.jobctl();
+        run(build.args(["build", name, "--label", &label, "--deploy"]))
+    };
+    git(&["init", "--quiet"]);
+    let ended = deploy("1");
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let ended = deploy("2");
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let help = "tag the commit with a newer version: `git tag v…`";
+    assert!(ended.stderr.contains(help), "{}", ended.stderr);
+    assert!(!ended.stderr.contains("--bump"), "{}", ended.stderr);
+}
+
+#[test]
 fn an_image_that_is_not_there_is_not_tagged() {
     let pusher = Pusher::new(([127, 0, 0, 1], 1).into());
     let name = format!("{}:none", pusher.image.as_str());
