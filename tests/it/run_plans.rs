@@ -132,6 +132,8 @@ fn a_plan_is_a_document_for_programs() {
                 "target": null,
                 "version": null,
                 "docker": null,
+                "if_newest": [],
+                "push": [],
             }],
             "pull": "missing",
             "name": null,
