@@ -31,8 +31,8 @@ pub struct Export {
 
 /// Says in compose's words how a pipeline is run. Paths are relative to the manifest's folder.
 ///
-/// What jobs hand on are volumes; nothing is collected, judged, tried again or stopped in time, and the
-/// notes say so. A value that was given as a secret is asked of the caller.
+/// What jobs hand on are volumes; nothing is collected, judged, retried or stopped in time, and the notes
+/// say so. A value that was given as a secret is asked of the caller.
 #[must_use]
 pub fn compose(manifest: &Manifest, steps: &[Step]) -> Export {
     let mut notes = Vec::new();
@@ -55,7 +55,7 @@ pub fn compose(manifest: &Manifest, steps: &[Step]) -> Export {
         let opener = opener(&service, step, &written);
         let opener = opener.map(|opener| (free_name(&step.job, steps), opener));
         service.relations(step, steps, opener.as_ref().map(|(name, _)| name.as_str()));
-        notes.extend(unsaid(step));
+        notes.extend(unsaid(step, job.map(|job| &job.value)));
         if let Some((name, opener)) = opener {
             notes.push(format!(
                 "{}: `{name}` makes its volumes writable for the job's user, with the image's `chmod`",
@@ -196,7 +196,7 @@ fn absolute_paths(manifest: &Manifest) -> BTreeSet<PathBuf> {
 }
 
 /// What compose has no word for.
-fn unsaid(step: &Step) -> Vec<String> {
+fn unsaid(step: &Step, written: Option<&Job>) -> Vec<String> {
     let job = &step.job;
     let policy = &step.plan.policy;
     let mut unsaid = Vec::new();
@@ -211,22 +211,22 @@ fn unsaid(step: &Step) -> Vec<String> {
     }
     for (need, gate) in &step.plan.gates {
         unsaid.push(format!(
-            "{job}: runs whatever the metrics of {need} are; here it runs if {gate}"
+            "{job}: Compose ignores the gate `{gate}` of `{need}`, and runs it in any case"
         ));
     }
-    if let Some(timeout) = policy.timeout_ms {
-        unsaid.push(format!("{job}: is not stopped after {} s", timeout / 1000));
+    if let Some(timeout) = written.and_then(|job| job.timeout.as_deref()) {
+        unsaid.push(format!("{job}: Compose ignores `timeout: {timeout}`"));
     }
     if policy.retry.attempts > 1 {
-        unsaid.push(format!("{job}: is not tried again"));
+        unsaid.push(format!("{job}: Compose ignores `retry`"));
     }
     if !policy.outputs.is_empty() {
         unsaid.push(format!(
-            "{job}: its outputs stay in volumes, and are neither collected nor hashed"
+            "{job}: Compose does not collect `outputs`; those that other jobs read stay in volumes"
         ));
     }
     if policy.has_metrics() {
-        unsaid.push(format!("{job}: its metrics are not kept"));
+        unsaid.push(format!("{job}: Compose ignores `metrics`"));
     }
     unsaid
 }
@@ -322,7 +322,8 @@ impl Service<'_> {
             match mount.source() {
                 MountSource::Anonymous => {}
                 MountSource::Volume(name) => {
-                    volumes.insert(name.clone(), json!({}));
+                    // Under this very name runs have it; else compose puts its own project's before it.
+                    volumes.insert(name.clone(), json!({ "name": plain(name) }));
                 }
                 MountSource::Path(path) => {
                     let source = MountSource::Path(self.path(Path::new(path)));

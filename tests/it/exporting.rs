@@ -73,8 +73,8 @@ serve:
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert_eq!(
         ended.stderr,
-        "warning: make: is not stopped after 60 s\n\
-         warning: make: its outputs stay in volumes, and are neither collected nor hashed\n\
+        "warning: make: Compose ignores `timeout: 1m`\n\
+         warning: make: Compose does not collect `outputs`; those that other jobs read stay in volumes\n\
          warning: make: `make-volumes` makes its volumes writable for the job's user, with the image's `chmod`\n"
     );
     let composed = Composed {
@@ -135,6 +135,27 @@ fn exported_volumes_are_writable_and_paths_stay_relative() {
     wait_for(|| std::fs::read_to_string(shared.join("it")).is_ok_and(|text| text == "1234\n"));
     drop(composed);
     docker(&["rmi", "-f", &format!("{name}-make")]);
+}
+
+/// What a run has put into a volume, compose's services find there.
+#[test]
+fn exported_jobs_have_the_volumes_of_runs() {
+    let jobs = "use:\n  image: IMAGE\n  command: [sh, -c, 'echo it >>/cache/it; wc -l </cache/it']\n  volumes: ['cache:/cache']\n  \
+                retry: { attempts: 2 }\n";
+    let project = Project::with_name(jobs);
+    assert_eq!(project.output(&["run", "use"]), "1\n");
+    let mut command = project.jobctl(&["export", "use", "--as", "compose", "-o", "compose.yml"]);
+    let ended = run(&mut command);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_eq!(ended.stderr, "warning: use: Compose ignores `retry`\n");
+    let composed = Composed {
+        project: &project,
+        file: "compose.yml",
+        name: format!("jobctl-test-volumes-{}", std::process::id()),
+    };
+    let ended = composed.call(&["run", "--rm", "-T", "use"]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_eq!(ended.stdout, "2\n");
 }
 
 #[test]
