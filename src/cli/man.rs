@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::Ending;
 use super::context::Context;
+use crate::diagnostic::plain;
 use crate::exit::Exit;
 
 /// Print jobctl's man page, or write those of all commands
@@ -21,9 +22,13 @@ pub(super) struct ManArgs {
 pub(super) fn exec(args: &ManArgs, context: &mut Context) -> Ending {
     let command = super::command();
     if let Some(folder) = &args.out {
-        let folder = context.environment.current_dir().join(folder);
-        std::fs::create_dir_all(&folder)?;
-        clap_mangen::generate_to(command, folder)?;
+        let directory = context.environment.current_dir().join(folder);
+        let written = std::fs::create_dir_all(&directory)
+            .and_then(|()| clap_mangen::generate_to(command, directory));
+        if let Err(error) = written {
+            let message = format!("can't write to `{}`: {}", folder.display(), plain(&error));
+            return Ok(context.output.error(&message));
+        }
     } else {
         let mut page = Vec::new();
         clap_mangen::Man::new(command).render(&mut page)?;

@@ -237,3 +237,22 @@ fn a_job_whose_files_are_missing_stops_no_other() {
         ended.stderr
     );
 }
+
+#[test]
+fn man_pages_that_can_not_be_written_are_reported_with_their_directory() {
+    let bench = Bench::new();
+    bench.write("file", "");
+    let ended = run(bench.jobctl().args(["man", "--out", "file/man"]));
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert_eq!(
+        ended.stderr,
+        "error: can't write to `file/man`: Not a directory\n"
+    );
+}
+
+#[test]
+fn builds_help_shows_push() {
+    let bench = Bench::new();
+    let help = run(bench.jobctl().args(["build", "--help"])).stdout;
+    assert!(help.contains("[alias: --push]"), "{help}");
+}

@@ -40,7 +40,7 @@ pub(in crate::cli) struct BuildArgs {
     #[arg(long, alias = "image_prefix", value_name = "PREFIX")]
     pub(super) image_prefix: Option<String>,
     /// Push what was built, under all of its names; with a prefix, under those that have it
-    #[arg(long, alias = "push", conflicts_with = "verify")]
+    #[arg(long, visible_alias = "push", conflicts_with = "verify")]
     pub(super) deploy: bool,
     /// Another name for the image
     #[arg(short, long = "tag", value_name = "IMAGE", value_parser = scalar::<ImageRef>)]
