@@ -48,6 +48,22 @@ fn a_healthy_machine_passes() {
 }
 
 #[test]
+fn a_configuration_of_docker_is_named_where_it_exists() {
+    let bench = Bench::new();
+    let found = || {
+        let mut command = bench.jobctl();
+        command.args(["-H", "unix:///nowhere.sock"]);
+        doctor(&mut command).1["docker-config"].clone()
+    };
+    let file = bench.path().join("home/.docker/config.json");
+    let file = file.display();
+    let none = format!("none: {file} does not exist, and docker needs none");
+    assert_eq!(found(), ("ok".to_owned(), none));
+    bench.write("home/.docker/config.json", "{}");
+    assert_eq!(found(), ("ok".to_owned(), file.to_string()));
+}
+
+#[test]
 fn it_is_readable_by_people() {
     let bench = Bench::new();
     let ended = run(bench

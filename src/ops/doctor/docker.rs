@@ -10,7 +10,15 @@ pub(super) fn config(question: &Question) -> Finding {
         Ok(DockerConfig {
             folder: Some(folder),
             ..
-        }) => Finding::ok(folder.join("config.json").display().to_string()),
+        }) => {
+            let file = folder.join("config.json");
+            let shown = file.display();
+            Finding::ok(if file.exists() {
+                shown.to_string()
+            } else {
+                format!("none: {shown} does not exist, and docker needs none")
+            })
+        }
         Err(error) => Finding::failure(error.to_string(), error.help()),
     }
 }
