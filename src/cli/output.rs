@@ -94,6 +94,14 @@ impl Output {
         self.annotate(found);
     }
 
+    /// The same where they are what was asked for: none is left out.
+    pub(super) fn all_diagnostics(&self, found: &[Diagnostic]) {
+        if self.format == Format::Human {
+            self.message(&diagnostics::human_all(found));
+        }
+        self.annotate(found);
+    }
+
     /// Says that jobctl itself failed.
     pub(super) fn error(&self, message: &str) -> Exit {
         self.message(&format!("error: {}\n", printable_text(message)));

@@ -24,7 +24,7 @@ pub(super) fn exec(args: &ValidateArgs, context: &mut Context) -> Ending {
         &context.state_dir(),
         &context.environment,
     );
-    context.output.diagnostics(&validation.diagnostics);
+    context.output.all_diagnostics(&validation.diagnostics);
     context.output.result(
         || validation_human(&validation),
         || validation_json(&validation),

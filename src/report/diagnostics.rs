@@ -11,22 +11,30 @@ use super::printable;
 use super::words::counted;
 use crate::diagnostic::{Diagnostic, Label, Severity, Source};
 
-/// How many diagnostics are shown in full; the rest is counted.
+/// How many diagnostics are shown where they are not what was asked for; the rest is counted.
 const SHOWN: usize = 20;
 
-/// All diagnostics for people, errors counted at the end. Styled with ANSI escapes, which whoever
+/// The first diagnostics for people, and how many more there are. Styled with ANSI escapes, which whoever
 /// prints them strips where there is no terminal.
 #[must_use]
 pub fn human(diagnostics: &[Diagnostic]) -> String {
+    let shown = &diagnostics[..diagnostics.len().min(SHOWN)];
+    let mut text = human_all(shown);
+    let hidden = diagnostics.len() - shown.len();
+    if hidden > 0 {
+        let _ = writeln!(text, "… and {hidden} more: `jobctl validate` shows all");
+    }
+    text
+}
+
+/// All diagnostics for people, as [`human`] has them.
+#[must_use]
+pub fn human_all(diagnostics: &[Diagnostic]) -> String {
     let renderer = Renderer::styled().decor_style(DecorStyle::Ascii);
     let mut text = String::new();
-    for diagnostic in diagnostics.iter().take(SHOWN) {
+    for diagnostic in diagnostics {
         text.push_str(&renderer.render(&[group(&printable(diagnostic))]));
         text.push_str("\n\n");
-    }
-    let hidden = diagnostics.len().saturating_sub(SHOWN);
-    if hidden > 0 {
-        let _ = writeln!(text, "… and {hidden} more");
     }
     text
 }

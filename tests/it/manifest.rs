@@ -223,3 +223,23 @@ fn what_is_no_file_is_an_error_at_once() {
         }
     }
 }
+
+#[test]
+fn validate_shows_all_errors_and_other_verbs_name_it() {
+    let bench = Bench::new();
+    let keys: String = (0..41).map(|number| format!("key{number}: x\n")).collect();
+    bench.write("jobs.yaml", &format!("version: 1\nname: test\n{keys}"));
+    let shown = |verb: &str| {
+        let ended = run(bench.jobctl().arg(verb));
+        assert_eq!(ended.code, Some(2), "{ended:?}");
+        let shown = ended.stderr.matches("unknown key").count();
+        (
+            shown,
+            ended
+                .stderr
+                .contains("… and 21 more: `jobctl validate` shows all"),
+        )
+    };
+    assert_eq!(shown("validate"), (41, false));
+    assert_eq!(shown("build"), (20, true));
+}
