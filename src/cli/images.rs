@@ -7,13 +7,16 @@ use super::build::cache_folder;
 use super::context::Context;
 use crate::engine::docker::LocalImage;
 use crate::exit::Exit;
+use crate::manifest::load;
 use crate::ops::build::History;
+use crate::plan::build::is_named_after;
 use crate::plan::run::JOB_LABEL;
 use crate::report::{images_human, images_json};
 
 /// List the images that jobctl has built, newest first
 ///
-/// Those of all projects that the engine has, by the labels that jobctl gives them.
+/// Those of all projects that the engine has, by the labels that jobctl gives them. With JOB, where there is a
+/// jobs.yaml, those of its project alone, by their names.
 #[derive(Debug, Args)]
 pub(super) struct ImagesArgs {
     /// Only those of this job
@@ -25,11 +28,28 @@ pub(super) struct ImagesArgs {
 }
 
 pub(super) fn exec(args: &ImagesArgs, context: &mut Context) -> Ending {
+    // Another project's job may have the same name.
+    let manifest = match (&args.job, context.manifest()) {
+        (Some(_), Ok((path, shown))) => match load(&path, &shown, &context.environment) {
+            Ok(manifest) => Some(manifest),
+            Err(found) => {
+                context.output.failure(&found)?;
+                return Ok(Exit::Usage);
+            }
+        },
+        _ => None,
+    };
     let outcome = context.watch(async |_events| {
         let engine = context.connect().await?;
         engine.images_labelled(JOB_LABEL, args.job.as_deref()).await
     })?;
     let outcome = outcome.map(|mut images: Vec<LocalImage>| {
+        if let (Some(job), Some(manifest)) = (&args.job, &manifest) {
+            images.retain(|image| {
+                let mut names = image.tags.iter().filter_map(|name| name.parse().ok());
+                names.any(|name| is_named_after(&name, job, manifest))
+            });
+        }
         let cache = cache_folder(&context.environment);
         let history = History {
             store: &context.store(),

@@ -151,6 +151,23 @@ impl Bootstrap {
     }
 }
 
+/// Whether an image has a name that builds of a manifest's job give: `PROJECT-JOB`, with the manifest's prefix or
+/// in any registry.
+#[must_use]
+pub fn is_named_after(name: &ImageRef, job: &str, manifest: &Manifest) -> bool {
+    let root = &manifest.root;
+    let image = format!("{}-{job}", *root.name);
+    let prefix = root
+        .image
+        .as_ref()
+        .and_then(|image| image.prefix.as_deref());
+    let prefixed = format!("{}{image}", prefix.map_or("", String::as_str));
+    let is_prefixed = prefixed
+        .parse::<ImageRef>()
+        .is_ok_and(|own| own.familiar().repository() == name.familiar().repository());
+    is_prefixed || name.path().rsplit('/').next() == Some(&image)
+}
+
 /// An image to be built, before anything is known of its content.
 #[derive(Debug, Clone)]
 pub struct BuildSpec {

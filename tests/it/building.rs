@@ -2,6 +2,7 @@
 
 mod agents;
 mod freshness;
+mod listed;
 mod origins;
 mod plans;
 mod sequence;
