@@ -91,11 +91,18 @@ impl<'a> Decoder<'a> {
 
     /// Says that a node is not of the kind that is needed here.
     pub(crate) fn expected(&mut self, node: &Node, expected: &str) {
-        self.expected_as(node, expected, &format!("write {expected}"));
+        // The help has what it must be.
+        let message = format!("can't be {}", node.describe());
+        self.unfit(node, expected, &message, &format!("write {expected}"));
     }
 
     /// The same with a help of its own.
     fn expected_as(&mut self, node: &Node, expected: &str, help: &str) {
+        let message = format!("must be {expected}, not {}", node.describe());
+        self.unfit(node, expected, &message, help);
+    }
+
+    fn unfit(&mut self, node: &Node, expected: &str, message: &str, help: &str) {
         let (what, parent) = match self.path.split_last() {
             Some((last, parent)) => (format!("`{last}`"), location(parent)),
             None => ("the manifest".to_owned(), String::new()),
@@ -106,10 +113,7 @@ impl<'a> Decoder<'a> {
                 .error(format!("{what}{parent} has no value"))
                 .help(format!("give it {expected}, or remove the key")),
             _ => Rule::WrongType
-                .error(format!(
-                    "{what}{parent} must be {expected}, not {}",
-                    node.describe()
-                ))
+                .error(format!("{what}{parent} {message}"))
                 .help(help),
         };
         let diagnostic = self.at(diagnostic, node, "");
@@ -239,12 +243,13 @@ impl Decoder<'_> {
         if let Some(word) = words.iter().copied().find(|word| *word == text.value) {
             return Some(word);
         }
-        let message = format!("must be {}", list(words).replace(" and ", " or "));
-        let help = nearest(&text.value, words.iter().copied()).map_or_else(
-            || format!("write {expected}"),
-            |word| format!("did you mean `{word}`?"),
-        );
-        self.invalid(node, &message, help);
+        match nearest(&text.value, words.iter().copied()) {
+            Some(word) => {
+                let message = format!("must be {}", list(words).replace(" and ", " or "));
+                self.invalid(node, &message, format!("did you mean `{word}`?"));
+            }
+            None => self.invalid(node, "this value is unknown", format!("write {expected}")),
+        }
         None
     }
 }
@@ -282,12 +287,13 @@ impl Decode for bool {
             "true" | "True" | "TRUE" if text.is_plain => Some(true),
             "false" | "False" | "FALSE" if text.is_plain => Some(false),
             other => {
-                let help = match other.to_lowercase().as_str() {
-                    "yes" | "on" | "y" | "1" | "true" => "write `true`",
-                    "no" | "off" | "n" | "0" | "false" => "write `false`",
-                    _ => "write `true` or `false`",
+                let must = "must be `true` or `false`";
+                let (message, help) = match other.to_lowercase().as_str() {
+                    "yes" | "on" | "y" | "1" | "true" => (must, "write `true`"),
+                    "no" | "off" | "n" | "0" | "false" => (must, "write `false`"),
+                    _ => ("this is not a boolean", "write `true` or `false`"),
                 };
-                decoder.invalid(node, "must be `true` or `false`", help.to_owned());
+                decoder.invalid(node, message, help.to_owned());
                 None
             }
         }
@@ -303,8 +309,8 @@ impl Decode for u32 {
         }
         decoder.invalid(
             node,
-            "must be a whole number",
-            format!("write {EXPECTED}, at most {}", u32::MAX),
+            &format!("this is not a whole number from 0 to {}", u32::MAX),
+            format!("write {EXPECTED}"),
         );
         None
     }
