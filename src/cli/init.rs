@@ -159,7 +159,7 @@ fn asked(context: &Context) -> io::Result<Option<String>> {
         "where does CI get jobctl from? {}",
         OriginError::HELP
     ));
-    context.output.ask("source: ");
+    context.output.ask("source:");
     let mut answer = String::new();
     io::stdin().read_line(&mut answer)?;
     let answer = answer.trim();

@@ -197,7 +197,7 @@ impl Output {
 
     /// Asks the user something, on the line on which the answer is typed.
     pub(super) fn ask(&self, question: &str) {
-        self.message(&printable_text(question));
+        self.message(&format!("{} ", printable_text(question)));
     }
 
     /// Says that the user wanted no more of it.

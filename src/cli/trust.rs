@@ -251,7 +251,7 @@ pub(super) fn ask<'a>(
 fn is_yes(context: &Context) -> io::Result<bool> {
     context
         .output
-        .ask("may it run, as long as it is unchanged? [y/N] ");
+        .ask("may it run, as long as it is unchanged? [y/N]");
     let mut answer = String::new();
     io::stdin().read_line(&mut answer)?;
     let answer = answer.trim().to_ascii_lowercase();

@@ -60,8 +60,8 @@ pub enum GetError {
         /// The run.
         run: String,
     },
-    /// Something is there already.
-    #[error("`{}` is there already", path.display())]
+    /// Something already exists there.
+    #[error("`{}` already exists", path.display())]
     Exists {
         /// The file.
         path: PathBuf,

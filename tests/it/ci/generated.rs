@@ -263,3 +263,29 @@ fn a_missing_jobs_yaml_is_reported() {
         "error: can't read `nowhere`: No such file or directory\n"
     );
 }
+
+#[test]
+fn a_terminal_is_asked_where_ci_gets_jobctl_from() {
+    use std::io::Write as _;
+    use std::process::Stdio;
+
+    let repository = Repository::new("main", "repo/jobs.yaml");
+    repository.bench.write("repo/jobs.yaml", JOBS);
+    let line = format!("{} init --ci gitlab", jobctl().display());
+    let mut command = repository.bench.command("script");
+    let mut child = command
+        .args(["-qec", &line, "/dev/null"])
+        .current_dir(repository.path(""))
+        .env("TERM", "xterm")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut keys = child.stdin.take().unwrap();
+    keys.write_all(b"tools/jobctl\n").unwrap();
+    let output = child.wait_with_output().unwrap();
+    let shown = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{shown}");
+    assert!(shown.contains("source: "), "{shown}");
+    assert!(repository.path(".gitlab-ci.yml").exists());
+}

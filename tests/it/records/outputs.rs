@@ -61,7 +61,7 @@ fn outputs_are_copied_and_nothing_is_overwritten() {
         refused(&bench, &["get", "train:model", "out"]),
         error(
             "file-exists",
-            &format!("`{there}` is there already"),
+            &format!("`{there}` already exists"),
             "take another folder, or `--force`"
         )
     );
