@@ -163,7 +163,7 @@ fn is_own(system: System, registry: &str) -> bool {
 /// Where the credentials of the registry come from.
 fn token(system: System, registry: Option<&str>) -> Vec<String> {
     let registry = registry.filter(|registry| !is_own(system, registry));
-    let lines = match (system, registry) {
+    match (system, registry) {
         (System::GitHub, None) => vec!["TOKEN: ${{ secrets.GITHUB_TOKEN }}".to_owned()],
         (System::GitHub, Some(registry)) => vec![
             format!("# Secrets of the repository, for {registry}."),
@@ -174,8 +174,7 @@ fn token(system: System, registry: Option<&str>) -> Vec<String> {
         (System::GitLab, Some(registry)) => vec![format!(
             "# CI/CD variables of the project, for {registry}: REGISTRY_USER, REGISTRY_PASSWORD."
         )],
-    };
-    lines
+    }
 }
 
 /// A branch as GitHub's filters have it: in YAML's quotes, and with no letter that is a pattern's.
