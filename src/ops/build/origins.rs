@@ -37,16 +37,18 @@ pub(super) struct Expected {
 
 /// An image of the engine's by its whole name. Podman has its own under the short one.
 async fn local(engine: &DockerEngine, name: &str) -> Result<Option<LocalImage>, EngineError> {
+    // A name in which a secret is starred out is none.
+    let Ok(image) = name.parse::<ImageRef>() else {
+        return Ok(None);
+    };
     if let Some(found) = engine.image(name).await? {
         return Ok(Some(found));
     }
-    let short = name
-        .parse()
-        .map(|image: ImageRef| image.familiar().to_string());
-    match short {
-        Ok(short) if short != name => engine.image(&short).await,
-        _ => Ok(None),
+    let short = image.familiar().to_string();
+    if short == name {
+        return Ok(None);
     }
+    engine.image(&short).await
 }
 
 /// Whether all that an image was made from is still the same.

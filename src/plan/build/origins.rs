@@ -68,12 +68,13 @@ impl Origins {
 }
 
 impl Origin {
-    /// Whether it can never be another than it was: its name has a digest, or a checksum is given.
+    /// Whether it can never be another than it was: an image's name has a digest, an address has a checksum.
+    /// A name in which a secret is starred out is neither, and nobody can look for what it names.
     #[must_use]
     pub fn is_fixed(&self) -> bool {
         match self.name.parse::<ImageRef>() {
             Ok(image) => image.digest().is_some(),
-            Err(_) => self.digest.is_some(),
+            Err(_) => self.digest.is_some() && self.name.contains("://"),
         }
     }
 }
@@ -125,6 +126,11 @@ mod tests {
             ("docker.io/library/a:1".to_owned(), true, false),
             ("https://x.example/f".to_owned(), true, true),
             ("https://x.example/f".to_owned(), false, false),
+            ("https://x.example/***/f".to_owned(), true, true),
+            // Which image, or which digest, is not known.
+            ("docker.io/library/hxb-***:1".to_owned(), true, false),
+            ("***/a:1".to_owned(), true, false),
+            (format!("docker.io/library/***@{digest}"), true, false),
         ] {
             let origin = Origin {
                 name,

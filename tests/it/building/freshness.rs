@@ -5,8 +5,8 @@ use std::io::Write as _;
 use std::process::{Command, Stdio};
 
 use super::{COPY, built, rename, set_mode, state};
-use crate::support::Bench;
 use crate::support::image::{ImageName, docker, file_of};
+use crate::support::Bench;
 
 /// A context in a folder of its own, so that jobctl's cache is no part of it.
 fn plant(bench: &Bench) {
@@ -100,6 +100,25 @@ fn another_base_of_the_same_name_builds() {
     assert_eq!(state(&mut name.build(&bench, &FOLDER)), "up_to_date");
     import(&name, &base, 2);
     let second = built(&mut name.build(&bench, &FOLDER));
+    assert_eq!(second["state"], "built");
+    assert_ne!(second["id"], first["id"]);
+}
+
+#[test]
+fn another_base_of_a_name_with_a_secret_builds() {
+    let bench = Bench::new();
+    let name = ImageName::new();
+    let base = format!("{}-canary7:1", name.as_str());
+    let text = format!(
+        "ARG TOKEN\nFROM {}-${{TOKEN}}:1\nCMD [\"none\"]\n",
+        name.as_str()
+    );
+    bench.write("context/Dockerfile", &text);
+    let flags = ["--directory", "context", "--build-arg", "TOKEN=canary7"];
+    import(&name, &base, 1);
+    let first = built(&mut name.build(&bench, &flags));
+    import(&name, &base, 2);
+    let second = built(&mut name.build(&bench, &flags));
     assert_eq!(second["state"], "built");
     assert_ne!(second["id"], first["id"]);
 }
