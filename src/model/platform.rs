@@ -40,11 +40,11 @@ impl FromStr for Platform {
         let (architecture, variant) = match (architecture.as_str(), variant.as_str()) {
             ("x86_64" | "x86-64" | "amd64", "" | "v1") => ("amd64", ""),
             ("x86_64" | "x86-64", variant) => ("amd64", variant),
-            ("i386" | "x86", variant) => ("386", variant),
+            ("i386" | "i686" | "x86", variant) => ("386", variant),
             ("aarch64" | "arm64", "" | "8" | "v8") => ("arm64", ""),
             ("aarch64", variant) => ("arm64", variant),
-            ("armhf", _) | ("arm", "" | "7") => ("arm", "v7"),
-            ("armel", _) | ("arm", "6") => ("arm", "v6"),
+            ("armhf" | "armv7l" | "armv8l", _) | ("arm", "" | "7") => ("arm", "v7"),
+            ("armel" | "armv6l", _) | ("arm", "6") => ("arm", "v6"),
             (architecture, variant) => (architecture, variant),
         };
         Ok(Self {
@@ -86,6 +86,10 @@ mod tests {
             ("armel", "linux/arm/v6"),
             ("linux/arm/v6", "linux/arm/v6"),
             ("i386", "linux/386"),
+            // As kernels name themselves, and engines after them.
+            ("linux/i686", "linux/386"),
+            ("linux/armv7l", "linux/arm/v7"),
+            ("linux/armv6l", "linux/arm/v6"),
             ("windows/amd64", "windows/amd64"),
             ("s390x", "linux/s390x"),
         ] {

@@ -163,6 +163,12 @@ pub(super) fn built_at(
     Ok(built)
 }
 
+/// Whether any project of the user's has built an image, or found it to be up to date. Labels alone don't tell:
+/// what is made from an image inherits them, and anybody can write them.
+pub(super) fn is_known(cache: &Path, image: &Digest) -> bool {
+    matches!(built_at(cache, None, image), Ok(Some(_)))
+}
+
 /// Forgets an image that is gone.
 pub(super) fn forget(cache: &Path, image: &Digest) {
     // What is left of the claims is in nobody's way.

@@ -24,7 +24,7 @@ use crate::engine::docker::{DockerEngine, EngineError};
 use crate::event::{Event, Events, Outcome};
 use crate::facts::host;
 use crate::model::labels::PLAN_LABEL;
-use crate::model::{Digest, ImageRef, Secret, ValueError, Version};
+use crate::model::{Digest, ImageRef, Platform, Secret, ValueError, Version};
 use crate::ops::env_files::secret_in;
 use crate::plan::build::{BaseSpec, BuildSpec, CA_BUNDLE_SECRET, Item};
 use crate::plan::dockerfile::{Sources, lines_of};
@@ -265,7 +265,7 @@ async fn build_one(
         provenance,
     };
     if prepared.may_be_there
-        && let Some(id) = find(engine, spec, &prepared).await?
+        && let Some(id) = find(engine, spec, &prepared, cache).await?
         && let place = place(&id)
         && place.as_ref().is_none_or(|place| place.exists())
     {
@@ -324,15 +324,20 @@ fn placed(mut error: BuildError, dockerfile: &[u8], mask: &Mask) -> BuildError {
     error
 }
 
-/// Looks for an image that was built from the same, and gives it the names that it lacks.
+/// Looks for an image that was built from the same, and gives it the names that it lacks. One that jobctl is not
+/// known to have built here is built again, from the engine's cache where that has it.
 async fn find(
     engine: &DockerEngine,
     spec: &BuildSpec,
     prepared: &Prepared,
+    cache: Option<&PathBuf>,
 ) -> Result<Option<Digest>, Reason> {
     let digest = prepared.plan.digest.as_str();
     for found in engine.images_labelled(PLAN_LABEL, Some(digest)).await? {
-        if !origins::are_current(engine, &found.labels).await? {
+        if !cache.is_some_and(|cache| claims::is_known(cache, &found.id))
+            || !origins::are_current(engine, &found.labels).await?
+            || !is_for_engine(engine, &found.id, &prepared.dockerfile).await?
+        {
             continue;
         }
         for tag in &spec.first_names(&prepared.plan) {
@@ -343,6 +348,24 @@ async fn find(
         return Ok(Some(found.id));
     }
     Ok(None)
+}
+
+/// Whether an image is made for the engine's platform, or for one that the Dockerfile names.
+async fn is_for_engine(
+    engine: &DockerEngine,
+    id: &Digest,
+    dockerfile: &[u8],
+) -> Result<bool, EngineError> {
+    let (image, engine) = tokio::try_join!(engine.image_details(id.as_str()), engine.facts())?;
+    let Some(image) = image else {
+        return Ok(false);
+    };
+    let dockerfile = String::from_utf8_lossy(dockerfile);
+    let named = dockerfile.split("--platform=").skip(1);
+    let mut named = named.filter_map(|rest| rest.split_whitespace().next());
+    // What can't be read as a platform, as a variable, names none.
+    Ok(image.is_for(&engine.platform)
+        || named.any(|name| name.parse::<Platform>().is_ok() && image.is_for(name)))
 }
 
 async fn request(

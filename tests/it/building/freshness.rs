@@ -5,8 +5,8 @@ use std::io::Write as _;
 use std::process::{Command, Stdio};
 
 use super::{COPY, built, rename, set_mode, state};
-use crate::support::image::{ImageName, docker, file_of};
 use crate::support::Bench;
+use crate::support::image::{ImageName, docker, file_of};
 
 /// A context in a folder of its own, so that jobctl's cache is no part of it.
 fn plant(bench: &Bench) {
@@ -102,6 +102,107 @@ fn another_base_of_the_same_name_builds() {
     let second = built(&mut name.build(&bench, &FOLDER));
     assert_eq!(second["state"], "built");
     assert_ne!(second["id"], first["id"]);
+}
+
+/// Builds an image with the same labels from nothing but a Dockerfile.
+fn docker_build(text: &str, tag: &str) -> String {
+    let mut build = Command::new("docker")
+        .args(["build", "--quiet", "--tag", tag, "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = build.stdin.take().unwrap();
+    stdin.write_all(text.as_bytes()).unwrap();
+    drop(stdin);
+    let ended = build.wait_with_output().unwrap();
+    assert!(ended.status.success());
+    String::from_utf8(ended.stdout).unwrap().trim().to_owned()
+}
+
+#[test]
+fn what_is_made_from_an_image_is_not_taken_for_it() {
+    let bench = Bench::new();
+    let name = ImageName::new();
+    plant(&bench);
+    let first = built(&mut name.build(&bench, &FOLDER));
+    let id = first["id"].as_str().unwrap();
+    let latest = format!("{}:latest", name.as_str());
+    let child = docker_build(&format!("FROM {latest}\nENV A=b\n"), &latest);
+    assert_ne!(child, id);
+    let container = docker(&["create", id]);
+    let container = container.trim();
+    let committed = docker(&["commit", "--change", "ENV A=c", container, &latest]);
+    docker(&["rm", container]);
+    let is_first = |state: &str| {
+        let again = built(&mut name.build(&bench, &FOLDER));
+        assert_eq!(again["state"], state);
+        assert_eq!(again["id"], first["id"]);
+        let named = docker(&["inspect", "--format", "{{.Id}}", &latest]);
+        assert_eq!(named.trim(), id);
+    };
+    // The image itself is still there; it gets its name back.
+    is_first("up_to_date");
+    docker(&["rmi", "--force", committed.trim(), &child]);
+    // Nor is what another user has built, whose labels may be anybody's.
+    fs::remove_dir_all(bench.path().join("home/.cache/jobctl/images")).unwrap();
+    is_first("built");
+    is_first("up_to_date");
+}
+
+#[test]
+fn an_image_for_another_platform_is_not_taken_for_it() {
+    let bench = Bench::new();
+    let name = ImageName::new();
+    plant(&bench);
+    let first = built(&mut name.build(&bench, &FOLDER));
+    let id = first["id"].as_str().unwrap();
+    let latest = format!("{}:latest", name.as_str());
+    let platform = |image: &str| docker(&["inspect", "--format", "{{.Architecture}}", image]);
+    let own = platform(id);
+    let other = if own.trim() == "arm64" {
+        "amd64"
+    } else {
+        "arm64"
+    };
+    // In an archive, what has as many letters can be changed.
+    let file = bench.path().join("image.tar");
+    docker(&["save", "--output", file.to_str().unwrap(), &latest]);
+    let of = |platform: &str| format!("\"architecture\":\"{}\"", platform.trim()).into_bytes();
+    let (before, after) = (of(&own), of(other));
+    assert_eq!(before.len(), after.len());
+    let mut archive = fs::read(&file).unwrap();
+    let places = 0..archive.len() - before.len();
+    let places: Vec<_> = places
+        .filter(|at| archive[*at..].starts_with(&before))
+        .collect();
+    assert!(!places.is_empty());
+    for at in places {
+        archive[at..at + after.len()].copy_from_slice(&after);
+    }
+    fs::write(&file, archive).unwrap();
+    docker(&["rmi", "--force", id]);
+    docker(&["load", "--input", file.to_str().unwrap()]);
+    let loaded = docker(&["inspect", "--format", "{{.Id}}", &latest]);
+    let loaded = loaded.trim();
+    assert_eq!(platform(loaded).trim(), other);
+    let build = || {
+        let again = built(&mut name.build(&bench, &FOLDER));
+        assert_eq!(platform(again["id"].as_str().unwrap()), own);
+        again["state"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(build(), "built");
+    assert_eq!(build(), "up_to_date");
+    // Not even if jobctl has built it here, for another engine.
+    let claims = bench.path().join("home/.cache/jobctl/images");
+    let of = |id: &str| claims.join(id.replace(':', "-"));
+    fs::create_dir_all(of(loaded)).unwrap();
+    for entry in fs::read_dir(of(id)).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), of(loaded).join(entry.file_name())).unwrap();
+    }
+    docker(&["rmi", "--force", id]);
+    assert_eq!(build(), "built");
 }
 
 #[test]
