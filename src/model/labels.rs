@@ -28,6 +28,14 @@ pub const STANDARD_KEYS: [&str; 7] = [
 /// The label in which Podman's builder says its version.
 const BUILDER_LABEL: &str = "io.buildah.version";
 
+/// Whether jobctl set one of the [`STANDARD_KEYS`] on an image that it built, or the image inherited it; `None`
+/// where the labels don't say.
+#[must_use]
+pub fn is_stamped(labels: &BTreeMap<String, String>, key: &str) -> Option<bool> {
+    let stamped = labels.get(STAMPED_LABEL)?;
+    Some(stamped.split(',').any(|stamped| stamped == key))
+}
+
 /// The labels of an image that are part of its content: all but those that jobctl and the builder set.
 #[must_use]
 pub fn content_labels(labels: &BTreeMap<String, String>) -> BTreeMap<&str, &str> {

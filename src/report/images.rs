@@ -10,12 +10,10 @@ use super::table::columns;
 use super::words::{ago, bytes};
 use crate::engine::docker::LocalImage;
 use crate::model::Digest;
+use crate::model::labels::{STANDARD_LABELS, is_stamped};
 use crate::ops::pull::Pulled;
 use crate::plan::run::JOB_LABEL;
 
-/// The labels that say what an image is of, besides [`JOB_LABEL`].
-const VERSION: &str = "org.opencontainers.image.version";
-const REVISION: &str = "org.opencontainers.image.revision";
 /// How many digits tell an image from others.
 const SHORT: usize = 12;
 
@@ -25,14 +23,13 @@ pub fn images_human(images: &[LocalImage], now: Timestamp) -> String {
     let heads = ["IMAGE", "JOB", "VERSION", "CREATED", "SIZE", "NAMES"];
     let mut rows = vec![heads.map(str::to_owned).to_vec()];
     for image in images {
-        let label = |name: &str| image.labels.get(name).cloned();
         let age = image.created.map(|then| now.duration_since(then));
         let id = image.id.as_str();
         let (_, digits) = id.split_once(':').unwrap_or(("", id));
         let row = [
             digits.chars().take(SHORT).collect(),
-            label(JOB_LABEL).unwrap_or_default(),
-            label(VERSION).unwrap_or_else(|| "-".to_owned()),
+            image.labels.get(JOB_LABEL).cloned().unwrap_or_default(),
+            standard(image, "version").unwrap_or("-").to_owned(),
             age.map_or_else(|| "-".to_owned(), |age| ago(age.unsigned_abs())),
             bytes(image.size),
             image.tags.join(" "),
@@ -49,12 +46,18 @@ pub fn images_json(images: &[LocalImage]) -> Value {
     json!({ "schema": "jobctl.images/1", "images": images.collect::<Vec<_>>() })
 }
 
+/// What a standard label says of an image; not what one that jobctl built has from its base.
+fn standard<'a>(image: &'a LocalImage, key: &str) -> Option<&'a str> {
+    let value = image.labels.get(&format!("{STANDARD_LABELS}{key}"))?;
+    (is_stamped(&image.labels, key) != Some(false)).then_some(value.as_str())
+}
+
 fn image(image: &LocalImage) -> Value {
     json!({
         "id": image.id.as_str(),
         "job": image.labels.get(JOB_LABEL),
-        "version": image.labels.get(VERSION),
-        "revision": image.labels.get(REVISION),
+        "version": standard(image, "version"),
+        "revision": standard(image, "revision"),
         "created": image.created,
         "bytes": image.size,
         "names": image.tags,

@@ -336,7 +336,7 @@ async fn find(
     for found in engine.images_labelled(PLAN_LABEL, Some(digest)).await? {
         if !cache.is_some_and(|cache| claims::is_known(cache, &found.id))
             || !origins::are_current(engine, &found.labels).await?
-            || !is_for_engine(engine, &found.id, &prepared.dockerfile).await?
+            || !Box::pin(is_for_engine(engine, &found.id, &prepared.dockerfile)).await?
         {
             continue;
         }

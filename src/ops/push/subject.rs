@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::PushFailure;
 use crate::engine::docker::{DockerEngine, LocalImage};
-use crate::model::labels::{STAMPED_LABEL, STANDARD_LABELS};
+use crate::model::labels::{STANDARD_LABELS, is_stamped};
 use crate::model::{ImageRef, Tag, Version};
 use crate::ops::build::History;
 use crate::plan::build::{BuildSpec, VersionChoice};
@@ -156,10 +156,9 @@ fn version_of(image: &LocalImage, repositories: &[&str]) -> Option<Version> {
         .filter_map(|name| version(&name))
         .max();
     let own = || {
-        let stamped = image.labels.get(STAMPED_LABEL)?;
         let label = image.labels.get(&format!("{STANDARD_LABELS}version"))?;
-        let is_stamped = stamped.split(',').any(|key| key == "version");
-        label.parse().ok().filter(|_| is_stamped)
+        let is_own = is_stamped(&image.labels, "version") == Some(true);
+        label.parse().ok().filter(|_| is_own)
     };
     released.or_else(own)
 }

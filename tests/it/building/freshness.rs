@@ -5,8 +5,8 @@ use std::io::Write as _;
 use std::process::{Command, Stdio};
 
 use super::{COPY, built, rename, set_mode, state};
-use crate::support::Bench;
 use crate::support::image::{ImageName, docker, file_of};
+use crate::support::{Bench, run};
 
 /// A context in a folder of its own, so that jobctl's cache is no part of it.
 fn plant(bench: &Bench) {
@@ -222,6 +222,43 @@ fn another_base_of_a_name_with_a_secret_builds() {
     let second = built(&mut name.build(&bench, &flags));
     assert_eq!(second["state"], "built");
     assert_ne!(second["id"], first["id"]);
+}
+
+#[test]
+fn the_version_of_a_base_is_not_listed_as_that_of_an_image() {
+    let bench = Bench::new();
+    let name = ImageName::new();
+    let base = format!("{}-base:1", name.as_str());
+    let of_base = "org.opencontainers.image";
+    let text = format!(
+        "LABEL {} {of_base}.version=9 {of_base}.revision=8\n",
+        name.label()
+    );
+    docker_build(&format!("FROM scratch\n{text}"), &base);
+    bench.write(
+        "context/Dockerfile",
+        &format!("FROM {base}\nCMD [\"none\"]\n"),
+    );
+    let listed = |format: &str| {
+        let mut images = bench.jobctl();
+        let ended = run(images.args(["--format", format, "images", name.as_str()]));
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        ended.stdout
+    };
+    let image = || -> serde_json::Value {
+        let mut said: serde_json::Value = serde_json::from_str(&listed("json")).unwrap();
+        said["images"][0].take()
+    };
+    built(&mut name.build(&bench, &FOLDER));
+    assert_eq!(image()["version"], serde_json::Value::Null);
+    assert_eq!(image()["revision"], serde_json::Value::Null);
+    let table = listed("human");
+    let row = table.lines().nth(1).unwrap();
+    assert_eq!(row.split_whitespace().nth(2), Some("-"), "{table}");
+    let id = image()["id"].take();
+    built(name.build(&bench, &FOLDER).args(["--version", "1.2.3"]));
+    docker(&["rmi", "--force", id.as_str().unwrap()]);
+    assert_eq!(image()["version"], "1.2.3");
 }
 
 #[test]
