@@ -53,6 +53,26 @@ pub fn ignore_file(root: &Path, dockerfile: &Path) -> Result<Option<IgnoreFile>,
     Ok(None)
 }
 
+/// The Dockerfile of a build and the places of its ignore file: they decide what is built, wherever they are,
+/// and by not being there. One that is a link is named with what it leads to. Their directories' names are
+/// canonical.
+#[must_use]
+pub fn build_files(root: &Path, dockerfile: &Path) -> Vec<PathBuf> {
+    let mut own = OsString::from(dockerfile);
+    own.push(IGNORE_FILE);
+    let mut files = Vec::new();
+    for file in [dockerfile.to_owned(), own.into(), root.join(IGNORE_FILE)] {
+        let folder = file.parent().and_then(|folder| folder.canonicalize().ok());
+        if let (Some(folder), Some(name)) = (folder, file.file_name()) {
+            files.push(folder.join(name));
+            files.extend(file.canonicalize());
+        }
+    }
+    files.sort();
+    files.dedup();
+    files
+}
+
 impl Filter {
     /// What a build lets through: all but what its ignore file names, and jobctl's own state.
     ///

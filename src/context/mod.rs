@@ -38,7 +38,7 @@ pub use cache::StatCache;
 pub use digest::{ContextDigest, ReadEntry, contents, digest, file_content};
 pub use entry::{Entry, Kind, Skip, Stamp};
 pub use error::ContextError;
-pub use ignore::{IgnoreFile, ignore_file};
+pub use ignore::{IgnoreFile, build_files, ignore_file};
 pub use pattern::{Inherited, PatternError, PatternProblem, Patterns};
 pub use read::open;
 pub use secret::holds_secrets;

@@ -1,7 +1,9 @@
 //! What git knows of a directory.
 
+use std::ffi::OsStr;
 use std::io;
-use std::path::Path;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
 
 use super::repository::{MODIFIED, Repository, answer, git_with, records};
 use crate::model::Version;
@@ -9,13 +11,14 @@ use crate::model::Version;
 /// What git knows of a directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GitFacts {
-    /// The commit that last changed something in the directory; the newest, if none ever did.
+    /// The commit that last changed something in the directory or a file that was asked about with it; the
+    /// newest, if none ever did.
     pub revision: String,
-    /// Whether nothing in the directory was ever committed.
+    /// Whether nothing of that was ever committed.
     pub is_new: bool,
     /// When that commit was made, in seconds since 1970.
     pub committed: u64,
-    /// Whether something in the directory is not as it was committed.
+    /// Whether something of that is not as it was committed.
     pub is_dirty: bool,
     /// The version that the newest commit is tagged with (`v1.2.3`), if it is.
     pub version: Option<Version>,
@@ -43,16 +46,16 @@ impl From<io::Error> for NoGit {
     }
 }
 
-/// Asks git about a directory.
+/// Asks git about a directory, and some files that may lie elsewhere.
 ///
 /// # Errors
 ///
-/// It knows nothing; why.
-pub fn git(directory: &Path) -> Result<GitFacts, NoGit> {
+/// It knows nothing of the directory; why.
+pub fn git(directory: &Path, files: &[PathBuf]) -> Result<GitFacts, NoGit> {
     let repository = Repository::open(directory)?.ok_or(NoGit::NoRepository)?;
+    let asked = Asked::of(&repository, files)?;
     let questions = [
-        NEWEST_HERE.as_slice(),
-        &NEWEST,
+        NEWEST.as_slice(),
         &[
             "for-each-ref",
             "--points-at=HEAD",
@@ -61,8 +64,9 @@ pub fn git(directory: &Path) -> Result<GitFacts, NoGit> {
         ],
     ];
     // They run side by side, as each takes some milliseconds.
-    let [here, newest, tags] = questions.map(|args| repository.ask(args));
-    let changes = Changes::of(&repository);
+    let [newest, tags] = questions.map(|args| repository.ask(args, &[]));
+    let here = repository.ask(&NEWEST, &asked.paths);
+    let changes = Changes::of(&repository, asked.paths);
     let text = |answer: Vec<u8>| String::from_utf8_lossy(&answer).trim_end().to_owned();
     let here = answer(here);
     let newest = match answer(newest) {
@@ -80,7 +84,7 @@ pub fn git(directory: &Path) -> Result<GitFacts, NoGit> {
         committed: committed
             .parse()
             .map_err(|_| NoGit::Unknown("its newest commit has no time".to_owned()))?,
-        is_dirty: changes.found(&repository)? || has_dirty_submodule(&repository),
+        is_dirty: changes.found(&repository)? || asked.is_dirty,
         version: tags
             .lines()
             .filter_map(|tag| tag.strip_prefix("refs/tags/v")?.parse().ok())
@@ -105,9 +109,11 @@ pub fn default_branch(repository: &Repository) -> Option<String> {
 /// What the user's own git says of a repository that somebody else owns, if it refuses to read it ("dubious
 /// ownership"), and its fix.
 ///
-/// Nothing of the repository is read before that, nor run after it.
+/// Nothing of the repository is run before that, nor after it.
 #[must_use]
 pub fn refusal(directory: &Path) -> Option<(String, String)> {
+    // On what is not to be read, git may wait forever.
+    Repository::open(directory).ok()?;
     let configured = ["PATH", "HOME", "XDG_CONFIG_HOME", "SUDO_UID", "GIT_CONFIG*"];
     let mut command = git_with(&configured);
     command
@@ -123,21 +129,60 @@ pub fn refusal(directory: &Path) -> Option<(String, String)> {
 }
 
 const NEWEST: [&str; 4] = ["rev-list", "-1", "--timestamp", "HEAD"];
-const NEWEST_HERE: [&str; 6] = ["rev-list", "-1", "--timestamp", "HEAD", "--", "."];
 
 /// Whether nothing was ever committed: HEAD names a branch that is not there.
 fn is_unborn(repository: &Repository) -> bool {
-    let asked = |args: &[&str]| answer(repository.ask(args)).is_ok();
+    let asked = |args: &[&str]| answer(repository.ask(args, &[])).is_ok();
     asked(&["symbolic-ref", "--quiet", "HEAD"])
         && !asked(&["rev-parse", "--quiet", "--verify", "HEAD"])
         && asked(&["for-each-ref", "--count=1"])
 }
 
+/// What a repository is asked about.
+struct Asked {
+    /// The directory and the files, as far as they are of the repository; of others, their place in it.
+    paths: Vec<PathBuf>,
+    /// Whether a file of another repository is not as it was committed there, or is of none.
+    is_dirty: bool,
+}
+
+impl Asked {
+    fn of(repository: &Repository, files: &[PathBuf]) -> io::Result<Self> {
+        let mut asked = Self {
+            paths: vec![PathBuf::from(".")],
+            is_dirty: false,
+        };
+        for file in files {
+            let Some(folder) = file.parent() else {
+                continue;
+            };
+            match Repository::top_of(folder)? {
+                Some(top) if top == repository.top() => asked.paths.push(file.clone()),
+                Some(top) => {
+                    // It may be a submodule: its commit is a file of this repository then.
+                    if top.starts_with(repository.top()) {
+                        asked.paths.push(top);
+                    }
+                    let other = Repository::open(folder)?.ok_or(io::ErrorKind::NotFound)?;
+                    asked.is_dirty |= Changes::of(&other, vec![file.clone()])
+                        .found(&other)
+                        .unwrap_or(true);
+                }
+                None => asked.is_dirty = true,
+            }
+        }
+        Ok(asked)
+    }
+}
+
 /// What lists files that are not as they were committed, or new.
-struct Changes([io::Result<std::process::Child>; 4]);
+struct Changes {
+    paths: Vec<PathBuf>,
+    answers: [io::Result<std::process::Child>; 4],
+}
 
 impl Changes {
-    fn of(repository: &Repository) -> Self {
+    fn of(repository: &Repository, paths: Vec<PathBuf>) -> Self {
         let questions = [
             MODIFIED.as_slice(),
             &[
@@ -146,18 +191,17 @@ impl Changes {
                 "--exclude-standard",
                 "--directory",
                 "--no-empty-directory",
-                "--",
-                ".",
             ],
-            &["diff-index", "--cached", "--name-only", "HEAD", "--", "."],
-            &["ls-files", "-z", "-v", "--full-name", "--", "."],
+            &["diff-index", "--cached", "--name-only", "HEAD"],
+            &["ls-files", "-z", "-s", "-v", "--full-name"],
         ];
-        Self(questions.map(|args| repository.ask(args)))
+        let answers = questions.map(|args| repository.ask(args, &paths));
+        Self { paths, answers }
     }
 
     /// Whether there are some.
     fn found(self, repository: &Repository) -> io::Result<bool> {
-        let [modified, others, staged, listed] = self.0;
+        let [modified, others, staged, listed] = self.answers;
         let (modified, others) = (answer(modified)?, answer(others)?);
         let (staged, listed) = (answer(staged)?, answer(listed)?);
         if !others.is_empty() || !staged.is_empty() {
@@ -167,23 +211,50 @@ impl Changes {
         if !repository.without_large_files(modified)?.is_empty() {
             return Ok(true);
         }
+        // `TAG MODE OBJECT STAGE<tab>PATH`
+        let listed = records(&listed).filter_map(|line| {
+            let tab = line.iter().position(|byte| *byte == b'\t')?;
+            Some((&line[..tab], &line[tab + 1..]))
+        });
+        let listed: Vec<_> = listed.collect();
         // A small letter marks those that git is configured not to look at.
-        let unwatched = records(&listed).filter(|line| line[0].is_ascii_lowercase());
-        let unwatched: Vec<_> = unwatched.filter_map(|line| line.get(2..)).collect();
-        Ok(!unwatched.is_empty() && !repository.modified_unwatched(&unwatched)?.is_empty())
+        let unwatched = listed
+            .iter()
+            .filter(|(head, _)| head[0].is_ascii_lowercase());
+        let unwatched: Vec<_> = unwatched.map(|(_, path)| *path).collect();
+        if !unwatched.is_empty()
+            && !repository
+                .modified_unwatched(&unwatched, &self.paths)?
+                .is_empty()
+        {
+            return Ok(true);
+        }
+        let mut submodules = listed.iter().filter(|(head, _)| is_submodule(head));
+        Ok(submodules.any(|(_, path)| is_submodule_dirty(repository, path)))
     }
 }
 
-/// Whether files of a submodule are not as they were committed: of those git looks at the commit alone.
-fn has_dirty_submodule(repository: &Repository) -> bool {
-    if !repository.top().join(".gitmodules").exists() {
+/// Whether an entry of the index is another repository's commit.
+fn is_submodule(head: &[u8]) -> bool {
+    head.get(2..)
+        .is_some_and(|head| head.starts_with(b"160000 "))
+}
+
+/// Whether files of a submodule are not as they were committed, or were never checked out: of those git
+/// looks at the commit alone.
+fn is_submodule_dirty(repository: &Repository, path: &[u8]) -> bool {
+    let place = repository.top().join(OsStr::from_bytes(path));
+    if !place.is_dir() {
+        // git says that it is gone, unless it is configured not to look.
         return false;
     }
-    let submodules = repository.submodules(&repository.tracked(&[]).unwrap_or_default());
-    submodules.iter().any(|(_, submodule)| {
-        let changes = Changes::of(submodule).found(submodule);
-        changes.unwrap_or(true) || has_dirty_submodule(submodule)
-    })
+    match Repository::open(&place) {
+        Ok(Some(submodule)) if submodule.top() == place => {
+            let changes = Changes::of(&submodule, vec![PathBuf::from(".")]);
+            changes.found(&submodule).unwrap_or(true)
+        }
+        _ => true,
+    }
 }
 
 /// `https://user:token@host/path` is `https://host/path`. A password may contain `/` and `@`, so that all

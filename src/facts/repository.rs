@@ -16,7 +16,10 @@ use std::process::{Child, Command, Stdio};
 
 pub(super) use self::command::{answer, git_with, records};
 use self::command::{failed, git, no_git, output};
-use self::directory::{check_files, git_directory, settings};
+use self::directory::{
+    check_common, check_files, check_link, check_rules_below, check_rules_for, git_directory,
+    settings,
+};
 use super::read_small;
 
 mod command;
@@ -94,21 +97,21 @@ impl Repository {
     /// It can't be read.
     pub fn open(folder: &Path) -> io::Result<Option<Self>> {
         let folder = folder.canonicalize()?;
-        let mut found = None;
-        for top in folder.ancestors() {
-            if let Some(directory) = git_directory(top)? {
-                found = Some((top.to_owned(), directory));
-                break;
-            }
-        }
-        let Some((top, directory)) = found else {
+        let Some((top, directory)) = find(&folder)? else {
             return Ok(None);
         };
+        check_rules_for(&top, &folder)?;
+        check_rules_below(&folder)?;
+        let is_link = fs::symlink_metadata(top.join(".git")).is_ok_and(|file| !file.is_dir());
         let common = match read_small(&directory.join("commondir"), LARGEST_PATH) {
             Ok(text) => directory.join(OsStr::from_bytes(text.trim_ascii_end())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => directory.clone(),
             Err(error) => return Err(error),
         };
+        check_common(&top, &directory, &common)?;
+        if is_link {
+            check_link(&top, &directory)?;
+        }
         let (settings, origin) = settings(&common.join("config"));
         let repository = Self {
             top,
@@ -123,29 +126,50 @@ impl Repository {
         Ok(Some(repository))
     }
 
-    /// Makes our git directory. What git would read of the user's has to be regular files: on a named pipe
-    /// it would wait forever.
+    /// The top of the work tree that a directory is in, if it is in one.
+    ///
+    /// # Errors
+    ///
+    /// It can't be read, or git could not read its rules for the directory.
+    pub fn top_of(folder: &Path) -> io::Result<Option<PathBuf>> {
+        let folder = folder.canonicalize()?;
+        let Some((top, _)) = find(&folder)? else {
+            return Ok(None);
+        };
+        check_rules_for(&top, &folder)?;
+        Ok(Some(top))
+    }
+
+    /// Makes our git directory. What git would read of the user's has to be regular files (on a named pipe it
+    /// would wait forever) within the repository.
     fn borrow(&self, directory: &Path, common: &Path) -> io::Result<()> {
         let own = self.own.path();
         self.make_directory(own)?;
         fs::remove_dir(own.join("refs"))?;
         let mut seen = HashSet::new();
+        let within = common.canonicalize()?;
+        let mut check = |path: &Path| check_files(path, &within, &mut seen);
+        for config in [common.join("config"), directory.join("config.worktree")] {
+            if config.exists() {
+                check(&config)?;
+            }
+        }
         for name in BORROWED {
             if common.join(name).exists() {
-                check_files(&common.join(name), &mut seen)?;
+                check(&common.join(name))?;
                 symlink(common.join(name), own.join(name))?;
             }
         }
-        check_files(&self.objects, &mut seen)?;
+        check(&self.objects)?;
         if self.index.exists() {
-            check_files(&self.index, &mut seen)?;
+            check(&self.index)?;
         }
         let head = read_small(&directory.join("HEAD"), LARGEST_PATH)?;
         fs::write(own.join("HEAD"), head)?;
         // An index may be in two parts.
         for entry in fs::read_dir(directory)?.flatten() {
             if entry.file_name().as_bytes().starts_with(b"sharedindex.") {
-                check_files(&entry.path(), &mut seen)?;
+                check(&entry.path())?;
                 symlink(entry.path(), own.join(entry.file_name()))?;
             }
         }
@@ -180,10 +204,14 @@ impl Repository {
         self.origin.as_deref()
     }
 
-    /// Asks git something about the directory; for its answer see [`answer`].
-    pub(super) fn ask(&self, args: &[&str]) -> io::Result<Child> {
+    /// Asks git something, about these paths if there are some; for its answer see [`answer`].
+    pub(super) fn ask(&self, args: &[&str], paths: &[PathBuf]) -> io::Result<Child> {
         let mut command = self.command(self.own.path());
         command.args(args).stdin(Stdio::null());
+        if !paths.is_empty() {
+            command.env("GIT_LITERAL_PATHSPECS", "1");
+            command.arg("--").args(paths);
+        }
         command.stderr(Stdio::piped());
         command.spawn().map_err(no_git)
     }
@@ -315,7 +343,11 @@ impl Repository {
     /// # Errors
     ///
     /// git can't tell.
-    pub(super) fn modified_unwatched(&self, paths: &[&[u8]]) -> io::Result<Vec<Vec<u8>>> {
+    pub(super) fn modified_unwatched(
+        &self,
+        paths: &[&[u8]],
+        asked: &[PathBuf],
+    ) -> io::Result<Vec<Vec<u8>>> {
         let index = self.own.path().join("watched-index");
         fs::copy(&self.index, &index)?;
         let command = |args: &[&str]| {
@@ -332,7 +364,9 @@ impl Repository {
         if !watched.status.success() {
             return Err(failed(watch[0]));
         }
-        let listed = output(command(&MODIFIED).args(["--", "."]))?;
+        let mut listing = command(&MODIFIED);
+        listing.env("GIT_LITERAL_PATHSPECS", "1");
+        let listed = output(listing.arg("--").args(asked))?;
         self.without_large_files(records(&listed).map(<[u8]>::to_vec).collect())
     }
 
@@ -367,6 +401,16 @@ impl Repository {
         let lines = String::from_utf8_lossy(&told);
         Ok(lines.lines().map(|line| line.parse().ok()).collect())
     }
+}
+
+/// The work tree that a directory is in, by its top, and its git directory.
+fn find(folder: &Path) -> io::Result<Option<(PathBuf, PathBuf)>> {
+    for top in folder.ancestors() {
+        if let Some(directory) = git_directory(top)? {
+            return Ok(Some((top.to_owned(), directory)));
+        }
+    }
+    Ok(None)
 }
 
 /// A path in quotes, as C has them.
@@ -408,6 +452,7 @@ mod tests {
         assert!(Repository::open(top.path()).unwrap().is_some());
         for name in [
             "commondir",
+            "config",
             "index",
             "info/exclude",
             "packed-refs",
@@ -423,14 +468,30 @@ mod tests {
             assert!(Repository::open(top.path()).is_err(), "{name}");
             fs::remove_file(&file).unwrap();
         }
-        // What is set in it does not count.
-        fs::remove_file(directory.join("config")).unwrap();
-        pipe(&directory.join("config"));
-        let repository = Repository::open(top.path()).unwrap().unwrap();
-        assert_eq!(repository.origin(), None);
         // A link to a directory above is gone into once.
         std::os::unix::fs::symlink("..", directory.join("refs/heads/up")).unwrap();
         assert!(Repository::open(top.path()).unwrap().is_some());
+        // One to another repository's objects is none of it.
+        let other = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink(other.path(), directory.join("objects/other")).unwrap();
+        let error = Repository::open(top.path()).unwrap_err().to_string();
+        assert!(error.contains("objects/other` leads out of "), "{error}");
+        fs::remove_file(directory.join("objects/other")).unwrap();
+        // So are files of the work tree that git reads.
+        fs::create_dir_all(top.path().join("a/b")).unwrap();
+        for rules in [".gitignore", "a/.gitignore", "a/b/.gitattributes"] {
+            pipe(&top.path().join(rules));
+            let error = Repository::open(&top.path().join("a")).unwrap_err();
+            assert!(error.to_string().contains("it is no file"), "{error}");
+            fs::remove_file(top.path().join(rules)).unwrap();
+        }
+        // And files of a submodule.
+        let refs = top.path().join("a/module/.git/refs");
+        fs::create_dir_all(&refs).unwrap();
+        fs::write(refs.with_file_name("HEAD"), "ref: refs/heads/main\n").unwrap();
+        assert!(Repository::open(top.path()).unwrap().is_some());
+        pipe(&refs.join("main"));
+        assert!(Repository::open(top.path()).is_err());
         fs::remove_dir_all(&directory).unwrap();
         pipe(&directory);
         assert!(Repository::open(top.path()).is_err());

@@ -207,6 +207,16 @@ fn repositories_of_all_kinds_are_read() {
     ] {
         let repository = Repository::with(flags);
         repository.git(&["tag", "v2.0.0"]);
+        if flags[0].starts_with("--separate") {
+            // Else it may be another work tree's.
+            let said = repository.refused(|_| {});
+            assert!(
+                said.contains("elsewhere`, which does not lead back"),
+                "{said}"
+            );
+            let top = repository.path();
+            repository.git(&["config", "core.worktree", top.to_str().unwrap()]);
+        }
         assert!(!repository.is_dirty(), "{flags:?}");
         repository.git(&["pack-refs", "--all"]);
         repository.git(&["gc", "--quiet"]);
@@ -284,8 +294,141 @@ fn a_changed_submodule_is_dirty() {
     repository.git(&["tag", "--force", "v2.0.0"]);
     repository.git(&["config", "diff.ignoreSubmodules", "all"]);
     assert!(!repository.is_dirty());
+    // It is the index that says what is a submodule.
+    fs::remove_file(repository.path().join(".gitmodules")).unwrap();
+    assert!(!repository.is_dirty());
+    let file = repository.write("app/library/new", "");
+    assert!(repository.is_dirty());
+    fs::remove_file(file).unwrap();
+    assert!(!repository.is_dirty());
     repository.write("app/library/app/a", "b\n");
     assert!(repository.is_dirty());
+    // One that was never checked out is not what was committed.
+    let folder = repository.path().join("app/library");
+    fs::remove_dir_all(&folder).unwrap();
+    fs::create_dir(&folder).unwrap();
+    assert!(repository.is_dirty());
+}
+
+const ELSEWHERE: &str = "version: 1\nname: p\nimage: { version: git }\njobs:\n  app: { build: { context: \
+                         app, dockerfile: ../docker/Dockerfile } }\n";
+
+#[test]
+fn a_dockerfile_outside_the_context_is_asked_about_as_well() {
+    let repository = Repository::new();
+    repository.write("jobs.yaml", ELSEWHERE);
+    let dockerfile = repository.write("docker/Dockerfile", "FROM scratch\nCOPY . /\n");
+    let ignored = repository.write("docker/Dockerfile.dockerignore", "b\n");
+    repository.commit();
+    repository.git(&["tag", "--force", "v2.0.0"]);
+    repository.write("docker/other", "");
+    assert!(!repository.is_dirty());
+    for (file, text) in [(&dockerfile, "FROM scratch\nCOPY . /\n"), (&ignored, "b\n")] {
+        fs::write(file, format!("{text}# more\n")).unwrap();
+        assert!(repository.is_dirty(), "{file:?}");
+        repository.git(&["update-index", "--assume-unchanged", file.to_str().unwrap()]);
+        assert!(repository.is_dirty(), "{file:?}");
+        repository.git(&[
+            "update-index",
+            "--no-assume-unchanged",
+            file.to_str().unwrap(),
+        ]);
+        fs::write(file, text).unwrap();
+        assert!(!repository.is_dirty(), "{file:?}");
+    }
+    fs::remove_file(&ignored).unwrap();
+    assert!(repository.is_dirty());
+    fs::write(&ignored, "b\n").unwrap();
+    // A version of the user's own, and one that is new.
+    repository.write("jobs.yaml", &ELSEWHERE.replace("git", "1.2.3"));
+    assert_eq!(repository.version(), "1.2.3");
+    repository.git(&["rm", "--quiet", "--cached", "docker/Dockerfile"]);
+    repository.git(&["commit", "--quiet", "--message", "less"]);
+    assert!(repository.version().starts_with("1.2.3-dirty.g"));
+}
+
+#[test]
+fn a_dockerfile_of_another_repository_or_none_is_asked_about_there() {
+    let repository = Repository::new();
+    repository.write("jobs.yaml", &ELSEWHERE.replace("../docker", "../../docker"));
+    repository.commit();
+    repository.git(&["tag", "--force", "v2.0.0"]);
+    let write = |text: &str| repository.bench.write("docker/Dockerfile", text);
+    let folder = write("FROM scratch\n").parent().unwrap().to_owned();
+    assert!(repository.is_dirty());
+    repository.git_in(&folder, &["init", "--quiet"]);
+    assert!(repository.version().contains("dirty"));
+    repository.git_in(&folder, &["add", "--all"]);
+    repository.git_in(&folder, &["commit", "--quiet", "--message", "more"]);
+    assert!(!repository.is_dirty());
+    write("FROM scratch\nCOPY . /\n");
+    assert!(repository.is_dirty());
+    // One of a submodule.
+    fs::rename(&folder, repository.path().join("docker")).unwrap();
+    repository.write("jobs.yaml", ELSEWHERE);
+    repository.git(&["-c", "advice.addEmbeddedRepo=false", "add", "--all"]);
+    repository.git(&["commit", "--quiet", "--message", "more"]);
+    repository.git(&["tag", "--force", "v2.0.0"]);
+    assert!(repository.is_dirty());
+    let docker = repository.path().join("docker");
+    repository.git_in(
+        &docker,
+        &["commit", "--all", "--quiet", "--message", "more"],
+    );
+    assert!(repository.is_dirty());
+    repository.commit();
+    repository.git(&["tag", "--force", "v2.0.0"]);
+    assert!(!repository.is_dirty());
+}
+
+#[test]
+fn a_link_to_the_repository_of_something_else_is_not_followed() {
+    let private = Repository::new();
+    let target = private.path().join(".git");
+    private.git(&["worktree", "add", "--quiet", "../linked", "v2.0.0"]);
+    let worktree = target.join("worktrees/linked");
+    let shipped = Repository::new();
+    let git = shipped.path().join(".git");
+    let refused = |words: &str| {
+        let said = shipped.refused(|_| {});
+        assert!(said.contains(words), "{words}: {said}");
+    };
+    fs::remove_dir_all(&git).unwrap();
+    for target in [&target, &worktree] {
+        fs::write(&git, format!("gitdir: {}\n", target.display())).unwrap();
+        refused("which does not lead back");
+        fs::remove_file(&git).unwrap();
+    }
+    symlink(&target, &git).unwrap();
+    refused("which does not lead back");
+    fs::remove_file(&git).unwrap();
+    // A git directory that was made for it.
+    fs::create_dir(&git).unwrap();
+    fs::copy(target.join("HEAD"), git.join("HEAD")).unwrap();
+    fs::write(git.join("commondir"), target.to_str().unwrap()).unwrap();
+    refused("which does not have it as a work tree");
+    fs::remove_file(git.join("commondir")).unwrap();
+    for name in ["objects", "refs"] {
+        symlink(target.join(name), git.join(name)).unwrap();
+    }
+    refused("leads out of its repository");
+}
+
+#[test]
+fn a_named_pipe_among_gits_rules_is_not_waited_for() {
+    let repository = Repository::new();
+    for name in ["app/.gitignore", ".gitattributes", ".git/config"] {
+        let path = repository.path().join(name);
+        let _ = fs::remove_file(&path);
+        let made = run(Command::new("mkfifo").arg(&path));
+        assert_eq!(made.code, Some(0), "{made:?}");
+        let said = repository.refused(|_| {});
+        assert!(
+            said.contains("git can't be asked about it"),
+            "{name}: {said}"
+        );
+        fs::remove_file(&path).unwrap();
+    }
 }
 
 #[test]

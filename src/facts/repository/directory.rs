@@ -23,6 +23,8 @@ const SETTINGS: [(&str, &[&str]); 7] = [
     ("extensions.objectformat", &["sha1", "sha256"]),
     ("extensions.refstorage", &["files", "reftable"]),
 ];
+/// Files of a work tree that git reads rules from.
+const RULES: [&str; 3] = [".gitattributes", ".gitignore", ".gitmodules"];
 /// No configuration is larger.
 const LARGEST_CONFIG: u64 = 4 << 20;
 /// Beyond this git does not look for what two versions of a file have in common.
@@ -58,10 +60,128 @@ pub(super) fn git_directory(top: &Path) -> io::Result<Option<PathBuf>> {
     )))
 }
 
-/// Refuses a file that is not regular, and a directory with such a file in it, or below it. `seen` has the
-/// directories that were looked at.
-pub(super) fn check_files(path: &Path, seen: &mut HashSet<(u64, u64)>) -> io::Result<()> {
+/// Refuses a `.git` that leads to a git directory which knows nothing of this work tree: it may be that of
+/// somebody's other repository. A linked work tree is named in `gitdir` there, a submodule in `core.worktree`
+/// (gitrepository-layout(5), gitsubmodules(7)).
+pub(super) fn check_link(top: &Path, directory: &Path) -> io::Result<()> {
+    let is_here = |path: &[u8], place: &Path| {
+        let path = directory.join(OsStr::from_bytes(path.trim_ascii_end()));
+        path.canonicalize().is_ok_and(|path| path == place)
+    };
+    let git = top.join(".git");
+    let is_linked =
+        read_small(&directory.join("gitdir"), LARGEST_PATH).is_ok_and(|path| is_here(&path, &git));
+    let named = |config: &str| {
+        let listed = listed_settings(&directory.join(config)).unwrap_or_default();
+        records(&listed)
+            .filter_map(|record| record.strip_prefix(b"core.worktree\n"))
+            .any(|path| is_here(path, top))
+    };
+    if is_linked || named("config") || named("config.worktree") {
+        return Ok(());
+    }
+    Err(io::Error::other(format!(
+        "`{}` leads to `{}`, which does not lead back, and may be another work tree's repository; `git \
+         worktree repair` fixes a linked work tree that was moved, `git config core.worktree {}` what was \
+         made with --separate-git-dir",
+        git.display(),
+        directory.display().to_string().escape_debug(),
+        top.display(),
+    )))
+}
+
+/// Refuses a git directory that has what it is made of in another one, unless that one has it as a linked work
+/// tree's.
+pub(super) fn check_common(top: &Path, directory: &Path, common: &Path) -> io::Result<()> {
+    if directory == common {
+        return Ok(());
+    }
+    let (directory, common) = (directory.canonicalize()?, common.canonicalize()?);
+    if directory.parent() == Some(&common.join("worktrees")) {
+        return Ok(());
+    }
+    Err(io::Error::other(format!(
+        "`{}` says that `{}` is its repository, which does not have it as a work tree",
+        top.join(".git").display(),
+        common.display().to_string().escape_debug(),
+    )))
+}
+
+/// Refuses a file with git's rules that is neither a regular file nor a directory, which git can't wait for.
+fn check_rules(path: &Path) -> io::Result<()> {
+    match fs::metadata(path) {
+        Ok(file) if !file.is_file() && !file.is_dir() => {
+            let message = format!("`{}` can't be read: it is no file", path.display());
+            Err(io::Error::other(message))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Refuses files with git's rules for a directory, in it or above it up to the top, that are not regular: on a
+/// named pipe git would wait forever.
+pub(super) fn check_rules_for(top: &Path, folder: &Path) -> io::Result<()> {
+    let mut directories = folder.ancestors();
+    while let Some(directory) = directories.next().filter(|it| it.starts_with(top)) {
+        for name in RULES {
+            check_rules(&directory.join(name))?;
+        }
+    }
+    Ok(())
+}
+
+/// Refuses such files below a directory, and among those that git reads of a submodule to find its commit.
+pub(super) fn check_rules_below(folder: &Path) -> io::Result<()> {
+    let mut directories = vec![folder.to_owned()];
+    while let Some(directory) = directories.pop() {
+        // git can't read what can't be read here.
+        let Ok(entries) = fs::read_dir(&directory) else {
+            continue;
+        };
+        for entry in entries.flatten() {
+            let Ok(kind) = entry.file_type() else {
+                continue;
+            };
+            let name = entry.file_name();
+            if name == ".git" {
+                if let Ok(Some(git)) = git_directory(&directory) {
+                    check_head(&git)?;
+                }
+            } else if kind.is_dir() {
+                directories.push(entry.path());
+            } else if !kind.is_file() && RULES.iter().any(|rules| name == *rules) {
+                check_rules(&entry.path())?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Refuses files that are not regular where git looks for a repository's newest commit.
+fn check_head(git: &Path) -> io::Result<()> {
+    for name in ["HEAD", "config", "commondir", "packed-refs", "refs"] {
+        match check_files(&git.join(name), Path::new("/"), &mut HashSet::new()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            checked => checked?,
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a file that is not regular, a link to what is not within a directory, and a directory with one of
+/// those in it, or below it. `seen` has the directories that were looked at.
+pub(super) fn check_files(
+    path: &Path,
+    within: &Path,
+    seen: &mut HashSet<(u64, u64)>,
+) -> io::Result<()> {
     let metadata = fs::metadata(path)?;
+    if fs::symlink_metadata(path)?.is_symlink() && !path.canonicalize()?.starts_with(within) {
+        return Err(io::Error::other(format!(
+            "`{}` leads out of its repository",
+            path.display()
+        )));
+    }
     if metadata.is_file() {
         return Ok(());
     }
@@ -76,7 +196,7 @@ pub(super) fn check_files(path: &Path, seen: &mut HashSet<(u64, u64)>) -> io::Re
         if entry.file_type()?.is_file() {
             continue;
         }
-        match check_files(&entry.path(), seen) {
+        match check_files(&entry.path(), within, seen) {
             // A link to nothing; or git has just packed it.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             checked => checked?,

@@ -1,6 +1,7 @@
 //! What git knows of a build context, and what becomes of a build where it knows nothing.
 
 use super::Reason;
+use crate::context::build_files;
 use crate::facts::{self, GitFacts, NoGit};
 use crate::plan::build::{BuildSpec, VersionChoice};
 
@@ -19,7 +20,8 @@ pub(super) fn ask(spec: &BuildSpec) -> Result<(Option<GitFacts>, Option<String>)
         });
     }
     let shown = context.display();
-    match facts::git(context) {
+    let files = build_files(context, &spec.recipe.dockerfile);
+    match facts::git(context, &files) {
         Ok(known) => Ok((Some(known), None)),
         Err(why @ NoGit::Unknown(_)) if needs_it => Err(Reason::Git {
             message: format!("the version of `{shown}` is not known: {why}"),

@@ -18,7 +18,7 @@ use std::sync::LazyLock;
 use regex::bytes::Regex;
 use rustix::fs::{Mode, OFlags};
 
-use crate::context::{Filter, Kind, holds_secrets, ignore_file, walk};
+use crate::context::{Filter, Kind, build_files, holds_secrets, walk};
 use crate::facts::{self, Blob, Edit, Repository, Tracked};
 use crate::model::{Secret, masked_source};
 use crate::records::mask::Masker;
@@ -42,7 +42,8 @@ pub(super) fn source(
     dockerfile: &Path,
     secrets: &[Secret],
 ) -> Option<(SourceRecord, Option<Vec<u8>>, Option<String>)> {
-    let git = facts::git(context).ok()?;
+    let files = build_files(context, dockerfile);
+    let git = facts::git(context, &files).ok()?;
     let mut record = SourceRecord {
         revision: git.revision,
         is_dirty: git.is_dirty,
@@ -57,6 +58,7 @@ pub(super) fn source(
             let patch = (!found.patch.is_empty()).then_some(found.patch);
             record.patch = patch.is_some().then(|| PATCH.to_owned());
             record.files = found.files;
+            record.is_dirty |= !record.files.is_empty();
             record.left_out_unnamed = found.left_out.len().saturating_sub(MOST_NAMED);
             record.left_out = found.left_out;
             record.left_out.truncate(MOST_NAMED);
@@ -132,7 +134,12 @@ fn difference(
         place.push(b'/');
     }
     // They decide what is built, wherever they are, and whether or not the context has them.
-    let build_files = build_files(&context, dockerfile, &top)?;
+    let mut build_files = build_files(&context, dockerfile);
+    // Those of a submodule in the context are found with that.
+    build_files.retain(|file| {
+        let found = file.parent().map(Repository::top_of);
+        matches!(found, Some(Ok(Some(found))) if found == top)
+    });
     let mut parts = Vec::new();
     add(
         &mut parts,
@@ -161,7 +168,7 @@ fn difference(
     for file in build_files {
         let path = file.strip_prefix(&top).map_err(io::Error::other)?;
         let path = path.as_os_str().as_bytes().to_vec();
-        if !seen.contains(&path) {
+        if !seen.contains(&path) && file.symlink_metadata().is_ok() {
             offer(&mut parts, &path, Found::at(file)?);
             seen.insert(path);
         }
@@ -182,17 +189,6 @@ fn difference(
     difference.files.sort();
     difference.left_out.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(difference)
-}
-
-/// The Dockerfile and its ignore file, where they are in the work tree.
-fn build_files(context: &Path, dockerfile: &Path, top: &Path) -> io::Result<Vec<PathBuf>> {
-    let ignored = ignore_file(context, dockerfile).map_err(io::Error::other)?;
-    let files = std::iter::once(dockerfile.to_owned()).chain(ignored.map(|file| file.path));
-    let files = files.filter_map(|file| {
-        let folder = file.parent()?.canonicalize().ok()?;
-        Some(folder.join(file.file_name()?))
-    });
-    Ok(files.filter(|file| file.starts_with(top)).collect())
 }
 
 /// Adds a repository with its submodules.
