@@ -215,12 +215,13 @@ pub fn build_plan_json(items: &[Item], sources: &[Option<Sources>]) -> Value {
 /// What an image is made from: `from debian:trixie-slim (base), tool:1`.
 fn from(spec: &BuildSpec, sources: &Sources) -> String {
     let discretion = spec.discretion();
-    let shown = |name: &String| discretion.words(&[shown_address(name)]).concat();
+    let shown = |name: &String| discretion.words(&[name.clone()]).concat();
+    let remote = |name: &String| shown(&shown_address(name));
     let images = sources.images.iter().map(|name| match &sources.base {
         Base::Image(base) if base == name => format!("{} (base)", shown(name)),
         _ => shown(name),
     });
-    let mut names: Vec<_> = images.chain(sources.remotes.iter().map(shown)).collect();
+    let mut names: Vec<_> = images.chain(sources.remotes.iter().map(remote)).collect();
     if names.is_empty() {
         names.push(
             if sources.is_certain {
@@ -241,14 +242,15 @@ fn from(spec: &BuildSpec, sources: &Sources) -> String {
 
 fn sources_json(spec: &BuildSpec, sources: &Sources) -> Value {
     let discretion = spec.discretion();
-    let shown = |name: &String| discretion.words(&[shown_address(name)]).concat();
+    let shown = |name: &String| discretion.words(&[name.clone()]).concat();
+    let remote = |name: &String| shown(&shown_address(name));
     let base = match &sources.base {
         Base::Image(base) => Some(shown(base)),
         Base::Scratch | Base::Unknown => None,
     };
     json!({
         "images": sources.images.iter().map(shown).collect::<Vec<_>>(),
-        "urls": sources.remotes.iter().map(shown).collect::<Vec<_>>(),
+        "urls": sources.remotes.iter().map(remote).collect::<Vec<_>>(),
         "base": base,
         "certain": sources.is_certain,
     })
