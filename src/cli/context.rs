@@ -17,7 +17,7 @@ use crate::engine::docker::{DockerConfig, DockerEngine, EndpointFlags, EngineErr
 use crate::event::{Events, Stream};
 use crate::facts::Environment;
 use crate::manifest;
-use crate::model::{RunId, Secret};
+use crate::model::{RunId, Secret, without_users};
 use crate::plan::run::RunPlan;
 use crate::records::{Record, RunFolder, Store};
 use crate::report::{self, Progress};
@@ -187,9 +187,11 @@ impl Context {
             .iter()
             .map(|word| word.to_string_lossy().into_owned());
         let words = words.collect();
-        plans
+        let words = plans
             .iter()
-            .fold(words, |words: Vec<_>, plan| plan.discretion().words(&words))
+            .fold(words, |words: Vec<_>, plan| plan.discretion().words(&words));
+        let words = words.iter();
+        words.map(|word| without_users(word).into_owned()).collect()
     }
 
     /// This program, to keep running after this process, with what it needs to find the same engine: flags,

@@ -48,7 +48,9 @@ pub use port::{Port, Protocol};
 pub use restart::Restart;
 pub use run_id::RunId;
 pub use secret::Secret;
-pub use sensitive::{STARS, Sensitive, is_secret_name, masked_source, starred_out};
+pub use sensitive::{
+    STARS, Sensitive, is_secret_name, masked_source, starred_out, without_access, without_users,
+};
 pub use tag::{Digest, Tag};
 pub use ulimit::Ulimit;
 pub use version::Version;

@@ -10,8 +10,10 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
+mod addresses;
 mod names;
 
+pub use addresses::{without_access, without_users};
 pub use names::is_secret_name;
 use names::{is_claim, is_plain};
 

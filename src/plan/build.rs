@@ -22,7 +22,7 @@ use crate::manifest::schema::Latest;
 use crate::model::labels::{
     PLAN_LABEL, SOURCES_LABEL, STAMPED_LABEL, STANDARD_KEYS, STANDARD_LABELS,
 };
-use crate::model::{Digest, ImageRef, Secret, Sensitive, ValueError, Version};
+use crate::model::{Digest, ImageRef, Secret, Sensitive, ValueError, Version, without_users};
 use crate::records::mask::Masker;
 use crate::records::{HostProgram, Trust, Untrusted};
 
@@ -336,7 +336,10 @@ impl BuildSpec {
         let known = Masker::new(&self.secrets());
         let args = self.recipe.args.iter().map(|(name, value)| {
             let value = value.expose();
-            let is_secret = sensitive.is_secret(name, value) || known.finds(value, HELD_BYTES);
+            // A user may be a token.
+            let is_secret = sensitive.is_secret(name, value)
+                || known.finds(value, HELD_BYTES)
+                || without_users(value) != value;
             (name.as_str(), Some(value).filter(|_| !is_secret))
         });
         args.collect()

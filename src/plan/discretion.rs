@@ -2,11 +2,11 @@
 
 use serde_json::Value;
 
-use crate::model::{STARS, Secret, Sensitive};
+use crate::model::{STARS, Secret, Sensitive, without_users};
 use crate::records::mask::Masker;
 
-/// Objects of the container and of the job whose keys are names that users give.
-const NAMED: [&str; 3] = ["args", "environment", "labels"];
+/// Objects of the container and of the job, besides a build's arguments, whose keys are names that users give.
+const NAMED: [&str; 2] = ["environment", "labels"];
 
 /// Stars secrets out: those that are known, and those that say so themselves.
 #[derive(Debug, Clone)]
@@ -53,6 +53,9 @@ impl Discretion {
             Value::Object(fields) => {
                 let field = |(name, value): (&String, &Value)| {
                     let shown = match value {
+                        Value::Object(named) if name == "args" => (named.iter())
+                            .map(|(name, value)| (name.clone(), self.argument(name, value)))
+                            .collect(),
                         Value::Object(named) if NAMED.contains(&name.as_str()) => named
                             .iter()
                             .map(|(name, value)| (name.clone(), self.named(name, value)))
@@ -64,6 +67,14 @@ impl Discretion {
                 fields.iter().map(field).collect()
             }
             other => other.clone(),
+        }
+    }
+
+    /// A build argument: a user in an address may be a token.
+    fn argument(&self, name: &str, value: &Value) -> Value {
+        match self.named(name, value) {
+            Value::String(shown) => without_users(&shown).into(),
+            shown => shown,
         }
     }
 

@@ -20,7 +20,7 @@ use crate::context::{
 use crate::engine::build::{BuildError, BuildRequest, BuiltImage, FailedStep, Mask, Reuse};
 use crate::event::{Events, Outcome, Step, StepId, Stream};
 use crate::facts::read_small;
-use crate::model::{Digest, ImageRef};
+use crate::model::{Digest, ImageRef, without_access};
 
 /// How much of the context is sent at once.
 const CHUNK_BYTES: usize = 256 << 10;
@@ -225,7 +225,8 @@ impl Log {
             .and_then(|rest| rest.split_once(':'))
         {
             self.end(Outcome::Done);
-            let name = format!("[{}] {}", number.trim(), instruction.trim());
+            let instruction = without_access(instruction.trim());
+            let name = format!("[{}] {instruction}", number.trim());
             self.step = Some((name.clone(), self.events.step(self.parent, name)));
             self.tail.clear();
             return;
@@ -256,7 +257,7 @@ impl Log {
     fn fail(mut self, error: EngineError) -> BuildError {
         let message = match error {
             EngineError::Failed { message } | EngineError::Refused { message, .. } => {
-                (self.mask)(&message)
+                without_access(&(self.mask)(&message)).into_owned()
             }
             // The connection broke, or what came over it was cut off.
             _ if self.step.is_some() => return BuildError::Interrupted,

@@ -24,7 +24,9 @@ use crate::engine::docker::{DockerEngine, EngineError};
 use crate::event::{Event, Events, Outcome};
 use crate::facts::host;
 use crate::model::labels::PLAN_LABEL;
-use crate::model::{Digest, ImageRef, Platform, Secret, ValueError, Version};
+use crate::model::{
+    Digest, ImageRef, Platform, Secret, ValueError, Version, without_access, without_users,
+};
 use crate::ops::env_files::secret_in;
 use crate::plan::build::{BaseSpec, BuildSpec, CA_BUNDLE_SECRET, Item};
 use crate::plan::dockerfile::{Sources, lines_of};
@@ -308,18 +310,24 @@ fn write(path: &Path, statement: &serde_json::Value) -> Result<(), Reason> {
 
 /// Says where in the Dockerfile it is, where the engine did not.
 fn placed(mut error: BuildError, dockerfile: &[u8], mask: &Mask) -> BuildError {
+    let shown = |text: &str| {
+        let lines = text
+            .split('\n')
+            .map(|line| without_access(&mask(line)).into_owned());
+        lines.collect::<Vec<_>>().join("\n")
+    };
     if let BuildError::Step(failed) = &mut error
         && failed.place.is_none()
     {
-        let text = String::from_utf8_lossy(dockerfile).into_owned();
+        // As the step's name is.
+        let text = shown(&String::from_utf8_lossy(dockerfile));
         failed.place = lines_of(&text, failed.name.as_deref(), &failed.message)
             .map(|lines| Place { text, lines });
     }
     if let BuildError::Step(failed) = &mut error
         && let Some(place) = &mut failed.place
     {
-        let lines = place.text.split('\n').map(mask);
-        place.text = lines.collect::<Vec<_>>().join("\n");
+        place.text = shown(&place.text);
     }
     error
 }
@@ -392,7 +400,7 @@ async fn request(
     })
 }
 
-/// Stars out every secret that a build is given.
+/// Stars out every secret that a build is given, and users in addresses.
 fn mask(spec: &BuildSpec) -> Arc<Mask> {
     let mut secrets = spec.secrets();
     let files = spec.recipe.secrets.iter();
@@ -403,5 +411,5 @@ fn mask(spec: &BuildSpec) -> Arc<Mask> {
         SecretSource::Value(_) => None,
     }));
     let masker = Masker::new(&secrets);
-    Arc::new(move |text| masker.masked(text))
+    Arc::new(move |text| without_users(&masker.masked(text)).into_owned())
 }

@@ -195,6 +195,41 @@ fn what_is_fetched_from_elsewhere_is_never_up_to_date() {
 }
 
 #[test]
+fn an_address_is_shown_without_what_lets_one_in() {
+    let bench = Bench::new();
+    let name = ImageName::new();
+    let text = "FROM scratch\nADD http://u:canary@127.0.0.1:1/f?x=canary /f\n";
+    bench.write("context/Dockerfile", text);
+    for format in ["human", "json"] {
+        let flags = [&CONTEXT[..], &["--format", format]].concat();
+        let ended = run(&mut name.build(&bench, &flags));
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        let said = format!("{}{}", ended.stdout, ended.stderr);
+        assert!(!said.contains("canary"), "{said}");
+        assert!(said.contains("http://***@127.0.0.1:1/f?***"), "{said}");
+    }
+    // A token may be the user, and be given from outside.
+    let content = Arc::new(Mutex::new("one".to_owned()));
+    let argument = format!("U=http://canary@{}/f", serve(content));
+    let label = name.label();
+    let text = format!("FROM scratch\nLABEL {label}\nARG U\nADD ${{U}} /f\n");
+    bench.write("context/Dockerfile", &text);
+    let flags = ["--build-arg", &argument, "--provenance", "--format", "json"];
+    for more in [&["--dry-run"][..], &[]] {
+        let ended = run(&mut name.build(&bench, &[&CONTEXT[..], &flags, more].concat()));
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        assert!(!ended.stdout.contains("canary"), "{}", ended.stdout);
+        assert!(!ended.stderr.contains("canary"), "{}", ended.stderr);
+        if more.is_empty() {
+            let document: Value = serde_json::from_str(&ended.stdout).unwrap();
+            let path = document["images"][0]["provenance"].as_str().unwrap();
+            let statement = std::fs::read_to_string(path).unwrap();
+            assert!(!statement.contains("canary"), "{statement}");
+        }
+    }
+}
+
+#[test]
 fn what_a_base_adds_is_a_source_too() {
     let content = Arc::new(Mutex::new("one".to_owned()));
     let address = serve(Arc::clone(&content));

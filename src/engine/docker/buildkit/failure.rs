@@ -7,6 +7,7 @@ use tonic::{Code, Status};
 
 use super::progress::Vertices;
 use crate::engine::build::{BuildError, FailedStep, Mask, Place};
+use crate::model::without_access;
 
 /// `errdefs.Source` of BuildKit's `errdefs.proto`: where in the Dockerfile.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -19,7 +20,7 @@ struct Source {
 
 /// A failed `Solve` in the user's words.
 pub(super) fn of_status(status: &Status, vertices: &Vertices, mask: &Mask) -> BuildError {
-    let message = mask(status.message());
+    let message = without_access(&mask(status.message())).into_owned();
     let is_gone = matches!(status.code(), Code::Unavailable | Code::Aborted)
         || (status.code() == Code::Unknown && std::error::Error::source(status).is_some());
     let (name, log) = vertices.failed().unzip();

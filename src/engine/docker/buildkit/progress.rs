@@ -10,6 +10,7 @@ use bollard_buildkit_proto::moby::buildkit::v1::{StatusResponse, Vertex, VertexL
 use super::sources::Sources;
 use crate::engine::build::{Mask, NamedSource};
 use crate::event::{Event, Events, Outcome, Step, StepId, Stream, Unit};
+use crate::model::without_access;
 
 /// How many of a step's last lines are repeated when it fails.
 const TAIL_LINES: usize = 20;
@@ -82,7 +83,8 @@ impl Vertices {
             self.end(vertex);
         }
         for warning in warnings {
-            let text = (self.mask)(&String::from_utf8_lossy(&warning.short));
+            let text = String::from_utf8_lossy(&warning.short);
+            let text = without_access(&(self.mask)(&text)).into_owned();
             match text.strip_prefix(FOREIGN_BASE) {
                 Some(words) => self.foreign_base = Some(words.to_owned()),
                 None => self.events.send(Event::Warning(text)),
@@ -94,7 +96,7 @@ impl Vertices {
         self.sources.note(vertex);
         let known = self.known.entry(vertex.digest.clone()).or_default();
         if known.name.is_empty() {
-            known.name = (self.mask)(&vertex.name);
+            known.name = without_access(&(self.mask)(&vertex.name)).into_owned();
         }
         let is_news = vertex.started.is_some() || vertex.cached;
         if is_news && known.step.is_none() && !known.is_reported {
@@ -110,7 +112,7 @@ impl Vertices {
         known.flush(&*self.mask);
         let is_cancelled = vertex.error.ends_with("context canceled");
         let outcome = if !vertex.error.is_empty() && !is_cancelled {
-            let error = (self.mask)(&vertex.error);
+            let error = without_access(&(self.mask)(&vertex.error)).into_owned();
             known.error = Some(error.clone());
             Outcome::Failed(error)
         } else if is_cancelled {
