@@ -22,6 +22,10 @@ struct Owners {
 }
 
 impl Owners {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "it is a part of who the process is, as the user's number"
+    )]
     fn here() -> Self {
         let user = rustix::process::geteuid().as_raw();
         let caller = std::env::var("SUDO_UID").ok().filter(|_| user == 0);

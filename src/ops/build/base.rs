@@ -268,9 +268,10 @@ async fn run(bootstrap: &Bootstrap, output: std::fs::File, step: &Step) -> Resul
         program: program.clone(),
         source,
     };
-    let exposed = match bootstrap.trust.is_given() {
-        true => None,
-        false => exposure(program).map_err(not_run)?,
+    let exposed = if bootstrap.trust.is_given() {
+        None
+    } else {
+        exposure(program).map_err(not_run)?
     };
     // As late as can be: what was allowed before may have changed since.
     if let Some(untrusted) = bootstrap.untrusted().map_err(not_run)? {
