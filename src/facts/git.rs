@@ -98,7 +98,7 @@ pub fn git(directory: &Path, files: &[PathBuf]) -> Result<GitFacts, NoGit> {
 #[must_use]
 pub fn default_branch(repository: &Repository) -> Option<String> {
     let named = |reference: &str, folder: &str| {
-        let name = answer(repository.ask(&["symbolic-ref", "--quiet", reference])).ok()?;
+        let name = answer(repository.ask(&["symbolic-ref", "--quiet", reference], &[])).ok()?;
         let name = String::from_utf8(name).ok()?;
         Some(name.trim_end().strip_prefix(folder)?.to_owned())
     };

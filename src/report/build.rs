@@ -215,7 +215,7 @@ pub fn build_plan_json(items: &[Item], sources: &[Option<Sources>]) -> Value {
 /// What an image is made from: `from debian:trixie-slim (base), tool:1`.
 fn from(spec: &BuildSpec, sources: &Sources) -> String {
     let discretion = spec.discretion();
-    let shown = |name: &String| discretion.words(&[name.clone()]).concat();
+    let shown = |name: &String| discretion.words(std::slice::from_ref(name)).concat();
     let remote = |name: &String| shown(&shown_address(name));
     let images = sources.images.iter().map(|name| match &sources.base {
         Base::Image(base) if base == name => format!("{} (base)", shown(name)),
@@ -242,7 +242,7 @@ fn from(spec: &BuildSpec, sources: &Sources) -> String {
 
 fn sources_json(spec: &BuildSpec, sources: &Sources) -> Value {
     let discretion = spec.discretion();
-    let shown = |name: &String| discretion.words(&[name.clone()]).concat();
+    let shown = |name: &String| discretion.words(std::slice::from_ref(name)).concat();
     let remote = |name: &String| shown(&shown_address(name));
     let base = match &sources.base {
         Base::Image(base) => Some(shown(base)),

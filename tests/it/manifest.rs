@@ -227,7 +227,8 @@ fn what_is_no_file_is_an_error_at_once() {
 #[test]
 fn validate_shows_all_errors_and_other_verbs_name_it() {
     let bench = Bench::new();
-    let keys: String = (0..41).map(|number| format!("key{number}: x\n")).collect();
+    let keys: Vec<_> = (0..41).map(|number| format!("key{number}: x\n")).collect();
+    let keys = keys.concat();
     bench.write("jobs.yaml", &format!("version: 1\nname: test\n{keys}"));
     let shown = |verb: &str| {
         let ended = run(bench.jobctl().arg(verb));
