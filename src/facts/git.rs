@@ -315,7 +315,7 @@ fn cut(address: &str) -> &str {
 pub fn shown_address(url: &str) -> String {
     match without_credentials(url) {
         Some(address) => address,
-        None if !url.contains('@') => cut(url).to_owned(),
+        None if !url.contains('@') && url.contains("://") => cut(url).to_owned(),
         None => match url.split_once("://") {
             Some((scheme, _)) if !scheme.contains(['@', ':', '/']) => format!("{scheme}://…"),
             _ => "…".to_owned(),

@@ -157,8 +157,9 @@ fn logging_in_keeps_all_else_of_dockers_configuration() {
 #[test]
 fn an_image_is_not_pushed_by_its_digest() {
     let digest = "1".repeat(64);
-    let mut push = Bench::new().jobctl();
-    let ended = run(push.args(["push", &format!("127.0.0.1:1/x@sha256:{digest}")]));
+    let bench = Bench::new();
+    let image = format!("127.0.0.1:1/x@sha256:{digest}");
+    let ended = run(bench.jobctl().args(["push", &image]));
     assert_eq!(ended.code, Some(2), "{ended:?}");
     assert!(ended.stderr.contains("is a digest"), "{ended:?}");
 }

@@ -309,12 +309,11 @@ fn a_signal_that_is_ignored_from_the_start_stays_so() {
     let project = Project::with_name("slow: { build: ., command: [\"true\"] }");
     let dockerfile = format!("FROM {DEBIAN}\nRUN echo $$ && sleep 600\n");
     project.bench.write("Dockerfile", &dockerfile);
-    let jobctl = project.jobctl(&["--progress", "plain", "run", "slow"]);
     let mut command = project.bench.command("env");
     command
         .arg("--ignore-signal=HUP")
-        .arg(jobctl.get_program())
-        .args(jobctl.get_args());
+        .arg(crate::support::jobctl())
+        .args(["--progress", "plain", "run", "slow"]);
     let mut child = Project::start(&mut command);
     let mut stderr = BufReader::new(child.stderr.take().unwrap()).lines();
     assert!(stderr.any(|line| line.unwrap().contains("sleep 600")));

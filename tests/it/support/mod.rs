@@ -87,7 +87,7 @@ impl Bench {
         if !ignores_signals() {
             return self.command(jobctl());
         }
-        let mut command = self.command("env");
+        let mut command = self.command("/usr/bin/env");
         command.arg("--default-signal=HUP,INT").arg(jobctl());
         command
     }

@@ -224,10 +224,9 @@ fn a_listener_that_may_open_few_files_serves_whoever_is_next() {
     let served = Served::new();
     served.up(&[]);
     kill_process(served.listener(), Signal::KILL).unwrap();
-    let jobctl = served.project.jobctl(&["ps"]);
     let mut limited = served.project.bench.command("sh");
     limited.args(["-c", "ulimit -n 64; exec \"$0\" ps"]);
-    let ended = run(limited.arg(jobctl.get_program()));
+    let ended = run(limited.arg(crate::support::jobctl()));
     assert_eq!(ended.code, Some(0), "{ended:?}");
     let listener = served.listener().as_raw_pid();
     let open: Vec<_> = (0..60)
