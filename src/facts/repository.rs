@@ -326,7 +326,7 @@ impl Repository {
     }
 
     /// The files that are not as the index has them, in the directory and among `others`; see
-    /// [`Repository::without_large_files`].
+    /// `Repository::without_large_files`.
     ///
     /// # Errors
     ///

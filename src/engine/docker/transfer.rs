@@ -217,7 +217,7 @@ impl DockerEngine {
     }
 
     /// Whether the registry of an image has its tokens from where a password may be sent to; see
-    /// [`Registry::check_tokens`]. What an engine on another machine trusts is not known here.
+    /// `Registry::check_tokens`. What an engine on another machine trusts is not known here.
     ///
     /// # Errors
     ///
