@@ -134,6 +134,11 @@ pub async fn push(
                 return Ok(found.digest);
             }
             place.send_layers(engine, wanted, &step, events).await?;
+            // Layers can take hours, and a build in the meantime may have taken the name.
+            let current = engine.image(&name.to_string()).await?;
+            if current.is_none_or(|image| image.id != wanted.id) {
+                return Err(PushFailure::Renamed { name: name.clone() });
+            }
             place.push(engine, &name, &step, events).await
         };
         let digest = digest.await;

@@ -33,6 +33,12 @@ pub enum PushFailure {
         /// The name.
         name: String,
     },
+    /// The name was given to another image while the push was under way.
+    #[error("`{name}` means another image by now, which was not checked: it is not pushed")]
+    Renamed {
+        /// The name.
+        name: ImageRef,
+    },
     /// Another image was released under the name.
     #[error("`{name}` is released already, as {found}")]
     Released {
@@ -138,6 +144,9 @@ impl PushFailure {
                 Some("run it first: `jobctl run`".to_owned())
             }
             Self::NotThere { .. } => Some("build it first: `jobctl build`".to_owned()),
+            Self::Renamed { .. } => {
+                Some("push again; by `--version` it is that release, whatever was built since".to_owned())
+            }
             Self::Released {
                 is_of_git: true, ..
             } => Some(

@@ -2,6 +2,7 @@
 
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
@@ -443,4 +444,31 @@ fn a_registry_that_accepts_nothing_of_what_it_is_sent_is_given_up() {
                 pushes without chunks";
     assert!(ended.stderr.contains(said), "{}", ended.stderr);
     assert_eq!(registry.tags(pusher.image.as_str()), ["1.0.0"]);
+}
+
+#[test]
+fn a_name_that_another_build_takes_meanwhile_is_not_pushed() {
+    let registry = Registry::new();
+    let names: Arc<OnceLock<[String; 2]>> = Arc::default();
+    let known = Arc::clone(&names);
+    let (pusher, proxy) = pusher(&registry, move |method, path, _| {
+        if method == "PUT" && path.ends_with("/manifests/1.1.0") {
+            let [older, latest] = known.get().unwrap();
+            docker(&["tag", older, latest]);
+        }
+        Deed::Pass
+    });
+    pusher.bench.write("a", "two\n");
+    pusher.build("1.1.0");
+    names
+        .set([pusher.name("1.0.0"), pusher.name("latest")])
+        .unwrap();
+    let mut push = pusher.bench.jobctl();
+    let name = pusher.image.as_str();
+    let ended = run(push.args(["push", "--name", name, "--image-prefix", &pusher.prefix()]));
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let said = format!("`{}` means another image by now", pusher.name("latest"));
+    assert!(ended.stderr.contains(&said), "{}", ended.stderr);
+    assert_eq!(proxy.count("PUT", "/manifests/1.1.0"), 1);
+    assert_eq!(proxy.count("PUT", "/manifests/latest"), 0);
 }
