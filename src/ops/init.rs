@@ -148,7 +148,9 @@ impl Origin {
 
 /// A text that may be in a workflow: what stands for something else there, quoted or not, is refused.
 fn in_workflow(text: &str) -> Result<String, OriginError> {
-    if text.contains("${{") || text.chars().any(char::is_control) {
+    // The last two end a line for YAML 1.1.
+    let ends_line = |c: char| c.is_control() || ['\u{2028}', '\u{2029}'].contains(&c);
+    if text.contains("${{") || text.chars().any(ends_line) {
         return Err(OriginError::new(format!("`{text}` can't be in a workflow")));
     }
     Ok(text.to_owned())
@@ -190,7 +192,14 @@ fn pin_git(source: &str) -> Result<Origin, OriginError> {
                 .chars()
                 .all(|c| c.is_ascii_alphanumeric() || "-._/+~".contains(c))
     };
-    if !is_plain(reference, "") || !is_plain(path, "~_.") {
+    let host = authority
+        .rsplit_once('@')
+        .map_or(authority, |(_, host)| host);
+    let is_host = host.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '[')
+        && host
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "-._:[]".contains(c));
+    if !is_host || !is_plain(reference, "") || !is_plain(path, "~_.") {
         return refuse("this is not the name of a repository with a tag or commit");
     }
     if is_commit(reference) {
@@ -305,6 +314,20 @@ mod tests {
                 commit: COMMIT.to_owned(),
             };
             assert_eq!(pin(&format!("{source}{COMMIT}")), Ok(expected));
+        }
+    }
+
+    #[test]
+    fn what_is_no_host_or_ends_a_line_is_refused() {
+        for source in [
+            "https://ho st/x",
+            "https://host;id/x",
+            "ssh://-oProxyCommand=id/x",
+            "ssh://git@-oProxyCommand=id/x",
+            "https:///x",
+            "https://git.example/a\u{2028}b",
+        ] {
+            assert!(pin(&format!("{source}@{COMMIT}")).is_err(), "{source}");
         }
     }
 
