@@ -38,7 +38,7 @@ impl FromStr for Duration {
             return Err(ValueError::new("a length of time can't be negative")
                 .help(format!("write `{}`", &text[1..])));
         }
-        // As in Go, nothing needs no unit, and a sign may stand in front.
+        // As in Go, nothing needs no unit, and a sign may come first.
         let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
         if unsigned == "0" {
             return Ok(Self(std::time::Duration::ZERO));

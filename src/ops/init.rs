@@ -146,7 +146,7 @@ impl Origin {
     }
 }
 
-/// A text that may be in a workflow: what stands for something else there, quoted or not, is refused.
+/// A text that may be in a workflow: what is a variable or ends a line there, quoted or not, is refused.
 fn in_workflow(text: &str) -> Result<String, OriginError> {
     // The last two end a line for YAML 1.1.
     let ends_line = |c: char| c.is_control() || ['\u{2028}', '\u{2029}'].contains(&c);

@@ -55,7 +55,7 @@ pub struct Asked<'a> {
 pub enum Fate {
     /// It is pushed.
     Pushed,
-    /// It stands for the image already.
+    /// It is the image's already.
     WasThere,
     /// It stays with a newer release.
     Left,

@@ -32,7 +32,7 @@ pub struct Export {
 /// Says in compose's words how a pipeline is run. Paths are relative to the manifest's folder.
 ///
 /// What jobs hand on are volumes; nothing is collected, judged, retried or stopped in time, and the notes
-/// say so. A value that was given as a secret is asked of the caller.
+/// say so. A value that was given as a secret is asked of the user.
 #[must_use]
 pub fn compose(manifest: &Manifest, steps: &[Step]) -> Export {
     let mut notes = Vec::new();

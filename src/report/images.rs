@@ -81,10 +81,10 @@ pub fn pull_human(pulled: &[Pulled]) -> String {
 #[must_use]
 pub fn pull_json(pulled: &[Pulled]) -> Value {
     let images = pulled.iter().map(|pulled| {
-        let mut told = image(&pulled.image);
-        told["name"] = pulled.name.familiar().to_string().into();
-        told["digest"] = pulled.digest.as_ref().map(Digest::as_str).into();
-        told
+        let mut result = image(&pulled.image);
+        result["name"] = pulled.name.familiar().to_string().into();
+        result["digest"] = pulled.digest.as_ref().map(Digest::as_str).into();
+        result
     });
     json!({ "schema": "jobctl.pull/1", "images": images.collect::<Vec<_>>() })
 }

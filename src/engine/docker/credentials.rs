@@ -242,21 +242,21 @@ impl<'a> Keyring<'a> {
             username: String,
             secret: Secret,
         }
-        let Some(told) = self.call(helper, "get", &key(registry), registry).await? else {
+        let Some(reply) = self.call(helper, "get", &key(registry), registry).await? else {
             return Ok(None);
         };
         // What it printed may be a secret in a form of its own: it is never shown.
-        let told: Told = serde_json::from_slice(&told).map_err(|_| CredentialsError::Helper {
+        let reply: Told = serde_json::from_slice(&reply).map_err(|_| CredentialsError::Helper {
             program: program(helper),
             registry: registry.to_owned(),
             reason: "printed something else than credentials".to_owned(),
         })?;
-        if told.secret.expose().is_empty() {
+        if reply.secret.expose().is_empty() {
             return Ok(None);
         }
         Ok(Some(Credentials {
-            user: Some(told.username).filter(|user| user != TOKEN_USER),
-            secret: told.secret,
+            user: Some(reply.username).filter(|user| user != TOKEN_USER),
+            secret: reply.secret,
             origin: format!("the credential helper `{}`", program(helper)),
         }))
     }

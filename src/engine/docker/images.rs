@@ -90,7 +90,7 @@ impl DockerEngine {
             tagged: (found.metadata)
                 .and_then(|metadata| metadata.last_tag_time)
                 .and_then(|time| time.to_string().parse().ok())
-                // The year 1 stands for "never".
+                // The year 1 means "never".
                 .filter(|time| *time > Timestamp::UNIX_EPOCH),
             size: found
                 .size

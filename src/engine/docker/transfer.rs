@@ -130,7 +130,7 @@ impl DockerEngine {
             .await
     }
 
-    /// Pulls an image. `step` is told how far it is; whoever began it ends it. The digest that the engine
+    /// Pulls an image. `step` shows how far it is; whoever began it ends it. The digest that the engine
     /// says the name has in the registry; Podman does not say.
     ///
     /// Where credentials are known for the registry, they are shown to it; where they can't be had, it

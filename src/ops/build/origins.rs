@@ -37,7 +37,7 @@ pub(super) struct Expected {
 
 /// An image of the engine's by its whole name. Podman has its own under the short one.
 async fn local(engine: &DockerEngine, name: &str) -> Result<Option<LocalImage>, EngineError> {
-    // A name in which a secret is starred out is none.
+    // A name in which a secret is masked is none.
     let Ok(image) = name.parse::<ImageRef>() else {
         return Ok(None);
     };

@@ -135,7 +135,7 @@ impl PushFailure {
             }
             Self::Refused { message, .. } if message.contains("immutable") => Some(
                 "raise the version: `jobctl build --bump patch`, or `git tag v…` where git says it; tags of \
-                 this registry stand for one image for ever"
+                 this registry are immutable"
                     .to_owned(),
             ),
             Self::Registry(_) | Self::Refused { .. } => None,

@@ -69,7 +69,7 @@ impl Origins {
 
 impl Origin {
     /// Whether it can never be another than it was: an image's name has a digest, an address has a checksum.
-    /// A name in which a secret is starred out is neither, and nobody can look for what it names.
+    /// A name in which a secret is masked is neither, and nobody can look for what it names.
     #[must_use]
     pub fn is_fixed(&self) -> bool {
         match self.name.parse::<ImageRef>() {

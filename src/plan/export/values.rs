@@ -8,7 +8,7 @@ use crate::model::{Devices, Secret};
 use crate::plan::run::RunPlan;
 use crate::records::VariableRecord;
 
-/// The variables in their order. A secret is asked of the caller, and so is what the caller must supply.
+/// The variables in their order. A secret is asked of the user, and so is what the user must supply.
 /// Proxies are this machine's own.
 pub(super) fn environment(plan: &RunPlan, job: Option<&Job>) -> Vec<String> {
     let declared = job.map_or(&[][..], |job| &job.environment.0);

@@ -30,7 +30,7 @@ use crate::event::{Events, StepId};
 const ID_KEYS: [&str; 2] = ["containerimage.digest", "containerimage.config.digest"];
 
 /// Why no more is read of what BuildKit tells.
-enum Told {
+enum Reported {
     /// That was all.
     All,
     /// The stream broke: there may have been more.
@@ -92,36 +92,36 @@ impl DockerEngine {
             let mut control = control.clone();
             let vertices = &mut vertices;
             async move {
-                // BuildKit ends the stream once the build has ended and all is told.
-                let Ok(told) = control.status(status).await else {
-                    return Told::Some;
+                // BuildKit ends the stream once the build has ended and all is reported.
+                let Ok(reported) = control.status(status).await else {
+                    return Reported::Some;
                 };
-                let mut told = told.into_inner();
+                let mut reported = reported.into_inner();
                 loop {
-                    match told.message().await {
-                        Ok(Some(told)) => vertices.take(told),
-                        Ok(None) => return Told::All,
-                        Err(_) => return Told::Some,
+                    match reported.message().await {
+                        Ok(Some(reported)) => vertices.take(reported),
+                        Ok(None) => return Reported::All,
+                        Err(_) => return Reported::Some,
                     }
                     if vertices.foreign_base.is_some() {
-                        return Told::ForeignBase;
+                        return Reported::ForeignBase;
                     }
                 }
             }
         };
-        let (solved, told) = {
+        let (solved, reported) = {
             let mut solving = std::pin::pin!(control.solve(solve));
             let mut telling = std::pin::pin!(telling);
             tokio::select! {
                 solved = &mut solving => (Some(solved), telling.await),
-                told = &mut telling => match told {
-                    Told::ForeignBase => (None, told),
-                    Told::All | Told::Some => (Some(solving.await), told),
+                reported = &mut telling => match reported {
+                    Reported::ForeignBase => (None, reported),
+                    Reported::All | Reported::Some => (Some(solving.await), reported),
                 },
             }
         };
         drop(session);
-        let (Some(solved), Told::All | Told::Some) = (solved, &told) else {
+        let (Some(solved), Reported::All | Reported::Some) = (solved, &reported) else {
             let message = vertices.foreign_base.unwrap_or_default();
             return Err(BuildError::ForeignBase { message });
         };
@@ -144,7 +144,7 @@ impl DockerEngine {
             }));
         };
         let mut sources = vertices.sources();
-        if matches!(told, Told::Some) {
+        if matches!(reported, Reported::Some) {
             sources.push(NamedSource {
                 name: "steps that the engine did not name".to_owned(),
                 is_image: false,
