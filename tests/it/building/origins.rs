@@ -396,7 +396,7 @@ fn labels_of_a_base_are_not_inherited() {
     let archive = docker(&[
         "create",
         "--label",
-        "dev.jobctl.test=labels",
+        &name.label(),
         &of(&name, "one"),
         "none",
     ]);

@@ -1,5 +1,6 @@
 //! Images of a test's own, on the real engine.
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::sync::Once;
@@ -52,12 +53,24 @@ impl ImageName {
 
 impl Drop for ImageName {
     fn drop(&mut self) {
-        let filter = format!("label={}", self.label());
-        let listed = docker(&["images", "--quiet", "--filter", &filter]);
-        for id in listed.lines() {
-            // An image of several names is listed for each.
-            let _ = Command::new("docker").args(["rmi", "--force", id]).output();
+        remove_images(&format!("label={}", self.label()));
+    }
+}
+
+/// Removes all images that a filter of `docker images` finds.
+pub(crate) fn remove_images(filter: &str) {
+    // What docker's old builder made an image from goes only after it, and the list has no order.
+    for _ in 0..3 {
+        let listed = docker(&["images", "--quiet", "--filter", filter]);
+        // An image of several names is listed for each.
+        let ids: BTreeSet<&str> = listed.lines().collect();
+        if ids.is_empty() {
+            break;
         }
+        let _ = Command::new("docker")
+            .args(["rmi", "--force"])
+            .args(ids)
+            .output();
     }
 }
 

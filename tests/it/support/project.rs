@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::Value;
 
-use super::image::{DEBIAN, docker, ensure_debian};
+use super::image::{DEBIAN, docker, ensure_debian, remove_images};
 use super::{Bench, Ended, run};
 
-/// A project with a jobs.yaml. Whatever containers its runs have left are removed with it.
+/// A project with a jobs.yaml. Whatever containers its runs have left are removed with it, and the
+/// images of one with a name of its own.
 pub(crate) struct Project {
     pub(crate) bench: Bench,
     label: String,
@@ -166,6 +167,9 @@ impl Drop for Project {
         let listed = docker(&["ps", "-aq", "--filter", &filter]);
         for id in listed.lines() {
             let _ = Command::new("docker").args(["rm", "-fv", id]).output();
+        }
+        if let Some(name) = self.label.strip_prefix("dev.jobctl.project=") {
+            remove_images(&format!("reference={name}-*"));
         }
     }
 }
