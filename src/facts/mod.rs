@@ -1,5 +1,6 @@
 //! What decisions may know of the world, captured once and passed as values.
 
+mod address;
 mod dockerfile;
 mod engine;
 mod environment;
@@ -9,10 +10,11 @@ pub mod host;
 mod repository;
 mod small_file;
 
+pub use address::shown_address;
 pub use dockerfile::dockerfile;
 pub use engine::EngineFacts;
 pub use environment::Environment;
 pub use exposure::exposure;
-pub use git::{GitFacts, NoGit, default_branch, git, refusal, shown_address};
+pub use git::{GitFacts, NoGit, default_branch, git, refusal};
 pub use repository::{Blob, Edit, Repository, Tracked};
 pub use small_file::{is_given_pipe, read_small};
