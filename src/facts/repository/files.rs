@@ -1,10 +1,10 @@
 //! What git has of the files of a work tree, and which of them are not as it has them.
 
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::File;
 use std::io::{self, Seek as _, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::{Repository, failed, output, records};
 
@@ -168,7 +168,7 @@ impl Repository {
         asked: &[PathBuf],
     ) -> io::Result<Vec<Vec<u8>>> {
         let index = self.own.path().join("watched-index");
-        fs::copy(&self.index, &index)?;
+        copy_with_time(&self.index, &index)?;
         let command = |args: &[&str]| {
             let mut command = self.command(self.own.path());
             command.env("GIT_INDEX_FILE", &index).args(args);
@@ -220,4 +220,13 @@ impl Repository {
         let lines = String::from_utf8_lossy(&told);
         Ok(lines.lines().map(|line| line.parse().ok()).collect())
     }
+}
+
+/// Copies an index, with its time: a file that changed no earlier than that is compared by content, as it may
+/// have changed within the second in which the index was written (git's "racy git").
+fn copy_with_time(index: &Path, copy: &Path) -> io::Result<()> {
+    let mut index = File::open(index)?;
+    let mut copy = File::create(copy)?;
+    io::copy(&mut index, &mut copy)?;
+    copy.set_modified(index.metadata()?.modified()?)
 }
