@@ -1,6 +1,7 @@
 //! What git knows of a directory.
 
 use std::ffi::OsStr;
+use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
@@ -23,8 +24,44 @@ pub struct GitFacts {
     pub is_dirty: bool,
     /// The version that the newest commit is tagged with (`v1.2.3`), if it is.
     pub version: Option<Version>,
+    /// Why the newest commit may have such a tag that is not here, if it has none here.
+    pub missing_tags: Option<MissingTags>,
+    /// Submodules in the directory that were never checked out.
+    pub empty_submodules: Vec<EmptySubmodule>,
     /// Where the repository comes from, without credentials.
     pub origin: Option<String>,
+}
+
+/// Why a clone may not have all tags of its newest commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MissingTags {
+    /// It is shallow (`git clone --depth`): CI systems fetch one commit, and nothing that leads to it.
+    Shallow,
+    /// It was made with `git clone --no-tags`, from this remote, and has no tag.
+    NotFetched(String),
+}
+
+impl MissingTags {
+    fn of(repository: &Repository) -> io::Result<Option<Self>> {
+        if repository.is_shallow() {
+            return Ok(Some(Self::Shallow));
+        }
+        let Some(remote) = repository.without_tags() else {
+            return Ok(None);
+        };
+        // Who has some has fetched them since.
+        let tags = answer(repository.ask(&["for-each-ref", "--count=1", "refs/tags"], &[]))?;
+        Ok(tags.is_empty().then(|| Self::NotFetched(remote.to_owned())))
+    }
+}
+
+/// A submodule that was never checked out: an empty directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EmptySubmodule {
+    /// The top of the work tree that it is a submodule of.
+    pub top: PathBuf,
+    /// Its path from there.
+    pub path: PathBuf,
 }
 
 /// Why git knows nothing of a directory.
@@ -36,6 +73,9 @@ pub enum NoGit {
     /// Nothing was ever committed there.
     #[error("nothing was ever committed in its git repository")]
     NoCommit,
+    /// git lacks objects that it would fetch for the user.
+    #[error("it is in a partial clone, which lacks objects that are needed: {0}")]
+    Partial(String),
     /// git can't be asked, or can't answer.
     #[error("git can't be asked about it: {0}")]
     Unknown(String),
@@ -54,7 +94,15 @@ impl From<io::Error> for NoGit {
 /// It knows nothing of the directory; why.
 pub fn git(directory: &Path, files: &[PathBuf]) -> Result<GitFacts, NoGit> {
     let repository = Repository::open(directory)?.ok_or(NoGit::NoRepository)?;
-    let asked = Asked::of(&repository, files)?;
+    facts(&repository, files).map_err(|error| match error {
+        // Nothing is fetched for us.
+        NoGit::Unknown(said) if repository.is_partial() => NoGit::Partial(said),
+        error => error,
+    })
+}
+
+fn facts(repository: &Repository, files: &[PathBuf]) -> Result<GitFacts, NoGit> {
+    let asked = Asked::of(repository, files)?;
     let questions = [
         NEWEST.as_slice(),
         &[
@@ -67,29 +115,36 @@ pub fn git(directory: &Path, files: &[PathBuf]) -> Result<GitFacts, NoGit> {
     // They run side by side, as each takes some milliseconds.
     let [newest, tags] = questions.map(|args| repository.ask(args, &[]));
     let here = repository.ask(&NEWEST, &asked.paths);
-    let changes = Changes::of(&repository, asked.paths);
+    let changes = Changes::of(repository, asked.paths);
     let text = |answer: Vec<u8>| String::from_utf8_lossy(&answer).trim_end().to_owned();
     let here = answer(here);
     let newest = match answer(newest) {
         Ok(newest) => text(newest),
-        Err(_) if is_unborn(&repository) => return Err(NoGit::NoCommit),
+        Err(_) if is_unborn(repository) => return Err(NoGit::NoCommit),
         Err(error) => return Err(error.into()),
     };
     let (here, tags) = (text(here?), text(answer(tags)?));
     let is_new = here.is_empty();
     let commit = if is_new { &newest } else { &here };
     let (committed, revision) = commit.split_once(' ').unwrap_or_default();
+    let version = tags
+        .lines()
+        .filter_map(|tag| tag.strip_prefix("refs/tags/v")?.parse().ok())
+        .max();
+    let found = changes.found(repository)?;
     Ok(GitFacts {
         revision: revision.to_owned(),
         is_new,
         committed: committed
             .parse()
             .map_err(|_| NoGit::Unknown("its newest commit has no time".to_owned()))?,
-        is_dirty: changes.found(&repository)? || asked.is_dirty,
-        version: tags
-            .lines()
-            .filter_map(|tag| tag.strip_prefix("refs/tags/v")?.parse().ok())
-            .max(),
+        is_dirty: found.is_dirty || asked.is_dirty,
+        missing_tags: match version {
+            Some(_) => None,
+            None => MissingTags::of(repository)?,
+        },
+        version,
+        empty_submodules: found.empty_submodules,
         origin: repository.origin().and_then(without_credentials),
     })
 }
@@ -165,9 +220,9 @@ impl Asked {
                         asked.paths.push(top);
                     }
                     let other = Repository::open(folder)?.ok_or(io::ErrorKind::NotFound)?;
-                    asked.is_dirty |= Changes::of(&other, vec![file.clone()])
+                    asked.is_dirty |= !Changes::of(&other, vec![file.clone()])
                         .found(&other)
-                        .unwrap_or(true);
+                        .is_ok_and(|found| !found.is_dirty);
                 }
                 None => asked.is_dirty = true,
             }
@@ -201,16 +256,17 @@ impl Changes {
     }
 
     /// Whether there are some.
-    fn found(self, repository: &Repository) -> io::Result<bool> {
+    fn found(self, repository: &Repository) -> io::Result<Found> {
         let [modified, others, staged, listed] = self.answers;
         let (modified, others) = (answer(modified)?, answer(others)?);
         let (staged, listed) = (answer(staged)?, answer(listed)?);
-        if !others.is_empty() || !staged.is_empty() {
-            return Ok(true);
-        }
-        let modified = records(&modified).map(<[u8]>::to_vec).collect();
-        if !repository.without_large_files(modified)?.is_empty() {
-            return Ok(true);
+        let mut found = Found {
+            is_dirty: !others.is_empty() || !staged.is_empty(),
+            empty_submodules: Vec::new(),
+        };
+        if !found.is_dirty {
+            let modified = records(&modified).map(<[u8]>::to_vec).collect();
+            found.is_dirty = !repository.without_large_files(modified)?.is_empty();
         }
         // `TAG MODE OBJECT STAGE<tab>PATH`
         let listed = records(&listed).filter_map(|line| {
@@ -223,15 +279,55 @@ impl Changes {
             .iter()
             .filter(|(head, _)| head[0].is_ascii_lowercase());
         let unwatched: Vec<_> = unwatched.map(|(_, path)| *path).collect();
-        if !unwatched.is_empty()
-            && !repository
-                .modified_unwatched(&unwatched, &self.paths)?
-                .is_empty()
-        {
-            return Ok(true);
+        if !found.is_dirty && !unwatched.is_empty() {
+            let modified = repository.modified_unwatched(&unwatched, &self.paths)?;
+            found.is_dirty = !modified.is_empty();
         }
-        let mut submodules = listed.iter().filter(|(head, _)| is_submodule(head));
-        Ok(submodules.any(|(_, path)| is_submodule_dirty(repository, path)))
+        for (_, path) in listed.iter().filter(|(head, _)| is_submodule(head)) {
+            found.add_submodule(repository, path);
+        }
+        Ok(found)
+    }
+}
+
+/// What is not as it was committed.
+struct Found {
+    is_dirty: bool,
+    empty_submodules: Vec<EmptySubmodule>,
+}
+
+impl Found {
+    /// Adds what is not as it was committed in a submodule: of those git looks at the commit alone.
+    fn add_submodule(&mut self, repository: &Repository, path: &[u8]) {
+        let path = Path::new(OsStr::from_bytes(path));
+        let place = repository.top().join(path);
+        if !place.is_dir() {
+            // git says that it is gone, unless it is configured not to look.
+            return;
+        }
+        match Repository::open(&place) {
+            Ok(Some(submodule)) if submodule.top() == place => {
+                let changes = Changes::of(&submodule, vec![PathBuf::from(".")]);
+                match changes.found(&submodule) {
+                    Ok(found) => {
+                        self.is_dirty |= found.is_dirty;
+                        self.empty_submodules.extend(found.empty_submodules);
+                    }
+                    Err(_) => self.is_dirty = true,
+                }
+            }
+            _ => {
+                self.is_dirty = true;
+                let is_empty =
+                    fs::read_dir(&place).is_ok_and(|mut entries| entries.next().is_none());
+                if is_empty {
+                    self.empty_submodules.push(EmptySubmodule {
+                        top: repository.top().to_owned(),
+                        path: path.to_owned(),
+                    });
+                }
+            }
+        }
     }
 }
 
@@ -239,21 +335,4 @@ impl Changes {
 fn is_submodule(head: &[u8]) -> bool {
     head.get(2..)
         .is_some_and(|head| head.starts_with(b"160000 "))
-}
-
-/// Whether files of a submodule are not as they were committed, or were never checked out: of those git
-/// looks at the commit alone.
-fn is_submodule_dirty(repository: &Repository, path: &[u8]) -> bool {
-    let place = repository.top().join(OsStr::from_bytes(path));
-    if !place.is_dir() {
-        // git says that it is gone, unless it is configured not to look.
-        return false;
-    }
-    match Repository::open(&place) {
-        Ok(Some(submodule)) if submodule.top() == place => {
-            let changes = Changes::of(&submodule, vec![PathBuf::from(".")]);
-            changes.found(&submodule).unwrap_or(true)
-        }
-        _ => true,
-    }
 }

@@ -15,6 +15,6 @@ pub use dockerfile::dockerfile;
 pub use engine::EngineFacts;
 pub use environment::Environment;
 pub use exposure::exposure;
-pub use git::{GitFacts, NoGit, default_branch, git, refusal};
+pub use git::{EmptySubmodule, GitFacts, MissingTags, NoGit, default_branch, git, refusal};
 pub use repository::{Blob, Edit, Repository, Tracked};
 pub use small_file::{is_given_pipe, read_small};

@@ -17,8 +17,8 @@ use std::process::{Child, Command, Stdio};
 pub(super) use self::command::{answer, git_with, records};
 use self::command::{failed, git, no_git, output};
 use self::directory::{
-    check_common, check_files, check_link, check_rules_below, check_rules_for, git_directory,
-    settings,
+    Settings, check_common, check_files, check_link, check_rules_below, check_rules_for,
+    git_directory, settings,
 };
 pub(super) use self::files::MODIFIED;
 use super::read_small;
@@ -48,9 +48,7 @@ pub struct Repository {
     objects: PathBuf,
     /// The user's index.
     index: PathBuf,
-    /// The text of our configuration.
-    settings: String,
-    origin: Option<String>,
+    settings: Settings,
     /// Our git directory.
     own: tempfile::TempDir,
 }
@@ -78,14 +76,13 @@ impl Repository {
         if is_link {
             check_link(&top, &directory)?;
         }
-        let (settings, origin) = settings(&common.join("config"));
+        let settings = settings(&common.join("config"));
         let repository = Self {
             top,
             folder,
             objects: common.join("objects"),
             index: directory.join("index"),
             settings,
-            origin,
             own: tempfile::Builder::new().prefix("jobctl-git-").tempdir()?,
         };
         repository.borrow(&directory, &common)?;
@@ -147,7 +144,7 @@ impl Repository {
         fs::create_dir_all(path.join("objects/info"))?;
         fs::create_dir(path.join("refs"))?;
         fs::write(path.join("HEAD"), "ref: refs/heads/none\n")?;
-        fs::write(path.join("config"), &self.settings)?;
+        fs::write(path.join("config"), &self.settings.text)?;
         let mut alternates = quoted(self.objects.as_os_str().as_bytes());
         alternates.push(b'\n');
         fs::write(path.join("objects/info/alternates"), alternates)
@@ -162,12 +159,28 @@ impl Repository {
     /// Whether the modes of its files say whether they are programs.
     #[must_use]
     pub fn has_modes(&self) -> bool {
-        !self.settings.contains("filemode = false")
+        !self.settings.text.contains("filemode = false")
     }
 
     /// Where the repository comes from.
     pub(super) fn origin(&self) -> Option<&str> {
-        self.origin.as_deref()
+        self.settings.origin.as_deref()
+    }
+
+    /// Whether older commits are not here (`git clone --depth`).
+    pub(super) fn is_shallow(&self) -> bool {
+        let file = fs::metadata(self.own.path().join("shallow"));
+        file.is_ok_and(|file| file.len() > 0)
+    }
+
+    /// A remote whose tags are not fetched.
+    pub(super) fn without_tags(&self) -> Option<&str> {
+        self.settings.without_tags.as_deref()
+    }
+
+    /// Whether objects may not be here, as git fetches them when it needs them.
+    pub(super) fn is_partial(&self) -> bool {
+        self.settings.is_partial
     }
 
     /// Asks git something, about these paths if there are some; for its answer see [`answer`].

@@ -224,31 +224,51 @@ fn listed_settings(config: &Path) -> io::Result<Vec<u8>> {
     }
 }
 
-/// Our configuration, with what is taken over of the user's; and where the repository comes from.
-pub(super) fn settings(config: &Path) -> (String, Option<String>) {
+/// What is read of a user's configuration.
+#[derive(Debug, Default)]
+pub(super) struct Settings {
+    /// The text of our configuration, with what is taken over of the user's.
+    pub(super) text: String,
+    /// Where the repository comes from.
+    pub(super) origin: Option<String>,
+    /// A remote whose tags are not fetched (`git clone --no-tags`).
+    pub(super) without_tags: Option<String>,
+    /// Whether objects are fetched when they are needed (`git clone --filter`).
+    pub(super) is_partial: bool,
+}
+
+/// Reads a user's configuration.
+pub(super) fn settings(config: &Path) -> Settings {
     use std::fmt::Write as _;
 
     // With that, files that are there are looked at though the index says that they are left out.
-    let mut text = format!(
-        "[core]\nrepositoryformatversion = 1\nbare = false\nhooksPath = /dev/null\nprotectHFS = \
-         false\nprotectNTFS = false\nsparseCheckout = true\nbigFileThreshold = {BIG_FILE}\n\
-         [pack]\nthreads = 1\n"
-    );
-    let mut origin = None;
+    let mut settings = Settings {
+        text: format!(
+            "[core]\nrepositoryformatversion = 1\nbare = false\nhooksPath = /dev/null\nprotectHFS = \
+             false\nprotectNTFS = false\nsparseCheckout = true\nbigFileThreshold = {BIG_FILE}\n\
+             [pack]\nthreads = 1\n"
+        ),
+        ..Settings::default()
+    };
     let listed = listed_settings(config).unwrap_or_default();
     for record in records(&listed) {
         let record = String::from_utf8_lossy(record);
         let (key, value) = record.split_once('\n').unwrap_or((&record, "true"));
         if key == "remote.origin.url" {
-            origin = Some(value.to_owned());
+            settings.origin = Some(value.to_owned());
+        }
+        let remote = |name: &str| key.strip_prefix("remote.")?.strip_suffix(name);
+        if let Some(name) = remote(".tagopt") {
+            settings.without_tags = (value == "--no-tags").then(|| name.to_owned());
         }
         let value = value.to_lowercase();
+        settings.is_partial |= remote(".promisor").is_some() && value == "true";
         let known = SETTINGS.iter().find(|(name, _)| *name == key);
         if known.is_some_and(|(_, values)| values.contains(&value.as_str()))
             && let Some((section, name)) = key.split_once('.')
         {
-            let _ = writeln!(text, "[{section}]\n{name} = {value}");
+            let _ = writeln!(settings.text, "[{section}]\n{name} = {value}");
         }
     }
-    (text, origin)
+    settings
 }

@@ -78,8 +78,8 @@ pub async fn prepare(
     });
     let (digested, git) = tokio::join!(digest_apart(spec, cache), asking);
     let (digest, cache) = digested?;
-    let (git, warning) = git.unwrap_or(Ok((None, None)))?;
-    if let Some(warning) = warning {
+    let (git, warnings) = git.unwrap_or_else(|_| Ok((None, Vec::new())))?;
+    for warning in warnings {
         events.send(Event::Warning(warning));
     }
     warn_of_content(&digest, events);

@@ -40,8 +40,8 @@ async fn version(
         let spec = spec.clone();
         move || git::ask(&spec)
     });
-    let (known, warning) = asking.await.unwrap_or(Ok((None, None)))?;
-    if let Some(warning) = warning {
+    let (known, warnings) = asking.await.unwrap_or_else(|_| Ok((None, Vec::new())))?;
+    for warning in warnings {
         events.send(Event::Warning(warning));
     }
     let is_dirty = known.as_ref().is_some_and(|git| git.is_dirty);

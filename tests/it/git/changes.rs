@@ -5,6 +5,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::time::{Duration, SystemTime};
 
 use super::{JOBS, Repository};
+use crate::support::run;
 
 const ELSEWHERE: &str = "version: 1\nname: p\nimage: { version: git }\njobs:\n  app: { build: { context: \
                          app, dockerfile: ../docker/Dockerfile } }\n";
@@ -122,6 +123,79 @@ fn a_changed_submodule_is_dirty() {
     fs::remove_dir_all(&folder).unwrap();
     fs::create_dir(&folder).unwrap();
     assert!(repository.is_dirty());
+}
+
+#[test]
+fn a_submodule_that_was_never_checked_out_is_warned_of() {
+    let library = Repository::new();
+    let inner = Repository::new();
+    library.git(&[
+        "submodule",
+        "--quiet",
+        "add",
+        inner.path().to_str().unwrap(),
+        "inner",
+    ]);
+    library.commit();
+    let repository = Repository::new();
+    let source = library.path();
+    for name in ["app/library", "app/a b", "elsewhere"] {
+        repository.git(&[
+            "submodule",
+            "--quiet",
+            "add",
+            source.to_str().unwrap(),
+            name,
+        ]);
+    }
+    repository.commit();
+    // As a clone leaves them.
+    repository.git(&["submodule", "--quiet", "deinit", "--all", "--force"]);
+    repository.write("jobs.yaml", &JOBS.replace("git", "1.2.3"));
+    let top = repository.path().canonicalize().unwrap();
+    let top = top.display();
+    let warnings = || {
+        let ended = run(&mut repository.plan_as("human"));
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        let lines = ended
+            .stderr
+            .lines()
+            .filter(|line| line.contains("submodule"));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let update = format!("git -C {top} submodule update --init --recursive --");
+    assert_eq!(
+        warnings(),
+        [format!(
+            "warning: `app/a b`, `app/library` are submodules that were never checked out, and empty directories \
+             for the build: `{update} 'app/a b' app/library`"
+        )]
+    );
+    let ignored = repository.write("app/.dockerignore", "a b\n");
+    let one = "is a submodule that was never checked out, and an empty directory for the build";
+    assert_eq!(
+        warnings(),
+        [format!(
+            "warning: `app/library` {one}: `{update} app/library`"
+        )]
+    );
+    // One in one.
+    repository.git(&[
+        "submodule",
+        "--quiet",
+        "update",
+        "--init",
+        "--",
+        "app/library",
+    ]);
+    let fix = format!("git -C {top}/app/library submodule update --init --recursive -- inner");
+    assert_eq!(warnings(), [format!("warning: `inner` {one}: `{fix}`")]);
+    fs::remove_file(ignored).unwrap();
+    repository.git(&["submodule", "--quiet", "update", "--init", "--recursive"]);
+    assert_eq!(warnings(), [""; 0]);
+    repository.write("jobs.yaml", JOBS);
+    repository.git(&["tag", "--force", "v2.0.0"]);
+    assert!(!repository.is_dirty());
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! Repositories, work trees and clones of all kinds.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 
-use super::{Repository, version};
+use super::{JOBS, Repository, version};
 use crate::support::run;
 
 #[test]
@@ -61,4 +62,136 @@ fn linked_worktrees_and_shallow_clones_are_read() {
         plan.current_dir(&linked);
     });
     assert!(said.contains("linked/.git` leads to `"), "{said}");
+}
+
+impl Repository {
+    /// A clone of it beside it, made with these flags.
+    fn clone_with(&self, flags: &[&str]) -> PathBuf {
+        let origin = format!("file://{}", self.path().display());
+        let name = format!("clone{}", flags.concat().replace(':', ""));
+        let place = self.bench.path().join(name);
+        let clone = [
+            &["clone", "--quiet"],
+            flags,
+            &[&origin, place.to_str().unwrap()],
+        ];
+        self.git(&clone.concat());
+        place
+    }
+}
+
+#[test]
+fn a_clone_that_may_lack_tags_is_reported_with_its_fix() {
+    let repository = Repository::new();
+    repository.write("app/a", "newer\n");
+    repository.commit();
+    repository.git(&["tag", "--annotate", "--message=x", "v2.1.0"]);
+    for (flags, why, fixes) in [
+        (
+            ["--depth=1", "--no-tags"].as_slice(),
+            "as this is a shallow clone: `git fetch --unshallow --tags`; in CI, set `fetch-depth: 0` for \
+             actions/checkout, `GIT_DEPTH: 0` for GitLab",
+            [["fetch", "--quiet", "--unshallow", "--tags"].as_slice()].as_slice(),
+        ),
+        (
+            &["--no-tags", "--origin=upstream"],
+            "as tags of `upstream` are not fetched: `git config --unset remote.upstream.tagOpt`, then `git fetch \
+             --tags`",
+            &[
+                &["config", "--unset", "remote.upstream.tagOpt"],
+                &["fetch", "--quiet", "--tags"],
+            ],
+        ),
+    ] {
+        let clone = repository.clone_with(flags);
+        let ended = run(repository.plan_as("human").current_dir(&clone));
+        let warning = format!(
+            "warning: `{}` has the version 0.0.0-dev: the newest commit has no tag `vX.Y.Z` here, and one may be \
+             missing, {why}\n",
+            clone.join("app").display()
+        );
+        assert_eq!(ended.stderr, warning);
+        // What is published has no version that is a guess.
+        let said = repository.refused(|plan| {
+            plan.current_dir(&clone)
+                .args(["app", "--deploy", "--name", "r.example/p"]);
+        });
+        for words in [
+            "is not known: the newest commit",
+            "or set the version: `--version 1.2.3`",
+        ] {
+            assert!(said.contains(words), "{words}: {said}");
+        }
+        let mut plan = repository.plan_as("human");
+        plan.args([
+            "app",
+            "--deploy",
+            "--name",
+            "r.example/p",
+            "--version",
+            "1.2.3",
+        ]);
+        let ended = run(plan.current_dir(&clone));
+        assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
+        for fix in fixes {
+            repository.git_in(&clone, fix);
+        }
+        let ended = run(repository.plan().current_dir(&clone));
+        assert_eq!(
+            (version(&ended).as_str(), ended.stderr.as_str()),
+            ("2.1.0", "")
+        );
+        // A commit that has none is what it is.
+        repository.git_in(
+            &clone,
+            &["commit", "--allow-empty", "--quiet", "--message", "x"],
+        );
+        let ended = run(repository.plan().current_dir(&clone));
+        assert_eq!(
+            (version(&ended).as_str(), ended.stderr.as_str()),
+            ("0.0.0-dev", "")
+        );
+    }
+}
+
+#[test]
+fn a_partial_clone_is_read_as_far_as_it_goes() {
+    let repository = Repository::new();
+    repository.write("other", "");
+    repository.commit();
+    repository.git(&["tag", "v2.1.0"]);
+    repository.git(&["config", "uploadpack.allowFilter", "true"]);
+    let clone = repository.clone_with(&["--filter=blob:none"]);
+    let plan = |clone: &Path| run(repository.plan_as("json").current_dir(clone));
+    assert_eq!(version(&plan(&clone)), "2.1.0");
+    fs::write(clone.join("app/a"), "b\n").unwrap();
+    assert!(version(&plan(&clone)).starts_with("2.1.0-dirty.g"));
+    // Which commit changed the context last is in objects that this one does not have.
+    let clone = repository.clone_with(&["--filter=tree:0"]);
+    let said = repository.refused(|plan| {
+        plan.current_dir(&clone);
+    });
+    for words in [
+        "is not known: it is in a partial clone, which lacks objects that are needed: fatal: ",
+        "= help: fetch them: `git fetch --refetch --no-filter`",
+    ] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    let jobs = clone.join("jobs.yaml");
+    fs::write(&jobs, JOBS.replace("git", "1.2.3")).unwrap();
+    let ended = plan(&clone);
+    assert_eq!(version(&ended), "1.2.3");
+    for words in [
+        "is as it was committed is not known: it is in a partial clone",
+        "`git fetch --refetch",
+    ] {
+        assert!(ended.stderr.contains(words), "{words}: {}", ended.stderr);
+    }
+    fs::write(&jobs, JOBS).unwrap();
+    repository.git_in(&clone, &["fetch", "--quiet", "--refetch", "--no-filter"]);
+    let ended = plan(&clone);
+    assert_eq!(
+        (version(&ended).as_str(), ended.stderr.as_str()),
+        ("2.1.0", "")
+    );
 }
