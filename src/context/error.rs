@@ -64,7 +64,8 @@ impl ContextError {
     #[must_use]
     pub fn help(&self) -> String {
         match self {
-            Self::Missing { .. } => "check the path; it is relative to `jobs.yaml`".to_owned(),
+            Self::Missing { .. } => "check the path: in jobs.yaml it is relative to that file's directory, as an argument to the working \
+                 directory".to_owned(),
             Self::NotAFolder { .. } => "name the folder that has the files to copy".to_owned(),
             Self::Unreadable { path, .. } => format!(
                 "make it readable (`chmod u+r {}`, for a folder `u+rx`), or leave it out of the \

@@ -436,7 +436,7 @@ fn a_secret_that_is_a_named_pipe_is_refused_and_not_waited_for() {
         assert!(
             ended
                 .stderr
-                .contains("the secret `s` is not a regular file"),
+                .contains("the file of the secret `s` is not a regular file"),
             "{args:?}: {ended:?}"
         );
     }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Checker, FileError, Rule};
+use super::{Checker, FileError, Rule, THIS_DIRECTORY};
 use crate::diagnostic::Diagnostic;
 use crate::facts::{Environment, is_given_pipe};
 use crate::manifest::env_file::{EnvFile, Reading, Unset};
@@ -20,7 +20,12 @@ pub(super) fn check(checker: &mut Checker<'_>) {
                 .help("name the file in it");
             checker.report_file(file.path.as_path(), diagnostic, file.path.span());
         } else if file.required != Some(false) {
-            checker.exists(file.path.as_path(), file.path.span(), "env file");
+            checker.exists(
+                file.path.as_path(),
+                file.path.span(),
+                "env file",
+                THIS_DIRECTORY,
+            );
         }
     }
 }

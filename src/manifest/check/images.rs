@@ -1,10 +1,10 @@
 //! Base images and builds.
 
-use std::ops::Range;
 use std::path::Path;
 
-use super::{Checker, Rule};
+use super::{Checker, Rule, THIS_DIRECTORY};
 use crate::facts;
+use crate::manifest::Located;
 use crate::manifest::schema::Build;
 
 pub(super) fn check(checker: &mut Checker<'_>) {
@@ -28,7 +28,12 @@ pub(super) fn check(checker: &mut Checker<'_>) {
             build_files(checker, build);
         }
         if let Some(bootstrap) = &image.value.bootstrap {
-            checker.exists(bootstrap.as_path(), bootstrap.span(), "bootstrap program");
+            checker.exists(
+                bootstrap.as_path(),
+                bootstrap.span(),
+                "bootstrap program",
+                THIS_DIRECTORY,
+            );
         }
     }
     for job in root.jobs.values() {
@@ -43,23 +48,38 @@ fn build_files(checker: &mut Checker<'_>, build: &Build) {
     let context = build.context.as_ref();
     let folder = context.map_or(Path::new("."), |context| context.as_path());
     if let Some(context) = context {
-        let exists = checker.exists(folder, context.span(), "build context");
+        let exists = checker.exists(folder, context.span(), "build context", THIS_DIRECTORY);
         if !exists {
             return;
         }
     }
-    if let Some(dockerfile) = &build.dockerfile {
-        let path = folder.join(dockerfile.as_path());
-        dockerfile_exists(checker, &path, dockerfile.span());
-    } else if let Some(context) = context {
-        let path = folder.join("Dockerfile");
-        dockerfile_exists(checker, &path, context.span());
+    let name = match &build.dockerfile {
+        Some(dockerfile) => dockerfile.as_path(),
+        None => Path::new("Dockerfile"),
+    };
+    let span = build.dockerfile.as_ref().map(Located::span);
+    let Some(span) = span.or_else(|| context.map(Located::span)) else {
+        return;
+    };
+    // It has more than one spelling.
+    let path = checker.folder.join(folder).join(name);
+    if facts::dockerfile(path).exists() {
+        return;
     }
-}
-
-/// A Dockerfile must be there, in one of its spellings.
-fn dockerfile_exists(checker: &mut Checker<'_>, path: &Path, span: Range<usize>) {
-    let found = facts::dockerfile(checker.folder.join(path));
-    let path = if found.exists() { &found } else { path };
-    checker.exists(path, span, "Dockerfile");
+    let shown = match folder.to_str() {
+        Some(".") => name.to_owned(),
+        _ => folder.join(name),
+    };
+    let message = format!("the Dockerfile `{}` does not exist", shown.display());
+    let help = if build.dockerfile.is_none() {
+        "create it, or name another one: `build: { context: …, dockerfile: … }`".to_owned()
+    } else if name.is_relative() {
+        format!(
+            "create it, or fix `dockerfile`, which is relative to the build context `{}`",
+            folder.display()
+        )
+    } else {
+        "create it, or fix `dockerfile`".to_owned()
+    };
+    checker.report_file(&shown, Rule::MissingFile.error(message).help(help), span);
 }

@@ -65,6 +65,9 @@ struct Checker<'a> {
     file_errors: Vec<FileError>,
 }
 
+/// What most paths are relative to.
+const THIS_DIRECTORY: &str = "this file's directory";
+
 impl Checker<'_> {
     fn report(&mut self, diagnostic: Diagnostic, span: Range<usize>, label: &str) {
         self.diagnostics
@@ -79,17 +82,19 @@ impl Checker<'_> {
             .any(|place| extent.start <= place.start && place.start <= extent.end)
     }
 
-    /// Whether a file exists; reports it if it does not.
-    fn exists(&mut self, path: &Path, span: Range<usize>, what: &str) -> bool {
+    /// Whether a file exists; reports it if it does not. `place` is what its path is relative to.
+    fn exists(&mut self, path: &Path, span: Range<usize>, what: &str, place: &str) -> bool {
         let exists = self.folder.join(path).exists();
         if !exists {
-            let diagnostic = Rule::MissingFile
-                .error(format!("the {what} `{}` does not exist", path.display()))
-                .help(match what {
-                    "env file" => "create it, or write `{ path: …, required: false }`",
-                    _ => "create it, or fix the path; it is relative to this file's directory",
-                });
-            self.report_file(path, diagnostic, span);
+            let mut help = "create it, or fix the path".to_owned();
+            if path.is_relative() {
+                help.push_str(&format!(", which is relative to {place}"));
+            }
+            if what == "env file" {
+                help.push_str("; or write `{ path: …, required: false }`");
+            }
+            let message = format!("the {what} `{}` does not exist", path.display());
+            self.report_file(path, Rule::MissingFile.error(message).help(help), span);
         }
         exists
     }

@@ -403,14 +403,21 @@ fn apply(
         if let SecretSource::File(path) = source
             && !path.is_file()
         {
-            let what = if path.exists() {
+            let (what, flag) = match id.as_str() {
+                CA_BUNDLE_SECRET => ("`ca_bundle`".to_owned(), "--ca-bundle"),
+                id => (format!("the secret `{id}`"), "--secret"),
+            };
+            let why = if path.exists() {
                 "is not a regular file"
             } else {
-                "is not there"
+                "does not exist"
             };
             return Err(PlanError::new(
-                format!("the secret `{id}` {what}: `{}`", path.display()),
-                "name a file that is",
+                format!("the file of {what} {why}: `{}`", path.display()),
+                format!(
+                    "create it, or fix the path: in jobs.yaml it is relative to that file's directory, with \
+                     `{flag}` to the working directory"
+                ),
             ));
         }
     }
