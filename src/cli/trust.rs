@@ -18,9 +18,9 @@ use crate::report::{host_program, trust_human, trust_json};
 /// Allow the programs that jobs.yaml runs on this machine, as they are now
 ///
 /// A `bootstrap` is run outside of any container, where its image can't be pulled. It may run once it was
-/// allowed here, or when asked on a terminal; a change of the program, or of what it is called with, needs
-/// that again. Files that the program reads in turn are not looked at. `JOBCTL_TRUST=1` allows all programs
-/// for one call.
+/// allowed here, or when asked on a terminal; a change of the program, of the repository's files that its `#!`
+/// line names, or of what it is called with, needs that again. Files that the program reads in turn are not
+/// looked at. `JOBCTL_TRUST=1` allows all programs for one call.
 #[derive(Debug, Args)]
 pub(super) struct TrustArgs {
     /// The project's directory; the project here, if not given

@@ -5,6 +5,7 @@ mod select;
 mod spec;
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
 
@@ -126,11 +127,27 @@ pub struct Bootstrap {
     pub manifest: PathBuf,
     /// What it is called with.
     pub args: Vec<String>,
+    /// The PATH that it gets.
+    pub search: OsString,
     /// Whether it may run.
     pub trust: Trust,
 }
 
 impl Bootstrap {
+    /// The program as it is now.
+    ///
+    /// # Errors
+    ///
+    /// It can't be read.
+    pub fn read(&self) -> io::Result<HostProgram> {
+        HostProgram::read(
+            &self.manifest,
+            &self.program,
+            self.args.clone(),
+            &self.search,
+        )
+    }
+
     /// The program as it is now, unless it may run.
     ///
     /// # Errors
@@ -140,8 +157,7 @@ impl Bootstrap {
         if self.trust.is_given() {
             return Ok(None);
         }
-        let program = HostProgram::read(&self.manifest, &self.program, self.args.clone())?;
-        Ok(self.trust.refuses(program))
+        Ok(self.trust.refuses(self.read()?))
     }
 }
 

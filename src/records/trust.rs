@@ -4,114 +4,19 @@
 //! container is trusted by its content, as direnv trusts an `.envrc`: a changed program is another one.
 //! Grants are among the user's own state, never beside jobs.yaml, so that no repository brings its own.
 
-use std::ffi::OsString;
-use std::fs::{self, File};
-use std::io::{self, Read as _};
-use std::os::unix::ffi::OsStringExt as _;
+use std::fs;
+use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 
 use super::durable;
-use super::hex;
-use crate::model::Digest;
+use super::host_program::{HostProgram, NamedFile, repository};
 
-/// How far a program is read for its first line, and how much of that is kept: as much as the kernel reads
-/// (`BINPRM_BUF_SIZE`).
-const BEGINNING_BYTES: u64 = 4096;
-const FIRST_LINE_BYTES: usize = 256;
 /// What anybody but the owner may write.
 const OTHERS_MAY_WRITE: u32 = 0o022;
-
-/// A program that a `jobs.yaml` runs on this machine, as it is now.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct HostProgram {
-    /// The `jobs.yaml`, without links.
-    pub manifest: PathBuf,
-    /// The program, without links.
-    pub program: PathBuf,
-    /// What it is called with.
-    pub args: Vec<String>,
-    /// The digest of its content. Files that it reads in turn are not part of it.
-    pub digest: Digest,
-    /// Its size.
-    pub bytes: u64,
-}
-
-impl HostProgram {
-    /// Reads a program.
-    ///
-    /// # Errors
-    ///
-    /// It can't be read, or it is not a file.
-    pub fn read(manifest: &Path, program: &Path, args: Vec<String>) -> io::Result<Self> {
-        // One that comes through a pipe has no path.
-        let manifest = manifest
-            .canonicalize()
-            .unwrap_or_else(|_| manifest.to_owned());
-        let program = program.canonicalize()?;
-        let mut file = open(&program)?;
-        let mut hash = Sha256::new();
-        let bytes = io::copy(&mut file, &mut hash)?;
-        Ok(Self {
-            manifest,
-            program,
-            args,
-            digest: Digest::from(<[u8; 32]>::from(hash.finalize())),
-            bytes,
-        })
-    }
-
-    /// The first line of the program that says what it does, if it is a text: of a script for a well-known
-    /// interpreter, the one behind the interpreter's. Nothing is left out of a line: what is before a carriage
-    /// return counts for the kernel, too.
-    #[must_use]
-    pub fn first_line(&self) -> Option<OsString> {
-        let file = open(&self.program).ok()?;
-        let mut start = Vec::new();
-        file.take(BEGINNING_BYTES).read_to_end(&mut start).ok()?;
-        let mut lines = start.split(|byte| *byte == b'\n');
-        let first = lines.next()?;
-        let is_blank = |line: &&[u8]| line.iter().all(u8::is_ascii_whitespace);
-        let line = if is_usual_interpreter(first) {
-            lines.find(|line| !is_blank(line)).unwrap_or(first)
-        } else {
-            first
-        };
-        let is_shown = line.starts_with(b"#!") || std::str::from_utf8(line).is_ok();
-        let mut shown = line[..line.len().min(FIRST_LINE_BYTES)].to_vec();
-        if shown.len() < line.len() {
-            shown.extend("…".as_bytes());
-        }
-        (is_shown && !line.is_empty()).then(|| OsString::from_vec(shown))
-    }
-
-    /// The name of its grant: what is not the same has another.
-    fn key(&self) -> String {
-        let mut hash = Sha256::new();
-        for part in [&self.manifest, &self.program] {
-            hash.update(part.as_os_str().as_encoded_bytes());
-            hash.update([0]);
-        }
-        for arg in &self.args {
-            hash.update(arg);
-            hash.update([0]);
-        }
-        hash.update(self.digest.as_str());
-        hex(&hash.finalize())
-    }
-}
-
-fn open(program: &Path) -> io::Result<File> {
-    if !program.metadata()?.is_file() {
-        return Err(io::Error::other("it is not a file"));
-    }
-    File::open(program)
-}
 
 /// That a program may run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -127,9 +32,7 @@ impl Grant {
     /// Whether the program is still what was granted; nothing if it is gone.
     #[must_use]
     pub fn is_current(&self) -> Option<bool> {
-        let granted = &self.program;
-        let now = HostProgram::read(&granted.manifest, &granted.program, granted.args.clone());
-        Some(now.ok()? == *granted)
+        self.program.is_current().ok()
     }
 }
 
@@ -150,10 +53,20 @@ impl Untrusted {
             return "not trusted".to_owned();
         };
         let date = earlier.granted.strftime("%Y-%m-%d");
-        if earlier.program.digest == self.program.digest {
-            format!("called with other arguments than it was allowed with on {date}")
-        } else {
-            format!("changed since it was allowed on {date}")
+        let (then, now) = (&earlier.program, &self.program);
+        if then.digest != now.digest {
+            return format!("changed since it was allowed on {date}");
+        }
+        if then.args != now.args {
+            return format!("called with other arguments than it was allowed with on {date}");
+        }
+        let differs = |file: &&NamedFile| !(then.named.contains(file) && now.named.contains(file));
+        match now.named.iter().chain(&then.named).find(differs) {
+            Some(file) => format!(
+                "`{}`, which its first line leads to, is not what was allowed with it on {date}",
+                file.path.display()
+            ),
+            None => format!("not as it was allowed on {date}"),
         }
     }
 }
@@ -288,28 +201,12 @@ impl Trust {
         };
         let is_inside = manifest
             .parent()
-            .is_some_and(|project| directory.starts_with(top(project)));
+            .is_some_and(|project| directory.starts_with(repository(project)));
         if is_inside {
             return Err(io::Error::other("it is inside the project itself"));
         }
         Ok(directory)
     }
-}
-
-/// The top of the git repository that a directory is in; the directory, where it is in none. A repository within
-/// another one, as a submodule is, has a file in place of `.git`, and belongs to it.
-fn top(directory: &Path) -> &Path {
-    let mut top = directory;
-    for above in directory.ancestors() {
-        let Ok(found) = above.join(".git").symlink_metadata() else {
-            continue;
-        };
-        top = above;
-        if found.is_dir() {
-            break;
-        }
-    }
-    top
 }
 
 /// A grant; nothing where there is none that can be relied on.
@@ -325,41 +222,9 @@ fn is_private(directory: &Path) -> bool {
         .is_ok_and(|metadata| metadata.mode() & OTHERS_MAY_WRITE == 0)
 }
 
-/// Whether a line names a shell or another interpreter of the system's and at most one plain flag, so that it
-/// says nothing of what the program does.
-fn is_usual_interpreter(line: &[u8]) -> bool {
-    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-# !".contains(byte);
-    let Some(line) = std::str::from_utf8(line)
-        .ok()
-        .filter(|line| line.bytes().all(|byte| is_plain(&byte)))
-    else {
-        return false;
-    };
-    let mut words = line
-        .strip_prefix("#!")
-        .unwrap_or_default()
-        .split(' ')
-        .filter(|word| !word.is_empty());
-    let program = words.next().unwrap_or_default();
-    let is_systems = ["/bin/", "/usr/bin/"]
-        .iter()
-        .any(|top| program.starts_with(top));
-    let is_harmless = match (words.next(), words.next()) {
-        (None, _) => true,
-        (Some(word), None) if program.ends_with("/env") => {
-            !word.starts_with('-') && !word.contains('/')
-        }
-        (Some(word), None) => word.starts_with('-') && !word.contains(['c', 'S']),
-        _ => false,
-    };
-    is_systems && !program.contains("..") && is_harmless
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::{PermissionsExt as _, symlink};
-
-    use std::ffi::OsStr;
 
     use super::*;
 
@@ -384,7 +249,8 @@ mod tests {
         fn program(&self, project: &str, program: &str) -> HostProgram {
             let folder = self.top.path().join(project);
             let args = vec!["debian:12".to_owned()];
-            HostProgram::read(&folder.join("jobs.yaml"), &folder.join(program), args).unwrap()
+            let manifest = folder.join("jobs.yaml");
+            HostProgram::read(&manifest, &folder.join(program), args, "".as_ref()).unwrap()
         }
 
         fn grant(&self) {
@@ -529,59 +395,6 @@ mod tests {
     }
 
     #[test]
-    fn a_first_line_is_all_that_the_kernel_reads() {
-        let project = Project::new();
-        let line = |text: &[u8]| {
-            fs::write(project.top.path().join("project/make"), text).unwrap();
-            let line = project.program("project", "make").first_line();
-            line.map(OsString::into_vec)
-        };
-        let forged = b"#!/usr/bin/env -S sh -c \"evil\"\r#!/bin/sh -e";
-        assert_eq!(line(&[&forged[..], b"\nexit\n"].concat()).unwrap(), forged);
-        assert_eq!(line(b"#!/bin/sh \xff\n").unwrap(), b"#!/bin/sh \xff");
-        assert_eq!(
-            line(b"#!/bin/sh -c evil\nexit\n").unwrap(),
-            b"#!/bin/sh -c evil"
-        );
-        assert_eq!(line(b"\x7fELF\xff\xff"), None);
-        let long = line(&[b' '; 300]).unwrap();
-        assert_eq!(long, [&[b' '; 256][..], "…".as_bytes()].concat());
-    }
-
-    #[test]
-    fn what_is_no_file_is_no_program() {
-        let project = Project::new();
-        let folder = project.top.path().join("project");
-        let found = HostProgram::read(&folder.join("jobs.yaml"), &folder, Vec::new());
-        assert_eq!(found.unwrap_err().to_string(), "it is not a file");
-    }
-
-    #[test]
-    fn the_first_line_is_the_one_behind_the_interpreters() {
-        let project = Project::new();
-        let make = project.top.path().join("project/make");
-        let long = "x".repeat(200);
-        for (text, expected) in [
-            ("#!/bin/sh\n", Some("#!/bin/sh")),
-            (
-                "#!/bin/sh -eu\n\n  \n\tcurl x | sh\nrm x\n",
-                Some("\tcurl x | sh"),
-            ),
-            ("#!/usr/bin/env python3\nprint()\n", Some("print()")),
-            ("#!/tmp/sh\nexit\n", Some("#!/tmp/sh")),
-            ("curl x\nrm x", Some("curl x")),
-            (long.as_str(), Some(&long)),
-            ("", None),
-        ] {
-            fs::write(&make, text).unwrap();
-            let line = project.program("project", "make").first_line();
-            assert_eq!(line.as_deref(), expected.map(OsStr::new));
-        }
-        fs::write(&make, b"\x7fELF\xff\xfe\n").unwrap();
-        assert_eq!(project.program("project", "make").first_line(), None);
-    }
-
-    #[test]
     fn a_refusal_says_what_changed() {
         let project = Project::new();
         let reason = |program: HostProgram| {
@@ -597,6 +410,39 @@ mod tests {
             reason(HostProgram { args, ..new }).unwrap(),
             "called with other arguments than it was allowed with on 1970-01-01"
         );
+        let interpreter = project
+            .top
+            .path()
+            .canonicalize()
+            .unwrap()
+            .join("project/sh");
+        let with_interpreter = |text: &str| {
+            fs::write(&interpreter, text).unwrap();
+            let line = format!("#!{}\n", interpreter.display());
+            fs::write(project.top.path().join("project/run"), line).unwrap();
+            project.program("project", "run")
+        };
+        let program = with_interpreter("a");
+        project
+            .trust
+            .grant(&program, Timestamp::UNIX_EPOCH)
+            .unwrap();
+        assert_eq!(reason(program), None);
+        let changed = format!(
+            "`{}`, which its first line leads to, is not what was allowed with it on 1970-01-01",
+            interpreter.display()
+        );
+        assert_eq!(reason(with_interpreter("b")).unwrap(), changed);
+        let grants = project.trust.grants().unwrap();
+        assert!(grants.iter().any(|grant| grant.is_current() == Some(false)));
+        assert_eq!(reason(with_interpreter("a")), None);
+        let grants = project.trust.grants().unwrap();
+        assert!(grants.iter().all(|grant| grant.is_current() == Some(true)));
+        // One that is gone is not what was allowed either.
+        fs::remove_file(&interpreter).unwrap();
+        assert_eq!(reason(project.program("project", "run")).unwrap(), changed);
+        let grants = project.trust.grants().unwrap();
+        assert!(grants.iter().any(|grant| grant.is_current() == Some(false)));
         fs::write(project.top.path().join("project/make"), "other").unwrap();
         assert_eq!(
             reason(project.program("project", "make")).unwrap(),

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::printable;
 use super::table::columns;
 use super::words::bytes;
+use crate::model::Digest;
 use crate::records::{Grant, HostProgram};
 
 /// How much of a digest is shown in a table.
@@ -22,6 +23,14 @@ pub fn host_program(program: &HostProgram) -> String {
     if let Some(line) = program.first_line() {
         text.push_str(", begins with: ");
         text.push_str(&printable::path(line.as_ref()));
+    }
+    for file in &program.named {
+        let what = match &file.digest {
+            Some(digest) => digest.to_string(),
+            None => format!("a link to {}", printable::path(&file.target)),
+        };
+        let path = printable::path(&file.path);
+        text.push_str(&format!("\nits first line leads to {path}, {what}"));
     }
     text
 }
@@ -68,6 +77,11 @@ pub fn trust_json(grants: &[Grant]) -> Value {
             "args": program.args,
             "digest": program.digest.as_str(),
             "bytes": program.bytes,
+            "named": program.named.iter().map(|file| json!({
+                "path": file.path,
+                "target": file.target,
+                "digest": file.digest.as_ref().map(Digest::as_str),
+            })).collect::<Vec<_>>(),
             "granted": grant.granted,
             "state": state(grant),
         })

@@ -1,7 +1,7 @@
 //! What a jobs.yaml runs on this machine runs only when the user allowed it.
 
 use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -231,6 +231,89 @@ fn a_first_line_is_shown_as_the_kernel_reads_it() {
     let refused = cloned.build();
     let shown = "begins with: #!/usr/bin/env -S sh -c \"touch ran\"\\r#!/bin/sh -e\n";
     assert!(refused.stderr.contains(shown), "{}", refused.stderr);
+}
+
+#[test]
+fn an_interpreter_of_the_repository_is_allowed_with_the_program() {
+    let cloned = Cloned::new();
+    let repo = cloned.path("repo");
+    let interpreter = repo.join("venv/bin/sh");
+    fs::create_dir_all(interpreter.parent().unwrap()).unwrap();
+    let link = |target: &str| {
+        let _ = fs::remove_file(&interpreter);
+        symlink(target, &interpreter).unwrap();
+    };
+    link("/bin/sh");
+    let script = fs::read_to_string(repo.join("make")).unwrap();
+    let script = script.replace("#!/bin/sh", &format!("#!{}", interpreter.display()));
+    fs::write(repo.join("make"), script).unwrap();
+    let shown = |said: &str, refused: &Ended| {
+        assert_eq!(refused.code, Some(1), "{refused:?}");
+        assert!(refused.stderr.contains(said), "{said}: {}", refused.stderr);
+    };
+    let interpreter_shown = interpreter.display();
+    let said = format!("its first line leads to {interpreter_shown}, a link to /");
+    shown(&said, &cloned.build());
+    assert_eq!(run(&mut cloned.jobctl(&["trust"])).code, Some(0));
+    let named = &cloned.listed()[0]["named"];
+    assert_eq!(named[0]["path"], interpreter.to_str().unwrap());
+    assert!(named[0]["digest"].is_null(), "{named}");
+    assert_eq!(cloned.build().code, Some(0));
+    assert_eq!(cloned.runs(), 1);
+    cloned.forget();
+    // The link leads to another program, then to one of the repository's own.
+    let date = cloned.listed()[0]["granted"]
+        .as_str()
+        .unwrap()
+        .split('T')
+        .next()
+        .unwrap()
+        .to_owned();
+    let changed = format!(
+        "and `{interpreter_shown}`, which its first line leads to, is not what was allowed with it on {date}"
+    );
+    link("/bin/cat");
+    shown(&changed, &cloned.build());
+    assert_eq!(cloned.listed()[0]["state"], "changed");
+    cloned.bench.write("repo/venv/sh", "#!/bin/sh\n. \"$1\"\n");
+    fs::set_permissions(repo.join("venv/sh"), Permissions::from_mode(0o755)).unwrap();
+    link("../sh");
+    shown(&changed, &cloned.build());
+    let sum = run(Command::new("sha256sum").arg(repo.join("venv/sh"))).stdout;
+    let digest = format!("sha256:{}", sum.split(' ').next().unwrap());
+    shown(
+        &format!("leads to {interpreter_shown}, {digest}"),
+        &cloned.build(),
+    );
+    link("/bin/sh");
+    assert_eq!(cloned.listed()[0]["state"], "unchanged");
+    // Nor may others put something else there.
+    let place = repo.join("venv");
+    fs::set_permissions(&place, Permissions::from_mode(0o777)).unwrap();
+    shown(
+        &format!("others may write `{}`", place.display()),
+        &cloned.build(),
+    );
+    fs::set_permissions(&place, Permissions::from_mode(0o755)).unwrap();
+    assert_eq!(cloned.runs(), 1);
+    // One that PATH leads to is the repository's as well.
+    let script = fs::read_to_string(repo.join("make")).unwrap();
+    let first = format!("#!{interpreter_shown}");
+    fs::write(
+        repo.join("make"),
+        script.replace(&first, "#!/usr/bin/env sh"),
+    )
+    .unwrap();
+    let build = |path: &str| {
+        let mut command = cloned.jobctl(&["build", "base"]);
+        run(command.env("PATH", path))
+    };
+    assert_eq!(run(&mut cloned.jobctl(&["trust"])).code, Some(0));
+    let search = format!("{}:/usr/bin:/bin", repo.join("venv/bin").display());
+    shown(&said, &build(&search));
+    assert_eq!(cloned.runs(), 1);
+    assert_eq!(build("/usr/bin:/bin").code, Some(0));
+    assert_eq!(cloned.runs(), 2);
 }
 
 #[test]

@@ -271,7 +271,7 @@ async fn run(bootstrap: &Bootstrap, output: std::fs::File, step: &Step) -> Resul
     let exposed = if bootstrap.trust.is_given() {
         None
     } else {
-        exposure(program).map_err(not_run)?
+        exposed(bootstrap).map_err(not_run)?
     };
     // As late as can be: what was allowed before may have changed since.
     if let Some(untrusted) = bootstrap.untrusted().map_err(not_run)? {
@@ -312,6 +312,17 @@ async fn run(bootstrap: &Bootstrap, output: std::fs::File, step: &Step) -> Resul
         status: status.to_string(),
         log,
     })
+}
+
+/// Where others may put another in the place of a program, or of what its first line names.
+fn exposed(bootstrap: &Bootstrap) -> io::Result<Option<PathBuf>> {
+    let named = bootstrap.read()?.named.into_iter().map(|file| file.path);
+    for path in [bootstrap.program.clone()].into_iter().chain(named) {
+        if let Some(place) = exposure(&path)? {
+            return Ok(Some(place));
+        }
+    }
+    Ok(None)
 }
 
 /// A program and what it started, told to end when dropped: it cleans up, which being killed would

@@ -236,6 +236,7 @@ impl Planner<'_> {
                         program: self.manifest.folder.join(program.as_path()),
                         manifest: self.manifest.file(),
                         args: vec![pull.to_string()],
+                        search: self.environment.path("PATH").unwrap_or_default().into(),
                         trust: self.flags.trust.clone(),
                     })
                 }),
