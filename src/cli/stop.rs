@@ -85,15 +85,17 @@ fn each(
             Err(exit) => return Ok(exit.of_other_verb()),
         }
     }
+    let mut exit = Exit::Success;
     for target in targets {
         let done: Result<(), Unrun> = context.watch(async |events| {
             let engine = context.connect().await?;
             Ok(work(&engine, &store, &target, events).await?)
         })?;
         if let Err(unrun) = done {
-            return Ok(say_undone(context, unrun));
+            exit = say_undone(context, unrun);
+            continue;
         }
         context.output.text(&target.id().to_string())?;
     }
-    Ok(Exit::Success)
+    Ok(exit)
 }

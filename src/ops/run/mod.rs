@@ -51,7 +51,7 @@ pub use control::{Control, Controls};
 pub use orders::{Kept, check_ours, end, prune, remove, signal};
 pub use outputs::collect_again;
 pub(in crate::ops) use prepare::built_image;
-pub use prepare::{Asked, Given, Ready, begin, prepare, ready};
+pub use prepare::{Asked, Given, Ready, begin, last_built, prepare, ready};
 pub use supervise::{Streams, supervise};
 
 /// A run that is recorded, and not yet submitted.
@@ -100,6 +100,14 @@ pub enum RunFailure {
         image: String,
         /// Why.
         reason: EngineError,
+    },
+    /// Its image is not to be built, and was never built before.
+    #[error("the image of `{job}` is not built{}", .platform.as_ref().map_or_else(String::new, |platform| format!(" for {platform}")))]
+    NotBuilt {
+        /// The job.
+        job: Name,
+        /// The platform that was asked for.
+        platform: Option<String>,
     },
     /// It is to run the very image of a job that was never run.
     #[error("`{job}` was never run here, so that it has no image to run again")]
@@ -210,6 +218,12 @@ pub enum RunFailure {
         /// Whether its container has ended.
         has_ended: bool,
     },
+    /// A run is to be sent a signal, and has finished. As with docker, that is an error.
+    #[error("run {} is not running: it has finished", .id.short())]
+    Finished {
+        /// The run.
+        id: RunId,
+    },
     /// A run that is to be removed goes on.
     #[error("run {} is still running", .id.short())]
     GoesOn {
@@ -289,6 +303,11 @@ impl RunFailure {
                  is there"
                     .to_owned(),
             ),
+            Self::NotBuilt { job, platform } => {
+                let flag = platform.as_ref();
+                let flag = flag.map_or_else(String::new, |platform| format!(" --platform {platform}"));
+                Some(format!("build it: `jobctl build{flag} {job}`; or leave `--no-build` out"))
+            }
             Self::NeverRun { job } => Some(format!("run it first: `jobctl run {job}`")),
             Self::NoOutput { job, .. } => Some(format!(
                 "run it first: `jobctl run {job}`; if it may succeed without this output \
@@ -329,6 +348,7 @@ impl RunFailure {
                 "end it first: `jobctl stop {}`; or remove it with `--force`",
                 id.short()
             )),
+            Self::Finished { id } => Some(format!("`jobctl show {}` has how it ended", id.short())),
             Self::NotHere { .. } => Some(
                 "call jobctl on that host, with that engine; `jobctl rm --force` removes the record here"
                     .to_owned(),

@@ -93,8 +93,11 @@ pub async fn signal(
     events: &Events,
 ) -> Result<(), RunFailure> {
     let record = store.read(id)?;
+    if record.state.is_final() {
+        return Err(RunFailure::Finished { id });
+    }
     let kills = matches!(signal, "KILL" | "SIGKILL" | "9");
-    if kills && !record.state.is_final() {
+    if kills {
         check_ours(engine, store, &record).await?;
         let killing = |container: String| async move { engine.kill(&container, signal).await };
         return halt(engine, store, id, killing, events).await;

@@ -50,6 +50,26 @@ fn kill_sends_the_signal_that_is_named() {
 }
 
 #[test]
+fn a_finished_run_can_be_stopped_and_not_killed() {
+    let project = Project::empty();
+    let done = start(&project, &[], "true");
+    assert_eq!(project.output(&["wait", &done]), "0\n");
+    assert_eq!(project.output(&["stop", &done]), format!("{done}\n"));
+    let up = start(&project, &[], "exec sleep 600");
+    for signal in ["KILL", "USR1"] {
+        let ended = run(&mut project.jobctl(&["kill", "-s", signal, &done]));
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        let said = "is not running: it has finished";
+        assert!(ended.stderr.contains(said), "{}", ended.stderr);
+    }
+    // As docker does, the others are done with all the same.
+    let ended = run(&mut project.jobctl(&["kill", &done, &up]));
+    let said = (ended.code, ended.stdout);
+    assert_eq!(said, (Some(1), format!("{up}\n")), "{}", ended.stderr);
+    project.assert_clean();
+}
+
+#[test]
 fn a_run_that_goes_on_is_removed_only_by_force() {
     let project = Project::empty();
     let id = start(&project, &[], "exec sleep 600");
