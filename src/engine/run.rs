@@ -12,8 +12,8 @@ use jiff::Timestamp;
 
 use super::docker::EngineError;
 use crate::model::{
-    ByteSize, Cpus, Device, EnvName, GpuRequest, Mount, NetworkAttachment, Port, Restart, Secret,
-    Ulimit, csv,
+    ByteSize, Cpus, Device, Digest, EnvName, GpuRequest, Mount, NetworkAttachment, Port, Restart,
+    Secret, Ulimit, csv,
 };
 
 /// A container as it is to be made.
@@ -462,6 +462,9 @@ impl RunError {
         match self {
             Self::Engine(error) => Some(error.help()),
             Self::NoImage { .. } => Some("build or pull it first".to_owned()),
+            Self::OtherPlatform { image, platform } if image.parse::<Digest>().is_ok() => Some(format!(
+                "build it for that platform: `jobctl build --platform {platform}`"
+            )),
             Self::OtherPlatform { image, platform } => Some(format!(
                 "pull it: `jobctl pull --platform {platform} {image}`; or build it for that platform"
             )),

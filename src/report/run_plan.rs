@@ -109,6 +109,8 @@ fn image(plan: &RunPlan) -> String {
     let spec = match &plan.image {
         ImageChoice::Named(image) => return image.to_string(),
         ImageChoice::OfJob(job) => return format!("job:{job}"),
+        // What the engine was asked for.
+        ImageChoice::Built(_) if !plan.spec.image.is_empty() => return plan.spec.image.clone(),
         ImageChoice::Built(spec) => spec,
         ImageChoice::Build(items) => match items.last() {
             Some(Item::Build(spec)) => spec,

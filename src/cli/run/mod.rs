@@ -23,7 +23,7 @@ use crate::exit::Exit;
 use crate::manifest;
 use crate::ops::build::settle;
 use crate::ops::env_files;
-use crate::ops::run::{Asked, RunFailure};
+use crate::ops::run::{Asked, RunFailure, last_built};
 use crate::plan::run::{ImageChoice, RunPlan, Subject, plan};
 use crate::report::{build_failure, run_plan_human, run_plan_json};
 
@@ -82,6 +82,25 @@ fn dry_run(context: &Context, mut plan: RunPlan) -> Ending {
             Err(failure) => {
                 context.output.failure(&[build_failure(&failure)])?;
                 return Ok(Exit::Engine);
+            }
+        }
+    }
+    if let ImageChoice::Built(spec) = &plan.image {
+        let cache = super::build::cache_folder(&context.environment);
+        let found = context.watch(async |_events| {
+            let engine = context.connect().await?;
+            last_built(&engine, &context.store(), &plan, spec, cache.as_deref()).await
+        })?;
+        match found {
+            Ok(image) => plan.spec.image = image.name,
+            Err(RunFailure::Engine(error)) => {
+                let warning = format!("whether its image is built is not known: {error}");
+                context.output.warning(&warning);
+            }
+            Err(failure) => {
+                return Ok(context
+                    .output
+                    .unrun(&failure.to_string(), failure.help().as_deref()));
             }
         }
     }

@@ -36,7 +36,7 @@ impl History<'_> {
         }
     }
 
-    /// The image of a job that was built last, whatever its version.
+    /// The image of a job that was built last, whatever its version; of those for a platform, if one is given.
     ///
     /// # Errors
     ///
@@ -45,9 +45,20 @@ impl History<'_> {
         &self,
         engine: &DockerEngine,
         spec: &BuildSpec,
+        platform: Option<&str>,
     ) -> Result<Option<LocalImage>, EngineError> {
         let patterns = spec.repositories().into_iter().collect();
-        let images = engine.images_named(patterns).await?;
+        let mut images = engine.images_named(patterns).await?;
+        if let Some(platform) = platform {
+            let mut fitting = Vec::new();
+            for image in images {
+                let details = engine.image_details(image.id.as_str()).await?;
+                if details.is_some_and(|details| details.is_for(platform)) {
+                    fitting.push(image);
+                }
+            }
+            images = fitting;
+        }
         let named = images.iter().filter_map(|image| {
             let names = image.tags.iter().filter_map(|name| name.parse().ok());
             let names: Vec<_> = names.filter(|name| spec.owns(name)).collect();

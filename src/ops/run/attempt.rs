@@ -17,7 +17,7 @@ use crate::engine::docker::run::Attachment;
 use crate::engine::run::{AttachRequest, RunError, RunSpec, Until};
 use crate::event::{Event, Events};
 use crate::facts::host::now;
-use crate::model::ImageRef;
+use crate::model::{Digest, ImageRef};
 use crate::ops::pull::pull;
 use crate::plan::run::Pull;
 use crate::records::mask::Masker;
@@ -130,14 +130,14 @@ impl Work<'_> {
         input: Option<Input>,
         cancel: &mut Cancel<'_>,
     ) -> Result<Followable, Undone> {
-        if asked.pull == Pull::Always {
+        if asked.pull == Pull::Always && !is_id(&spec.image) {
             cancel.race(self.pull(spec)).await?;
         }
         let making = "has made the container";
         let created = match cancel.insist(making, self.engine.create(spec)).await {
             Err(Undone::Failed(RunFailure::Run(
                 RunError::NoImage { .. } | RunError::OtherPlatform { .. },
-            ))) if asked.pull == Pull::Missing => {
+            ))) if asked.pull == Pull::Missing && !is_id(&spec.image) => {
                 cancel.race(self.pull(spec)).await?;
                 cancel.insist(making, self.engine.create(spec)).await?
             }
@@ -270,6 +270,11 @@ pub(super) struct Asked<'a> {
     pub(super) spec: &'a RunSpec,
     pub(super) copied: &'a [(std::path::PathBuf, String)],
     pub(super) pull: Pull,
+}
+
+/// Whether an image is named by its id, under which no registry has it.
+fn is_id(image: &str) -> bool {
+    image.parse::<Digest>().is_ok()
 }
 
 fn write_new(path: &Path, text: &str) -> io::Result<()> {

@@ -14,7 +14,7 @@ use crate::event::{Event, Events};
 use crate::facts::host;
 use crate::model::{Digest, ImageRef, Name, Port, RunId, Tag};
 use crate::ops::build::{self, History};
-use crate::plan::build::{Item, VersionChoice};
+use crate::plan::build::{BuildSpec, Item, VersionChoice};
 use crate::plan::run::{GpuChoice, Handed, ImageChoice, Planned, Pull, RunPlan, key};
 use crate::plan::tags::{is_of_context, moves};
 use crate::records::{
@@ -342,29 +342,7 @@ async fn image(
             ..ImageRecord::default()
         }),
         ImageChoice::Built(spec) => {
-            let version = match &spec.version {
-                VersionChoice::Exact(version) | VersionChoice::Declared(version) => Some(version),
-                VersionChoice::None | VersionChoice::Git => None,
-            };
-            let names = spec.names(version, None).unwrap_or_default();
-            let history = History {
-                store,
-                cache: asked.cache.as_deref(),
-            };
-            // What is always pulled is whatever the registry has under the name.
-            if plan.pull != Pull::Always
-                && let Some(built) = history.built_last(engine, spec).await?
-            {
-                let name = named_best(&built, &names);
-                return recorded(engine, name, &built.id).await;
-            }
-            let name = names
-                .first()
-                .map_or_else(|| spec.name.clone(), ToString::to_string);
-            Ok(ImageRecord {
-                name,
-                ..ImageRecord::default()
-            })
+            last_built(engine, store, plan, spec, asked.cache.as_deref()).await
         }
         ImageChoice::OfJob(job) => {
             let found = store.latest(job.as_str(), |record| record.image.id.is_some())?;
@@ -381,6 +359,48 @@ async fn image(
             built_image(engine, store, image).await
         }
     }
+}
+
+/// The newest image that was built of a job, for the platform that it is to run on. Where there is none, the
+/// name by which a registry may have it.
+///
+/// # Errors
+///
+/// There is none, and no registry has such a name; or the engine can't be used.
+pub async fn last_built(
+    engine: &DockerEngine,
+    store: &Store,
+    plan: &RunPlan,
+    spec: &BuildSpec,
+    cache: Option<&Path>,
+) -> Result<ImageRecord, RunFailure> {
+    let version = match &spec.version {
+        VersionChoice::Exact(version) | VersionChoice::Declared(version) => Some(version),
+        VersionChoice::None | VersionChoice::Git => None,
+    };
+    let names = spec.names(version, None).unwrap_or_default();
+    let platform = plan.spec.platform.as_deref();
+    // What is always pulled is whatever the registry has under the name.
+    let history = History { store, cache };
+    if plan.pull != Pull::Always
+        && let Some(built) = history.built_last(engine, spec, platform).await?
+    {
+        let name = named_best(&built, &names);
+        return recorded(engine, name, &built.id).await;
+    }
+    let name = names
+        .first()
+        .map_or_else(|| spec.name.clone(), ToString::to_string);
+    // One without a path would be looked for among Docker Hub's own images.
+    if plan.pull == Pull::Never || !name.contains('/') {
+        let job = plan.job.clone().expect("only a job is built");
+        let platform = platform.map(str::to_owned);
+        return Err(RunFailure::NotBuilt { job, platform });
+    }
+    Ok(ImageRecord {
+        name,
+        ..ImageRecord::default()
+    })
 }
 
 /// What a record says of an image that was built; what it was built from is kept.

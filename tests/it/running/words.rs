@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::image::DEBIAN;
+use crate::support::image::{DEBIAN, docker};
 use crate::support::project::Project;
 use crate::support::{Ended, run};
 
@@ -193,4 +193,100 @@ fn a_run_whose_needs_do_not_pass_their_gates_is_refused() {
     assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), "0.5\n"));
     assert_eq!(project.records()[0]["ending"], json!("success"));
     project.assert_clean();
+}
+
+#[test]
+fn an_image_that_was_never_built_is_not_looked_for_in_a_registry() {
+    let project = Project::with_name("a: { build: . }\nb: { image: \"job:a\" }\n");
+    let dockerfile =
+        "FROM scratch AS other\nCOPY jobs.yaml /\nFROM debian:trixie-slim\nCMD [\"true\"]\n";
+    project.bench.write("Dockerfile", dockerfile);
+    let other = "linux/arm64";
+    let refused = |words: &[&str], error: &str, help: &str| {
+        let words = [&["run", "--no-build"], words].concat();
+        let ended = run(&mut project.jobctl(&words));
+        assert_eq!(ended.code, Some(125), "{words:?}: {ended:?}");
+        let said = [format!("error: {error}\n"), format!("help: build it{help}")];
+        for part in said {
+            assert!(ended.stderr.contains(&part), "{words:?}: {}", ended.stderr);
+        }
+        assert!(!ended.stderr.contains("pull"), "{}", ended.stderr);
+    };
+    let never = "the image of `a` is not built";
+    for flags in [
+        &["a"][..],
+        &["--dry-run", "a"],
+        &["--pull", "never", "a"],
+        &["--pull", "always", "a"],
+    ] {
+        refused(flags, never, ": `jobctl build a`");
+    }
+    assert!(project.records().is_empty());
+    // Without an engine, nobody knows.
+    let nowhere = [
+        "--host",
+        "unix:///nowhere.sock",
+        "run",
+        "--no-build",
+        "--dry-run",
+        "a",
+    ];
+    let ended = run(&mut project.jobctl(&nowhere));
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(
+        ended.stderr.contains("whether its image is built"),
+        "{ended:?}"
+    );
+
+    project.output(&["build", "a"]);
+    project.output(&["run", "--no-build", "a"]);
+    let built = project.record()["image"]["name"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let planned = |flags: &[&str]| {
+        let words = [
+            &["run", "--no-build", "--dry-run", "--format", "json"],
+            flags,
+            &["a"],
+        ]
+        .concat();
+        let plan: serde_json::Value = serde_json::from_str(&project.output(&words)).unwrap();
+        plan["image"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(planned(&[]), built);
+    let for_other = format!("{never} for {other}");
+    for flags in [
+        &["--platform", other, "a"][..],
+        &["--dry-run", "--platform", other, "a"],
+    ] {
+        refused(
+            flags,
+            &for_other,
+            ": `jobctl build --platform linux/arm64 a`",
+        );
+    }
+    // The very image of another job has no other platform, and its id is known to no registry.
+    let ended = run(&mut project.jobctl(&["run", "--platform", other, "b"]));
+    assert_eq!(ended.code, Some(125), "{ended:?}");
+    assert!(!ended.stderr.contains("pull"), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("for the platform linux/arm64"),
+        "{}",
+        ended.stderr
+    );
+
+    project.output(&["build", "--platform", other, "--target", "other", "a"]);
+    let architecture = |image: &str| {
+        docker(&["image", "inspect", "--format", "{{.Architecture}}", image])
+            .trim()
+            .to_owned()
+    };
+    assert_eq!(architecture(&planned(&["--platform", other])), "arm64");
+    // The newest is not for this one.
+    let native = std::env::consts::ARCH.replace("x86_64", "amd64");
+    assert_eq!(
+        architecture(&planned(&["--platform", &format!("linux/{native}")])),
+        native
+    );
 }
