@@ -4,6 +4,7 @@
 //! the decoder what is wrong and becomes nothing. [`decode_table!`](crate::manifest::decode) writes
 //! the implementation for a struct whose fields are the keys of a mapping.
 
+mod elsewhere;
 mod located;
 mod table;
 

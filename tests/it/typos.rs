@@ -7,6 +7,8 @@ use jobctl::facts::Environment;
 use jobctl::manifest::{self, Rule};
 use serde_json::Value;
 
+use crate::support::{Bench, run};
+
 /// All keys that the schema has anywhere.
 fn keys(schema: &Value, found: &mut BTreeSet<String>) {
     match schema {
@@ -98,4 +100,40 @@ fn every_slip_in_every_key_is_answered_with_the_key() {
     );
     assert!(share >= 950, "{share} ‰; wrong: {wrong:?}");
     assert_eq!(seen, known, "the examples have all keys");
+}
+
+/// The keys of a service in the Compose Specification that a job does not have, and those that people
+/// try besides.
+const KEYS_OF_COMPOSE: &str = "annotations args attach blkio_config cap_add cap_drop cgroup cgroup_parent \
+     cmd configs container_name cpu_count cpu_percent cpu_period cpu_quota cpu_rt_period cpu_rt_runtime \
+     cpu_shares cpus cpuset credential_spec depends_on deploy develop device_cgroup_rules devices dns dns_opt \
+     dns_search domainname driver_opts env envs expose extends external_links extra_hosts group_add hostname \
+     init ipc isolation label_file labels links logging mac_address mem_limit mem_reservation mem_swappiness \
+     memory memswap_limit models network_mode networks oom_kill_disable oom_score_adj pid pids_limit platform \
+     post_start pre_stop privileged profiles provider pull_policy read_only runtime scale secrets security_opt \
+     shm_size stdin_open stop_grace_period stop_signal storage_opt sysctls tmpfs tty ulimits use_api_socket \
+     userns_mode uts volumes_from";
+
+#[test]
+fn every_key_of_a_compose_service_has_a_hint_of_its_own() {
+    let help_of = |verb| run(Bench::new().jobctl().args([verb, "--help"])).stdout;
+    let helps = [("run", help_of("run")), ("build", help_of("build"))];
+    let named = regex::Regex::new("`jobctl (run|build) (--[a-z-]+)").unwrap();
+    let mut flags = 0;
+    for key in KEYS_OF_COMPOSE.split_whitespace() {
+        let text = format!("version: 1\nname: t\njobs: {{ a: {{ image: b, {key}: 1 }} }}\n");
+        let environment = Environment::new([("A", "x")], "/");
+        let found = manifest::parse(&text, Path::new("jobs.yaml"), Path::new("/"), &environment);
+        let found = found.expect_err(key);
+        assert_eq!(found.len(), 1, "{key}: {found:?}");
+        let help = found[0].help.concat();
+        assert!(!help.contains("the keys of"), "{key}: {help}");
+        for flag in named.captures_iter(&help) {
+            let (_, help) = helps.iter().find(|(verb, _)| *verb == &flag[1]).unwrap();
+            let shown = regex::Regex::new(&format!("{}\\b", &flag[2])).unwrap();
+            assert!(shown.is_match(help), "{key}: {}", &flag[0]);
+            flags += 1;
+        }
+    }
+    assert!(flags > 20, "{flags}");
 }

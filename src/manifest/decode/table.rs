@@ -1,7 +1,9 @@
 //! Mappings whose keys are known.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
+use super::elsewhere::{anywhere, in_table};
 use super::{Decoder, Field, list};
 use crate::manifest::Rule;
 use crate::manifest::node::{Key, Node};
@@ -90,10 +92,9 @@ impl<'n> Table<'n> {
                 continue;
             }
             // `cpus` of a job is compose's key, and not a slip of `gpus`.
-            let elsewhere = elsewhere(&key.text);
-            let is_of_compose = elsewhere.is_some() && self.known.contains(&"resources");
-            let near = nearest(&key.text, unused.iter().copied());
-            let meant = near.filter(|_| !is_of_compose);
+            let placed = in_table(self.expected, text);
+            let near = nearest(text, unused.iter().copied());
+            let meant = near.filter(|_| placed.is_none());
             // A key that is misspelt is not missing as well.
             self.missing.retain(|missing| Some(*missing) != meant);
             let label = meant.map_or_else(String::new, |meant| format!("did you mean `{meant}`?"));
@@ -108,7 +109,9 @@ impl<'n> Table<'n> {
                 None => {
                     let keys =
                         || format!("the keys of {} are {}", self.expected, list(&self.known));
-                    diagnostic.help(elsewhere.map_or_else(keys, str::to_owned))
+                    let placed = placed.map(Cow::into_owned);
+                    let placed = placed.or_else(|| anywhere(text).map(str::to_owned));
+                    diagnostic.help(placed.unwrap_or_else(keys))
                 }
             });
         }
@@ -125,47 +128,4 @@ impl<'n> Table<'n> {
             decoder.report(diagnostic);
         }
     }
-}
-
-/// Words from compose, docker and Kubernetes whose meaning has another name or place here.
-fn elsewhere(key: &str) -> Option<&'static str> {
-    Some(match key {
-        "env" | "envs" | "variables" => "variables are set under `environment`",
-        "depends_on" | "dependencies" => "what a job needs first goes under `needs`",
-        "cmd" | "args" | "script" | "run" => "what the container runs is the job's `command`",
-        "mem_limit" | "memory" | "mem" | "cpus" | "cpu" | "shm_size" | "shm-size" => {
-            "`cpus`, `memory` and `shm_size` go under the job's `resources`"
-        }
-        "deploy" | "devices" | "device_ids" => "GPUs are asked for with the job's `gpus`",
-        "retries" | "attempts" => "write `retry: { attempts: 2 }` in the job",
-        "network_mode" | "networks" | "net" => {
-            "the network is the job's `network`: `bridge`, `none`, `host`, or one that exists"
-        }
-        "gate" => "a gate goes under what is needed: `needs: { JOB: { gate: … } }`",
-        "container_name" => "a run's container is named by jobctl; the job's key is its name",
-        "services" => "a job that stays up is a job with `service: true`",
-        "workdir" => "the directory it starts in is the job's `working_dir`",
-        "cap_add"
-        | "cap_drop"
-        | "device_cgroup_rules"
-        | "hostname"
-        | "init"
-        | "ipc"
-        | "labels"
-        | "platform"
-        | "privileged"
-        | "pull_policy"
-        | "read_only"
-        | "runtime"
-        | "security_opt"
-        | "stop_grace_period"
-        | "stop_signal"
-        | "tmpfs"
-        | "ulimits"
-        | "extra_hosts"
-        | "stdin_open"
-        | "tty" => "jobs.yaml has no key for it; `jobctl run --help` lists the flag of one run",
-        "value" => "a secret is never written down here: name a variable or a file that has it",
-        _ => return None,
-    })
 }
