@@ -25,7 +25,7 @@ use crate::report::{
     build_failure, build_human, build_json, build_plan_human, build_plan_json, build_summary,
 };
 
-pub(super) use self::args::{BuildArgs, scalar};
+pub(super) use self::args::BuildArgs;
 
 pub(super) fn exec(args: &BuildArgs, context: &mut Context) -> Ending {
     if let Some((message, help)) = docker_context(args) {

@@ -18,7 +18,7 @@ use crate::event::{Events, Stream};
 use crate::facts::Environment;
 use crate::manifest;
 use crate::model::{RunId, Secret, without_users};
-use crate::plan::run::RunPlan;
+use crate::plan::run::{RunPlan, Subject};
 use crate::records::{Record, RunFolder, Store};
 use crate::report::{self, Progress};
 
@@ -135,6 +135,15 @@ impl Context {
         let jobs: Vec<_> = names.map(|(name, _)| name.to_string()).collect();
         let found = self.store().resolve(run, &jobs);
         found.map_err(|error| Box::new((&error).into()))
+    }
+
+    /// That a job is not one of jobs.yaml, and which one was likely meant; nothing where it is one, or where
+    /// no jobs.yaml can be read.
+    pub(super) fn unknown_job(&self, job: &str) -> Option<Diagnostic> {
+        let (path, shown) = self.manifest().ok()?;
+        let manifest = manifest::load(&path, &shown, &self.environment).ok()?;
+        let error = Subject::job(&manifest, Some(job)).err()?;
+        Some(error.into())
     }
 
     /// The run that is meant, and its record.

@@ -32,7 +32,10 @@ pub(super) fn exec(args: &DownArgs, context: &mut Context) -> Ending {
     };
     let is_up = |job: &&String| ended.iter().all(|down| down.job.as_str() != *job);
     if let Some(job) = args.jobs.iter().find(is_up) {
-        return Ok(context.output.error(&format!("no service `{job}` is up")));
+        return match context.unknown_job(job) {
+            Some(error) => context.output.failed(&error),
+            None => Ok(context.output.error(&format!("no service `{job}` is up"))),
+        };
     }
     context
         .output

@@ -7,6 +7,7 @@ use clap::{Args, Command};
 use super::Ending;
 use super::context::Context;
 use super::globals::Globals;
+use super::hints;
 use crate::exit::Exit;
 
 /// Verbs by what they are for, in the order in which help lists them.
@@ -61,9 +62,11 @@ pub(super) fn exec(args: &HelpArgs, context: &mut Context) -> Ending {
             Some(verb) => verb.render_long_help(),
             None => {
                 let message = format!("there is no command `{topic}`");
-                let help = "`jobctl --help` lists the commands; `jobctl help options` prints the \
-                            global options";
-                return Ok(context.output.usage(&message, Some(help)));
+                let listed = "`jobctl --help` lists the commands; `jobctl help options` prints the \
+                              global options";
+                let help = hints::of_verb(topic, &command);
+                let help = help.unwrap_or_else(|| listed.to_owned());
+                return Ok(context.output.usage(&message, Some(&help)));
             }
         },
     };

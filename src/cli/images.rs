@@ -58,6 +58,15 @@ pub(super) fn exec(args: &ImagesArgs, context: &mut Context) -> Ending {
         history.sort(&mut images);
         images
     });
+    // One that jobs.yaml has no more may still have images.
+    let unknown = match (&outcome, &args.job) {
+        (Ok(images), Some(job)) if images.is_empty() => context.unknown_job(job),
+        _ => None,
+    };
+    if let Some(error) = unknown {
+        context.output.failure(&[error])?;
+        return Ok(Exit::Usage);
+    }
     match outcome {
         Ok(images) if args.quiet => {
             context.output.ids(images.iter().map(|image| &image.id))?;

@@ -15,7 +15,7 @@ use super::{Ending, reach};
 use crate::engine::run::Chunk;
 use crate::exit::Exit;
 use crate::facts::host::now;
-use crate::model;
+use crate::model::{self, ValueError};
 use crate::ops::run::{Ended, Streams, attend, catch_up};
 use crate::records::log::{LogPiece, LogReader, LogSelection};
 use crate::report::stamped;
@@ -61,8 +61,12 @@ pub(super) fn exec(args: &LogsArgs, context: &mut Context) -> Ending {
     }
     let selection = match selection(args) {
         Ok(selection) => selection,
-        Err(message) if args.exit_code => return Ok(context.output.unrun(&message, None)),
-        Err(message) => return Ok(context.output.usage(&message, None)),
+        Err(ValueError { message, help }) => {
+            return Ok(match args.exit_code {
+                true => context.output.unrun(&message, help.as_deref()),
+                false => context.output.usage(&message, help.as_deref()),
+            });
+        }
     };
     let store = context.store();
     let id = match reach::run(context, &args.run) {
@@ -194,19 +198,22 @@ impl Lines {
     }
 }
 
-fn selection(args: &LogsArgs) -> Result<LogSelection, String> {
+fn selection(args: &LogsArgs) -> Result<LogSelection, ValueError> {
     let time = |flag: &str, text: &Option<String>| {
-        text.as_ref()
-            .map(|text| moment(text).ok_or_else(|| format!("{flag}: `{text}` is not a time")))
-            .transpose()
+        let read = |text: &String| {
+            moment(text).ok_or_else(|| {
+                ValueError::new(format!("{flag}: `{text}` is not a time"))
+                    .help("write how long ago, `10m`, or a time: `2026-01-31T12:00:00Z`")
+            })
+        };
+        text.as_ref().map(read).transpose()
     };
     let tail = match args.tail.as_deref() {
         None | Some("all") => None,
-        Some(count) => Some(
-            count
-                .parse()
-                .map_err(|_| format!("--tail: `{count}` is not a number of lines"))?,
-        ),
+        Some(count) => Some(count.parse().map_err(|_| {
+            ValueError::new(format!("--tail: `{count}` is not a number of lines"))
+                .help("write `--tail 100`, or `--tail all`")
+        })?),
     };
     Ok(LogSelection {
         since: time("--since", &args.since)?,

@@ -16,6 +16,7 @@ mod export;
 mod get;
 mod globals;
 mod help;
+mod hints;
 mod images;
 mod init;
 mod listen;
@@ -49,7 +50,6 @@ use std::io;
 use std::process::ExitCode;
 
 use anstream::ColorChoice;
-use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use self::ci::Ci;
@@ -189,7 +189,7 @@ fn called() -> ExitCode {
     let cli = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
         Err(error) => {
-            let error = without_hidden(error.format(&mut command), &command);
+            let error = hints::with_hint(error, &command).format(&mut command);
             let exit = if error.use_stderr() {
                 usage()
             } else {
@@ -264,24 +264,6 @@ fn exec(verb: Verb, context: &mut Context) -> Ending {
         Verb::Man(args) => man::exec(&args, context),
         Verb::Help(args) => help::exec(&args, context),
     }
-}
-
-/// An error that suggests no verb which is jobctl's own.
-fn without_hidden(mut error: clap::Error, command: &clap::Command) -> clap::Error {
-    let suggested = ContextKind::SuggestedSubcommand;
-    if let Some(ContextValue::Strings(names)) = error.get(suggested) {
-        let is_shown = |name: &&String| {
-            let verb = command.find_subcommand(name.as_str());
-            verb.is_some_and(|verb| !verb.is_hide_set())
-        };
-        let shown: Vec<_> = names.iter().filter(is_shown).cloned().collect();
-        if shown.is_empty() {
-            error.remove(suggested);
-        } else {
-            error.insert(suggested, ContextValue::Strings(shown));
-        }
-    }
-    error
 }
 
 /// Shows what clap says: help, the version, or what is wrong with the command line.

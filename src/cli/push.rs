@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::Ending;
-use super::build::{cache_folder, interrupted, scalar};
+use super::build::{cache_folder, interrupted};
 use super::ci::Made;
 use super::context::Context;
 use crate::diagnostic::Diagnostic;
@@ -14,7 +14,8 @@ use crate::engine::docker::credentials::Keyring;
 use crate::engine::docker::{DockerEngine, EngineError};
 use crate::event::{Event, Events};
 use crate::exit::Exit;
-use crate::manifest;
+use crate::manifest::suggest::nearest;
+use crate::manifest::{self, Manifest};
 use crate::model::{ImageRef, Name, Version};
 use crate::ops::build::History;
 use crate::ops::push::{
@@ -22,6 +23,7 @@ use crate::ops::push::{
 };
 use crate::plan::build::{BuildFlags, Item, plan};
 use crate::plan::push::{Wanted, order, version};
+use crate::plan::run;
 use crate::report::{
     printable_text, push_human, push_json, push_plan_human, push_plan_json, push_summary,
 };
@@ -41,7 +43,7 @@ pub(super) struct PushArgs {
     #[arg(long, conflicts_with = "what")]
     name: Option<String>,
     /// The version that is pushed; the newest image, if not given
-    #[arg(long, value_parser = scalar::<Version>)]
+    #[arg(long)]
     version: Option<Version>,
     /// Put before the names of jobs' images, as it is: `registry:5000/team-`
     #[arg(long, alias = "image_prefix", value_name = "PREFIX")]
@@ -312,6 +314,13 @@ pub(super) fn subjects(
             );
             continue;
         }
+        if let Some(error) = manifest
+            .as_ref()
+            .and_then(|manifest| mistaken(word, manifest))
+        {
+            found.push(error);
+            continue;
+        }
         match word.parse::<ImageRef>() {
             Ok(image) => subjects.push(Subject::Image(image)),
             Err(error) => found.push(Diagnostic::error("usage", format!("`{word}`: {error}"))),
@@ -322,6 +331,22 @@ pub(super) fn subjects(
     } else {
         Err(found)
     }
+}
+
+/// That a word is likely a slip in a job's name, and no image's.
+fn mistaken(word: &str, manifest: &Manifest) -> Option<Diagnostic> {
+    if word.contains([':', '/', '@'])
+        || manifest
+            .root
+            .images
+            .keys()
+            .any(|name| name.as_str() == word)
+    {
+        return None;
+    }
+    nearest(word, manifest.root.jobs.keys().map(Name::as_str))?;
+    let error = run::Subject::job(manifest, Some(word)).err()?;
+    Some(Diagnostic::from(error).help(format!("an image of that name: `{word}:latest`")))
 }
 
 /// The job's own image: what it requires comes before it.

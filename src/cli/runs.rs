@@ -77,6 +77,14 @@ pub(super) fn exec(args: &RunsArgs, context: &mut Context) -> Ending {
             return Ok(context.output.usage(&message, Some(help)));
         }
     };
+    // One that jobs.yaml has no more may still have runs, in another state.
+    if let (Some(job), true) = (&args.job, runs.runs.is_empty())
+        && matches!(context.store().latest(job, |_| true), Ok(None))
+        && let Some(error) = context.unknown_job(job)
+    {
+        context.output.failure(&[error])?;
+        return Ok(Exit::Usage);
+    }
     if let Some(warning) = &runs.warning {
         context.output.warning(warning);
     }

@@ -60,25 +60,102 @@ fn help_of_a_command_is_that_of_its_flag() {
 }
 
 #[test]
-fn what_is_jobctls_own_is_no_suggestion() {
-    for (typo, meant) in [
-        ("biuld", Some("'build'")),
-        ("supervize", None),
-        ("lissten", None),
+fn an_unknown_command_is_answered_with_ours() {
+    for (word, tip) in [
+        ("biuld", Some("did you mean `jobctl build`?")),
+        ("rnu", Some("did you mean `jobctl run`?")),
+        ("rmi", Some("`jobctl prune --images`")),
+        ("status", Some("`jobctl ps`")),
+        ("train", Some("if `train` is a job: `jobctl run train`")),
+        // These are jobctl's own.
+        ("supervize", Some("if `supervize` is a job")),
+        ("lissten", Some("if `lissten` is a job")),
+        ("\u{e9}", None),
     ] {
-        let ended = jobctl(&[typo]);
+        let ended = jobctl(&[word]);
         assert_eq!(ended.code, Some(2), "{ended:?}");
-        let tips: Vec<_> = ended
-            .stderr
-            .lines()
-            .filter(|line| line.contains("tip"))
-            .collect();
-        assert!(!tips.concat().contains("supervise"), "{ended:?}");
-        assert!(!tips.concat().contains("listen"), "{ended:?}");
-        if let Some(meant) = meant {
-            assert!(tips.concat().contains(meant), "{ended:?}");
+        let mut lines = ended.stderr.lines();
+        let found = lines.find(|line| line.contains("tip: "));
+        match tip {
+            Some(tip) => assert!(found.unwrap_or_default().contains(tip), "{ended:?}"),
+            None => assert_eq!(found, None, "{ended:?}"),
         }
     }
+    let ended = jobctl(&["help", "rmi"]);
+    assert!(
+        ended.stderr.contains("`jobctl prune --images`"),
+        "{ended:?}"
+    );
+}
+
+#[test]
+fn a_value_that_can_not_be_read_is_answered_with_an_example() {
+    let project = Project::new("train: { image: IMAGE }");
+    for (line, example) in [
+        ("prune --older 3", "`3s` for seconds"),
+        ("prune --older x", "`90s`, `1h30m`"),
+        ("prune --keep x", "such as `10`"),
+        ("up --wait-timeout 3", "`3s` for seconds"),
+        ("up -j x", "such as `10`"),
+        ("up -j 0", "1..=65535"),
+        ("runs -n x", "such as `10`"),
+        ("ps -n 1.5", "such as `10`"),
+        ("stop -t 3s train", "such as `10`"),
+        ("build --version 1", "did you mean `1.0.0`?"),
+        ("build --tag A:b", "a:b"),
+        ("push --version v1.2.3 train", "did you mean `1.2.3`?"),
+        ("logs --since 3x train", "`10m`"),
+        ("logs --until x train", "2026-01-31T12:00:00Z"),
+        ("logs --tail x train", "`--tail 100`"),
+        ("run --timeout 3 train", "`3s` for seconds"),
+        ("run --grace x train", "`90s`, `1h30m`"),
+        ("run --stop-timeout x train", "`--stop-timeout 30`"),
+        ("run --memory x train", "`8gb`, `512mb`"),
+        ("run --shm-size 3q train", "`8gb`, `512mb`"),
+        ("run --cpus x train", "`2` or `1.5`"),
+        ("run --ulimit x train", "`nofile=1024`"),
+        ("run --retries x train", "`--retries 2`"),
+    ] {
+        let words: Vec<_> = line.split(' ').collect();
+        let ended = run(&mut project.jobctl(&words));
+        assert!(ended.stderr.contains(example), "{line}: {}", ended.stderr);
+        assert!(!ended.stderr.contains("help: help"), "{}", ended.stderr);
+    }
+}
+
+#[test]
+fn a_slip_in_a_jobs_name_is_answered_alike_everywhere() {
+    let project = Project::new("train: { image: IMAGE }");
+    for (line, code) in [
+        ("run tarin", 125),
+        ("up tarin", 125),
+        ("push tarin", 2),
+        ("pull tarin", 2),
+        ("images tarin", 2),
+        ("images -q tarin", 2),
+        ("runs --job tarin", 2),
+        ("down tarin", 1),
+        ("rollback tarin", 1),
+        ("export --as compose tarin", 2),
+    ] {
+        let words: Vec<_> = line.split(' ').collect();
+        let ended = run(&mut project.jobctl(&words));
+        assert_eq!(ended.code, Some(code), "{line}: {ended:?}");
+        for part in ["`tarin` is not a job of jobs.yaml", "did you mean `train`?"] {
+            assert!(ended.stderr.contains(part), "{line}: {}", ended.stderr);
+        }
+    }
+    // One that has no images or runs is no slip.
+    for line in ["images train", "runs --job train"] {
+        let words: Vec<_> = line.split(' ').collect();
+        assert_eq!(run(&mut project.jobctl(&words)).code, Some(0), "{line}");
+    }
+    // What has a tag is an image's name.
+    let ended = run(&mut project.jobctl(&["push", "tarin:latest"]));
+    assert!(
+        ended.stderr.contains("no image `tarin:latest`"),
+        "{ended:?}"
+    );
 }
 
 #[test]

@@ -9,7 +9,7 @@ use crate::cli::context::Context;
 use crate::cli::trust::TrustArg;
 use crate::engine::build::SecretSource;
 use crate::facts::Environment;
-use crate::model::{ImageRef, Scalar, Secret, ValueError, Version, csv};
+use crate::model::{ImageRef, Secret, Version, csv};
 use crate::plan::build::{BuildFlags, host_authorities};
 use crate::plan::tags::Bump;
 
@@ -31,7 +31,7 @@ pub(in crate::cli) struct BuildArgs {
     #[arg(long)]
     pub(super) name: Option<String>,
     /// The image's version (SemVer)
-    #[arg(long, conflicts_with = "bump", value_parser = scalar::<Version>)]
+    #[arg(long, conflicts_with = "bump")]
     pub(super) version: Option<Version>,
     /// Raise the version in jobs.yaml, once the build has succeeded
     #[arg(long, value_enum, value_name = "PART")]
@@ -43,7 +43,7 @@ pub(in crate::cli) struct BuildArgs {
     #[arg(long, visible_alias = "push", conflicts_with = "verify")]
     pub(super) deploy: bool,
     /// Another name for the image
-    #[arg(short, long = "tag", value_name = "IMAGE", value_parser = scalar::<ImageRef>)]
+    #[arg(short, long = "tag", value_name = "IMAGE")]
     pub(super) tags: Vec<ImageRef>,
     /// The proxy for http and https while building; never part of the image
     #[arg(long, value_name = "URL", value_parser = secret, hide_env_values = true)]
@@ -236,14 +236,6 @@ fn agent(text: &str, environment: &Environment) -> Result<(String, PathBuf), Str
         },
     };
     Ok((id.to_owned(), socket))
-}
-
-/// A value, with how to mend it in the error.
-pub(in crate::cli) fn scalar<T: Scalar>(text: &str) -> Result<T, String> {
-    text.parse().map_err(|error: ValueError| match &error.help {
-        Some(help) => format!("{error}; {help}"),
-        None => error.to_string(),
-    })
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "clap's parsers can fail")]

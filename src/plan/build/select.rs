@@ -8,6 +8,7 @@ use crate::engine::build::{Recipe, Reuse, SecretSource};
 use crate::facts::{Environment, dockerfile};
 use crate::manifest::Manifest;
 use crate::manifest::schema::{self, Build, CaBundle, ImageSource, Latest, VersionSource};
+use crate::manifest::suggest::nearest;
 use crate::model::{EnvName, HostPath, ImageRef, Name, Secret, Sensitive, ValueError, clean};
 
 /// Where most systems keep the certificate authorities that they trust.
@@ -139,14 +140,7 @@ impl Planner<'_> {
             return self.image(name);
         }
         let known: Vec<_> = root.jobs.keys().chain(root.images.keys()).collect();
-        let near = known
-            .iter()
-            .max_by(|a, b| {
-                let near = |known: &Name| strsim::jaro_winkler(known.as_str(), name);
-                near(a).total_cmp(&near(b))
-            })
-            .filter(|known| strsim::jaro_winkler(known.as_str(), name) > 0.7);
-        let help = match near {
+        let help = match nearest(name, known.iter().map(|name| name.as_str())) {
             Some(near) => format!("did you mean `{near}`?"),
             None if known.is_empty() => "the manifest has none".to_owned(),
             None => {

@@ -2,6 +2,7 @@
 
 use crate::manifest::Manifest;
 use crate::manifest::schema::Job;
+use crate::manifest::suggest::nearest;
 use crate::model::{ImageRef, Name};
 use crate::plan::build::PlanError;
 
@@ -40,12 +41,7 @@ impl<'a> Subject<'a> {
         if let Some((name, job)) = jobs.iter().find(|(known, _)| known.as_str() == name) {
             return Ok(Self::Job(manifest, name, &job.value));
         }
-        let nearness = |known: &Name| strsim::jaro_winkler(known.as_str(), name);
-        let near = jobs
-            .keys()
-            .max_by(|a, b| nearness(a).total_cmp(&nearness(b)))
-            .filter(|known| nearness(known) > 0.7);
-        let help = match near {
+        let help = match nearest(name, jobs.keys().map(Name::as_str)) {
             Some(near) => format!("did you mean `{near}`?"),
             None if name.contains([':', '/']) => {
                 format!("to run an image, write `jobctl run --image {name}`")
