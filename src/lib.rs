@@ -1,4 +1,4 @@
-//! jobctl turns a folder with a Dockerfile into a job that anyone can build, version, ship, run on
+//! jobctl turns a directory with a Dockerfile into a job that anyone can build, version, ship, run on
 //! a GPU, run again in a year, and prove to be the same.
 //!
 //! # The map of the house
@@ -27,7 +27,7 @@
 //! # Where a new thing goes
 //!
 //! * **A verb** is a file in [`cli`] (arguments and `exec`, no decisions) over a file in [`ops`].
-//! * **An engine** is a folder in [`engine`] beside [`engine::docker`].
+//! * **An engine** is a directory in [`engine`] beside [`engine::docker`].
 //! * **A key of `jobs.yaml`** is a field of a type in [`manifest::schema`]; its doc comment becomes
 //!   the description in the JSON Schema. A rule about it is a variant of [`manifest::Rule`] with a
 //!   file under `tests/it/invalid/`.

@@ -16,7 +16,7 @@ use crate::optimizer::AdamW;
 #[derive(Debug, thiserror::Error)]
 pub enum ResumeError {
     /// A file is missing or damaged.
-    #[error("{}: {reason}; remove the folder to begin anew", path.display())]
+    #[error("{}: {reason}; remove the directory to begin anew", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -26,7 +26,7 @@ pub enum ResumeError {
     /// It was another training.
     #[error(
         "{} is of a training that was broken off and was another: {}. Go on with what it was \
-         given, or remove the folder to begin anew",
+         given, or remove the directory to begin anew",
         path.display(),
         differences.join(", ")
     )]
@@ -317,6 +317,6 @@ mod tests {
             .read(&mut parameters, &mut optimizer)
             .unwrap_err()
             .to_string();
-        assert!(error.contains("remove the folder to begin anew"), "{error}");
+        assert!(error.contains("remove the directory to begin anew"), "{error}");
     }
 }

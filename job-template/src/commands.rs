@@ -238,7 +238,7 @@ fn read_model(config: &Config, runtime: &Runtime) -> Result<(Model, Tokenizer), 
     if !model.has_classifier {
         return Err(format!(
             "{}: has no classifier: these are base weights. Train first, or name a trained \
-             model's folder in MODEL",
+             model's directory in MODEL",
             folder.display()
         )
         .into());

@@ -225,7 +225,7 @@ fn docker_context(args: &BuildArgs) -> Option<(String, String)> {
     ))
 }
 
-/// `--name` alone means the folder, as build.py did.
+/// `--name` alone means the directory, as build.py did.
 fn find_manifest(args: &BuildArgs, context: &Context) -> Result<Option<Manifest>, Exit> {
     let is_folder = args.name.is_some() && args.jobs.is_empty() && context.globals.file.is_none();
     if is_folder {

@@ -17,7 +17,7 @@ const SUMMARY_BYTES: u64 = 1 << 20;
 pub(super) struct Ci {
     /// How its logs are marked.
     pub(super) marks: Option<Marks>,
-    /// The repository's folder, and the one that is worked in.
+    /// The repository's directory, and the one that is worked in.
     workspace: Option<PathBuf>,
     here: PathBuf,
     /// Where the next step's values are written: `name=value` lines.

@@ -47,7 +47,7 @@ impl Context {
         };
         if !folder.is_dir() {
             return Err(format!(
-                "--directory: `{}` is not a folder",
+                "--directory: `{}` is not a directory",
                 folder.display()
             ));
         }

@@ -16,7 +16,7 @@ use crate::report::{compose_file, printable_text};
 /// Write a job and all that it needs as a Compose file
 ///
 /// What the other tool can't do is said on standard error, and in comments. Paths are relative to the
-/// folder of jobs.yaml: put the file there.
+/// directory of jobs.yaml: put the file there.
 #[derive(Debug, Args)]
 pub(super) struct ExportArgs {
     /// Jobs of jobs.yaml; all services, if none is named

@@ -13,7 +13,7 @@ use crate::report::{copied_human, copied_json, get_failure};
 /// Copy a run's outputs into a directory
 ///
 /// Each file is checked against the digest in the record while it is copied. One output goes into
-/// the folder itself, all of them into a folder each. Nothing is overwritten without `--force`.
+/// the directory itself, all of them into a directory each. Nothing is overwritten without `--force`.
 /// The engine is asked only about runs without a supervisor.
 #[derive(Debug, Args)]
 pub(super) struct GetArgs {

@@ -12,10 +12,10 @@ use crate::event::Stream;
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Global options")]
 pub(super) struct Globals {
-    /// The manifest; else jobs.yaml or jobs.yml here or in the nearest folder above
+    /// The manifest; else jobs.yaml or jobs.yml here or in the nearest directory above
     #[arg(short, long, global = true, value_name = "FILE")]
     pub(super) file: Option<PathBuf>,
-    /// Work in this folder
+    /// Work in this directory
     #[arg(short = 'C', long, global = true, value_name = "DIR")]
     pub(super) directory: Option<PathBuf>,
     /// The engine: unix:///…, tcp://…, ssh://…; else `DOCKER_HOST`, docker's context, its socket

@@ -17,7 +17,7 @@ use crate::model::Name;
 use crate::ops::forward::{ConnectionLimits, bind, forward};
 use crate::records::{FileLock, ServiceFolder, Store};
 
-/// How often it is looked whether the service's folder is still there.
+/// How often it is looked whether the service's directory is still there.
 const LOOK: Duration = Duration::from_millis(500);
 /// The time between two supervisors that are started for a run.
 const BETWEEN: Duration = Duration::from_secs(5);
@@ -27,7 +27,7 @@ pub(super) const READY: &str = "ready";
 /// Listen on a service's ports: for jobctl itself.
 #[derive(Debug, Args)]
 pub(super) struct ListenArgs {
-    /// The folder of records
+    /// The directory of records
     #[arg(long)]
     state: PathBuf,
     /// The service
@@ -89,7 +89,7 @@ pub(super) fn exec(args: &ListenArgs, context: &mut Context) -> Ending {
     })?
 }
 
-/// Waits until the service's folder is removed: from then on nobody could stop this process, or say where
+/// Waits until the service's directory is removed: from then on nobody could stop this process, or say where
 /// its connections are to go.
 async fn gone(folder: &ServiceFolder) {
     while folder.route_file().exists() {

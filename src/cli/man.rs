@@ -14,7 +14,7 @@ use crate::exit::Exit;
 /// To read it: `jobctl man | man -l -`
 #[derive(Debug, Args)]
 pub(super) struct ManArgs {
-    /// Write the man pages of jobctl and all its verbs into this folder
+    /// Write the man pages of jobctl and all its verbs into this directory
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 }

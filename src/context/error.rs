@@ -16,7 +16,7 @@ pub enum ContextError {
         path: PathBuf,
     },
     /// It is no folder.
-    #[error("the build context `{}` is not a folder", path.display())]
+    #[error("the build context `{}` is not a directory", path.display())]
     NotAFolder {
         /// What was named.
         path: PathBuf,
@@ -66,9 +66,9 @@ impl ContextError {
         match self {
             Self::Missing { .. } => "check the path: in jobs.yaml it is relative to that file's directory, as an argument to the working \
                  directory".to_owned(),
-            Self::NotAFolder { .. } => "name the folder that has the files to copy".to_owned(),
+            Self::NotAFolder { .. } => "name the directory that has the files to copy".to_owned(),
             Self::Unreadable { path, .. } => format!(
-                "make it readable (`chmod u+r {}`, for a folder `u+rx`), or leave it out of the \
+                "make it readable (`chmod u+r {}`, for a directory `u+rx`), or leave it out of the \
                  build with a line in .dockerignore",
                 shell_words::quote(&path.to_string_lossy())
             ),
@@ -78,7 +78,7 @@ impl ContextError {
             Self::IgnoreFile { source, .. } => source.help(),
             Self::Pattern(error) => error.help(),
             Self::Cache { .. } => {
-                "check the folder's permissions and the room on its disk".to_owned()
+                "check the directory's permissions and the room on its disk".to_owned()
             }
             Self::Send(_) => "see the engine's own error".to_owned(),
         }

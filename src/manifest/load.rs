@@ -33,10 +33,10 @@ pub fn find(folder: &Path) -> Option<PathBuf> {
 pub fn not_found(folder: &Path) -> Diagnostic {
     Rule::Unreadable
         .error(format!(
-            "there is no `jobs.yaml` in `{}`, nor in a folder above",
+            "there is no `jobs.yaml` in `{}`, nor in a directory above",
             folder.display()
         ))
-        .help("name one with `--file`, or go to its folder with `--directory`")
+        .help("name one with `--file`, or go to its directory with `--directory`")
 }
 
 /// Reads and checks the manifest at `path`; `shown` is the path as the user knows it.
@@ -187,7 +187,10 @@ fn read(path: &Path, shown: &Path) -> Result<String, Box<Diagnostic>> {
     if metadata.is_dir() {
         return Err(Box::new(
             Rule::Unreadable
-                .error(format!("`{}` is a folder, not a manifest", shown.display()))
+                .error(format!(
+                    "`{}` is a directory, not a manifest",
+                    shown.display()
+                ))
                 .help("name the file in it, or go there with `--directory`"),
         ));
     }

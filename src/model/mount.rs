@@ -132,11 +132,11 @@ impl FromStr for Mount {
             .find(|option| !mount.has_use_for(option))
         {
             Some(option) if matches!(mount.source, MountSource::Path(_)) => Err(ValueError::new(
-                format!("`{option}` is for volumes, not for folders"),
+                format!("`{option}` is for volumes, not for directories"),
             )
             .help("leave it out")),
             Some(option) => Err(ValueError::new(format!(
-                "`{option}` is for folders of this machine, not for volumes"
+                "`{option}` is for directories of this machine, not for volumes"
             ))
             .help("leave it out, or begin the source with `/` or `.`")),
             None => Ok(mount),
@@ -159,7 +159,7 @@ fn parse_source(text: &str) -> Result<MountSource, ValueError> {
     if text.contains('/') || !text.starts_with(|c: char| c.is_ascii_alphanumeric()) {
         return Err(
             ValueError::new(format!("`{text}` is neither a volume's name nor a path"))
-                .help(format!("for a folder write `./{text}`")),
+                .help(format!("for a directory write `./{text}`")),
         );
     }
     if text.len() < 2 || !text.chars().all(is_word) {

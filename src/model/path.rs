@@ -24,7 +24,7 @@ impl FromStr for HostPath {
     fn from_str(text: &str) -> Result<Self, ValueError> {
         if text.is_empty() {
             return Err(ValueError::new("the path is empty")
-                .help("write a path relative to the manifest; `.` is its own folder"));
+                .help("write a path relative to the manifest; `.` is its own directory"));
         }
         if text.contains('\0') {
             return Err(ValueError::new("the path contains a NUL character"));
@@ -88,7 +88,7 @@ impl FromStr for ContainerPath {
         }
         if parts.is_empty() {
             return Err(ValueError::new("the container's root itself can't be used")
-                .help("write a folder in it, such as `/data`"));
+                .help("write a directory in it, such as `/data`"));
         }
         Ok(Self(format!("/{}", parts.join("/"))))
     }

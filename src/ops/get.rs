@@ -124,7 +124,7 @@ impl GetError {
                     None => format!("it has {}", known.join(", ")),
                 })
             }
-            Self::Exists { .. } => Some("take another folder, or `--force`".to_owned()),
+            Self::Exists { .. } => Some("take another directory, or `--force`".to_owned()),
             Self::Differs { .. } | Self::Unlisted { .. } | Self::Gone { .. } => {
                 Some("the disk or somebody changed it; run the job again".to_owned())
             }

@@ -88,13 +88,13 @@ impl StoreError {
     pub fn help(&self) -> &'static str {
         match self {
             Self::Full { .. } | Self::NoFiles { .. } => {
-                "make room, or let JOBCTL_STATE_DIR name a folder elsewhere"
+                "make room, or let JOBCTL_STATE_DIR name a directory elsewhere"
             }
             Self::ReadOnly { .. } | Self::NoPermission { .. } => {
-                "let JOBCTL_STATE_DIR name a folder that can be written to"
+                "let JOBCTL_STATE_DIR name a directory that can be written to"
             }
             Self::Write { .. } | Self::Read { .. } => {
-                "check the disk, or let JOBCTL_STATE_DIR name a folder elsewhere"
+                "check the disk, or let JOBCTL_STATE_DIR name a directory elsewhere"
             }
             Self::Newer { .. } => "take that version of jobctl for it",
         }
@@ -103,7 +103,7 @@ impl StoreError {
 
 impl From<&StoreError> for Diagnostic {
     fn from(error: &StoreError) -> Self {
-        Self::error("state-folder", error.to_string()).help(error.help())
+        Self::error("state-directory", error.to_string()).help(error.help())
     }
 }
 
@@ -148,7 +148,9 @@ impl ReadError {
     pub fn help(&self) -> Option<&'static str> {
         match self {
             Self::Missing { .. } => Some("`jobctl runs` shows them"),
-            Self::Damaged { .. } => Some("its logs and outputs may be whole: look in its folder"),
+            Self::Damaged { .. } => {
+                Some("its logs and outputs may be whole: look in its directory")
+            }
             Self::Newer { .. } => Some("take that version of jobctl for it"),
             Self::Unreadable { .. } => None,
         }

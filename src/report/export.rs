@@ -10,7 +10,7 @@ use crate::plan::export::Export;
 #[must_use]
 pub fn compose_file(export: &Export, command: &str) -> String {
     let mut text =
-        format!("# Made by `{command}`. Paths are relative to the folder of jobs.yaml.\n");
+        format!("# Made by `{command}`. Paths are relative to the directory of jobs.yaml.\n");
     if !export.notes.is_empty() {
         text.push_str("# What compose does not do:\n");
     }

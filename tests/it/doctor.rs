@@ -70,7 +70,7 @@ fn it_is_readable_by_people() {
         .jobctl()
         .args(["-H", "unix:///nowhere.sock", "doctor"]));
     assert_eq!(ended.code, Some(125));
-    let line = "fail engine         no engine is running at unix:///nowhere.sock\n                    \
+    let line = "fail engine           no engine is running at unix:///nowhere.sock\n                      \
                 → start it: `sudo systemctl start docker`";
     assert!(ended.stdout.contains(line), "{}", ended.stdout);
     assert!(!ended.stdout.contains('\x1b') && !ended.stderr.contains('\x1b'));
@@ -258,7 +258,7 @@ fn a_state_folder_that_can_not_be_written() {
     assert_found(
         &bench,
         &mut faulty,
-        "state-folder",
+        "state-directory",
         "failure",
         "`/proc/jobctl` can't be written",
     );
@@ -281,7 +281,7 @@ fn a_state_folder_on_a_full_disk() {
     assert_found(
         &bench,
         &mut faulty,
-        "state-folder",
+        "state-directory",
         "failure",
         "has room for 1 MB only",
     );

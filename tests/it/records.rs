@@ -246,7 +246,7 @@ fn a_damaged_record_is_flagged_below_the_others() {
         error(
             "damaged-record",
             &why,
-            "its logs and outputs may be whole: look in its folder"
+            "its logs and outputs may be whole: look in its directory"
         )
     );
 }

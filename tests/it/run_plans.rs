@@ -224,7 +224,7 @@ fn a_wrong_flag_is_answered_with_the_fix() {
         (
             "-v data/raw:/data",
             "--volume `data/raw:/data`: `data/raw` is neither a volume's name nor a path",
-            "for a folder write `./data/raw`",
+            "for a directory write `./data/raw`",
         ),
         (
             "-p http",

@@ -160,7 +160,7 @@ pub const VARIABLES: &[Variable] = &[
         "MODEL",
         "",
         Kind::Path,
-        "a Hugging Face BERT folder to start from, or to evaluate or serve",
+        "a Hugging Face BERT directory to start from, or to evaluate or serve",
     ),
     variable(
         "DATA",

@@ -72,9 +72,9 @@ pub(in crate::cli) struct BuildArgs {
     /// Build each image twice from nothing, say whether they are the same, and keep neither
     #[arg(long, conflicts_with_all = ["bump", "iidfile", "metadata_file"])]
     pub(super) verify: bool,
-    /// Write down what each image was built from: SLSA provenance, in the project's state folder
+    /// Write down what each image was built from: SLSA provenance, in the project's state directory
     ///
-    /// An in-toto statement (v1) with SLSA provenance (v1), level 1, under `images/` of the folder with the
+    /// An in-toto statement (v1) with SLSA provenance (v1), level 1, under `images/` of the directory with the
     /// runs. An image that was built before without it is built again.
     #[arg(long, conflicts_with = "verify")]
     pub(super) provenance: bool,

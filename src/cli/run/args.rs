@@ -100,13 +100,13 @@ pub(super) struct ContainerArgs {
     /// A device: `/dev/NAME[:TARGET[:rwm]]`, or a CDI name
     #[arg(long, value_name = "DEVICE")]
     pub(super) device: Vec<String>,
-    /// A volume or folder: `[SOURCE:]TARGET[:OPTIONS]`
+    /// A volume or directory: `[SOURCE:]TARGET[:OPTIONS]`
     #[arg(short, long, value_name = "VOLUME")]
     pub(super) volume: Vec<String>,
     /// A mount: `type=bind,source=…,target=…[,readonly]`
     #[arg(long, value_name = "MOUNT")]
     pub(super) mount: Vec<String>,
-    /// Memory as a folder: `TARGET[:OPTIONS]`
+    /// Memory as a directory: `TARGET[:OPTIONS]`
     #[arg(long, value_name = "TMPFS")]
     pub(super) tmpfs: Vec<String>,
     /// A port: `[[IP:]HOST:]CONTAINER[/PROTOCOL]`, or `published=HOST,target=CONTAINER`

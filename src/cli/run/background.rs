@@ -33,7 +33,7 @@ use crate::report::printable_text;
 /// Supervise a run that was prepared: for jobctl itself.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct SuperviseArgs {
-    /// The folder of records
+    /// The directory of records
     #[arg(long)]
     state: PathBuf,
     /// The run

@@ -48,7 +48,7 @@ fn any_change_of_what_is_copied_changes_the_digest() {
     let changes: [Change; 14] = [
         ("content", |tree| fs::write(tree.at("a/x"), "two").unwrap()),
         ("mode", |tree| tree.set_mode("a/x", 0o755)),
-        ("a folder's mode", |tree| tree.set_mode("a", 0o700)),
+        ("a directory's mode", |tree| tree.set_mode("a", 0o700)),
         ("name", |tree| {
             fs::rename(tree.at("a/x"), tree.at("a/y")).unwrap();
         }),
@@ -56,7 +56,9 @@ fn any_change_of_what_is_copied_changes_the_digest() {
             fs::rename(tree.at("a/x"), tree.at("x")).unwrap();
         }),
         ("new file", |tree| tree.write("new", "")),
-        ("new folder", |tree| fs::create_dir(tree.at("new")).unwrap()),
+        ("new directory", |tree| {
+            fs::create_dir(tree.at("new")).unwrap()
+        }),
         ("removed", |tree| fs::remove_file(tree.at("b")).unwrap()),
         ("target", |tree| {
             fs::remove_file(tree.at("link")).unwrap();
@@ -70,7 +72,7 @@ fn any_change_of_what_is_copied_changes_the_digest() {
             fs::remove_file(tree.at("b")).unwrap();
             symlink("a/x", tree.at("b")).unwrap();
         }),
-        ("file to folder", |tree| {
+        ("file to directory", |tree| {
             fs::remove_file(tree.at("b")).unwrap();
             fs::create_dir(tree.at("b")).unwrap();
         }),
@@ -151,7 +153,7 @@ fn an_unreadable_file_is_told_by_name() {
     assert_eq!(
         error.help(),
         format!(
-            "make it readable (`chmod u+r {path}`, for a folder `u+rx`), or leave it out of the \
+            "make it readable (`chmod u+r {path}`, for a directory `u+rx`), or leave it out of the \
              build with a line in .dockerignore"
         )
     );

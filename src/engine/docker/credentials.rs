@@ -323,7 +323,7 @@ impl<'a> Keyring<'a> {
     ) -> Result<PathBuf, CredentialsError> {
         let path = self.file().ok_or_else(|| CredentialsError::Write {
             path: PathBuf::from("config.json"),
-            source: io::Error::new(io::ErrorKind::NotFound, "there is no home folder"),
+            source: io::Error::new(io::ErrorKind::NotFound, "there is no home directory"),
         })?;
         let mut all: Map<String, Value> = read_json(&path)?.unwrap_or_default();
         let auths = all.entry("auths").or_insert_with(|| json!({}));

@@ -150,7 +150,7 @@ impl EngineError {
             }
             Self::Unreachable { .. } => "check the name, the port and the network".to_owned(),
             Self::Tls { .. } => "check ca.pem, cert.pem and key.pem in DOCKER_CERT_PATH or the \
-                                 context's folder"
+                                 context's directory"
                 .to_owned(),
             Self::WantsTls { .. } => "ask it with TLS: `export DOCKER_TLS_VERIFY=1`, with ca.pem, \
                                       cert.pem and key.pem in DOCKER_CERT_PATH (else ~/.docker)"

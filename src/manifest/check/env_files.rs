@@ -16,7 +16,7 @@ pub(super) fn check(checker: &mut Checker<'_>) {
         let path = checker.folder.join(file.path.as_path());
         if path.is_dir() {
             let diagnostic = Rule::Unreadable
-                .error(format!("the env file `{}` is a folder", *file.path))
+                .error(format!("the env file `{}` is a directory", *file.path))
                 .help("name the file in it");
             checker.report_file(file.path.as_path(), diagnostic, file.path.span());
         } else if file.required != Some(false) {

@@ -7,11 +7,11 @@ use crate::manifest::decode::{Decode, Decoder, Located, Table};
 use crate::manifest::node::{Kind, Node};
 use crate::model::{HostPath, Name, Scalar as _};
 
-/// How an image is built from a folder with a Dockerfile.
+/// How an image is built from a directory with a Dockerfile.
 #[derive(Debug, Clone, Default, PartialEq, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Build {
-    /// The folder that is sent to the engine; relative to this file, `.` if not given.
+    /// The directory that is sent to the engine; relative to this file, `.` if not given.
     pub context: Option<Located<HostPath>>,
     /// The Dockerfile, relative to the context; `Dockerfile` if not given, or `dockerfile` where only that is there.
     pub dockerfile: Option<Located<HostPath>>,

@@ -42,7 +42,7 @@ pub struct Job {
     /// neither kept nor shown.
     #[schemars(default)]
     pub sensitive: Vec<Located<EnvName>>,
-    /// Files and folders that the job reads: hashed, and mounted read-only.
+    /// Files and directories that the job reads: hashed, and mounted read-only.
     #[schemars(default)]
     pub inputs: Names<Input>,
     /// Directories in the container that are collected, hashed, and kept with the run: a path, or a mapping.
@@ -56,7 +56,7 @@ pub struct Job {
     pub timeout: Option<Located<Duration>>,
     /// Whether and when a failed job is run again.
     pub retry: Option<Located<Retry>>,
-    /// Volumes and folders, as docker's `--volume` takes them.
+    /// Volumes and directories, as docker's `--volume` takes them.
     #[schemars(default)]
     pub volumes: Vec<Located<Mount>>,
     /// The container's network: `bridge`, `none`, `host`, or one that exists.
@@ -125,11 +125,11 @@ impl Scalar for ImageSource {
     const EXAMPLES: &'static [&'static str] = &["job:train", "python:3.13"];
 }
 
-/// A file or folder that a job reads.
+/// A file or directory that a job reads.
 #[derive(Debug, Clone, PartialEq, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Input {
-    /// The file or folder on this machine, relative to this file.
+    /// The file or directory on this machine, relative to this file.
     pub source: Located<HostPath>,
     /// Where it appears in the container.
     pub target: Located<ContainerPath>,

@@ -25,7 +25,7 @@ fn sources_are_told_apart() {
 fn what_can_not_be_mounted_is_refused_with_the_fix() {
     for (text, help) in [
         ("cache:root/.cache", Some("write `cache:/root/.cache`")),
-        ("data/raw:/data", Some("for a folder write `./data/raw`")),
+        ("data/raw:/data", Some("for a directory write `./data/raw`")),
         ("~/data:/data", Some("write `${HOME}/data`")),
         ("/data:ro", Some("write `/data:/data:ro`")),
         (

@@ -96,7 +96,7 @@ const KNOWN: [(&[&str], &str, &str); 11] = [
 /// Why times differ where no time is given to the build.
 const NO_TIME: (&str, &str) = (
     "the build is given no time, and takes the clock's",
-    "set SOURCE_DATE_EPOCH, or commit the folder: the commit's time is then given",
+    "set SOURCE_DATE_EPOCH, or commit the directory: the commit's time is then given",
 );
 /// Why an image's own time differs where one is given.
 const OLD_ENGINE: (&str, &str) = (

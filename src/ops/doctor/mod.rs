@@ -131,7 +131,7 @@ pub async fn diagnose(question: Question, events: &Events) -> Diagnosis {
         local("docker-config", &question, docker::config),
         local("credentials", &question, docker::credentials),
         local("ssh", &question, docker::ssh),
-        local("state-folder", &question, local::state_folder),
+        local("state-directory", &question, local::state_folder),
         local("git", &question, local::git),
         local("proxy", &question, local::proxy),
         local("ca-bundle", &question, local::ca_bundle),
@@ -167,7 +167,7 @@ async fn local(
                     "no answer from the disk within {} s",
                     LOCAL_DEADLINE.as_secs()
                 ),
-                "look for a network folder or a disk that hangs: `df`",
+                "look for a network file system or a disk that hangs: `df`",
             ),
         }
     })

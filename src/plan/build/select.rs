@@ -80,7 +80,7 @@ fn folder(flags: &BuildFlags, environment: &Environment) -> Result<BuildSpec, Pl
     let Some(name) = flags.name.clone() else {
         return Err(PlanError::new(
             "there is no `jobs.yaml`, and no `--name`",
-            "name the image that is built from this folder: `jobctl build --name NAME`",
+            "name the image that is built from this directory: `jobctl build --name NAME`",
         ));
     };
     let version = match &flags.version {

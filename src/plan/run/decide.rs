@@ -328,7 +328,7 @@ fn absolute(spec: &mut RunSpec, environment: &Environment) {
 fn colon(mount: &Mount) -> Option<PlanError> {
     match mount.source() {
         MountSource::Path(path) if path.contains(':') => Some(PlanError::new(
-            format!("the folder `{path}` can't be a volume: there is a colon in its path"),
+            format!("the directory `{path}` can't be a volume: there is a colon in its path"),
             format!(
                 "write `--mount 'type=bind,source={path},target={}'`",
                 mount.target()

@@ -147,7 +147,7 @@ fn finish(mut bound: Bound, folder: &Path) -> Result<Bound, ValueError> {
         }
         (BoundKind::Volume, Some(source)) if source.starts_with(['/', '.']) => {
             return Err(
-                ValueError::new("a path is no volume").help("add `type=bind` to mount a folder")
+                ValueError::new("a path is no volume").help("add `type=bind` to mount a directory")
             );
         }
         (BoundKind::Tmpfs, Some(_)) => {

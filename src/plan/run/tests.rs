@@ -231,7 +231,7 @@ fn a_folder_with_a_colon_is_no_volume() {
     let found = plan(&image(), &flags, &EnvFiles::default(), &caller).unwrap_err();
     assert_eq!(
         found[0].message,
-        "the folder `/a:b/x` can't be a volume: there is a colon in its path"
+        "the directory `/a:b/x` can't be a volume: there is a colon in its path"
     );
     assert_eq!(
         found[0].help,

@@ -267,7 +267,7 @@ fn folders_of_garbage_are_flagged_or_passed_over() {
     )
     .unwrap();
     std::os::unix::fs::symlink("/etc/passwd", folders[3].join("run.json")).unwrap();
-    fs::write(&folders[4], "not a folder").unwrap();
+    fs::write(&folders[4], "not a directory").unwrap();
     fs::write(store.runs().join("notes.txt"), "mine").unwrap();
     fs::create_dir(store.runs().join("0123")).unwrap();
 

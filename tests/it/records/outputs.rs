@@ -62,7 +62,7 @@ fn outputs_are_copied_and_nothing_is_overwritten() {
         error(
             "file-exists",
             &format!("`{there}` already exists"),
-            "take another folder, or `--force`"
+            "take another directory, or `--force`"
         )
     );
     assert_eq!(files(&target)["a.bin"], "mine");
