@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use super::address::without_credentials;
-use super::repository::{MODIFIED, Repository, answer, git_with, records};
+use super::repository::{LedElsewhere, MODIFIED, Repository, answer, git_with, records};
 use crate::model::Version;
 
 /// What git knows of a directory.
@@ -73,6 +73,14 @@ pub enum NoGit {
     /// Nothing was ever committed there.
     #[error("nothing was ever committed in its git repository")]
     NoCommit,
+    /// Its `.git` leads to what may be another work tree's repository.
+    #[error("git can't be asked about it: {message}")]
+    Elsewhere {
+        /// Where it leads.
+        message: String,
+        /// How to fix it.
+        fix: String,
+    },
     /// git lacks objects that it would fetch for the user.
     #[error("it is in a partial clone, which lacks objects that are needed: {0}")]
     Partial(String),
@@ -83,7 +91,14 @@ pub enum NoGit {
 
 impl From<io::Error> for NoGit {
     fn from(error: io::Error) -> Self {
-        Self::Unknown(error.to_string())
+        let source = error.get_ref();
+        match source.and_then(|source| source.downcast_ref::<LedElsewhere>()) {
+            Some(found) => Self::Elsewhere {
+                message: found.to_string(),
+                fix: found.fix(),
+            },
+            None => Self::Unknown(error.to_string()),
+        }
     }
 }
 

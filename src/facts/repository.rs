@@ -16,6 +16,7 @@ use std::process::{Child, Command, Stdio};
 
 pub(super) use self::command::{answer, git_with, records};
 use self::command::{failed, git, no_git, output};
+pub(super) use self::directory::LedElsewhere;
 use self::directory::{
     Settings, check_common, check_files, check_link, check_rules_below, check_rules_for,
     git_directory, settings,

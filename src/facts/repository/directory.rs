@@ -60,15 +60,59 @@ pub(super) fn git_directory(top: &Path) -> io::Result<Option<PathBuf>> {
     )))
 }
 
+/// A `.git` that leads to a git directory which may be another work tree's.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "`{}` leads to `{}`, which does not lead back, and may be another work tree's repository",
+    top.join(".git").display(),
+    directory.display().to_string().escape_debug()
+)]
+pub(in crate::facts) struct LedElsewhere {
+    top: PathBuf,
+    directory: PathBuf,
+}
+
+impl LedElsewhere {
+    /// How to fix it. Nothing that would take the git directory away from another work tree.
+    pub(in crate::facts) fn fix(&self) -> String {
+        let top = self.top.display().to_string();
+        let top = shell_words::quote(&top);
+        if self.directory.join("gitdir").exists() {
+            return format!("if this work tree was moved: `git -C {top} worktree repair`");
+        }
+        let owner = self
+            .directory
+            .parent()
+            .filter(|_| is_usual(&self.directory));
+        match owner {
+            Some(owner) => format!(
+                "build in `{}`, whose repository it is, or clone that: a repository has more work trees with `git \
+                 worktree add`",
+                owner.display().to_string().escape_debug()
+            ),
+            None => format!(
+                "if it was made for this work tree (`--separate-git-dir`): `git -C {top} config core.worktree {top}`"
+            ),
+        }
+    }
+}
+
+/// Whether a git directory is the one in its own work tree.
+fn is_usual(directory: &Path) -> bool {
+    directory.file_name() == Some(OsStr::new(".git"))
+}
+
 /// Refuses a `.git` that leads to a git directory which knows nothing of this work tree: it may be that of
 /// somebody's other repository. A linked work tree is named in `gitdir` there, a submodule in `core.worktree`
-/// (gitrepository-layout(5), gitsubmodules(7)).
+/// (gitrepository-layout(5), gitsubmodules(7)). One within the work tree has come with it.
 pub(super) fn check_link(top: &Path, directory: &Path) -> io::Result<()> {
     let is_here = |path: &[u8], place: &Path| {
         let path = directory.join(OsStr::from_bytes(path.trim_ascii_end()));
         path.canonicalize().is_ok_and(|path| path == place)
     };
+    let whole = directory.canonicalize()?;
     let git = top.join(".git");
+    let is_within = whole.starts_with(top) && !is_usual(&whole);
     let is_linked =
         read_small(&directory.join("gitdir"), LARGEST_PATH).is_ok_and(|path| is_here(&path, &git));
     let named = |config: &str| {
@@ -77,17 +121,13 @@ pub(super) fn check_link(top: &Path, directory: &Path) -> io::Result<()> {
             .filter_map(|record| record.strip_prefix(b"core.worktree\n"))
             .any(|path| is_here(path, top))
     };
-    if is_linked || named("config") || named("config.worktree") {
+    if is_within || is_linked || named("config") || named("config.worktree") {
         return Ok(());
     }
-    Err(io::Error::other(format!(
-        "`{}` leads to `{}`, which does not lead back, and may be another work tree's repository; `git \
-         worktree repair` fixes a linked work tree that was moved, `git config core.worktree {}` what was \
-         made with --separate-git-dir",
-        git.display(),
-        directory.display().to_string().escape_debug(),
-        top.display(),
-    )))
+    Err(io::Error::other(LedElsewhere {
+        top: top.to_owned(),
+        directory: whole,
+    }))
 }
 
 /// Refuses a git directory that has what it is made of in another one, unless that one has it as a linked work

@@ -45,31 +45,31 @@ pub(super) fn ask(spec: &BuildSpec) -> Result<(Option<GitFacts>, Vec<String>), R
             }
             Ok((Some(known), warnings))
         }
-        Err(why @ (NoGit::Unknown(_) | NoGit::Partial(_))) if needs_it => Err(Reason::Git {
-            message: format!("the version of `{shown}` is not known: {why}"),
-            help: match why {
-                NoGit::Partial(_) => format!("fetch them: {FETCH_OBJECTS}"),
-                _ => "see what `git status` says there, or say the version: `--version 1.2.3`"
-                    .to_owned(),
-            },
-        }),
-        Err(why) if needs_it => Ok((
-            None,
-            vec![format!("`{shown}` has the version 0.0.0-dev: {why}")],
-        )),
-        Err(why @ (NoGit::Unknown(_) | NoGit::Partial(_))) => {
-            let fix = match why {
-                NoGit::Partial(_) => format!("; fetch them: {FETCH_OBJECTS}"),
-                _ => String::new(),
-            };
-            Ok((
-                None,
-                vec![format!(
-                    "whether `{shown}` is as it was committed is not known: {why}{fix}"
-                )],
-            ))
+        Err(why @ (NoGit::NoRepository | NoGit::NoCommit)) => {
+            let warning = format!("`{shown}` has the version 0.0.0-dev: {why}");
+            Ok((None, needs_it.then_some(warning).into_iter().collect()))
         }
-        Err(_) => Ok((None, Vec::new())),
+        Err(why) if needs_it => Err(Reason::Git {
+            message: format!("the version of `{shown}` is not known: {why}"),
+            help: fix(&why).unwrap_or_else(|| {
+                "see what `git status` says there, or say the version: `--version 1.2.3`".to_owned()
+            }),
+        }),
+        Err(why) => {
+            let fix = fix(&why).map(|fix| format!("; {fix}")).unwrap_or_default();
+            let warning =
+                format!("whether `{shown}` is as it was committed is not known: {why}{fix}");
+            Ok((None, vec![warning]))
+        }
+    }
+}
+
+/// How to fix that git can't be asked, where that is known.
+fn fix(why: &NoGit) -> Option<String> {
+    match why {
+        NoGit::Elsewhere { fix, .. } => Some(fix.clone()),
+        NoGit::Partial(_) => Some(format!("fetch them: {FETCH_OBJECTS}")),
+        NoGit::NoRepository | NoGit::NoCommit | NoGit::Unknown(_) => None,
     }
 }
 

@@ -22,8 +22,15 @@ fn repositories_of_all_kinds_are_read() {
                 said.contains("elsewhere`, which does not lead back"),
                 "{said}"
             );
-            let top = repository.path();
-            repository.git(&["config", "core.worktree", top.to_str().unwrap()]);
+            let top = repository.path().canonicalize().unwrap();
+            let fix = ["config", "core.worktree", top.to_str().unwrap()];
+            let help = format!(
+                "= help: if it was made for this work tree (`--separate-git-dir`): `git -C {} {}`",
+                top.display(),
+                fix.join(" ")
+            );
+            assert!(said.contains(&help), "{said}");
+            repository.git(&fix);
         }
         assert!(!repository.is_dirty(), "{flags:?}");
         repository.git(&["pack-refs", "--all"]);
@@ -62,6 +69,32 @@ fn linked_worktrees_and_shallow_clones_are_read() {
         plan.current_dir(&linked);
     });
     assert!(said.contains("linked/.git` leads to `"), "{said}");
+}
+
+#[test]
+fn a_git_directory_of_another_name_in_the_work_tree_is_its_own() {
+    let repository = Repository::new();
+    let top = repository.path();
+    fs::rename(top.join(".git"), top.join(".repository")).unwrap();
+    repository.write(".git", "gitdir: .repository\n");
+    assert!(!repository.is_dirty());
+    repository.write("app/a", "b\n");
+    assert!(repository.is_dirty());
+    // That of another work tree is not, even there.
+    fs::create_dir(top.join("nested")).unwrap();
+    fs::rename(top.join(".repository"), top.join("nested/.git")).unwrap();
+    repository.write(".git", "gitdir: nested/.git\n");
+    let said = repository.refused(|_| {});
+    let nested = top.canonicalize().unwrap().join("nested");
+    for words in [
+        "nested/.git`, which does not lead back",
+        &format!(
+            "= help: build in `{}`, whose repository it is",
+            nested.display()
+        ),
+    ] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
 }
 
 impl Repository {
