@@ -15,10 +15,13 @@ use serde_json::{Map, Value, json};
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 
-use super::config::{ConfigError, DockerConfig, read_json};
+pub use self::error::CredentialsError;
+use super::config::{DockerConfig, read_json};
 use crate::engine::registry::Credentials;
 use crate::facts::Environment;
 use crate::model::Secret;
+
+mod error;
 
 /// The variable that has credentials itself, as a `config.json` with nothing else.
 const VARIABLE: &str = "DOCKER_AUTH_CONFIG";
@@ -30,71 +33,6 @@ const HELPER: Duration = Duration::from_secs(10);
 const NOT_FOUND: &str = "credentials not found in native keychain";
 /// What a helper names as the user of an identity token.
 const TOKEN_USER: &str = "<token>";
-
-/// Why credentials can't be had. No secret is in it.
-#[derive(Debug, thiserror::Error)]
-pub enum CredentialsError {
-    /// docker's configuration can't be used.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// The variable with credentials is not what docker reads.
-    #[error("{VARIABLE} is not valid JSON of `{{\"auths\": {{…}}}}`")]
-    Variable,
-    /// What stands in the configuration for a registry is no credentials.
-    #[error("the credentials for {registry} in {origin} can't be read")]
-    Malformed {
-        /// The registry.
-        registry: String,
-        /// Where they stand.
-        origin: String,
-    },
-    /// A helper is not there.
-    #[error("the credential helper `{program}` for {registry} is not in PATH")]
-    NoHelper {
-        /// Its program.
-        program: String,
-        /// The registry.
-        registry: String,
-    },
-    /// A helper failed.
-    #[error("the credential helper `{program}` for {registry} {reason}")]
-    Helper {
-        /// Its program.
-        program: String,
-        /// The registry.
-        registry: String,
-        /// What it did.
-        reason: String,
-    },
-    /// The configuration can't be written.
-    #[error("can't write `{}`: {source}", path.display())]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-}
-
-impl CredentialsError {
-    /// How to mend it.
-    #[must_use]
-    pub fn help(&self) -> Option<String> {
-        match self {
-            Self::Config(error) => Some(error.help()),
-            Self::Variable => Some(format!("unset {VARIABLE}, or mend it")),
-            Self::Malformed { registry, .. } => Some(format!("`jobctl login {registry}`")),
-            Self::NoHelper { program, .. } => Some(format!(
-                "install `{program}`, or take it out of `credHelpers` and `credsStore` of docker's \
-                 config.json"
-            )),
-            Self::Helper { program, .. } => Some(format!(
-                "try it by hand: `echo REGISTRY | {program} get`, or log in anew: `jobctl login`"
-            )),
-            Self::Write { .. } => None,
-        }
-    }
-}
 
 /// Credentials as a `config.json` has them.
 #[derive(Default, Deserialize)]
