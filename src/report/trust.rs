@@ -30,7 +30,8 @@ pub fn host_program(program: &HostProgram) -> String {
             None => format!("a link to {}", printable::path(&file.target)),
         };
         let path = printable::path(&file.path);
-        text.push_str(&format!("\nits first line leads to {path}, {what}"));
+        let lines = ["\nits first line leads to ", &path, ", ", &what];
+        text.extend(lines);
     }
     text
 }

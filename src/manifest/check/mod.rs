@@ -86,13 +86,16 @@ impl Checker<'_> {
     fn exists(&mut self, path: &Path, span: Range<usize>, what: &str, place: &str) -> bool {
         let exists = self.folder.join(path).exists();
         if !exists {
-            let mut help = "create it, or fix the path".to_owned();
-            if path.is_relative() {
-                help.push_str(&format!(", which is relative to {place}"));
-            }
-            if what == "env file" {
-                help.push_str("; or write `{ path: …, required: false }`");
-            }
+            let place = if path.is_relative() {
+                format!(", which is relative to {place}")
+            } else {
+                String::new()
+            };
+            let other = match what {
+                "env file" => "; or write `{ path: …, required: false }`",
+                _ => "",
+            };
+            let help = format!("create it, or fix the path{place}{other}");
             let message = format!("the {what} `{}` does not exist", path.display());
             self.report_file(path, Rule::MissingFile.error(message).help(help), span);
         }
