@@ -1,5 +1,6 @@
 //! Base images and builds.
 
+use std::fs;
 use std::path::Path;
 
 use super::{Checker, Rule, THIS_DIRECTORY};
@@ -71,7 +72,7 @@ fn build_files(checker: &mut Checker<'_>, build: &Build) {
         _ => folder.join(name),
     };
     let message = format!("the Dockerfile `{}` does not exist", shown.display());
-    let help = if build.dockerfile.is_none() {
+    let fix = if build.dockerfile.is_none() {
         "create it, or name another one: `build: { context: …, dockerfile: … }`".to_owned()
     } else if name.is_relative() {
         format!(
@@ -81,5 +82,24 @@ fn build_files(checker: &mut Checker<'_>, build: &Build) {
     } else {
         "create it, or fix `dockerfile`".to_owned()
     };
+    let submodule = if may_be_submodule(&checker.folder.join(folder)) {
+        let folder = folder.to_string_lossy();
+        format!(
+            "; `{folder}` is empty: if it is a submodule, `git submodule update --init {}` fills it",
+            shell_words::quote(&folder)
+        )
+    } else {
+        String::new()
+    };
+    let help = format!("{fix}{submodule}");
     checker.report_file(&shown, Rule::MissingFile.error(message).help(help), span);
+}
+
+/// Whether a directory is empty, as a submodule is that was never checked out, and there are submodules.
+fn may_be_submodule(folder: &Path) -> bool {
+    let is_empty = fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none());
+    is_empty
+        && folder
+            .ancestors()
+            .any(|above| above.join(".gitmodules").is_file())
 }

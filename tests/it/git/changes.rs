@@ -196,6 +196,15 @@ fn a_submodule_that_was_never_checked_out_is_warned_of() {
     repository.write("jobs.yaml", JOBS);
     repository.git(&["tag", "--force", "v2.0.0"]);
     assert!(!repository.is_dirty());
+    // As a build context it has no Dockerfile.
+    repository.git(&["submodule", "--quiet", "deinit", "--all", "--force"]);
+    repository.write(
+        "jobs.yaml",
+        &JOBS.replace("build: app", "build: app/library"),
+    );
+    let said = repository.refused(|_| {});
+    let fix = "`app/library` is empty: if it is a submodule, `git submodule update --init app/library` fills it";
+    assert!(said.contains(fix), "{said}");
 }
 
 #[test]
