@@ -62,9 +62,11 @@ pub(super) fn exec(args: &LogsArgs, context: &mut Context) -> Ending {
     let selection = match selection(args) {
         Ok(selection) => selection,
         Err(ValueError { message, help }) => {
-            return Ok(match args.exit_code {
-                true => context.output.unrun(&message, help.as_deref()),
-                false => context.output.usage(&message, help.as_deref()),
+            let help = help.as_deref();
+            return Ok(if args.exit_code {
+                context.output.unrun(&message, help)
+            } else {
+                context.output.usage(&message, help)
             });
         }
     };

@@ -57,7 +57,7 @@ fn any_change_of_what_is_copied_changes_the_digest() {
         }),
         ("new file", |tree| tree.write("new", "")),
         ("new directory", |tree| {
-            fs::create_dir(tree.at("new")).unwrap()
+            fs::create_dir(tree.at("new")).unwrap();
         }),
         ("removed", |tree| fs::remove_file(tree.at("b")).unwrap()),
         ("target", |tree| {

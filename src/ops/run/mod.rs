@@ -105,7 +105,7 @@ pub enum RunFailure {
     #[error("the image of `{job}` is not built{}", .platform.as_ref().map_or_else(String::new, |platform| format!(" for {platform}")))]
     NotBuilt {
         /// The job.
-        job: Name,
+        job: String,
         /// The platform that was asked for.
         platform: Option<String>,
     },

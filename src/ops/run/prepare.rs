@@ -393,7 +393,7 @@ pub async fn last_built(
         .map_or_else(|| spec.name.clone(), ToString::to_string);
     // One without a path would be looked for among Docker Hub's own images.
     if plan.pull == Pull::Never || !name.contains('/') {
-        let job = plan.job.clone().expect("only a job is built");
+        let job = spec.title.clone();
         let platform = platform.map(str::to_owned);
         return Err(RunFailure::NotBuilt { job, platform });
     }
