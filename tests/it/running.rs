@@ -14,6 +14,7 @@ mod clock;
 mod edges;
 mod faults;
 mod killed;
+mod lost_outputs;
 mod many;
 mod outputs;
 mod own_script;
