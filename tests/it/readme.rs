@@ -1,5 +1,6 @@
 //! The commands of README.md do what it says.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
@@ -39,6 +40,8 @@ fn every_command_of_the_readme_succeeds() {
     let all = commands(&page);
     assert!(all.contains(&"jobctl run first-job"), "{all:?}");
     ensure_debian();
+    // A user of this checkout may have some.
+    let before = images_of_the_first_job();
     let folder = tempfile::tempdir().unwrap();
     let registry = Registry::new();
     let mut script = String::from("set -eu\n");
@@ -76,4 +79,14 @@ fn every_command_of_the_readme_succeeds() {
     for name in names.lines() {
         docker(&["rmi", name]);
     }
+    for name in images_of_the_first_job().difference(&before) {
+        docker(&["rmi", name]);
+    }
+}
+
+/// The names of images that the checkout's own job `first-job` has on the engine.
+fn images_of_the_first_job() -> BTreeSet<String> {
+    let format = "{{.Repository}}:{{.Tag}}";
+    let listed = docker(&["images", "jobctl-first-job", "--format", format]);
+    listed.lines().map(str::to_owned).collect()
 }
