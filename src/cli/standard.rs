@@ -1,17 +1,21 @@
 //! This process's standard output and standard error.
 
 use std::io::{self, Write};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use anstream::adapter::strip_str;
 use anstream::{AutoStream, ColorChoice};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::BorrowedFd;
-use rustix::fs::FileType;
+use rustix::fs::{FileType, Stat};
 use rustix::io::Errno;
 
 use crate::event::Stream;
 use crate::report::{Guard, Marks};
+
+/// What keeps the CI system that this process is a step of from reading commands out of standard output and
+/// standard error.
+static GUARDS: OnceLock<[Option<Arc<Mutex<Guard>>>; 2]> = OnceLock::new();
 
 /// One of the two, unbuffered.
 ///
@@ -28,18 +32,31 @@ impl Standard {
         }
     }
 
-    /// From now on nothing that is written is taken for a command of the CI system whose log it is. What is
-    /// redirected to a file is no log, and stays as it is.
-    pub(super) fn guard(marks: Marks) {
-        for stream in [Stream::Stdout, Stream::Stderr] {
-            let file = rustix::fs::fstat(Self(stream).descriptor());
-            let is_file = file
-                .is_ok_and(|file| FileType::from_raw_mode(file.st_mode) == FileType::RegularFile);
-            if !is_file {
-                // It is called once, before anything is written.
-                let _ = guard_of(stream).set(Mutex::new(Guard::new(marks)));
-            }
+    fn guard_of(self) -> Option<&'static Mutex<Guard>> {
+        let [stdout, stderr] = GUARDS.get()?;
+        match self.0 {
+            Stream::Stdout => stdout.as_deref(),
+            Stream::Stderr => stderr.as_deref(),
         }
+    }
+
+    /// From now on nothing that is written is taken for a command of the CI system whose log it is. What is
+    /// redirected to a file is no log, and stays as it is. Where both streams are one pipe, as after `2>&1`,
+    /// they have one guard: a line that one begins may be the other's to end.
+    pub(super) fn guard(marks: Marks) {
+        let stat = |stream| rustix::fs::fstat(Self(stream).descriptor()).ok();
+        let is_log = |file: &Stat| FileType::from_raw_mode(file.st_mode) != FileType::RegularFile;
+        let new = || Arc::new(Mutex::new(Guard::new(marks)));
+        let [stdout, stderr] = [Stream::Stdout, Stream::Stderr].map(stat);
+        let is_one = stdout
+            .zip(stderr)
+            .is_some_and(|(one, other)| (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino));
+        // What is known of neither is no file that stays.
+        let [stdout, stderr] =
+            [stdout, stderr].map(|file| file.as_ref().is_none_or(is_log).then(new));
+        let stderr = if is_one { stdout.clone() } else { stderr };
+        // It is called once, before anything is written.
+        let _ = GUARDS.set([stdout, stderr]);
     }
 
     /// Writes what is held back, as nothing more comes.
@@ -58,7 +75,7 @@ impl Standard {
     ) -> io::Result<()> {
         // The lines of other threads do not get in between.
         let _lock = (self.0 == Stream::Stderr).then(|| io::stderr().lock());
-        match guard_of(self.0).get() {
+        match self.guard_of() {
             Some(guard) => {
                 let mut guard = guard.lock().unwrap_or_else(PoisonError::into_inner);
                 self.put(&pass(&mut guard))
@@ -126,17 +143,6 @@ impl Write for Raw {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-/// What keeps the CI system that this process is a step of from reading commands out of a stream.
-fn guard_of(stream: Stream) -> &'static OnceLock<Mutex<Guard>> {
-    static STDOUT: OnceLock<Mutex<Guard>> = OnceLock::new();
-    static STDERR: OnceLock<Mutex<Guard>> = OnceLock::new();
-
-    match stream {
-        Stream::Stdout => &STDOUT,
-        Stream::Stderr => &STDERR,
     }
 }
 

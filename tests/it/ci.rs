@@ -382,6 +382,53 @@ fn what_a_job_says_is_no_command_of_githubs() {
     assert_eq!(std::fs::read_to_string(&path).unwrap(), said);
 }
 
+/// Has a job say one after the other, each once the one before was read, with both streams in one pipe: what
+/// comes out of it.
+fn said_in_turns(said: &[(&str, &str)], as_ci: impl FnOnce(&mut Command, &Path)) -> String {
+    use std::fmt::Write as _;
+    use std::io::Read as _;
+
+    let mut script = "turn() { until [ -e /turns/$1 ]; do sleep 0.02; done; }; ".to_owned();
+    for (turn, (stream, words)) in said.iter().enumerate() {
+        let _ = write!(script, "turn {turn}; printf '{words}' >&{stream}; ");
+    }
+    let project = Project::empty();
+    let turns = project.bench.path().join("turns");
+    std::fs::create_dir(&turns).unwrap();
+    let mut command = project.run_image(&["-v", "./turns:/turns"], &["sh", "-c", &script]);
+    as_ci(&mut command, project.bench.path());
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    command.stderr(writer.try_clone().unwrap()).stdout(writer);
+    let mut child = command.spawn().unwrap();
+    drop(command);
+    let mut printed = Vec::new();
+    for turn in 0..said.len() {
+        std::fs::write(turns.join(turn.to_string()), "").unwrap();
+        let mut piece = [0; 1024];
+        let length = reader.read(&mut piece).unwrap();
+        printed.extend_from_slice(&piece[..length]);
+    }
+    reader.read_to_end(&mut printed).unwrap();
+    assert!(child.wait().unwrap().success());
+    String::from_utf8(printed).unwrap()
+}
+
+#[test]
+fn a_line_may_be_begun_on_one_stream_and_ended_on_the_other() {
+    let said = [
+        ("1", "a"),
+        ("2", "\\n"),
+        ("1", "::error::b\\nc "),
+        ("2", "::error::d"),
+        ("1", "\\n"),
+        ("2", "::add-mask::e\\n"),
+        ("1", "f\\n"),
+    ];
+    let printed = said_in_turns(&said, as_github);
+    let expected = "a\n\\::error::b\nc ::error::d\n\\::add-mask::e\nf\n";
+    assert_eq!(printed, expected);
+}
+
 #[test]
 fn what_a_job_says_is_no_section_of_gitlabs() {
     let project = Project::new(HOSTILE);
