@@ -424,6 +424,12 @@ pub enum RunError {
         /// What was asked for.
         container: String,
     },
+    /// There is no container that this one is to share a network or System V IPC with.
+    #[error("the engine has no container `{peer}`, which this one is to share with")]
+    NoPeer {
+        /// What was asked for.
+        peer: String,
+    },
     /// The program is not in the image (docker's 127).
     #[error("the command was not found: {message}")]
     NotFound {
@@ -477,6 +483,10 @@ impl RunError {
                 "look at it: `docker ps -a --filter name={name}`; or take another `--name`, or none"
             )),
             Self::NoContainer { .. } => None,
+            Self::NoPeer { .. } => Some(
+                "check `--network container:NAME` and `--ipc container:NAME`; `docker ps` lists containers"
+                    .to_owned(),
+            ),
             Self::NotFound { .. } => Some(
                 "check the command and the image's PATH; a script needs the program of its first \
                  line, too"

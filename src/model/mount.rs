@@ -94,9 +94,27 @@ impl FromStr for Mount {
                     .help("write `source:/target` or `source:/target:ro`"));
             }
         };
-        if parts.len() > 1 && source.is_empty() {
-            return Err(ValueError::new("the volume's source is empty")
-                .help(format!("write `name:{target}`, or `{target}` alone")));
+        // As docker has it: what was to be there, a variable that is empty for one, is missed.
+        if parts.iter().any(|part| part.is_empty()) {
+            let (message, help) = match parts[..] {
+                ["", "", ..] | [_] => (
+                    "the volume is empty",
+                    "write `source:/target`, or `/target` alone".to_owned(),
+                ),
+                ["", target, ..] => (
+                    "the volume's source is empty",
+                    format!("write `name:{target}`, or `{target}` alone"),
+                ),
+                [source, "", ..] => (
+                    "the volume's target is empty",
+                    format!("write `{source}:/target`"),
+                ),
+                _ => (
+                    "nothing follows the volume's last colon",
+                    format!("write `{source}:{target}` or `{source}:{target}:ro`"),
+                ),
+            };
+            return Err(ValueError::new(message).help(help));
         }
         if parts.len() == 2 && !target.starts_with('/') && source.starts_with('/') {
             let is_option = target.split(',').all(is_option);
@@ -174,10 +192,14 @@ fn is_option(option: &str) -> bool {
 }
 
 fn parse_options(text: &str) -> Result<Vec<String>, ValueError> {
-    let options: Vec<_> = text
-        .split(',')
-        .filter(|option| !option.is_empty())
-        .collect();
+    if text.is_empty() {
+        return Ok(Vec::new());
+    }
+    let options: Vec<_> = text.split(',').collect();
+    if options.contains(&"") {
+        return Err(ValueError::new("an option of the volume is empty")
+            .help("leave out the comma before or behind it"));
+    }
     if let Some(unknown) = options.iter().find(|option| !is_option(option)) {
         return Err(
             ValueError::new(format!("`{unknown}` is not an option of a volume"))
@@ -216,7 +238,7 @@ impl fmt::Display for Mount {
 impl Scalar for Mount {
     const NAME: &'static str = "Mount";
     const EXPECTED: &'static str = "a volume such as `cache:/root/.cache` or `./data:/data:ro`";
-    const PATTERN: &'static str = "^([^:~][^:]*:)?/[^:]+(:[A-Za-z,]*)?$";
+    const PATTERN: &'static str = "^([^:~][^:]*:)?/[^:]+(:[A-Za-z]+(,[A-Za-z]+)*)?$";
     const EXAMPLES: &'static [&'static str] = &["cache:/root/.cache", "./data:/data:ro"];
 }
 

@@ -72,6 +72,9 @@ impl FromStr for ContainerPath {
     type Err = ValueError;
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
+        if text.is_empty() {
+            return Err(ValueError::new("the path is empty").help("write a path such as `/data`"));
+        }
         if !text.starts_with('/') {
             return Err(ValueError::new("a path in the container begins with `/`")
                 .help(format!("write `/{}`", text.trim_start_matches("./"))));
@@ -187,7 +190,7 @@ mod tests {
             ("/a", Ok("/a")),
             ("//a//b/", Ok("/a/b")),
             ("a", Err("a path in the container begins with `/`")),
-            ("", Err("a path in the container begins with `/`")),
+            ("", Err("the path is empty")),
             ("/", Err("the container's root itself can't be used")),
             (
                 "/a/../b",

@@ -1,5 +1,6 @@
 //! What `jobctl run` is called with.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, ValueEnum};
@@ -153,7 +154,7 @@ pub(super) struct ContainerArgs {
     pub(super) label: Vec<String>,
     /// Write the container's id to a file
     #[arg(long, value_name = "FILE")]
-    pub(super) cidfile: Option<PathBuf>,
+    pub(super) cidfile: Option<OsString>,
 }
 
 /// What the container may do. Docker's flags, and the undoing of our defaults.

@@ -99,7 +99,7 @@ pub(super) fn flags(
     });
     let usual = usual(context, &mut findings);
     let flags = RunFlags {
-        name: findings.one("--name", args.container.name.as_ref(), name),
+        name: findings.one("--name", non_empty(args.container.name.as_ref()), name),
         pull,
         building: match (args.image.build, args.image.no_build) {
             (true, _) => Building::Asked,
@@ -234,12 +234,16 @@ fn container(args: &ContainerArgs, environment: &Environment, findings: &mut Fin
 }
 
 /// A capability as engines name it: `CAP_CHOWN` for `chown` (docker/cli, `opts/capabilities.go`).
-fn capability(text: &str) -> String {
+fn capability(text: &str) -> Result<String, ValueError> {
     let name = text.trim().to_ascii_uppercase();
+    if name.is_empty() {
+        return Err(ValueError::new("a capability has a name")
+            .help("write `SYS_PTRACE`, or `ALL`; `man capabilities` lists them"));
+    }
     if name == "ALL" || name.starts_with("CAP_") {
-        name
+        Ok(name)
     } else {
-        format!("CAP_{name}")
+        Ok(format!("CAP_{name}"))
     }
 }
 
@@ -250,8 +254,8 @@ fn confinement(
     findings: &mut Findings,
 ) {
     spec.init = args.init;
-    spec.cap_add = args.cap_add.iter().map(|text| capability(text)).collect();
-    spec.cap_drop = args.cap_drop.iter().map(|text| capability(text)).collect();
+    spec.cap_add = findings.all("--cap-add", &args.cap_add, capability);
+    spec.cap_drop = findings.all("--cap-drop", &args.cap_drop, capability);
     spec.is_privileged = args.privileged.unwrap_or(false);
     spec.is_read_only = args.read_only.unwrap_or(false);
     spec.security = findings.all("--security-opt", &args.security_opt, |text| {

@@ -122,7 +122,9 @@ fn wishes(args: &RunArgs, plan: &RunPlan, context: &Context) -> Result<Wishes, (
         let help = "write keys such as `ctrl-p,ctrl-q`".to_owned();
         (format!("--detach-keys: {message}"), help)
     })?;
+    // As docker has it, an empty text says nothing.
     let cidfile = args.container.cidfile.as_ref();
+    let cidfile = cidfile.filter(|path| !path.is_empty());
     let cidfile = cidfile.map(|path| context.environment.current_dir().join(path));
     if let Some(path) = cidfile.as_ref().filter(|path| path.exists()) {
         return Err((

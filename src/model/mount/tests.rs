@@ -33,6 +33,9 @@ fn what_can_not_be_mounted_is_refused_with_the_fix() {
             Some("use two or more letters, digits, `_`, `.`, `-`"),
         ),
         (":/data", Some("write `name:/data`, or `/data` alone")),
+        ("/a:/b:", Some("write `/a:/b` or `/a:/b:ro`")),
+        ("/a:", Some("write `/a:/target`")),
+        ("", Some("write `source:/target`, or `/target` alone")),
         ("/a:/b:rx", Some("the common ones are `ro` and `rw`")),
         ("/a:/b:ro,rw", Some("keep one of them")),
         (
@@ -71,6 +74,13 @@ fn volumes_are_read_as_docker_reads_them() {
         ("", false),
         ("/foo::rw", false),
         (":/vol", false),
+        ("/a:/b:", false),
+        ("name:/b:", false),
+        ("/a:", false),
+        ("::", false),
+        ("/a:/b:ro,", false),
+        ("/a:/b:,ro", false),
+        ("/a:/b:,", false),
         // docker/cli's `TestParseWithVolumes`.
         ("/tmp", true),
         ("/hostTmp:/containerTmp", true),

@@ -77,7 +77,7 @@ pub(super) fn note_failure(attempt: &mut Attempt, error: &RunError) {
         _ => None,
     };
     attempt.message = Some(match error {
-        RunError::NoInit { .. } | RunError::OtherPlatform { .. } => {
+        RunError::NoInit { .. } | RunError::OtherPlatform { .. } | RunError::NoPeer { .. } => {
             format!("{error}; {}", error.help().unwrap_or_default())
         }
         error => error.to_string(),

@@ -27,11 +27,30 @@ pub fn bound(text: &str, folder: &Path) -> Result<Bound, ValueError> {
     finish(bound, folder)
 }
 
+/// The fields that have a value.
+const KEYS: [&str; 11] = [
+    "type",
+    "source",
+    "src",
+    "target",
+    "dst",
+    "destination",
+    "tmpfs-size",
+    "tmpfs-mode",
+    "bind-propagation",
+    "bind-recursive",
+    "consistency",
+];
 const EXAMPLE: &str = "write `type=bind,source=PATH,target=/PATH`";
 
 /// A text without blanks around it.
 fn plain<'a>(key: &str, text: &'a str) -> Result<&'a str, ValueError> {
     let trimmed = text.trim();
+    if key.trim().is_empty() {
+        return Err(
+            ValueError::new("a field has no name").help(format!("leave out the comma; {EXAMPLE}"))
+        );
+    }
     if trimmed.is_empty() {
         return Err(
             ValueError::new(format!("`{key}` is empty")).help(format!("write `{key}=VALUE`"))
@@ -64,7 +83,17 @@ fn add(bound: &mut Bound, key: &str, value: Option<&str>) -> Result<(), ValueErr
             bound.is_not_copied_to = switch()?;
             return Ok(());
         }
+        // Off is what engines do if nothing is said.
+        "bind-nonrecursive" if !switch()? => return Ok(()),
         _ => {}
+    }
+    if !KEYS.contains(&key.as_str()) {
+        return Err(
+            ValueError::new(format!("jobctl can't pass `{key}` on to the engine")).help(
+                "it takes `type`, `source`, `target`, `readonly`, `bind-propagation`, \
+                 `volume-nocopy`, `tmpfs-size`, `tmpfs-mode` and `consistency`",
+            ),
+        );
     }
     let value = value.ok_or_else(|| {
         ValueError::new(format!("the field `{key}` has no value")).help(format!("write `{key}=…`"))
@@ -91,15 +120,13 @@ fn add(bound: &mut Bound, key: &str, value: Option<&str>) -> Result<(), ValueErr
         }
         // That is what engines do if nothing is said.
         "bind-recursive" if value == "enabled" => {}
-        "consistency" => bound.consistency = Some(value.to_ascii_lowercase()),
-        _ => {
-            return Err(
-                ValueError::new(format!("jobctl can't pass `{key}` on to the engine")).help(
-                    "it takes `type`, `source`, `target`, `readonly`, `bind-propagation`, \
-                     `volume-nocopy`, `tmpfs-size`, `tmpfs-mode` and `consistency`",
-                ),
-            );
+        "bind-recursive" => {
+            return Err(ValueError::new(format!(
+                "jobctl can't pass `{key}={value}` on to the engine"
+            ))
+            .help("it takes `bind-recursive=enabled`, which is what engines do"));
         }
+        _ => bound.consistency = Some(value.to_ascii_lowercase()),
     }
     Ok(())
 }

@@ -251,3 +251,18 @@ fn a_terminal_has_its_size_and_is_left_as_it_was() {
     assert!(said.contains("same\n"), "{said}");
     project.assert_clean();
 }
+
+#[test]
+fn a_container_to_share_with_that_is_missing_is_named() {
+    let project = Project::empty();
+    for flag in ["--network", "--ipc"] {
+        let mut command = project.run_image(&[flag, "container:no-such-container"], &["true"]);
+        let ended = run(&mut command);
+        assert_eq!(ended.code, Some(125), "{ended:?}");
+        let said =
+            "the engine has no container `no-such-container`, which this one is to share with";
+        assert!(ended.stderr.contains(said), "{flag}: {ended:?}");
+        assert!(ended.stderr.contains("`docker ps`"), "{flag}: {ended:?}");
+    }
+    project.assert_clean();
+}

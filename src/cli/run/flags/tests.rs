@@ -21,7 +21,10 @@ fn capabilities_are_named_as_engines_name_them() {
         ("SOME CAP", "CAP_SOME CAP"),
         ("_FOO", "CAP__FOO"),
     ] {
-        assert_eq!(capability(text), expected, "{text:?}");
+        assert_eq!(capability(text).unwrap(), expected, "{text:?}");
+    }
+    for text in ["", " \t "] {
+        assert!(capability(text).is_err(), "{text:?}");
     }
 }
 

@@ -130,6 +130,9 @@ fn of_create(error: EngineError, spec: &RunSpec) -> RunError {
     if lower.contains("container-init binary not found") {
         return RunError::NoInit { message };
     }
+    if let Some(peer) = super::start::missing_container(&message) {
+        return RunError::NoPeer { peer };
+    }
     if says_other_platform(&lower)
         && let Some(platform) = &spec.platform
     {

@@ -46,9 +46,14 @@ pub(super) fn of_start(error: EngineError, container: &str) -> RunError {
         "nvidia-container-runtime",
     ]) {
         RunError::NoGpu { message }
-    } else if status == 404 && says(&["No such container", "no such container"]) {
-        RunError::NoContainer {
-            container: container.to_owned(),
+    } else if let Some(missing) = missing_container(&message) {
+        // Engines give the whole id or its beginning.
+        if container.starts_with(&missing) {
+            RunError::NoContainer {
+                container: container.to_owned(),
+            }
+        } else {
+            RunError::NoPeer { peer: missing }
         }
     } else if says(&["gathering device information"]) {
         RunError::NoDevice { message }
@@ -65,5 +70,53 @@ pub(super) fn of_start(error: EngineError, container: &str) -> RunError {
         RunError::NotExecutable { message }
     } else {
         EngineError::Refused { status, message }.into()
+    }
+}
+
+/// The container that an engine misses: Docker's `No such container: NAME`, Podman's `no container with name or ID
+/// "NAME" found: no such container`.
+pub(super) fn missing_container(message: &str) -> Option<String> {
+    let docker = || {
+        message
+            .split_once("o such container: ")
+            .map(|(_, name)| name)
+    };
+    let podman = || {
+        let (_, rest) = message.split_once("no container with name or ID \"")?;
+        rest.split_once('"').map(|(name, _)| name)
+    };
+    let name = podman().or_else(docker)?.split_whitespace().next()?;
+    Some(name.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{EngineError, of_start};
+
+    #[test]
+    fn another_container_that_is_missing_is_named() {
+        let own = "c0b55fb81e6e56be4d9d4012752d73d8db84201f6eae2a5faf8947c6c268b9dd";
+        for (message, expected) in [
+            (
+                "No such container: nope".to_owned(),
+                "the engine has no container `nope`, which this one is to share with",
+            ),
+            (
+                format!("No such container: {own}"),
+                &format!("the engine has no container `{own}`"),
+            ),
+            (
+                format!("No such container: {}", &own[..12]),
+                &format!("the engine has no container `{own}`"),
+            ),
+            (
+                "no container with name or ID \"nope\" found: no such container".to_owned(),
+                "the engine has no container `nope`, which this one is to share with",
+            ),
+        ] {
+            let status = 404;
+            let error = of_start(EngineError::Refused { status, message }, own);
+            assert_eq!(error.to_string(), expected);
+        }
     }
 }

@@ -66,6 +66,10 @@ fn mounts_are_read_as_docker_reads_them() {
             Some("type=bind,source=/foo,target=/bar"),
         ),
         (
+            "type=bind,source=/foo,target=/bar,bind-nonrecursive=false",
+            Some("type=bind,source=/foo,target=/bar"),
+        ),
+        (
             "type=bind,source=/foo,target=/bar,bind-recursive=writable",
             None,
         ),
@@ -168,19 +172,37 @@ fn what_can_not_be_passed_on_is_refused() {
         ),
         (
             "type=bind,source=/foo,target=/bar,bind-recursive=disabled",
-            "bind-recursive",
+            "bind-recursive=disabled",
         ),
         (
             "type=bind,source=/foo,target=/bar,bind-recursive=writable,readonly",
-            "bind-recursive",
+            "bind-recursive=writable",
+        ),
+        (
+            "type=bind,source=/foo,target=/bar,bind-nonrecursive",
+            "bind-nonrecursive",
+        ),
+        (
+            "type=bind,source=/foo,target=/bar,bind-nonrecursive=1",
+            "bind-nonrecursive",
         ),
     ] {
         let error = bound(text, Path::new("/")).unwrap_err();
-        let expected = [
-            format!("jobctl can't pass `{key}` on to the engine"),
-            format!("the field `{key}` has no value"),
-        ];
-        assert!(expected.contains(&error.message), "{text}: {error}");
+        let expected = format!("jobctl can't pass `{key}` on to the engine");
+        assert_eq!(error.message, expected, "{text}");
+    }
+    for (text, message) in [
+        ("target=/b,", "a field has no name"),
+        (",target=/b", "a field has no name"),
+        ("target=/b,=x", "a field has no name"),
+        ("target", "the field `target` has no value"),
+        (
+            "type=bind,source=/a,target=/b,bind-nonrecursive=maybe",
+            "`bind-nonrecursive` is `true` or `false`",
+        ),
+    ] {
+        let error = bound(text, Path::new("/")).unwrap_err();
+        assert_eq!(error.message, message, "{text}");
     }
     let error = bound("type=image,source=foo,target=/target", Path::new("/")).unwrap_err();
     assert_eq!(error.message, "jobctl does not know this type of mount");
