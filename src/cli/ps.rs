@@ -7,7 +7,6 @@ use clap::Args;
 use super::Ending;
 use super::context::Context;
 use super::up::Processes;
-use crate::diagnostic::Diagnostic;
 use crate::exit::Exit;
 use crate::ops::ps::list;
 use crate::ops::run::{orphan_words, reconcile};
@@ -37,8 +36,7 @@ pub(super) struct PsArgs {
 pub(super) fn exec(args: &PsArgs, context: &mut Context) -> Ending {
     // Runs are listed where their engine does not answer, but not where nobody can say which one it is.
     if let Err(error) = context.place() {
-        let why = Diagnostic::error("engine", error.to_string()).help(error.help());
-        return context.output.failed(&why);
+        return Ok(context.output.engine(&error.into()));
     }
     let store = context.store();
     let launcher = Processes::new(context)?;

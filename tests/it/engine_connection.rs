@@ -6,6 +6,7 @@ use std::process::Command;
 use crate::support::certificates::make_certificates;
 use crate::support::engine::PrivateEngine;
 use crate::support::image::ImageName;
+use crate::support::project::Project;
 use crate::support::ssh::{self, SshServer};
 use crate::support::{Bench, SOCKET, doctor, is_root, jobctl, run};
 
@@ -296,4 +297,45 @@ fn what_is_to_be_tried_by_hand_has_the_port_and_the_socket() {
     assert_eq!(ended.code, Some(125), "{ended:?}");
     let by_hand = format!("`ssh -p {port} root@127.0.0.1 docker -H unix:///nowhere.sock version`");
     assert!(ended.stderr.contains(&by_hand), "{ended:?}");
+}
+
+#[test]
+fn an_engine_that_is_named_wrongly_has_one_code() {
+    let project = Project::empty();
+    let verbs: &[(&[&str], i32)] = &[
+        (&["ps"], 2),
+        (&["images"], 2),
+        (&["build", "--name", "x"], 2),
+        (&["pull", "x"], 2),
+        (&["tag", "x", "y"], 2),
+        (&["down"], 2),
+        (&["prune", "--images"], 2),
+        (&["doctor"], 2),
+        (&["run", "none"], 125),
+        (&["run", "-d", "none"], 125),
+        (&["up", "none"], 125),
+    ];
+    project.bench.write("Dockerfile", "FROM scratch\n");
+    for (words, of_flag) in verbs {
+        // What the command line itself says of it is a mistake in that.
+        let ended = run(project.jobctl(&["-H", "nowhere://x"]).args(*words));
+        assert_eq!(ended.code, Some(*of_flag), "-H {words:?}: {ended:?}");
+        for (name, value) in [
+            ("DOCKER_HOST", "nowhere://x"),
+            ("DOCKER_HOST", "tcp://host:99999"),
+            ("DOCKER_CONTEXT", "no-such-context"),
+        ] {
+            let ended = run(project.jobctl(words).env(name, value));
+            assert_eq!(ended.code, Some(125), "{name}={value} {words:?}: {ended:?}");
+        }
+        let ended = run(project
+            .jobctl(&["--context", "no-such-context"])
+            .args(*words));
+        assert_eq!(ended.code, Some(125), "--context {words:?}: {ended:?}");
+    }
+    // What needs no engine does not ask for one.
+    for words in [&["runs"][..], &["validate"], &["run", "--dry-run", "none"]] {
+        let ended = run(project.jobctl(words).env("DOCKER_HOST", "nowhere://x"));
+        assert_eq!(ended.code, Some(0), "{words:?}: {ended:?}");
+    }
 }

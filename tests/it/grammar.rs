@@ -371,8 +371,8 @@ fn an_address_that_can_be_no_engines_is_an_error_for_every_verb() {
         (&["-H", "://", "images"], None, 2),
         (&["-H", "unknown://", "logs", "j"], None, 2),
         (&["-H", "tcp://host/path", "run", "j"], None, 125),
-        (&["ps"], Some("unknown://"), 1),
-        (&["--context", "none", "ps"], None, 1),
+        (&["ps"], Some("unknown://"), 125),
+        (&["--context", "none", "ps"], None, 125),
     ] {
         let mut command = bench.jobctl();
         command.args(arguments);
