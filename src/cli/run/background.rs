@@ -11,11 +11,13 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
+use std::time::Duration;
 
 use clap::Args;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::mpsc::unbounded_channel;
+use tokio::time::timeout;
 
 use super::Wishes;
 use super::foreground::{Signals, Unrun, prepared};
@@ -42,6 +44,9 @@ pub(in crate::cli) struct SuperviseArgs {
     #[arg(long)]
     adopt: bool,
 }
+
+/// How long a job whose program seems to be missing is given to end for it.
+const ENDING: Duration = Duration::from_secs(10);
 
 /// What a supervisor is told, besides what stands in the record.
 #[derive(Serialize, Deserialize)]
@@ -107,14 +112,20 @@ pub(super) fn exec(context: &Context, plan: RunPlan, wishes: &Wishes) -> Ending 
                     context.output.warning(&printable_text(warning));
                 }
             }
-            context.output.text(&id.to_string())?;
+            context.output.ids(std::iter::once(id))?;
             Ok(Exit::Success)
         }
         Told::Over { code: 0, .. } => {
-            context.output.text(&id.to_string())?;
+            context.output.ids(std::iter::once(id))?;
             Ok(Exit::Success)
         }
         Told::Over { code, message } => {
+            // The job itself ended: its record says more.
+            if message.is_empty()
+                && let Ok(record) = store.run(id).read()
+            {
+                return Ok(super::ending::say_failed(context, &record));
+            }
             context.output.unrun(&message, None);
             Ok(Exit::Job(code))
         }
@@ -278,22 +289,40 @@ pub(in crate::cli) fn supervise_exec(args: &SuperviseArgs, context: &mut Context
         let (started, is_started) = tokio::sync::oneshot::channel();
         let (sender, mut controls) = unbounded_channel();
         super::signals::listen_as_supervisor(&sender);
+        // What an init process can't execute, the engine has started all the same.
+        let (lacks_program, is_lacking) = tokio::sync::oneshot::channel();
+        let has_init = prepared.spec.init == Some(true);
         let streams = Streams {
             started: Some(started),
+            lacks_program: has_init.then_some(lacks_program),
             cidfile: orders.cidfile,
             ..Streams::default()
         };
-        let telling = socket.try_clone()?;
-        let told = tokio::spawn(async move {
-            if let Ok(container) = is_started.await {
-                tell(&telling, &Told::Started { container });
-                let _ = telling.shutdown(std::net::Shutdown::Both);
+        let (over, is_over) = tokio::sync::oneshot::channel();
+        let telling = async {
+            let container = is_started.await.ok()?;
+            if is_lacking.await.unwrap_or(false) && timeout(ENDING, is_over).await.is_ok() {
+                return Some(container);
             }
-        });
-        let supervising = supervise(&engine, prepared, streams, &mut controls, events);
-        let ended = Box::pin(supervising).await;
-        let _ = told.await;
-        Ok(ended?)
+            tell_started(&socket, container);
+            None
+        };
+        let supervising = async {
+            let supervising = supervise(&engine, prepared, streams, &mut controls, events);
+            let ended = Box::pin(supervising).await;
+            // Nobody waits for it if all looks good.
+            let _ = over.send(());
+            ended
+        };
+        let (ended, untold) = tokio::join!(supervising, telling);
+        let ended = ended?;
+        // It may have ended for another reason.
+        let is_unfound =
+            matches!(&ended, Ended::Over(record) if matches!(record.exit_code, Some(126 | 127)));
+        if let Some(container) = untold.filter(|_| !is_unfound) {
+            tell_started(&socket, container);
+        }
+        Ok(ended)
     })?;
     // Whoever started it hears this only if the job never started.
     let (code, message) = match &outcome {
@@ -359,6 +388,11 @@ fn adopt_exec(store: &Store, id: RunId, context: &Context) -> Ending {
         adopted.map_err(io::Error::other)?;
         Ok(Exit::Success)
     })?
+}
+
+fn tell_started(socket: &UnixStream, container: String) {
+    tell(socket, &Told::Started { container });
+    let _ = socket.shutdown(std::net::Shutdown::Both);
 }
 
 fn tell(mut socket: &UnixStream, told: &Told) {

@@ -55,6 +55,7 @@ pub(super) fn exec(context: &Context, plan: RunPlan, wishes: &Wishes) -> Ending 
             input,
             cidfile: wishes.cidfile.clone(),
             started: hold.when_started(tty),
+            ..Streams::default()
         };
         let Hold {
             mut controls,

@@ -100,6 +100,11 @@ impl Work<'_> {
             }
         }
         self.keep(record, "running")?;
+        if let Some(lacks_program) = streams.lacks_program.take() {
+            let container = latest(record).container_id.clone().unwrap_or_default();
+            // Nobody waits for it any more.
+            let _ = lacks_program.send(self.engine.lacks_program(&container).await);
+        }
         if let Some(started) = streams.started.take() {
             // Nobody waits for it any more.
             let _ = started.send(latest(record).container_id.clone().unwrap_or_default());

@@ -1,5 +1,6 @@
 //! Runs at the edge: names that are taken, disks that are full, output that is no text.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -249,6 +250,50 @@ fn a_terminal_has_its_size_and_is_left_as_it_was() {
     );
     let said = on_a_terminal(&project, &script);
     assert!(said.contains("same\n"), "{said}");
+    project.assert_clean();
+}
+
+#[test]
+fn a_program_that_is_missing_is_reported_in_the_background_too() {
+    let project = Project::empty();
+    for (name, line) in [
+        ("lost", "#!/no/such/program"),
+        ("dos", "#!/bin/sh\r"),
+        ("good", "#!/bin/sh"),
+    ] {
+        let script = project
+            .bench
+            .write(&format!("bin/{name}"), &format!("{line}\nexit 127\n"));
+        let mode = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(script, mode).unwrap();
+    }
+    let cases: &[(&[&str], &[&str], i32)] = &[
+        (&[], &["no-such-program"], 127),
+        (&[], &["./no-such-program"], 127),
+        (&["-v", "./bin:/x"], &["/x/lost"], 127),
+        (&["-v", "./bin:/x"], &["/x/dos"], 127),
+        (&["-e", "PATH=/nowhere"], &["true"], 127),
+        (&[], &["/etc/passwd"], 126),
+        (&["-w", "/etc"], &["./passwd"], 126),
+        (&["--init=false"], &["no-such-program"], 127),
+        // These are there, whatever they end with.
+        (&[], &["true"], 0),
+        (&[], &["sh", "-c", "exit 127"], 0),
+        (&["-v", "./bin:/x"], &["/x/good"], 0),
+        (&["-v", "./bin:/x", "-e", "PATH=/y:/x:/bin"], &["good"], 0),
+        (&["-w", "/bin"], &["./true"], 0),
+    ];
+    for (flags, command, code) in cases {
+        let flags = [&["-d"], *flags].concat();
+        let ended = run(&mut project.run_image(&flags, command));
+        assert_eq!(ended.code, Some(*code), "{flags:?} {command:?}: {ended:?}");
+        assert_eq!(ended.stdout.is_empty(), *code != 0, "{ended:?}");
+        assert_eq!(ended.stderr.contains("error: "), *code != 0, "{ended:?}");
+        // What was started ends with its own code.
+        let id = project.records()[0]["id"].as_str().unwrap().to_owned();
+        let waited = run(&mut project.jobctl(&["wait", &id]));
+        assert!(waited.code >= Some(*code), "{command:?}: {waited:?}");
+    }
     project.assert_clean();
 }
 

@@ -30,6 +30,7 @@ mod memory;
 mod networks;
 mod output;
 mod ports;
+mod program;
 mod start;
 mod wait;
 mod witness;
