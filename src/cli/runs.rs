@@ -8,7 +8,7 @@ use crate::exit::Exit;
 use crate::facts;
 use crate::ops::runs::{Question, RunsError, runs};
 use crate::records::State;
-use crate::report::{runs_human, runs_json};
+use crate::report::{printable_name, runs_human, runs_json};
 
 /// List runs, newest first
 ///
@@ -73,8 +73,10 @@ pub(super) fn exec(args: &RunsArgs, context: &mut Context) -> Ending {
         Ok(runs) => runs,
         Err(RunsError::Store(error)) => return context.output.failed(&(&error).into()),
         Err(RunsError::NoColumn { ref name, ref help }) => {
+            let name = printable_name(name);
             let message = format!("--columns: no run has a column `{name}`");
-            return Ok(context.output.usage(&message, Some(help)));
+            let help = printable_name(help);
+            return Ok(context.output.usage(&message, Some(&help)));
         }
     };
     // One that jobs.yaml has no more may still have runs, in another state.

@@ -131,7 +131,8 @@ pub fn runs_summary(runs: &[(&Record, Vec<super::Chart>)]) -> String {
             _ => String::new(),
         };
         let metrics = record.metrics.iter();
-        let metrics = metrics.map(|(name, value)| format!("{name}={}", figure(*value)));
+        let metrics =
+            metrics.map(|(name, value)| format!("{}={}", printable::name(name), figure(*value)));
         let metrics = metrics.collect::<Vec<_>>().join(" ");
         let _ = writeln!(
             text,

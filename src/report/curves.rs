@@ -7,7 +7,7 @@ use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
 use super::chart::{Chart, Curve};
-use super::printable::line;
+use super::printable::{self, line};
 use super::words::counted;
 use crate::model::{RunId, number};
 use crate::ops::metrics::RunMetrics;
@@ -186,7 +186,7 @@ impl Plot {
             points: curve.points.iter().map(|(x, y)| (x - origin, *y)).collect(),
         });
         Chart {
-            title: line(&self.metric),
+            title: printable::name(&self.metric),
             x_label: self.x_label().to_owned(),
             midnight,
             notes: self.notes(),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::printable::line;
+use super::printable;
 use super::table::columns;
 use crate::diagnostic::Diagnostic;
 use crate::model::number;
@@ -15,7 +15,7 @@ use crate::ops::metrics::{MetricsError, RunMetrics};
 pub fn last_human(run: &RunMetrics) -> String {
     let rows = run.last.iter();
     let rows: Vec<_> = rows
-        .map(|(name, value)| vec![line(name), number::text(*value)])
+        .map(|(name, value)| vec![printable::name(name), number::text(*value)])
         .collect();
     columns(&rows)
 }
@@ -34,7 +34,7 @@ fn history(run: &RunMetrics) -> impl Iterator<Item = Vec<String>> {
         vec![
             point.time.map_or_else(String::new, |time| time.to_string()),
             point.step.map_or_else(String::new, |step| step.to_string()),
-            line(&point.name),
+            printable::name(&point.name),
             number::text(point.value),
         ]
     })
@@ -46,7 +46,7 @@ pub fn last_csv(run: &RunMetrics) -> String {
     let rows = run.last.iter();
     csv(
         &["metric", "value"],
-        rows.map(|(name, value)| vec![line(name), number::text(*value)]),
+        rows.map(|(name, value)| vec![printable::name(name), number::text(*value)]),
     )
 }
 
@@ -113,8 +113,10 @@ pub fn metrics_failure(error: &MetricsError) -> Diagnostic {
         MetricsError::None => "no-metrics",
         MetricsError::Unreadable { .. } => "unreadable-metrics",
     };
-    let mut diagnostic = Diagnostic::error(rule, line(&error.to_string()));
-    diagnostic.help.extend(error.help().as_deref().map(line));
+    let mut diagnostic = Diagnostic::error(rule, printable::name(&error.to_string()));
+    diagnostic
+        .help
+        .extend(error.help().as_deref().map(printable::name));
     diagnostic
 }
 

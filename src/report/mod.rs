@@ -58,7 +58,8 @@ pub use metrics::{
 };
 pub use plain::Plain;
 pub use printable::{
-    escaped as printable_document, laid_out as printable_result, text as printable_text,
+    escaped as printable_document, laid_out as printable_result, name as printable_name,
+    text as printable_text,
 };
 pub use ps::{ps_human, ps_json};
 pub use push::{push_human, push_json, push_plan_human, push_plan_json};

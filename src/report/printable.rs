@@ -22,6 +22,13 @@ pub fn text(said: &str) -> String {
     lines.join("\n")
 }
 
+/// A name that a job may have given, on one line: what a terminal would act on is escaped, so that no name
+/// looks like another.
+#[must_use]
+pub fn name(name: &str) -> String {
+    path(name.as_ref())
+}
+
 /// A path on one line, whatever its bytes are: what is not text, and what a terminal would act on, is
 /// escaped as in a string of Rust's.
 pub(super) fn path(path: &Path) -> String {
@@ -125,6 +132,26 @@ mod tests {
         ] {
             assert_eq!(path(OsStr::from_bytes(bytes).as_ref()), shown, "{bytes:?}");
         }
+    }
+
+    #[test]
+    fn no_name_looks_like_another() {
+        let names = [
+            "loss",
+            "x\nloss",
+            "x\rloss",
+            "\u{1b}[1mloss",
+            "\u{202e}loss",
+        ];
+        let shown = names.map(super::name);
+        let expected = [
+            "loss",
+            "x\\nloss",
+            "x\\rloss",
+            "\\x1b[1mloss",
+            "\\u{202e}loss",
+        ];
+        assert_eq!(shown, expected);
     }
 
     #[test]

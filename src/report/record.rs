@@ -42,7 +42,7 @@ pub fn record_human(
     section(
         "metrics",
         metrics
-            .map(|(name, value)| vec![line(name), number::text(*value)])
+            .map(|(name, value)| vec![printable::name(name), number::text(*value)])
             .collect(),
     );
     section(

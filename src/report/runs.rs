@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::printable::line;
+use super::printable::{self, line};
 use super::table::columns;
 use super::words::{ago, elapsed, figure};
 use crate::ops::runs::{Column, Own, Runs};
@@ -25,7 +25,7 @@ pub fn runs_human(runs: &Runs, now: Timestamp) -> String {
     if !runs.runs.is_empty() {
         let heads = runs.columns.iter().map(|column| match column {
             Column::Own(own) => own.name().to_uppercase().replace('_', " "),
-            Column::Parameter(name) | Column::Metric(name) => line(name),
+            Column::Parameter(name) | Column::Metric(name) => printable::name(name),
         });
         let mut rows = vec![heads.collect::<Vec<_>>()];
         rows.extend(runs.runs.iter().map(|run| {
@@ -38,7 +38,8 @@ pub fn runs_human(runs: &Runs, now: Timestamp) -> String {
         text.push_str(&columns(&rows));
     }
     if !runs.more_columns.is_empty() {
-        let names: Vec<_> = runs.more_columns.iter().map(|name| line(name)).collect();
+        let names = runs.more_columns.iter();
+        let names: Vec<_> = names.map(|name| printable::name(name)).collect();
         let _ = writeln!(text, "more columns: {} (--columns)", names.join(", "));
     }
     if runs.left_out > 0 {

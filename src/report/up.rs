@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use super::metrics::numbers_json;
-use super::printable::line;
+use super::printable;
 use super::run_plan_json;
 use super::table::columns;
 use super::words::figure;
@@ -97,7 +97,8 @@ pub fn pipeline_json(steps: &[Step]) -> Value {
 pub fn up_human(done: &[Done]) -> String {
     let rows = done.iter().map(|step| {
         let metrics = step.record.metrics.iter().take(METRICS);
-        let metrics = metrics.map(|(name, value)| format!("{}={}", line(name), figure(*value)));
+        let metrics =
+            metrics.map(|(name, value)| format!("{}={}", printable::name(name), figure(*value)));
         let said = if step.ports.is_empty() {
             metrics.collect::<Vec<_>>().join(" ")
         } else {

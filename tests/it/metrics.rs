@@ -308,3 +308,65 @@ fn a_file_that_does_not_change_is_not_fetched_again() {
     assert_eq!(last[last.len() - 2..], [7.0, 8.0]);
     project.assert_clean();
 }
+
+#[test]
+fn a_name_is_shown_on_one_line_whatever_is_in_it() {
+    let project = Project::new(
+        r#"train:
+  image: IMAGE
+  command: [sh, -c, 'printf "%s" "$$METRICS" > /m.json']
+  environment: { METRICS: '{"x\nloss": 1, "\u001b[31mred": 2, "a\u202eb": 3, "loss": 4}' }
+  metrics: { files: [/m.json] }"#,
+    );
+    warnings(&project, "train");
+    let names = ["x\\nloss", "\\x1b[31mred", "a\\u{202e}b", "loss"];
+    let lines = |args: &[&str]| project.output(args).lines().count();
+    assert_eq!(lines(&["metrics", "train"]), 4);
+    assert_eq!(lines(&["metrics", "train", "--csv"]), 5);
+    assert_eq!(lines(&["runs"]), 2);
+    for args in [
+        &["metrics", "train"][..],
+        &["metrics", "train", "--csv"],
+        &["metrics", "train", "--history"],
+        &["metrics", "train", "--history", "--csv"],
+        &["show", "train"],
+        &["runs"],
+        &[
+            "runs",
+            "--columns",
+            "run,x\nloss,\u{1b}[31mred,a\u{202e}b,loss",
+        ],
+        &["plot", "train"],
+    ] {
+        let printed = project.output(args);
+        for name in names {
+            assert!(printed.contains(name), "{args:?}: {name}: {printed}");
+        }
+        let is_acted_on = |c: char| c == '\u{202e}' || c.is_control() && c != '\n';
+        let plain = anstream::adapter::strip_str(&printed).to_string();
+        assert!(!plain.contains(is_acted_on), "{args:?}: {printed:?}");
+        assert!(!printed.contains("\u{1b}[31m"), "{args:?}: {printed:?}");
+    }
+    project.output(&["plot", "train", "-o", "plot.svg"]);
+    let drawn = std::fs::read_to_string(project.bench.path().join("plot.svg")).unwrap();
+    for name in names {
+        assert!(
+            drawn.contains(&format!(">{name}</text>")),
+            "{name}: {drawn}"
+        );
+    }
+    let document = document(&project, &["metrics", "train"]);
+    assert_eq!(document["metrics"]["x\nloss"], 1.0);
+    for args in [
+        &["metrics", "train", "los"][..],
+        &["metrics", "train", "y\nloss"],
+        &["runs", "--columns", "x\nlosss"],
+        &["runs", "--columns", "\u{1b}[31m"],
+    ] {
+        let ended = run(&mut project.jobctl(args));
+        assert_ne!(ended.code, Some(0), "{args:?}");
+        assert!(!ended.stderr.contains('\u{1b}'), "{args:?}: {ended:?}");
+        let lines = ended.stderr.lines().filter(|line| line.starts_with("loss"));
+        assert_eq!(lines.count(), 0, "{args:?}: {ended:?}");
+    }
+}
