@@ -2,11 +2,14 @@
 
 use std::path::PathBuf;
 
-use clap::{ArgAction, Args, ValueEnum};
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
 use super::standard::Standard;
 use crate::event::Stream;
+
+/// The option's id.
+const QUIET: &str = "quiet";
 
 /// Flags of all verbs.
 #[derive(Debug, Clone, Args)]
@@ -40,8 +43,9 @@ pub(super) struct Globals {
     /// When to use colour
     #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN")]
     pub(super) color: Color,
-    /// Say less: warnings and errors only
-    #[arg(short, long, global = true)]
+    /// Say less: warnings and errors only; `-q` of `ps`, `runs` and `images` prints their ids only
+    // Not clap's `global`: these verbs have a `-q` of their own.
+    #[arg(short, long)]
     pub(super) quiet: bool,
     /// Say more, for developers of jobctl; up to three times
     #[arg(short, long, global = true, action = ArgAction::Count)]
@@ -97,6 +101,34 @@ impl From<Color> for anstream::ColorChoice {
 }
 
 impl Globals {
+    /// Whether an option is one of all verbs.
+    pub(super) fn has(option: &Arg) -> bool {
+        option.is_global_set() || option.get_id() == QUIET
+    }
+
+    /// Lets all verbs take `--quiet` that have no `-q` of their own.
+    pub(super) fn with_quiet_verbs(command: Command) -> Command {
+        let quiet = command
+            .get_arguments()
+            .find(|option| option.get_id() == QUIET);
+        let quiet = quiet.cloned().expect("it is one of these options");
+        command.mut_subcommands(|verb| {
+            if verb
+                .get_arguments()
+                .any(|option| option.get_short() == Some('q'))
+            {
+                return verb;
+            }
+            verb.arg(quiet.clone())
+        })
+    }
+
+    /// Takes note of a `--quiet` behind the verb.
+    pub(super) fn read_verb(&mut self, verb: &ArgMatches) {
+        let quiet = verb.try_get_one::<bool>(QUIET).ok().flatten();
+        self.quiet |= quiet.copied().unwrap_or_default();
+    }
+
     /// Sends developers' messages to stderr: none, then `info`, `debug`, `trace`.
     pub(super) fn start_tracing(&self) {
         let level = match self.verbose {

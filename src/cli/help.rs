@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use clap::{Args, Command};
+use clap::{Arg, Args, Command};
 
 use super::Ending;
 use super::context::Context;
@@ -89,11 +89,14 @@ pub(super) fn with_short_help(command: Command) -> Command {
     let listed = listed(&command);
     command
         .after_help(listed)
-        .mut_args(|arg| {
-            let is_global = arg.is_global_set();
-            arg.hide(is_global)
-        })
-        .mut_subcommands(|verb| verb.after_help(OPTIONS_OF_ALL))
+        .mut_args(hidden)
+        .mut_subcommands(|verb| verb.after_help(OPTIONS_OF_ALL).mut_args(hidden))
+}
+
+/// An option, hidden if it is one of all verbs.
+fn hidden(option: Arg) -> Arg {
+    let is_hidden = option.is_hide_set() || Globals::has(&option);
+    option.hide(is_hidden)
 }
 
 /// The commands, by what they are for.

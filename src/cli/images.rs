@@ -23,8 +23,8 @@ pub(super) struct ImagesArgs {
     #[arg(value_name = "JOB")]
     job: Option<String>,
     /// Print the ids only
-    #[arg(short, long)]
-    quiet: bool,
+    #[arg(short = 'q', long = "quiet", visible_alias = "ids")]
+    ids_only: bool,
 }
 
 pub(super) fn exec(args: &ImagesArgs, context: &mut Context) -> Ending {
@@ -68,7 +68,7 @@ pub(super) fn exec(args: &ImagesArgs, context: &mut Context) -> Ending {
         return Ok(Exit::Usage);
     }
     match outcome {
-        Ok(images) if args.quiet => {
+        Ok(images) if args.ids_only => {
             context.output.ids(images.iter().map(|image| &image.id))?;
             Ok(Exit::Success)
         }

@@ -50,7 +50,7 @@ use std::io;
 use std::process::ExitCode;
 
 use anstream::ColorChoice;
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use self::ci::Ci;
 use self::context::Context;
@@ -186,7 +186,7 @@ fn called() -> ExitCode {
     };
     let mut command = help::with_short_help(command());
     let parsed = command.try_get_matches_from_mut(&words);
-    let cli = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
+    let cli = match parsed.and_then(|matches| read(&matches)) {
         Ok(cli) => cli,
         Err(error) => {
             let error = hints::with_hint(error, &command).format(&mut command);
@@ -266,6 +266,15 @@ fn exec(verb: Verb, context: &mut Context) -> Ending {
     }
 }
 
+/// What the command line says.
+fn read(matches: &ArgMatches) -> Result<Cli, clap::Error> {
+    let mut cli = Cli::from_arg_matches(matches)?;
+    if let Some((_, verb)) = matches.subcommand() {
+        cli.globals.read_verb(verb);
+    }
+    Ok(cli)
+}
+
 /// Shows what clap says: help, the version, or what is wrong with the command line.
 fn tell(said: &clap::Error, exit: Exit) -> Exit {
     let stream = if said.use_stderr() {
@@ -294,7 +303,8 @@ fn built_command() -> clap::Command {
 /// The command line as data, for completions and man pages.
 #[must_use]
 pub fn command() -> clap::Command {
-    Cli::command().mut_subcommand("run", run::argv::takes_any_value)
+    let command = Cli::command().mut_subcommand("run", run::argv::takes_any_value);
+    Globals::with_quiet_verbs(command)
 }
 
 #[cfg(test)]

@@ -29,8 +29,8 @@ pub(super) struct PsArgs {
     #[arg(short = 'n', long, value_name = "N")]
     last: Option<usize>,
     /// Print the ids only
-    #[arg(short, long, visible_alias = "ids")]
-    quiet: bool,
+    #[arg(short = 'q', long = "quiet", visible_alias = "ids")]
+    ids_only: bool,
 }
 
 pub(super) fn exec(args: &PsArgs, context: &mut Context) -> Ending {
@@ -72,7 +72,7 @@ pub(super) fn exec(args: &PsArgs, context: &mut Context) -> Ending {
         }
     }
     runs.truncate(args.last.unwrap_or(usize::MAX));
-    if args.quiet {
+    if args.ids_only {
         context
             .output
             .ids(runs.iter().map(|listed| listed.run.id))?;

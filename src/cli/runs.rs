@@ -28,8 +28,13 @@ pub(super) struct RunsArgs {
     #[arg(long, value_enum, value_name = "STATE")]
     state: Option<StateName>,
     /// Print the ids only
-    #[arg(short, long, conflicts_with = "columns")]
-    quiet: bool,
+    #[arg(
+        short = 'q',
+        long = "quiet",
+        visible_alias = "ids",
+        conflicts_with = "columns"
+    )]
+    ids_only: bool,
     /// What is shown of each, in this order: names of variables and metrics, and of `run`, `job`,
     /// `image`, `state`, `exit_code`, `created`, `took`. If not given, what tells the runs apart: the
     /// variables in which they differ, and their metrics
@@ -90,7 +95,7 @@ pub(super) fn exec(args: &RunsArgs, context: &mut Context) -> Ending {
     if let Some(warning) = &runs.warning {
         context.output.warning(warning);
     }
-    if args.quiet {
+    if args.ids_only {
         context.output.ids(runs.runs.iter().map(|run| run.id))?;
         return Ok(Exit::Success);
     }

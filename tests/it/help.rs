@@ -254,11 +254,46 @@ fn quiet_lists_have_ids_and_nothing_else() {
         assert_eq!(project.output(list), id, "{list:?}");
     }
     assert_eq!(project.output(&["ps", "-q"]), "");
+    // Before the verb it is the option of all verbs, which leaves results as they are.
+    for (verb, head) in [("ps", "RUN "), ("runs", "RUN "), ("images", "")] {
+        let usual = project.output(&[verb]);
+        assert!(usual.starts_with(head), "{usual}");
+        for quiet in ["-q", "--quiet"] {
+            let printed = project.output(&[quiet, verb]);
+            let rows = |text: &str| text.lines().count();
+            assert_eq!(rows(&printed), rows(&usual), "{verb}: {printed}");
+            assert_eq!(
+                printed.split_whitespace().next(),
+                usual.split_whitespace().next()
+            );
+        }
+    }
+    assert_eq!(project.output(&["-q", "runs", "-q"]), id);
     let images = project.output(&["images", "-q"]);
     assert!(
         images.lines().all(|line| line.starts_with("sha256:")),
         "{images}"
     );
+}
+
+#[test]
+fn all_verbs_can_be_quiet() {
+    let command = jobctl::cli::command();
+    for verb in command.get_subcommands() {
+        let name = verb.get_name();
+        let mut quiet = verb
+            .get_arguments()
+            .filter(|option| option.get_short() == Some('q') || option.get_long() == Some("quiet"));
+        assert!(quiet.next().is_some(), "{name}");
+        assert!(quiet.next().is_none(), "{name}");
+    }
+    // A note of what is done is left out, wherever the option is written.
+    let project = Project::empty();
+    for args in [&["prune"][..], &["-q", "prune"], &["prune", "-q"]] {
+        let ended = run(&mut project.jobctl(args));
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        assert_eq!(ended.stderr.is_empty(), args.len() > 1, "{ended:?}");
+    }
 }
 
 #[test]
