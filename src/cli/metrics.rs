@@ -3,6 +3,7 @@
 use clap::Args;
 
 use super::context::Context;
+use super::globals::Format;
 use super::{Ending, reach};
 use crate::exit::Exit;
 use crate::ops::metrics::metrics;
@@ -30,6 +31,10 @@ pub(super) struct MetricsArgs {
 }
 
 pub(super) fn exec(args: &MetricsArgs, context: &mut Context) -> Ending {
+    if args.csv && context.globals.format == Format::Json {
+        let message = "`--csv` and `--format json` are both given";
+        return Ok(context.output.usage(message, Some("keep one of the two")));
+    }
     reach::settle(context)?;
     let found = match context.find_run(&args.run) {
         Ok(found) => found,

@@ -16,7 +16,7 @@ use crate::diagnostic::{Diagnostic, plain};
 use crate::engine::docker::EngineError;
 use crate::event::Stream;
 use crate::exit::Exit;
-use crate::report::{diagnostics, printable_document, printable_result, printable_text};
+use crate::report::{diagnostics, ids_json, printable_document, printable_result, printable_text};
 
 /// Where results and messages go.
 pub(super) struct Output {
@@ -70,10 +70,32 @@ impl Output {
         }
     }
 
-    /// Writes ids, each on its line, for `$(…)`: nothing where there are none.
+    /// Writes ids: each on its line, for `$(…)`, and nothing where there are none; or a JSON document.
     pub(super) fn ids(&self, ids: impl Iterator<Item = impl Display>) -> io::Result<()> {
-        let text = ids.fold(String::new(), |text, id| text + &id.to_string() + "\n");
-        Standard(Stream::Stdout).write_text(&text, self.color)
+        let ids: Vec<_> = ids.map(|id| id.to_string()).collect();
+        match self.format {
+            Format::Human => {
+                let text = ids.iter().fold(String::new(), |text, id| text + id + "\n");
+                Standard(Stream::Stdout).write_text(&text, self.color)
+            }
+            Format::Json => self.document(&ids_json(&ids)),
+        }
+    }
+
+    /// Writes for people what has been done so far, on a line of its own.
+    pub(super) fn done(&self, what: impl Display) -> io::Result<()> {
+        match self.format {
+            Format::Human => self.text(&what.to_string()),
+            Format::Json => Ok(()),
+        }
+    }
+
+    /// Writes for programs all that has been done, which people have seen by and by.
+    pub(super) fn all_done(&self, json: impl FnOnce() -> Value) -> io::Result<()> {
+        match self.format {
+            Format::Human => Ok(()),
+            Format::Json => self.document(&json()),
+        }
     }
 
     fn document(&self, document: &Value) -> io::Result<()> {

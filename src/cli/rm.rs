@@ -12,9 +12,9 @@ use super::run::{Unrun, say_undone};
 use crate::exit::Exit;
 use crate::facts::host::now;
 use crate::model::{self, RunId};
-use crate::ops::build::{UnneededError, hold_images, remove as remove_image, unneeded};
+use crate::ops::build::{Unneeded, UnneededError, hold_images, remove as remove_image, unneeded};
 use crate::ops::run::{Kept, prune, remove, remove_orphan};
-use crate::report::counted;
+use crate::report::{counted, ids_json, prune_json};
 
 /// Remove runs: their records, outputs, logs and containers
 #[derive(Debug, Args)]
@@ -59,6 +59,7 @@ pub(super) fn exec(args: &RmArgs, context: &mut Context) -> Ending {
         return Ok(context.output.usage(&message, None));
     }
     let store = context.store();
+    let mut ids = Vec::new();
     for written in &args.runs {
         let target = match reach::target(context, written)? {
             Ok(target) => target,
@@ -80,8 +81,10 @@ pub(super) fn exec(args: &RmArgs, context: &mut Context) -> Ending {
         if let Err(unrun) = done {
             return Ok(say_undone(context, unrun));
         }
-        context.output.text(&id.to_string())?;
+        context.output.done(id)?;
+        ids.push(id);
     }
+    context.output.all_done(|| ids_json(&ids))?;
     Ok(Exit::Success)
 }
 
@@ -100,7 +103,7 @@ pub(super) fn exec_prune(args: &PruneArgs, context: &mut Context) -> Ending {
         Err(unrun) => return Ok(say_undone(context, unrun)),
     };
     for id in &ids {
-        context.output.text(&id.to_string())?;
+        context.output.done(id)?;
     }
     let images = if args.images {
         match prune_images(context, &ids, kept.since, args.dry_run)? {
@@ -111,8 +114,11 @@ pub(super) fn exec_prune(args: &PruneArgs, context: &mut Context) -> Ending {
         Vec::new()
     };
     for image in &images {
-        context.output.text(image)?;
+        context.output.done(image.name())?;
     }
+    context
+        .output
+        .all_done(|| prune_json(&ids, &images, args.dry_run))?;
     let verb = if args.dry_run {
         "would be removed"
     } else {
@@ -126,13 +132,13 @@ pub(super) fn exec_prune(args: &PruneArgs, context: &mut Context) -> Ending {
     Ok(Exit::Success)
 }
 
-/// Removes the images that nothing needs; what they are called.
+/// Removes the images that nothing needs; those that are gone, or would be.
 fn prune_images(
     context: &Context,
     removed: &[RunId],
     before: Option<Timestamp>,
     is_dry: bool,
-) -> std::io::Result<Result<Vec<String>, Exit>> {
+) -> std::io::Result<Result<Vec<Unneeded>, Exit>> {
     let Some(cache) = super::build::cache_folder(&context.environment) else {
         return Ok(Ok(Vec::new()));
     };
@@ -150,16 +156,7 @@ fn prune_images(
         Ok(gone)
     })?;
     Ok(match done {
-        Ok(gone) => Ok(gone
-            .into_iter()
-            .map(|image| {
-                image
-                    .names
-                    .into_iter()
-                    .next()
-                    .unwrap_or(image.id.to_string())
-            })
-            .collect()),
+        Ok(gone) => Ok(gone),
         Err(UnneededError::Engine(error)) => Err(context.output.engine(&error)),
         Err(error) => Err(context.output.error(&error.to_string())),
     })

@@ -11,6 +11,7 @@ use super::run::{Unrun, say_undone};
 use crate::exit::Exit;
 use crate::ops::run::{GRACE, RunFailure, end, signal};
 use crate::records::Store;
+use crate::report::ids_json;
 
 /// Stop runs: send SIGTERM, then kill them after a timeout
 #[derive(Debug, Args)]
@@ -86,6 +87,7 @@ fn each(
         }
     }
     let mut exit = Exit::Success;
+    let mut ids = Vec::new();
     for target in targets {
         let done: Result<(), Unrun> = context.watch(async |events| {
             let engine = context.connect().await?;
@@ -95,7 +97,9 @@ fn each(
             exit = say_undone(context, unrun);
             continue;
         }
-        context.output.text(&target.id().to_string())?;
+        context.output.done(target.id())?;
+        ids.push(target.id());
     }
+    context.output.all_done(|| ids_json(&ids))?;
     Ok(exit)
 }

@@ -13,7 +13,7 @@ use crate::facts::host;
 use crate::manifest::{self, Manifest};
 use crate::plan::build::{Bootstrap, BuildFlags, Item, plan};
 use crate::records::{Grant, HostProgram, Trust, Untrusted};
-use crate::report::{host_program, trust_human, trust_json};
+use crate::report::{host_program, revoked_json, trust_human, trust_json};
 
 /// Allow the programs that jobs.yaml runs on this machine, as they are now
 ///
@@ -97,11 +97,14 @@ pub(super) fn exec(args: &TrustArgs, context: &mut Context) -> Ending {
                         .note(&format!("no longer trusted: {program}"));
                 }
                 if revoked.is_empty() {
-                    let manifest = manifest.display();
+                    let shown = manifest.display();
                     context
                         .output
-                        .note(&format!("nothing of {manifest} was trusted"));
+                        .note(&format!("nothing of {shown} was trusted"));
                 }
+                context
+                    .output
+                    .all_done(|| revoked_json(&manifest, &revoked))?;
                 Ok(Exit::Success)
             }
             Err(error) => Ok(unreadable(context, &error)),

@@ -3,10 +3,12 @@
 use clap::Args;
 
 use super::context::Context;
+use super::globals::Format;
 use super::run::{Hold, Signals, ending, say};
 use super::{Ending, reach};
 use crate::exit::Exit;
 use crate::ops::run::{Streams, attend};
+use crate::report::wait_json;
 
 /// Wait for runs to finish, and exit with the last one's exit code
 ///
@@ -22,6 +24,7 @@ pub(super) struct WaitArgs {
 pub(super) fn exec(args: &WaitArgs, context: &mut Context) -> Ending {
     let store = context.store();
     let mut exit = Exit::Success;
+    let mut waited = Vec::new();
     for written in &args.runs {
         let id = match reach::run(context, written) {
             Ok(id) => id,
@@ -43,15 +46,20 @@ pub(super) fn exec(args: &WaitArgs, context: &mut Context) -> Ending {
         exit = match outcome {
             Ok(crate::ops::run::Ended::Over(record)) => {
                 if record.ending == Some(crate::records::Ending::OutputsLost) {
-                    ending::say_failed(context, &record);
+                    let exit = ending::say_failed(context, &record);
+                    // That is the document, and there is one.
+                    if context.globals.format == Format::Json {
+                        return Ok(exit);
+                    }
                 }
-                context
-                    .output
-                    .text(&ending::exit(&record).code().to_string())?;
-                ending::exit(&record)
+                let exit = ending::exit(&record);
+                context.output.done(exit.code())?;
+                waited.push((record.id, exit));
+                exit
             }
             other => return Ok(say(context, other)),
         };
     }
+    context.output.all_done(|| wait_json(&waited))?;
     Ok(exit)
 }

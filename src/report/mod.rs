@@ -10,6 +10,7 @@ mod copied;
 mod curves;
 mod diagnosis;
 pub mod diagnostics;
+mod done;
 mod export;
 mod guard;
 mod images;
@@ -49,6 +50,7 @@ pub use ci::{Marks, build_summary, push_summary, runs_summary};
 pub use copied::{copied_human, copied_json, get_failure};
 pub use curves::{Plot, PlotX, charts, plot_json, plots};
 pub use diagnosis::{diagnosis_human, diagnosis_json};
+pub use done::{ids_json, prune_json, wait_json};
 pub use export::compose_file;
 pub use guard::Guard;
 pub use images::{images_human, images_json, pull_human, pull_json};
@@ -70,7 +72,7 @@ pub use runs::{runs_human, runs_json};
 pub use schemas::SCHEMAS;
 pub use stamps::stamped;
 pub use terminal::Terminal;
-pub use trust::{host_program, trust_human, trust_json};
+pub use trust::{host_program, revoked_json, trust_human, trust_json};
 pub use up::{
     down_human, down_json, pipeline_human, pipeline_json, promoted_human, promoted_json, up_human,
     up_json,

@@ -1,7 +1,7 @@
 //! What `--format json` prints, as JSON Schemas (draft 7).
 
 /// The schema of each result: `build` for `jobctl.build/1`.
-pub const SCHEMAS: [(&str, &str); 24] = [
+pub const SCHEMAS: [(&str, &str); 28] = [
     (
         "build",
         include_str!("../../schema/results/build.schema.json"),
@@ -35,6 +35,7 @@ pub const SCHEMAS: [(&str, &str); 24] = [
         include_str!("../../schema/results/files.schema.json"),
     ),
     ("get", include_str!("../../schema/results/get.schema.json")),
+    ("ids", include_str!("../../schema/results/ids.schema.json")),
     (
         "images",
         include_str!("../../schema/results/images.schema.json"),
@@ -57,6 +58,10 @@ pub const SCHEMAS: [(&str, &str); 24] = [
     ),
     ("ps", include_str!("../../schema/results/ps.schema.json")),
     (
+        "prune",
+        include_str!("../../schema/results/prune.schema.json"),
+    ),
+    (
         "pull",
         include_str!("../../schema/results/pull.schema.json"),
     ),
@@ -67,6 +72,10 @@ pub const SCHEMAS: [(&str, &str); 24] = [
     (
         "push-plan",
         include_str!("../../schema/results/push-plan.schema.json"),
+    ),
+    (
+        "revoke",
+        include_str!("../../schema/results/revoke.schema.json"),
     ),
     ("run", include_str!("../../schema/results/run.schema.json")),
     (
@@ -85,5 +94,9 @@ pub const SCHEMAS: [(&str, &str); 24] = [
     (
         "validate",
         include_str!("../../schema/results/validate.schema.json"),
+    ),
+    (
+        "wait",
+        include_str!("../../schema/results/wait.schema.json"),
     ),
 ];

@@ -1,5 +1,7 @@
 //! Programs of a project that run on this machine.
 
+use std::path::Path;
+
 use serde_json::{Value, json};
 
 use super::printable;
@@ -70,6 +72,20 @@ pub fn trust_human(grants: &[Grant]) -> String {
 /// `{"schema":"jobctl.trust/1","programs":[…]}`.
 #[must_use]
 pub fn trust_json(grants: &[Grant]) -> Value {
+    json!({ "schema": "jobctl.trust/1", "programs": programs_json(grants) })
+}
+
+/// `{"schema":"jobctl.revoke/1","manifest":…,"programs":[…]}`: what was trusted so far.
+#[must_use]
+pub fn revoked_json(manifest: &Path, grants: &[Grant]) -> Value {
+    json!({
+        "schema": "jobctl.revoke/1",
+        "manifest": manifest,
+        "programs": programs_json(grants),
+    })
+}
+
+fn programs_json(grants: &[Grant]) -> Value {
     let programs = grants.iter().map(|grant| {
         let program = &grant.program;
         json!({
@@ -87,7 +103,7 @@ pub fn trust_json(grants: &[Grant]) -> Value {
             "state": state(grant),
         })
     });
-    json!({ "schema": "jobctl.trust/1", "programs": programs.collect::<Vec<_>>() })
+    programs.collect()
 }
 
 /// What became of a program since.

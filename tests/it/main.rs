@@ -13,6 +13,7 @@ mod differential;
 mod dockerfiles;
 mod doctor;
 mod documentation;
+mod documents;
 mod endless;
 mod engine_connection;
 mod engine_run;

@@ -218,7 +218,20 @@ fn what_changed_is_to_be_allowed_again() {
     );
     let again = trust(&["trust", "--revoke", "repo"]);
     assert!(again.stderr.contains("was trusted"), "{}", again.stderr);
+    assert_eq!(again.stdout, "");
+    let document = |args: &[&str]| -> Value {
+        let ended = trust(&[&["--format", "json", "trust"], args].concat());
+        serde_json::from_str(&ended.stdout).unwrap()
+    };
+    let manifest = repo.join("jobs.yaml");
+    assert_eq!(
+        document(&["--revoke", "repo"]),
+        serde_json::json!({ "schema": "jobctl.revoke/1", "manifest": manifest, "programs": [] })
+    );
     fs::rename(&away, &repo).unwrap();
+    let allowed = document(&["repo"])["programs"].take();
+    assert_eq!(document(&["--revoke", "repo"])["programs"], allowed);
+    assert_eq!(allowed.as_array().unwrap().len(), 1);
     assert_eq!(cloned.build().code, Some(1));
     assert_eq!(cloned.runs(), 1);
 }

@@ -28,6 +28,14 @@ pub struct Unneeded {
     pub names: Vec<String>,
 }
 
+impl Unneeded {
+    /// A name of it, or its id.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.names.first().map_or(self.id.as_str(), String::as_str)
+    }
+}
+
 /// Takes the names of earlier contexts from the images that new ones replace: those of the same job that this
 /// project has built, that no project of this user has ever run, and that no container and no other process
 /// needs. What can't be found out is left as it is.
