@@ -174,27 +174,31 @@ impl<'a> Keyring<'a> {
         helper: &str,
         registry: &str,
     ) -> Result<Option<Credentials>, CredentialsError> {
-        #[derive(Deserialize)]
-        #[serde(rename_all = "PascalCase")]
-        struct Told {
-            username: String,
-            secret: Secret,
+        // As in Go, which helpers and docker are written in, `null` is a key that is not there, and both are empty.
+        #[derive(Default, Deserialize)]
+        #[serde(rename_all = "PascalCase", default)]
+        struct Reply {
+            username: Option<String>,
+            secret: Option<Secret>,
         }
         let Some(reply) = self.call(helper, "get", &key(registry), registry).await? else {
             return Ok(None);
         };
         // What it printed may be a secret in a form of its own: it is never shown.
-        let reply: Told = serde_json::from_slice(&reply).map_err(|_| CredentialsError::Helper {
-            program: program(helper),
-            registry: registry.to_owned(),
-            reason: "printed something else than credentials".to_owned(),
-        })?;
-        if reply.secret.expose().is_empty() {
+        let reply: Option<Reply> =
+            serde_json::from_slice(&reply).map_err(|_| CredentialsError::Helper {
+                program: program(helper),
+                registry: registry.to_owned(),
+                reason: "printed something else than credentials".to_owned(),
+            })?;
+        let reply = reply.unwrap_or_default();
+        let Some(secret) = non_empty(reply.secret.as_ref()) else {
             return Ok(None);
-        }
+        };
+        let user = reply.username.unwrap_or_default();
         Ok(Some(Credentials {
-            user: Some(reply.username).filter(|user| user != TOKEN_USER),
-            secret: reply.secret,
+            user: Some(user).filter(|user| user != TOKEN_USER),
+            secret,
             origin: format!("the credential helper `{}`", program(helper)),
         }))
     }

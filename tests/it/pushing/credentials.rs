@@ -41,6 +41,11 @@ fn helpers_and_variables_are_asked_in_dockers_order() {
         "bad",
         "echo \"credentials not found in native keychain\"; exit 1",
     );
+    helper(
+        &pusher,
+        "null",
+        "echo '{\"ServerURL\":null,\"Username\":null,\"Secret\":null}'",
+    );
     for (config, code) in [
         (serde_json::json!({ "credsStore": "good" }), 0),
         (
@@ -61,6 +66,24 @@ fn helpers_and_variables_are_asked_in_dockers_order() {
             }),
             0,
         ),
+        // A registry's own helper that is `null` is an empty one.
+        (
+            serde_json::json!({
+                "credsStore": "bad",
+                "credHelpers": { &server: null },
+                "auths": { &server: { "auth": AUTH } },
+            }),
+            0,
+        ),
+        (
+            serde_json::json!({
+                "credsStore": "good",
+                "credHelpers": { "other.example": null },
+            }),
+            0,
+        ),
+        // One that answers `null` knows no credentials.
+        (serde_json::json!({ "credsStore": "null" }), 1),
         (
             serde_json::json!({
                 "credsStore": null,
