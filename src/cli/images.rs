@@ -11,12 +11,13 @@ use crate::manifest::load;
 use crate::ops::build::History;
 use crate::plan::build::is_named_after;
 use crate::plan::run::JOB_LABEL;
-use crate::report::{images_human, images_json};
+use crate::report::{counted, images_human, images_json};
 
-/// List the images that jobctl has built, newest first
+/// List the images that jobctl has built or pulled, newest first
 ///
-/// Those of all projects that the engine has, by the labels that jobctl gives them. With JOB, where there is a
-/// jobs.yaml, those of its project alone, by their names.
+/// Those of all of your projects that the engine has, built or pulled as a job's. An image that was made from one of
+/// them has its labels, and is not listed. With JOB, where there is a jobs.yaml, those of its project alone, by their
+/// names.
 #[derive(Debug, Args)]
 pub(super) struct ImagesArgs {
     /// Only those of this job
@@ -43,6 +44,7 @@ pub(super) fn exec(args: &ImagesArgs, context: &mut Context) -> Ending {
         let engine = context.connect().await?;
         engine.images_labelled(JOB_LABEL, args.job.as_deref()).await
     })?;
+    let mut hidden = 0;
     let outcome = outcome.map(|mut images: Vec<LocalImage>| {
         if let (Some(job), Some(manifest)) = (&args.job, &manifest) {
             images.retain(|image| {
@@ -55,6 +57,9 @@ pub(super) fn exec(args: &ImagesArgs, context: &mut Context) -> Ending {
             store: &context.store(),
             cache: cache.as_deref(),
         };
+        let found = images.len();
+        images.retain(|image| history.knows(&image.id));
+        hidden = found - images.len();
         history.sort(&mut images);
         images
     });
@@ -66,6 +71,13 @@ pub(super) fn exec(args: &ImagesArgs, context: &mut Context) -> Ending {
     if let Some(error) = unknown {
         context.output.failure(&[error])?;
         return Ok(Exit::Usage);
+    }
+    if hidden > 0 && outcome.as_ref().is_ok_and(Vec::is_empty) {
+        let images = counted(hidden, "image");
+        context.output.note(&format!(
+            "the engine has {images} with a job's labels that jobctl has neither built nor pulled here: `docker images \
+             --filter label={JOB_LABEL}`"
+        ));
     }
     match outcome {
         Ok(images) if args.ids_only => {

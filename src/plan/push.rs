@@ -58,21 +58,24 @@ pub struct Built<'a> {
     pub image: &'a LocalImage,
     /// Its names in the repository that is pushed to.
     pub names: Vec<ImageRef>,
-    /// When this project last built it or found it up to date, if it did.
+    /// When this project last built it, found it up to date or pulled it as a job's, if it did.
     pub claimed: Option<Timestamp>,
+    /// Whether any of the user's projects did.
+    pub is_known: bool,
     /// When the engine last named it, which most builds do; not all engines say it.
     pub tagged: Option<Timestamp>,
 }
 
-/// The image of a job that was built last. What this project has built is known best; among other images, it is
-/// the one that was named last, or the youngest where the engine does not say when it named one (20.10,
-/// Podman); among images of the same age, the one with the most names, since a build takes those that move.
+/// The image of a job that was built last. What this project has built is known best, then what another one has;
+/// among other images, it is the one that was named last, or the youngest where the engine does not say when it
+/// named one (20.10, Podman); among images of the same age, the one with the most names, since a build takes those
+/// that move.
 #[must_use]
 pub fn newest(built: Vec<Built<'_>>) -> Option<Built<'_>> {
     // Of two that are alike in all this, the first, as the engine lists them.
     built.into_iter().rev().max_by_key(|built| {
         let time = built.tagged.or(built.image.created);
-        (built.claimed, time, built.names.len())
+        (built.claimed, built.is_known, time, built.names.len())
     })
 }
 
@@ -238,6 +241,7 @@ mod tests {
                     image,
                     names: vec!["registry:5000/app:1".parse().unwrap(); names],
                     claimed: claimed.and_then(time),
+                    is_known: claimed.is_some(),
                     tagged: tagged.and_then(time),
                 });
             let found = newest(built.collect()).unwrap();

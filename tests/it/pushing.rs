@@ -4,6 +4,7 @@ mod attached;
 mod authorities;
 mod credentials;
 mod faults;
+mod others;
 mod pulls;
 mod tokens;
 mod versions;

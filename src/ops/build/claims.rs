@@ -27,31 +27,55 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// No claim has more bytes.
 const LARGEST: u64 = 64 << 10;
 
-/// A project that has built an image, or runs it.
+/// What a project has to do with an image.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Kind {
+    /// It has built the image, or found it to be up to date: its labels are jobctl's own.
+    Built,
+    /// It has pulled the image as a job's. Its labels are whatever the registry's image says.
+    Pulled,
+    /// It runs the image.
+    // The least that a claim without a kind may mean.
+    #[default]
+    Run,
+}
+
+impl Kind {
+    /// Whether the image is a job's own.
+    fn is_of_job(self) -> bool {
+        self != Self::Run
+    }
+}
+
+/// A project that has built or pulled an image, or runs it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Claim {
     /// Its state directory.
     pub(super) store: PathBuf,
     /// The process that says so, and may be about to run it.
     process: u32,
-    /// Whether it was run, rather than built or found to be up to date.
     #[serde(default)]
-    pub(super) is_run: bool,
+    pub(super) kind: Kind,
 }
 
 impl Claim {
-    fn new(store: &Store, is_run: bool) -> Self {
+    fn new(store: &Store, kind: Kind) -> Self {
         Self {
             store: store.place(),
             process: std::process::id(),
-            is_run,
+            kind,
         }
     }
 
     fn file_name(&self) -> String {
         let store = Digest::of(self.store.as_os_str().as_encoded_bytes());
         let store = store.as_str().replace(':', "-");
-        let suffix = if self.is_run { "-run" } else { "" };
+        let suffix = match self.kind {
+            Kind::Built => "",
+            Kind::Pulled => "-pulled",
+            Kind::Run => "-run",
+        };
         format!("{store}-{}{suffix}", self.process)
     }
 
@@ -99,7 +123,7 @@ pub(in crate::ops) async fn note_run(
         let _lock = hold(cache).await;
         let name = image.id.as_ref().unwrap_or(&image.name);
         match engine.image(name).await.map_err(io::Error::other)? {
-            Some(found) => claim(cache, store, &found.id, true),
+            Some(found) => claim(cache, store, &found.id, Kind::Run),
             None => Ok(()),
         }
     };
@@ -108,16 +132,16 @@ pub(in crate::ops) async fn note_run(
     }
 }
 
-/// Writes down that a project has built an image or found it to be up to date, or that it runs it.
-pub(super) fn claim(cache: &Path, store: &Store, image: &Digest, is_run: bool) -> io::Result<()> {
+/// Writes down what a project has to do with an image.
+pub(super) fn claim(cache: &Path, store: &Store, image: &Digest, kind: Kind) -> io::Result<()> {
     let directory = directory(cache, image);
-    let claim = Claim::new(store, is_run);
+    let claim = Claim::new(store, kind);
     let path = directory.join(claim.file_name());
     durable::create_directory(&directory)?;
     durable::write(&path, serde_json::to_string(&claim)?.as_bytes())?;
     // Those of processes that are gone say nothing more than this one.
     for (other, said) in read(cache, image)? {
-        let is_same = (&said.store, said.is_run) == (&claim.store, claim.is_run);
+        let is_same = (&said.store, said.kind) == (&claim.store, claim.kind);
         if is_same && other != path && !said.is_of_another_process() {
             let _ = fs::remove_file(other);
         }
@@ -153,14 +177,33 @@ pub(super) fn built_at(
     store: Option<&Store>,
     image: &Digest,
 ) -> io::Result<Option<Timestamp>> {
-    let mut built = None;
+    claimed_at(cache, store, image, |kind| kind == Kind::Built)
+}
+
+/// When a project, or any of the user's, has last built an image, found it to be up to date, or pulled it as a
+/// job's.
+pub(super) fn had_at(
+    cache: &Path,
+    store: Option<&Store>,
+    image: &Digest,
+) -> io::Result<Option<Timestamp>> {
+    claimed_at(cache, store, image, Kind::is_of_job)
+}
+
+fn claimed_at(
+    cache: &Path,
+    store: Option<&Store>,
+    image: &Digest,
+    is_meant: impl Fn(Kind) -> bool,
+) -> io::Result<Option<Timestamp>> {
+    let mut claimed = None;
     for (path, claim) in read(cache, image)? {
-        if store.is_none_or(|store| claim.store == store.place()) && !claim.is_run {
+        if store.is_none_or(|store| claim.store == store.place()) && is_meant(claim.kind) {
             let time = fs::metadata(path)?.modified()?;
-            built = built.max(Some(Timestamp::try_from(time).map_err(io::Error::other)?));
+            claimed = claimed.max(Some(Timestamp::try_from(time).map_err(io::Error::other)?));
         }
     }
-    Ok(built)
+    Ok(claimed)
 }
 
 /// Whether any project of the user's has built an image, or found it to be up to date. Labels alone don't tell:
@@ -194,27 +237,52 @@ mod tests {
             .stdin(std::process::Stdio::piped())
             .spawn()
             .unwrap();
-        claim(&cache, &store, &image, false).unwrap();
+        claim(&cache, &store, &image, Kind::Built).unwrap();
         let other = Claim {
             process: child.id(),
-            ..Claim::new(&store, false)
+            ..Claim::new(&store, Kind::Built)
         };
         let path = directory(&cache, &image).join(other.file_name());
         durable::write(&path, serde_json::to_string(&other).unwrap().as_bytes()).unwrap();
-        let said = |is_run| {
+        let said = |kind| {
             let claims = read(&cache, &image).unwrap().into_iter();
-            claims.filter(|(_, claim)| claim.is_run == is_run).count()
+            claims.filter(|(_, claim)| claim.kind == kind).count()
         };
-        claim(&cache, &store, &image, false).unwrap();
-        claim(&cache, &store, &image, true).unwrap();
-        assert_eq!((said(false), said(true)), (2, 1));
+        claim(&cache, &store, &image, Kind::Built).unwrap();
+        claim(&cache, &store, &image, Kind::Run).unwrap();
+        assert_eq!((said(Kind::Built), said(Kind::Run)), (2, 1));
         assert!(other.is_of_another_process());
         drop(child.stdin.take());
         child.wait().unwrap();
-        claim(&cache, &store, &image, false).unwrap();
-        assert_eq!((said(false), said(true)), (1, 1));
+        claim(&cache, &store, &image, Kind::Built).unwrap();
+        assert_eq!((said(Kind::Built), said(Kind::Run)), (1, 1));
         assert!(built_at(&cache, Some(&store), &image).unwrap().is_some());
         forget(&cache, &image);
         assert_eq!(read(&cache, &image).unwrap(), []);
+    }
+
+    #[test]
+    fn only_what_was_built_here_is_known() {
+        let top = tempfile::tempdir().unwrap();
+        let cache = top.path().canonicalize().unwrap();
+        let store = Store::new(top.path().join("project/.jobctl"));
+        for (kind, is_built, is_had) in [
+            (Kind::Built, true, true),
+            (Kind::Pulled, false, true),
+            (Kind::Run, false, false),
+        ] {
+            let image = Digest::of(format!("{kind:?}").as_bytes());
+            claim(&cache, &store, &image, kind).unwrap();
+            assert_eq!(is_known(&cache, &image), is_built, "{kind:?}");
+            let had = had_at(&cache, None, &image).unwrap();
+            assert_eq!(had.is_some(), is_had, "{kind:?}");
+        }
+        // What does not say its kind.
+        let image = Digest::of(b"image");
+        let path = directory(&cache, &image).join("claim");
+        durable::create_directory(path.parent().unwrap()).unwrap();
+        durable::write(&path, br#"{"store":"/project/.jobctl","process":1}"#).unwrap();
+        assert!(!is_known(&cache, &image));
+        assert_eq!(read(&cache, &image).unwrap()[0].1.kind, Kind::Run);
     }
 }

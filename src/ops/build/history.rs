@@ -4,14 +4,14 @@ use std::path::Path;
 
 use jiff::Timestamp;
 
-use super::claims::{built_at, claim};
+use super::claims::{Kind, claim, had_at};
 use crate::engine::docker::{DockerEngine, EngineError, LocalImage};
 use crate::model::{Digest, ImageRef};
 use crate::plan::build::BuildSpec;
 use crate::plan::push::{self, Built};
 use crate::records::Store;
 
-/// What is written down of the images that a project has built.
+/// What is written down of the images that a project has built or pulled.
 #[derive(Debug, Clone, Copy)]
 pub struct History<'a> {
     /// The project's state directory.
@@ -24,19 +24,29 @@ impl History<'_> {
     /// When the project has last built an image, found it up to date, or pulled it as a job's.
     #[must_use]
     pub fn claimed(&self, image: &Digest) -> Option<Timestamp> {
-        built_at(self.cache?, Some(self.store), image).ok()?
+        had_at(self.cache?, Some(self.store), image).ok()?
     }
 
-    /// Writes down that an image was pulled as a job's. Without that, an older build would be taken for newer.
+    /// Whether any project of the user's has built an image, found it up to date, or pulled it as a job's. Labels
+    /// alone don't tell: what is made from a job's image inherits them.
+    #[must_use]
+    pub fn knows(&self, image: &Digest) -> bool {
+        let had = self.cache.map(|cache| had_at(cache, None, image));
+        matches!(had, Some(Ok(Some(_))))
+    }
+
+    /// Writes down that an image was pulled as a job's. Without that, an older build would be taken for newer. It
+    /// was not built here for that, and is never up to date.
     pub fn keep_pulled(&self, image: &Digest) {
         if let Some(cache) = self.cache
-            && let Err(error) = claim(cache, self.store, image, false)
+            && let Err(error) = claim(cache, self.store, image, Kind::Pulled)
         {
             tracing::info!("{image} was pulled: {error}");
         }
     }
 
-    /// The image of a job that was built last, whatever its version; of those for a platform, if one is given.
+    /// The image of a job that was built or pulled last, whatever its version; of those for a platform, if one is
+    /// given. Where none is known, what the engine has under the job's names.
     ///
     /// # Errors
     ///
@@ -68,12 +78,12 @@ impl History<'_> {
         Ok(newest.map(|newest| newest.image.clone()))
     }
 
-    /// Sorts images by when this user's projects have built them, or by their own time: the newest first.
+    /// Sorts images by when this user's projects have built or pulled them, or by their own time: the newest first.
     pub fn sort(&self, images: &mut [LocalImage]) {
         images.sort_by_cached_key(|image| {
             let claimed = self
                 .cache
-                .and_then(|cache| built_at(cache, None, &image.id).ok()?);
+                .and_then(|cache| had_at(cache, None, &image.id).ok()?);
             std::cmp::Reverse(claimed.or(image.created))
         });
     }
@@ -96,6 +106,7 @@ impl History<'_> {
                 image,
                 names,
                 claimed: self.claimed(&image.id),
+                is_known: self.knows(&image.id),
                 tagged: found.and_then(|image| image.tagged),
             });
         }

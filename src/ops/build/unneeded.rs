@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
-use super::claims::{self, built_at, claim, hold};
+use super::claims::{self, Kind, built_at, claim, hold};
 use super::{Image, State};
 use crate::engine::docker::{DockerEngine, EngineError, LocalImage};
 use crate::model::{Digest, ImageRef, RunId};
@@ -55,7 +55,7 @@ pub async fn forget_replaced(
         };
         let forgetting = async {
             let lock = hold(cache).await;
-            claim(cache, store, &image.id, false)?;
+            claim(cache, store, &image.id, Kind::Built)?;
             if image.state == State::Built {
                 let _lock = lock?;
                 forget(engine, store, cache, spec, &image.id).await?;
@@ -227,7 +227,7 @@ impl<'a> Needs<'a> {
         // This project may have been elsewhere when it ran the image.
         self.add(self.own.place())?;
         for (_, claim) in claims::read(self.cache, image)? {
-            if claim.is_of_another_process() || self.is_careful && claim.is_run {
+            if claim.is_of_another_process() || self.is_careful && claim.kind == Kind::Run {
                 return Ok(true);
             }
             if !claim.store.try_exists()? {

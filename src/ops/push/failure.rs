@@ -33,6 +33,14 @@ pub enum PushFailure {
         /// The name.
         name: String,
     },
+    /// The engine has an image with a job's labels, which jobctl has neither built nor pulled.
+    #[error(
+        "`{name}` has the labels of a job's image, but jobctl has neither built nor pulled it here"
+    )]
+    Unknown {
+        /// A name of it.
+        name: ImageRef,
+    },
     /// The name was given to another image while the push was under way.
     #[error("`{name}` means another image by now, which was not checked: it is not pushed")]
     Renamed {
@@ -144,6 +152,10 @@ impl PushFailure {
                 Some("run it first: `jobctl run`".to_owned())
             }
             Self::NotThere { .. } => Some("build it first: `jobctl build`".to_owned()),
+            Self::Unknown { name } => Some(format!(
+                "it may be made from the job's image, which hands its labels down: build the job, `jobctl build`, or \
+                 push the image by its name, `jobctl push {name}`"
+            )),
             Self::Renamed { .. } => {
                 Some("push again; by `--version` it is that release, whatever was built since".to_owned())
             }

@@ -63,7 +63,8 @@ pub async fn names(
 }
 
 /// Adds all names that a job's newest image was built with, be it with the prefix or without. One that was built
-/// without it gets its names with it.
+/// without it gets its names with it. What jobctl is not known to have built or pulled here may be made from a
+/// job's image, and is pushed by its name alone.
 async fn add(
     engine: &DockerEngine,
     history: History<'_>,
@@ -82,7 +83,14 @@ async fn add(
         None => !names.is_empty(),
     };
     let named = named.filter(|(_, names)| is_meant(names));
-    let Some(Built { image, .. }) = history.newest(engine, named.collect()).await? else {
+    let (known, others): (Vec<_>, Vec<_>) = named.partition(|(image, _)| history.knows(&image.id));
+    if known.is_empty()
+        && let Some((_, names)) = others.into_iter().next()
+        && let Some(name) = names.into_iter().min_by_key(is_of_context)
+    {
+        return Err(PushFailure::Unknown { name });
+    }
+    let Some(Built { image, .. }) = history.newest(engine, known).await? else {
         let name = match exact {
             Some(version) => format!("{repository}:{version}"),
             None => repository,

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::process::{Command, Stdio};
 
 use super::{COPY, built, rename, set_mode, state};
-use crate::support::image::{ImageName, docker, file_of};
+use crate::support::image::{ImageName, docker, docker_build, file_of};
 use crate::support::{Bench, run};
 
 /// A context in a folder of its own, so that jobctl's cache is no part of it.
@@ -102,22 +102,6 @@ fn another_base_of_the_same_name_builds() {
     let second = built(&mut name.build(&bench, &FOLDER));
     assert_eq!(second["state"], "built");
     assert_ne!(second["id"], first["id"]);
-}
-
-/// Builds an image with the same labels from nothing but a Dockerfile.
-fn docker_build(text: &str, tag: &str) -> String {
-    let mut build = Command::new("docker")
-        .args(["build", "--quiet", "--tag", tag, "-"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut stdin = build.stdin.take().unwrap();
-    stdin.write_all(text.as_bytes()).unwrap();
-    drop(stdin);
-    let ended = build.wait_with_output().unwrap();
-    assert!(ended.status.success());
-    String::from_utf8(ended.stdout).unwrap().trim().to_owned()
 }
 
 #[test]

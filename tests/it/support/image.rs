@@ -74,6 +74,22 @@ pub(crate) fn remove_images(filter: &str) {
     }
 }
 
+/// Builds an image from nothing but a Dockerfile, as docker does; its id. It inherits the labels of its base.
+pub(crate) fn docker_build(text: &str, tag: &str) -> String {
+    let mut build = Command::new("docker")
+        .args(["build", "--quiet", "--tag", tag, "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = build.stdin.take().unwrap();
+    stdin.write_all(text.as_bytes()).unwrap();
+    drop(stdin);
+    let ended = build.wait_with_output().unwrap();
+    assert!(ended.status.success());
+    String::from_utf8(ended.stdout).unwrap().trim().to_owned()
+}
+
 /// An image of a test's own with a file `/f` and a shell that does nothing. Its ID and `/f` say which.
 ///
 /// A step of a Dockerfile that runs in it takes no time.
