@@ -48,7 +48,7 @@ pub(super) struct PushArgs {
     /// Put before the names of jobs' images, as it is: `registry:5000/team-`
     #[arg(long, alias = "image_prefix", value_name = "PREFIX")]
     image_prefix: Option<String>,
-    /// Replace what was released under the same name, and move names back to older releases
+    /// Replace what was released under the same name, or may have been, and move names back to older releases
     #[arg(long)]
     force: bool,
     /// Write the digest into this file

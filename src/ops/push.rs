@@ -6,18 +6,20 @@ mod place;
 mod record;
 mod relay;
 mod subject;
+mod tries;
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
-use self::place::Place;
+use self::place::{Place, Standing};
+use self::tries::Tries;
 use crate::engine::docker::DockerEngine;
 use crate::engine::docker::credentials::Keyring;
-use crate::engine::registry::Manifest;
-use crate::event::{Event, Events, Outcome};
+use crate::event::{Event, Events, Outcome, Step};
 use crate::model::{Digest, ImageRef, RunId, Version};
-use crate::plan::push::Wanted;
+use crate::plan::push::{Wanted, is_release, version};
 pub use failure::PushFailure;
+use failure::UNLISTED;
 pub use record::{AttachedRun, NoRecord, runs_of};
 pub use relay::forget_relays;
 pub use subject::{Names, Subject, names, with_tag};
@@ -73,11 +75,12 @@ pub async fn foresee(
     asked: &Asked<'_>,
     events: &Events,
 ) -> Result<Vec<(Wanted, Fate)>, PushFailure> {
-    let Survey { looked, left, .. } = survey(engine, keyring, asked, events).await?;
-    let fates = looked.into_iter().map(|(wanted, _, found)| {
-        let fate = if left.contains(&wanted) {
+    let survey = Survey::of(engine, keyring, asked, true, events).await?;
+    let fates = survey.looked.into_iter().map(|looked| {
+        let wanted = looked.wanted;
+        let fate = if survey.left.contains(&wanted) {
             Fate::Left
-        } else if is_there(found.as_ref(), wanted) {
+        } else if looked.found.has(wanted).is_some() {
             Fate::WasThere
         } else {
             Fate::Pushed
@@ -91,7 +94,9 @@ pub async fn foresee(
 ///
 /// The registry is asked first what it has and whether it takes anything, where it can be reached from
 /// here: an engine needs minutes to say no. Nothing is pushed, and no name moves on the engine, if a release
-/// would be replaced, unless that is forced. Names that belong to newer releases stay with them.
+/// would be replaced, unless that is forced. Names that belong to newer releases stay with them. All of this is asked
+/// again right before each name is pushed: layers can take hours, others push as well, and a registry that could
+/// not be asked may answer by then.
 ///
 /// # Errors
 ///
@@ -102,15 +107,15 @@ pub async fn push(
     asked: &Asked<'_>,
     events: &Events,
 ) -> Result<Vec<Pushed>, PushFailure> {
-    let Survey {
-        mut places,
-        mut looked,
-        left,
-    } = survey(engine, keyring, asked, events).await?;
-    looked.retain(|(wanted, ..)| !left.contains(wanted));
-    for (wanted, at, found) in &looked {
-        if !is_there(found.as_ref(), wanted) {
-            places[*at].check(&wanted.name, events).await?;
+    let mut survey = Survey::of(engine, keyring, asked, false, events).await?;
+    let left = std::mem::take(&mut survey.left);
+    survey
+        .looked
+        .retain(|looked| !left.contains(&looked.wanted));
+    for looked in &survey.looked {
+        if looked.found.has(looked.wanted).is_none() {
+            let place = &survey.places[looked.at];
+            place.check(&looked.wanted.name, events).await?;
         }
     }
     // A name without a registry is left if the same is left in one.
@@ -123,33 +128,31 @@ pub async fn push(
         engine.tag(&one.id, &one.name).await?;
     }
     let mut pushed = Vec::new();
-    for (wanted, at, found) in looked {
+    let mut last = None;
+    for index in 0..survey.looked.len() {
+        let (wanted, at) = (survey.looked[index].wanted, survey.looked[index].at);
         let name = wanted.name.clone();
         let step = events.step(None, format!("push {name}"));
-        let place = &mut places[at];
-        let found = found.filter(|found| is_there(Some(found), wanted));
-        let was_there = found.is_some();
-        let digest = async {
-            if let Some(found) = found {
-                return Ok(found.digest);
-            }
-            place.send_layers(engine, wanted, &step, events).await?;
-            // Layers can take hours, and a build in the meantime may have taken the name.
-            let current = engine.image(&name.to_string()).await?;
-            if current.is_none_or(|image| image.id != wanted.id) {
-                return Err(PushFailure::Renamed { name: name.clone() });
-            }
-            place.push(engine, &name, &step, events).await
-        };
-        let digest = digest.await;
-        step.finish(match &digest {
-            Ok(_) if was_there => Outcome::Cached,
-            Ok(_) => Outcome::Done,
+        let put = survey.push(engine, index, &step, events).await;
+        step.finish(match &put {
+            Ok(Put::Pushed(_)) => Outcome::Done,
+            Ok(Put::WasThere(_)) => Outcome::Cached,
+            Ok(Put::Left(_)) => Outcome::Skipped(String::new()),
             Err(_) => Outcome::Failed(String::new()),
         });
-        let digest = digest?;
+        let (digest, was_there) = match put? {
+            Put::Pushed(digest) => (digest, false),
+            Put::WasThere(digest) => (digest, true),
+            Put::Left(why) => {
+                last = Some(why);
+                continue;
+            }
+        };
         let run = match asked.runs.get(&wanted.id) {
-            Some(run) => Some((run.id, place.attach(&name, run, events).await?)),
+            Some(run) => {
+                let place = &mut survey.places[at];
+                Some((run.id, place.attach(&name, run, events).await?))
+            }
             None => None,
         };
         pushed.push(Pushed {
@@ -160,111 +163,272 @@ pub async fn push(
             run,
         });
     }
-    Ok(pushed)
+    match last {
+        Some(why) if pushed.is_empty() => Err(why),
+        _ => Ok(pushed),
+    }
+}
+
+/// What became of a name.
+enum Put {
+    /// It was pushed.
+    Pushed(Digest),
+    /// It is the image's already.
+    WasThere(Digest),
+    /// It stays with another image, and why.
+    Left(PushFailure),
+}
+
+/// A name to be pushed, where it is pushed to, and what the registry has under it.
+struct Looked<'a> {
+    wanted: &'a Wanted,
+    at: usize,
+    found: Standing,
 }
 
 /// What registries have of what is to be pushed.
 struct Survey<'a> {
+    is_forced: bool,
     places: Vec<Place>,
     looked: Vec<Looked<'a>>,
     /// Names that stay with newer releases.
     left: Vec<&'a Wanted>,
 }
 
-/// Asks the registries what they have, which changes nothing there.
-async fn survey<'a>(
-    engine: &DockerEngine,
-    keyring: &Keyring<'_>,
-    asked: &Asked<'a>,
-    events: &Events,
-) -> Result<Survey<'a>, PushFailure> {
-    let insecure = if engine.is_local() {
-        engine.insecure_registries().await?
-    } else {
-        Vec::new()
-    };
-    let mut places: Vec<Place> = Vec::new();
-    // Nothing is pushed before all is known to be well.
-    let mut looked: Vec<Looked<'_>> = Vec::new();
-    for wanted in asked.wanted {
-        let repository = wanted.name.repository();
-        let known = places
-            .iter()
-            .position(|place| place.repository == repository);
-        let at = match known {
-            Some(at) => at,
-            None => {
-                let is_local = engine.is_local();
-                places.push(Place::of(&wanted.name, is_local, keyring, &insecure).await?);
-                places.len() - 1
+impl<'a> Survey<'a> {
+    /// Asks the registries what they have. One that does not let the user see is asked whether it takes anything,
+    /// and again then, but for a dry run.
+    async fn of(
+        engine: &DockerEngine,
+        keyring: &Keyring<'_>,
+        asked: &Asked<'a>,
+        is_dry: bool,
+        events: &Events,
+    ) -> Result<Self, PushFailure> {
+        let is_local = engine.is_local();
+        let insecure = if is_local {
+            engine.insecure_registries().await?
+        } else {
+            Vec::new()
+        };
+        let mut survey = Self {
+            is_forced: asked.is_forced,
+            places: Vec::new(),
+            looked: Vec::new(),
+            left: Vec::new(),
+        };
+        let mut hiding = BTreeSet::new();
+        for wanted in asked.wanted {
+            let repository = wanted.name.repository();
+            let mut places = survey.places.iter();
+            let at = match places.position(|place| place.repository == repository) {
+                Some(at) => at,
+                None => {
+                    let place = Place::of(&wanted.name, is_local, keyring, &insecure).await?;
+                    survey.places.push(place);
+                    survey.places.len() - 1
+                }
+            };
+            let place = &mut survey.places[at];
+            let mut found = place.look(&wanted.name, events).await?;
+            if matches!(found, Standing::Hidden(_)) && !is_dry && hiding.insert(at) {
+                place.check(&wanted.name, events).await?;
+                found = place.look(&wanted.name, events).await?;
             }
-        };
-        let found = places[at].look(wanted, asked.is_forced, events).await?;
-        looked.push((wanted, at, found));
-    }
-    let left = if asked.is_forced {
-        Vec::new()
-    } else {
-        older(&places, &looked, events).await?
-    };
-    Ok(Survey {
-        places,
-        looked,
-        left,
-    })
-}
-
-/// A name to be pushed, where it is pushed to, and what the registry has under it.
-type Looked<'a> = (&'a Wanted, usize, Option<Manifest>);
-
-/// The names that belong to newer releases of their registry, and says so.
-async fn older<'a>(
-    places: &[Place],
-    looked: &[Looked<'a>],
-    events: &Events,
-) -> Result<Vec<&'a Wanted>, PushFailure> {
-    let mut releases: BTreeMap<usize, Option<BTreeSet<Version>>> = BTreeMap::new();
-    let mut left = Vec::new();
-    let mut last = None;
-    for (wanted, at, found) in looked {
-        let name = &wanted.name;
-        let Some(version) = (wanted.version.as_ref())
-            .filter(|_| wanted.moves() && !is_there(found.as_ref(), wanted))
-            .filter(|_| places[*at].is_known())
-        else {
-            continue;
-        };
-        if let Entry::Vacant(entry) = releases.entry(*at) {
-            entry.insert(places[*at].releases(name, events).await?);
+            if let Some(why) = survey.keeps_released(wanted, &found) {
+                return Err(why);
+            }
+            survey.looked.push(Looked { wanted, at, found });
         }
-        let why = match releases.get(at).and_then(Option::as_ref) {
+        survey.look_at_unasked(events).await?;
+        survey.warn_of_hidden(events);
+        if !survey.is_forced {
+            survey.leave_older(engine, events).await?;
+        }
+        Ok(survey)
+    }
+
+    /// Says once of each repository that it isn't known what its names mean.
+    fn warn_of_hidden(&self, events: &Events) {
+        let mut warned = BTreeSet::new();
+        for looked in &self.looked {
+            if let Standing::Hidden(error) = &looked.found
+                && warned.insert(looked.at)
+            {
+                let repository = &self.places[looked.at].repository;
+                events.send(Event::Warning(format!(
+                    "what `{repository}` has already can't be read, and may be replaced: {error}"
+                )));
+            }
+        }
+    }
+
+    /// Why nothing is pushed, if another image was released under the name, or may have been.
+    fn keeps_released(&self, wanted: &Wanted, found: &Standing) -> Option<PushFailure> {
+        if self.is_forced || !is_release(&wanted.name) || found.has(wanted).is_some() {
+            return None;
+        }
+        let name = wanted.name.clone();
+        match found {
+            Standing::Is(found) => Some(PushFailure::Released {
+                name,
+                found: found.digest.clone(),
+                is_of_git: wanted.is_of_git,
+            }),
+            Standing::Hidden(error) => {
+                let error = error.clone();
+                Some(PushFailure::Unreadable { name, error })
+            }
+            Standing::Absent | Standing::Unasked => None,
+        }
+    }
+
+    /// Looks at the names of registries that could not be asked at first, and can by now: a release among them is
+    /// not replaced, and what is pushed before it does not move without it.
+    async fn look_at_unasked(&mut self, events: &Events) -> Result<(), PushFailure> {
+        for index in 0..self.looked.len() {
+            let Looked { wanted, at, found } = &mut self.looked[index];
+            let place = &mut self.places[*at];
+            if matches!(found, Standing::Unasked) && place.is_known() {
+                *found = place.look(&wanted.name, events).await?;
+                let looked = &self.looked[index];
+                if let Some(why) = self.keeps_released(looked.wanted, &looked.found) {
+                    return Err(why);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Leaves the names that belong to newer releases of their registry, and says so.
+    async fn leave_older(
+        &mut self,
+        engine: &DockerEngine,
+        events: &Events,
+    ) -> Result<(), PushFailure> {
+        let mut known = BTreeMap::new();
+        let mut last = None;
+        for looked in &self.looked {
+            if let Some(why) = self.stays(engine, looked, &mut known, events).await? {
+                self.left.push(looked.wanted);
+                last = Some(why);
+            }
+        }
+        match last {
+            Some(why) if self.left.len() == self.looked.len() => Err(why),
+            _ => Ok(()),
+        }
+    }
+
+    /// Why a name is not moved, if it is not, which is said. What the registry has decides; what the engine has
+    /// where the registry can't be asked.
+    async fn stays(
+        &self,
+        engine: &DockerEngine,
+        looked: &Looked<'_>,
+        known: &mut BTreeMap<usize, Option<BTreeSet<Version>>>,
+        events: &Events,
+    ) -> Result<Option<PushFailure>, PushFailure> {
+        let Looked { wanted, at, found } = looked;
+        let name = &wanted.name;
+        let Some(version) = &wanted.version else {
+            return Ok(None);
+        };
+        if !wanted.moves() || found.has(wanted).is_some() {
+            return Ok(None);
+        }
+        if let Entry::Vacant(entry) = known.entry(*at) {
+            let place = &self.places[*at];
+            entry.insert(if place.is_known() {
+                place.releases(name, events).await?
+            } else {
+                Some(releases_on(engine, name).await?)
+            });
+        }
+        let (why, shown) = match known.get(at).and_then(Option::as_ref) {
             Some(releases) => match wanted.newer(releases) {
                 Some(newer) => {
-                    last = Some(PushFailure::Older {
+                    let shown = format!("{version} is older than {newer}");
+                    let why = PushFailure::Older {
                         name: name.clone(),
                         version: version.clone(),
                         newer: newer.clone(),
-                    });
-                    format!("{version} is older than {newer}")
+                    };
+                    (why, shown)
                 }
-                None => continue,
+                None => return Ok(None),
             },
             // Nothing moves backwards that is not there yet.
-            None if found.is_none() => continue,
+            None if matches!(found, Standing::Absent) => return Ok(None),
             None => {
-                "its registry does not list its tags, and may have a newer release; `--force` moves it"
-                    .to_owned()
+                let why = PushFailure::Unlisted { name: name.clone() };
+                (why, format!("{UNLISTED}; `--force` moves it"))
             }
         };
-        events.send(Event::Warning(format!("`{name}` stays as it is: {why}")));
-        left.push(*wanted);
+        events.send(Event::Warning(format!("`{name}` stays as it is: {shown}")));
+        Ok(Some(why))
     }
-    match last {
-        Some(failure) if left.len() == looked.len() => Err(failure),
-        _ => Ok(left),
+
+    /// Pushes a name, again and again if need be, unless it is there by now or belongs to a newer release.
+    async fn push(
+        &mut self,
+        engine: &DockerEngine,
+        index: usize,
+        step: &Step,
+        events: &Events,
+    ) -> Result<Put, PushFailure> {
+        let Looked { wanted, at, found } = &self.looked[index];
+        let (wanted, at, name) = (*wanted, *at, &wanted.name);
+        if let Some(found) = found.has(wanted) {
+            return Ok(Put::WasThere(found.digest.clone()));
+        }
+        self.places[at]
+            .send_layers(engine, wanted, step, events)
+            .await?;
+        let mut tries = Tries::new();
+        let pushed = loop {
+            self.looked[index].found = self.places[at].look(name, events).await?;
+            self.look_at_unasked(events).await?;
+            let looked = &self.looked[index];
+            if let Some(why) = self.keeps_released(wanted, &looked.found) {
+                return Err(why);
+            }
+            if let Some(found) = looked.found.has(wanted) {
+                return Ok(Put::WasThere(found.digest.clone()));
+            }
+            if !self.is_forced
+                && let Some(why) =
+                    (self.stays(engine, looked, &mut BTreeMap::new(), events)).await?
+            {
+                return Ok(Put::Left(why));
+            }
+            // A build in the meantime may have taken the name.
+            let current = engine.image(&name.to_string()).await?;
+            if current.is_none_or(|image| image.id != wanted.id) {
+                return Err(PushFailure::Renamed { name: name.clone() });
+            }
+            let place = &self.places[at];
+            match place.push(engine, name, step).await {
+                Ok(pushed) => break pushed,
+                Err(error) => tries.wait(place, name, error, events).await?,
+            }
+        };
+        let digest = self.places[at].read_back(name, pushed, events).await?;
+        Ok(Put::Pushed(digest))
     }
 }
 
-fn is_there(found: Option<&Manifest>, wanted: &Wanted) -> bool {
-    found.is_some_and(|found| found.is(&wanted.id))
+/// The releases that an engine has in a name's repository.
+async fn releases_on(
+    engine: &DockerEngine,
+    name: &ImageRef,
+) -> Result<BTreeSet<Version>, PushFailure> {
+    let repository = name.canonical().repository();
+    let pattern = name.familiar().repository();
+    let images = engine.images_named(vec![pattern]).await?;
+    let names = images.iter().flat_map(|image| &image.tags);
+    let names = names.filter_map(|name| name.parse::<ImageRef>().ok());
+    let releases =
+        names.filter(|name| is_release(name) && name.canonical().repository() == repository);
+    Ok(releases.filter_map(|name| version(&name)).collect())
 }

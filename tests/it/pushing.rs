@@ -4,9 +4,11 @@ mod attached;
 mod authorities;
 mod credentials;
 mod faults;
+mod latest;
 mod others;
 mod pulls;
 mod tokens;
+mod unread;
 mod versions;
 
 use std::io::Read as _;
@@ -74,6 +76,14 @@ impl Pusher {
 
     fn push(&self, tag: &str, flags: &[&str]) -> Ended {
         run(&mut self.command(tag, flags))
+    }
+
+    /// Pushes what was built under the name, with the prefix.
+    fn push_built(&self, flags: &[&str]) -> Ended {
+        let name = self.image.as_str();
+        let mut command = self.bench.jobctl();
+        command.args(["push", "--name", name, "--image-prefix", &self.prefix()]);
+        run(command.args(flags))
     }
 
     fn command(&self, tag: &str, flags: &[&str]) -> Command {

@@ -27,6 +27,7 @@ use self::http::{Answer, Ask, Site};
 pub(crate) use self::referrers::{Artifact, ArtifactFile};
 pub use self::trust::{AUTHORITIES, Trust, Trusted};
 pub(crate) use self::upload::Upload;
+use self::upload::pushing;
 use crate::model::{Digest, ImageRef, Secret};
 
 /// The kinds of manifests: of one image, and of one for several platforms.
@@ -80,8 +81,10 @@ pub enum RegistryError {
         user: Option<String>,
     },
     /// It knows who asks, and does not let them.
-    #[error("{} has no right to push to {repository}", of(user.as_ref()))]
+    #[error("{} has no right to {} {repository}", of(user.as_ref()), right.words())]
     Denied {
+        /// What they may not do.
+        right: Right,
         /// The repository.
         repository: String,
         /// The user that was tried, and where the credentials come from.
@@ -117,6 +120,24 @@ pub enum RegistryError {
         /// Its words.
         message: String,
     },
+}
+
+/// What one may do with a repository.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Right {
+    /// Read what it has.
+    Pull,
+    /// Add to it.
+    Push,
+}
+
+impl Right {
+    fn words(self) -> &'static str {
+        match self {
+            Self::Pull => "pull from",
+            Self::Push => "push to",
+        }
+    }
 }
 
 fn of(user: Option<&String>) -> String {
@@ -192,12 +213,11 @@ impl Registry {
         let tag = image.tag().map_or("latest", |tag| tag.as_str());
         let ask = Ask::new(Method::GET, format!("/v2/{repository}/manifests/{tag}"))
             .header(ACCEPT, HeaderValue::from_static(MANIFESTS));
-        let scope = format!("repository:{repository}:pull");
-        let answer = self.ask(ask, &scope, image).await?;
+        let answer = self.read(ask, image).await?;
         if answer.status == StatusCode::NOT_FOUND {
             return Ok(None);
         }
-        let answer = self.accepted(answer, image)?;
+        let answer = self.accepted(answer, image, Right::Pull)?;
         let body: serde_json::Value = serde_json::from_slice(&answer.body).unwrap_or_default();
         let config = body["config"]["digest"].as_str();
         Ok(Some(Manifest {
@@ -226,6 +246,34 @@ impl Registry {
         let upload = self.begin(image).await?;
         self.abandon(image, &upload).await;
         Ok(())
+    }
+
+    /// Whether the registry has taken a token: what it refuses then is not for want of a password.
+    pub(crate) fn has_token(&self) -> bool {
+        self.authorization
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+            .any(|(_, shown)| is_token(shown))
+    }
+
+    /// Asks what a repository has. Some registries let only those look who may push, if the repository does not
+    /// exist yet.
+    async fn read(&self, ask: Ask, image: &ImageRef) -> Result<Answer, RegistryError> {
+        let scope = format!("repository:{}:pull", path(image));
+        let first = self.ask(ask.clone(), &scope, image).await;
+        let is_hidden = match &first {
+            Ok(answer) => {
+                let has_token = self.shown(&scope).as_ref().is_some_and(is_token);
+                has_token
+                    && [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN].contains(&answer.status)
+            }
+            Err(error) => matches!(error, RegistryError::Denied { .. }),
+        };
+        if is_hidden {
+            return self.ask(ask, &pushing(image), image).await;
+        }
+        first
     }
 
     /// Asks, with what the registry wants to see first.
@@ -284,7 +332,12 @@ impl Registry {
     }
 
     /// The answer, unless it says no.
-    fn accepted(&self, answer: Answer, image: &ImageRef) -> Result<Answer, RegistryError> {
+    fn accepted(
+        &self,
+        answer: Answer,
+        image: &ImageRef,
+        right: Right,
+    ) -> Result<Answer, RegistryError> {
         if answer.status.is_success() {
             return Ok(answer);
         }
@@ -297,6 +350,7 @@ impl Registry {
         Err(match status {
             401 => RegistryError::Unauthorized { registry, user },
             403 => RegistryError::Denied {
+                right,
                 repository: image.repository(),
                 user,
             },
@@ -312,6 +366,11 @@ impl Registry {
             },
         })
     }
+}
+
+/// Whether it is a token, rather than a password.
+fn is_token(shown: &Secret) -> bool {
+    shown.expose().starts_with("Bearer ")
 }
 
 /// How long to wait, in seconds. A date is seldom sent, and not needed.

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::http::Ask;
 use super::upload::pushing;
-use super::{Manifest, Registry, RegistryError, path};
+use super::{Manifest, Registry, RegistryError, Right, path};
 use crate::model::{Digest, ImageRef};
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -89,7 +89,7 @@ impl Registry {
         let answer = self.ask(ask, &pushing(image), image).await?;
         let mut entries = Vec::new();
         if answer.status != StatusCode::NOT_FOUND {
-            let answer = self.accepted(answer, image)?;
+            let answer = self.accepted(answer, image, Right::Push)?;
             let mut known: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
             if let Value::Array(known) = known["manifests"].take() {
                 entries = known;
@@ -122,7 +122,7 @@ impl Registry {
             .header(CONTENT_TYPE, HeaderValue::from_static(kind))
             .body(manifest);
         let answer = self.ask(ask, &pushing(image), image).await?;
-        let answer = self.accepted(answer, image)?;
+        let answer = self.accepted(answer, image, Right::Push)?;
         Ok(answer.header(&SUBJECT).is_some())
     }
 

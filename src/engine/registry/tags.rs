@@ -9,7 +9,7 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::http::{Ask, path_and_query};
-use super::{Registry, RegistryError, path};
+use super::{Registry, RegistryError, Right, path};
 use crate::model::ImageRef;
 
 /// How many tags are asked for at once.
@@ -36,7 +36,6 @@ impl Registry {
             tags: Option<Vec<String>>,
         }
         let repository = path(image);
-        let scope = format!("repository:{repository}:pull");
         let refused = |status: StatusCode, message: &str| RegistryError::Refused {
             registry: self.name.clone(),
             status: status.as_u16(),
@@ -48,12 +47,12 @@ impl Registry {
         let start = Instant::now();
         while let Some(place) = next {
             let answer = self
-                .ask(Ask::new(Method::GET, place.clone()), &scope, image)
+                .read(Ask::new(Method::GET, place.clone()), image)
                 .await?;
             if answer.status == StatusCode::NOT_FOUND {
                 return Ok(None);
             }
-            let answer = self.accepted(answer, image)?;
+            let answer = self.accepted(answer, image, Right::Pull)?;
             let page: Page = serde_json::from_slice(&answer.body)
                 .map_err(|_| refused(answer.status, "can't be read"))?;
             let found = page.tags.into_iter().flatten();

@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::challenge::{Challenge, token_request};
 use super::http::{Ask, Site};
-use super::{MOST_BYTES, Registry, RegistryError};
+use super::{MOST_BYTES, Registry, RegistryError, Right};
 use crate::model::{ImageRef, Secret};
 
 impl Registry {
@@ -45,7 +45,12 @@ impl Registry {
                 unreachable(reason)
             }
         })?;
-        let answer = self.accepted(answer, image)?;
+        let right = if scope.contains(":pull,push") {
+            Right::Push
+        } else {
+            Right::Pull
+        };
+        let answer = self.accepted(answer, image, right)?;
         let body: Body = serde_json::from_slice(&answer.body)
             .map_err(|_| unreachable("its answer has no token".to_owned()))?;
         let token = body

@@ -11,7 +11,7 @@ use hyper::{Method, StatusCode};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::http::{Answer, Ask, path_and_query};
-use super::{Registry, RegistryError, path};
+use super::{Registry, RegistryError, Right, path};
 use crate::model::ImageRef;
 
 /// The least bytes of a chunk, which a registry may say.
@@ -70,7 +70,7 @@ impl Registry {
         if answer.status == StatusCode::NOT_FOUND {
             return Ok(None);
         }
-        let answer = self.accepted(answer, image)?;
+        let answer = self.accepted(answer, image, Right::Pull)?;
         let size = answer.header(&CONTENT_LENGTH);
         Ok(size.and_then(|size| size.parse().ok()))
     }
@@ -93,7 +93,7 @@ impl Registry {
         let answer = self
             .ask(Ask::new(Method::POST, place), &scope, image)
             .await?;
-        let answer = self.accepted(answer, image)?;
+        let answer = self.accepted(answer, image, Right::Push)?;
         if answer.status == StatusCode::CREATED {
             return Ok(true);
         }
@@ -110,7 +110,7 @@ impl Registry {
         let repository = path(image);
         let ask = Ask::new(Method::POST, format!("/v2/{repository}/blobs/uploads/"));
         let answer = self.ask(ask, &pushing(image), image).await?;
-        Ok(begun(&self.accepted(answer, image)?))
+        Ok(begun(&self.accepted(answer, image, Right::Push)?))
     }
 
     /// Gives an upload up. One that is not given up is swept by the registry.
@@ -141,7 +141,7 @@ impl Registry {
             .body(chunk)
             .patience(SILENCE);
         let answer = self.ask(ask, &pushing(image), image).await?;
-        let answer = self.accepted(answer, image)?;
+        let answer = self.accepted(answer, image, Right::Push)?;
         upload.follow(&answer);
         let accepted = answer.header(&RANGE).and_then(length).unwrap_or(end);
         upload.accepted = accepted.clamp(upload.accepted, end);
@@ -175,7 +175,7 @@ impl Registry {
     ) -> Result<(), RegistryError> {
         let ask = Ask::new(Method::GET, upload.place.clone());
         let answer = self.ask(ask, &pushing(image), image).await?;
-        let answer = self.accepted(answer, image)?;
+        let answer = self.accepted(answer, image, Right::Push)?;
         upload.follow(&answer);
         if let Some(accepted) = answer.header(&RANGE).and_then(length) {
             upload.accepted = accepted;
@@ -199,7 +199,7 @@ impl Registry {
         let place = format!("{}{mark}digest={digest}", upload.place);
         let ask = Ask::new(Method::PUT, place).patience(COMMIT);
         let answer = self.ask(ask, &pushing(image), image).await?;
-        self.accepted(answer, image)?;
+        self.accepted(answer, image, Right::Push)?;
         Ok(())
     }
 }

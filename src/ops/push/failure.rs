@@ -3,8 +3,12 @@
 use super::record::NoRecord;
 use crate::engine::docker::EngineError;
 use crate::engine::docker::credentials::CredentialsError;
-use crate::engine::registry::{AUTHORITIES, RegistryError};
+use crate::engine::registry::{AUTHORITIES, RegistryError, Right};
 use crate::model::{Digest, ImageRef, Version};
+
+/// Why it is not known whether a name moves backwards.
+pub(super) const UNLISTED: &str =
+    "its registry does not list its tags, and may have a newer release";
 
 /// Why images are not pushed.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +71,28 @@ pub enum PushFailure {
         /// The newest release that has the name.
         newer: Version,
     },
+    /// All that was to be pushed may move a name backwards.
+    #[error("`{name}` stays as it is: {}", UNLISTED)]
+    Unlisted {
+        /// The name.
+        name: ImageRef,
+    },
+    /// Another image may be released under the name.
+    #[error("whether `{name}` is released already can't be read: {error}")]
+    Unreadable {
+        /// The name.
+        name: ImageRef,
+        /// What the registry says.
+        error: RegistryError,
+    },
+    /// Nobody says what the registry has.
+    #[error("`{name}` was pushed, and neither the engine nor the registry says as what: {error}")]
+    Unread {
+        /// The name.
+        name: ImageRef,
+        /// What the registry says.
+        error: RegistryError,
+    },
     /// The registry does not let the user in.
     #[error("the registry of `{name}` does not let {user} in: {message}")]
     Unauthorized {
@@ -114,13 +140,21 @@ impl PushFailure {
         match self {
             Self::Engine(error) => Some(error.help()),
             Self::Credentials(error) => error.help(),
-            Self::Registry(RegistryError::Unauthorized { registry, .. }) => {
+            Self::Registry(RegistryError::Unauthorized { registry, .. })
+            | Self::Unreadable {
+                error: RegistryError::Unauthorized { registry, .. },
+                ..
+            } => {
                 Some(format!("`jobctl login {registry}`"))
             }
             Self::Unauthorized { name, .. } => {
                 let registry = name.canonical().domain().map(str::to_owned);
                 Some(format!("`jobctl login {}`", registry.unwrap_or_default()))
             }
+            Self::Registry(RegistryError::Denied {
+                right: Right::Pull, ..
+            })
+            | Self::Unread { .. } => Some("ask for the right to pull from there".to_owned()),
             Self::Registry(RegistryError::Denied { .. }) => {
                 Some("ask for the right to push there, or give another `--image-prefix`".to_owned())
             }
@@ -169,7 +203,13 @@ impl PushFailure {
                 "raise the version: `jobctl build --bump patch`; `--force` replaces what was released"
                     .to_owned(),
             ),
-            Self::Older { .. } => Some("`--force` moves it all the same".to_owned()),
+            Self::Older { .. } | Self::Unlisted { .. } => {
+                Some("`jobctl push --force` moves it all the same".to_owned())
+            }
+            Self::Unreadable { .. } => Some(
+                "ask for the right to pull from there; for what was never pushed there before, `jobctl push --force`"
+                    .to_owned(),
+            ),
             Self::Mismatch { .. } => {
                 Some("somebody else may push the same name: look what stands there".to_owned())
             }

@@ -3,21 +3,23 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::failure::PushFailure;
 use super::record::AttachedRun;
 use super::relay;
+use super::tries::{MOST, TIME};
 use crate::engine::docker::credentials::Keyring;
 use crate::engine::docker::{DockerEngine, EngineError, PUSH_SILENCE};
 use crate::engine::registry::{Credentials, Manifest, Registry, RegistryError, Trusted};
 use crate::event::{Event, Events, Outcome, Step};
 use crate::model::{Digest, ImageRef, RunId, Version};
-use crate::plan::push::{Remedy, Wanted, is_release, pause, remedy, version};
+use crate::plan::push::{Wanted, is_release, pause, version};
 
-/// How often is tried what fails for a while, and how long.
-const TRIES: u32 = 5;
-const TIME: Duration = Duration::from_mins(2);
+/// What takes longer than that to fail is not waited for again: many names may be to be pushed.
+const SLOW: Duration = Duration::from_secs(1);
+/// How long it is asked again then.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A repository, and how one gets there.
 pub(super) struct Place {
@@ -38,8 +40,34 @@ enum Reach {
     Unknown,
     /// It has answered: if it does not the next time, it will again.
     Known,
-    /// It can't: the engine may get there by ways of its own.
-    None,
+    /// It has not answered, be it quickly or not. The engine may get there by ways of its own; or it will answer
+    /// the next time.
+    Lost { is_slow: bool },
+    /// It is not asked: the engine is on another machine, where its name may mean something else.
+    Elsewhere,
+}
+
+/// What a registry has under a name.
+#[derive(Debug)]
+pub(super) enum Standing {
+    /// Nothing.
+    Absent,
+    /// An image.
+    Is(Manifest),
+    /// It does not let the user see.
+    Hidden(RegistryError),
+    /// It can't be asked.
+    Unasked,
+}
+
+impl Standing {
+    /// The image, if it is the one that is wanted there.
+    pub(super) fn has(&self, wanted: &Wanted) -> Option<&Manifest> {
+        match self {
+            Self::Is(found) if found.is(&wanted.id) => Some(found),
+            _ => None,
+        }
+    }
 }
 
 impl Place {
@@ -60,53 +88,70 @@ impl Place {
             reach: if is_local {
                 Reach::Unknown
             } else {
-                Reach::None
+                Reach::Elsewhere
             },
             sent: Vec::new(),
             attached: Vec::new(),
         })
     }
 
-    /// What stands under the name. What was released is not replaced.
+    /// What is under the name. A registry that could not be asked before is asked again.
     pub(super) async fn look(
         &mut self,
-        wanted: &Wanted,
-        is_forced: bool,
+        name: &ImageRef,
         events: &Events,
-    ) -> Result<Option<Manifest>, PushFailure> {
-        if self.reach == Reach::None {
-            return Ok(None);
+    ) -> Result<Standing, PushFailure> {
+        let start = Instant::now();
+        let asking = self.registry.manifest(name);
+        let mut answer = match self.reach {
+            Reach::Elsewhere => return Ok(Standing::Unasked),
+            Reach::Lost { is_slow: true } => match timeout(PATIENCE, asking).await {
+                Ok(answer) => answer,
+                Err(_) => return Ok(Standing::Unasked),
+            },
+            Reach::Lost { is_slow: false } => asking.await,
+            Reach::Unknown | Reach::Known => {
+                self.again(name, events, || self.registry.manifest(name))
+                    .await
+            }
+        };
+        if let (Err(RegistryError::Busy { .. }), Reach::Lost { .. }) = (&answer, self.reach) {
+            self.reach = Reach::Known;
+            answer = self
+                .again(name, events, || self.registry.manifest(name))
+                .await;
         }
-        let name = &wanted.name;
-        let found = match self
-            .again(name, events, || self.registry.manifest(name))
-            .await
-        {
+        match answer {
+            Err(RegistryError::Unreachable { .. }) if matches!(self.reach, Reach::Lost { .. }) => {
+                return Ok(Standing::Unasked);
+            }
             Err(RegistryError::Unreachable { reason, .. }) if self.reach == Reach::Unknown => {
                 events.send(Event::Warning(format!(
                     "the registry of `{name}` can't be asked from here what it has; only the engine \
                      reaches it: {reason}"
                 )));
-                self.reach = Reach::None;
-                return Ok(None);
+                let is_slow = start.elapsed() > SLOW;
+                self.reach = Reach::Lost { is_slow };
+                return Ok(Standing::Unasked);
             }
-            // Some let nobody see what is not there.
-            Err(RegistryError::Denied { .. }) => None,
-            found => found?,
-        };
-        self.reach = Reach::Known;
-        if let Some(found) = &found
-            && is_release(name)
-            && !is_forced
-            && !found.is(&wanted.id)
-        {
-            return Err(PushFailure::Released {
-                name: name.clone(),
-                found: found.digest.clone(),
-                is_of_git: wanted.is_of_git,
-            });
+            _ => self.reach = Reach::Known,
         }
-        Ok(found)
+        match answer {
+            Ok(Some(found)) => Ok(Standing::Is(found)),
+            Ok(None) => Ok(Standing::Absent),
+            Err(error) if self.is_hiding(&error) => Ok(Standing::Hidden(error)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Whether a registry answers so to one whom it does not let see what it has, or that there is nothing: it may
+    /// let them push all the same.
+    fn is_hiding(&self, error: &RegistryError) -> bool {
+        match error {
+            RegistryError::Denied { .. } => true,
+            RegistryError::Unauthorized { .. } => self.registry.has_token(),
+            _ => false,
+        }
     }
 
     /// Whether the registry can be asked from here.
@@ -141,7 +186,7 @@ impl Place {
 
     /// Sees to it that the registry takes what is pushed.
     pub(super) async fn check(&self, name: &ImageRef, events: &Events) -> Result<(), PushFailure> {
-        if self.reach != Reach::None {
+        if self.is_known() {
             self.again(name, events, || self.registry.check_push(name))
                 .await?;
         }
@@ -173,7 +218,7 @@ impl Place {
         if let Some((_, digest)) = self.attached.iter().find(|(known, _)| *known == run.id) {
             return Ok(digest.clone());
         }
-        if self.reach == Reach::None {
+        if !self.is_known() {
             return Err(PushFailure::OutOfReach { name: name.clone() });
         }
         let step = events.step(None, format!("attach run {}", run.id));
@@ -192,65 +237,44 @@ impl Place {
         Ok(digest)
     }
 
-    /// Has the engine push, again and again if need be, and reads back what stands there then.
+    /// Has the engine push. The digest, if it says as what.
     pub(super) async fn push(
         &self,
         engine: &DockerEngine,
         name: &ImageRef,
         step: &Step,
+    ) -> Result<Option<Digest>, EngineError> {
+        let credentials = self.credentials.as_ref();
+        engine
+            .push(name, credentials, Some(PUSH_SILENCE), step)
+            .await
+    }
+
+    /// Reads back what the registry has under a name that was pushed.
+    pub(super) async fn read_back(
+        &self,
+        name: &ImageRef,
+        pushed: Option<Digest>,
         events: &Events,
     ) -> Result<Digest, PushFailure> {
-        let start = Instant::now();
-        let mut tries = 1;
-        let pushed = loop {
-            let credentials = self.credentials.as_ref();
-            let pushing = engine.push(name, credentials, Some(PUSH_SILENCE), step);
-            let error = match pushing.await {
-                Ok(pushed) => break pushed,
-                Err(error) => error,
-            };
-            let message = match &error {
-                EngineError::Failed { message } | EngineError::Refused { message, .. } => {
-                    message.clone()
-                }
-                _ => return Err(error.into()),
-            };
-            let name = name.clone();
-            match remedy(&error) {
-                Remedy::TryAgain if tries < TRIES && start.elapsed() < TIME => {}
-                Remedy::TryAgain => {
-                    return Err(PushFailure::GivenUp {
-                        name,
-                        tries,
-                        message,
-                    });
-                }
-                Remedy::LogIn => {
-                    let user = self.user();
-                    return Err(PushFailure::Unauthorized {
-                        name,
-                        user,
-                        message,
-                    });
-                }
-                Remedy::AskForRights | Remedy::GiveUp => {
-                    return Err(PushFailure::Refused { name, message });
-                }
-            }
-            let wait = pause(tries);
-            tell(events, &name, &message, wait, tries);
-            sleep(wait).await;
-            // It may say how long it wants to be left alone, which an engine does not tell.
-            self.check(&name, events).await?;
-            tries += 1;
-        };
         let name = name.clone();
-        if self.reach == Reach::None {
+        if !self.is_known() {
             let message = "the engine does not say as what it was pushed".to_owned();
             return pushed.ok_or(PushFailure::Refused { name, message });
         }
         let reading = self.again(&name, events, || self.registry.manifest(&name));
-        let found = reading.await?.map(|found| found.digest);
+        let found = match reading.await {
+            Err(error) if self.is_hiding(&error) => {
+                let Some(pushed) = pushed else {
+                    return Err(PushFailure::Unread { name, error });
+                };
+                events.send(Event::Warning(format!(
+                    "`{name}` was pushed, and can't be read back: {error}"
+                )));
+                return Ok(pushed);
+            }
+            found => found?.map(|found| found.digest),
+        };
         match (pushed, found) {
             (None, Some(found)) => Ok(found),
             (Some(pushed), Some(found)) if pushed == found => Ok(pushed),
@@ -279,7 +303,7 @@ impl Place {
                 }
                 answer => return answer,
             };
-            if tries >= TRIES || start.elapsed() >= TIME {
+            if tries >= MOST || start.elapsed() >= TIME {
                 return Err(error);
             }
             let wait = match &error {
@@ -288,14 +312,14 @@ impl Place {
                 } => *wait,
                 _ => pause(tries),
             };
-            tell(events, name, &error.to_string(), wait, tries);
+            note_try(events, name, &error.to_string(), wait, tries);
             sleep(wait).await;
             tries += 1;
         }
     }
 
     /// Who pushes, in words.
-    fn user(&self) -> String {
+    pub(super) fn user(&self) -> String {
         match &self.credentials {
             None => "anybody without credentials".to_owned(),
             Some(Credentials {
@@ -314,10 +338,10 @@ fn unlisted<T>(error: &RegistryError) -> Option<T> {
     None
 }
 
-/// Tells of a try that failed: one line, also in CI.
-fn tell(events: &Events, name: &ImageRef, why: &str, wait: Duration, tries: u32) {
+/// Says that a try failed: one line, also in CI.
+pub(super) fn note_try(events: &Events, name: &ImageRef, why: &str, wait: Duration, tries: u32) {
     events.send(Event::Note(format!(
-        "push {name}: {why}; try {} of {TRIES} in {} s",
+        "push {name}: {why}; try {} of {MOST} in {} s",
         tries + 1,
         wait.as_secs()
     )));

@@ -403,8 +403,8 @@ fn what_the_registry_has_at_the_end_is_looked_at() {
     let registry = Registry::with_password();
     let manifest = r#"{"schemaVersion":2,"config":{"digest":"sha256:0000000000000000000000000000000000000000000000000000000000000000"}}"#;
     let (pusher, _proxy) = pusher(&registry, move |method, path, before| {
-        // Behind the first look, somebody else's manifest stands there.
-        if method == "GET" && path.contains("/manifests/") && before >= 2 {
+        // Behind the first look and the one right before the push, somebody else's manifest is there.
+        if method == "GET" && path.contains("/manifests/") && before >= 3 {
             Deed::Answer(200, "", manifest)
         } else {
             Deed::Pass

@@ -1,0 +1,248 @@
+//! Registries that can't be asked what they have, or don't let the user see.
+
+use super::Pusher;
+use crate::support::image::docker;
+use crate::support::registry::{Deed, Proxy, Registry};
+use crate::support::run;
+
+const DENIED: &str = r#"{"errors":[{"code":"DENIED","message":"requested access is denied"}]}"#;
+
+/// Has another image released in a registry, which a pusher has to be told of.
+fn released(registry: &Registry, pusher: &Pusher, tags: &[&str]) -> String {
+    let repository = pusher.image.as_str();
+    pusher.bench.write("a", "released before\n");
+    pusher.build("1.0.0");
+    for tag in tags {
+        let direct = format!("{}/{repository}:{tag}", registry.address());
+        docker(&["tag", &pusher.name("1.0.0"), &direct]);
+        docker(&["push", "--quiet", &direct]);
+    }
+    pusher.bench.write("a", "another\n");
+    pusher.build("1.0.0");
+    registry.digest(repository, tags[0])
+}
+
+#[test]
+fn a_registry_that_answers_again_keeps_what_was_released() {
+    // It answers before the first try of the engine, or before the second.
+    for (unanswered, tries) in [(1, 0), (2, 1)] {
+        let registry = Registry::new();
+        let proxy = Proxy::start(registry.address(), move |method, path, before| {
+            match (method, path.ends_with("/manifests/1.0.0")) {
+                ("GET", true) if before < unanswered => Deed::Lose(0),
+                ("PUT", true) if before == 0 && tries > 0 => {
+                    Deed::Answer(503, "", r#"{"errors":[]}"#)
+                }
+                _ => Deed::Pass,
+            }
+        });
+        let pusher = Pusher::new(proxy.address);
+        let before = released(&registry, &pusher, &["1.0.0"]);
+        let ended = pusher.push("1.0.0", &[]);
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        for said in [
+            "can't be asked from here what it has; only the engine reaches it".to_owned(),
+            format!(
+                "`{}` is released already, as {before}",
+                pusher.name("1.0.0")
+            ),
+        ] {
+            assert!(ended.stderr.contains(&said), "{said}: {}", ended.stderr);
+        }
+        assert_eq!(proxy.count("PUT", "/manifests/1.0.0"), tries);
+        let repository = pusher.image.as_str();
+        assert_eq!(registry.digest(repository, "1.0.0"), before);
+        let ended = pusher.push("1.0.0", &["--force"]);
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        assert_ne!(registry.digest(repository, "1.0.0"), before);
+    }
+}
+
+#[test]
+fn no_name_moves_without_its_release_where_a_registry_answers_again() {
+    let registry = Registry::new();
+    // Each name is asked for once in vain.
+    let proxy = Proxy::start(registry.address(), |method, path, before| {
+        if method == "GET" && path.contains("/manifests/") && before == 0 {
+            Deed::Lose(0)
+        } else {
+            Deed::Pass
+        }
+    });
+    let pusher = Pusher::new(proxy.address);
+    let before = released(&registry, &pusher, &["1.0.0", "1.0", "1", "latest"]);
+    let ended = pusher.push_built(&[]);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.stderr.contains("is released already"), "{ended:?}");
+    assert_eq!(proxy.count("PUT", "/manifests/"), 0);
+    for tag in registry.tags(pusher.image.as_str()) {
+        assert_eq!(
+            registry.digest(pusher.image.as_str(), &tag),
+            before,
+            "{tag}"
+        );
+    }
+}
+
+#[test]
+fn an_engine_pushes_where_it_alone_reaches_the_registry() {
+    let registry = Registry::new();
+    // Nobody but the engine puts manifests, and nobody else is let through.
+    let proxy = Proxy::start(registry.address(), |method, path, _| {
+        if method == "GET" && (path.contains("/manifests/") || path.contains("/tags/")) {
+            Deed::Lose(0)
+        } else {
+            Deed::Pass
+        }
+    });
+    let pusher = Pusher::new(proxy.address);
+    pusher.build("2.0.0");
+    let ended = pusher.push_built(&[]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let said = "only the engine reaches it";
+    assert_eq!(ended.stderr.matches(said).count(), 1, "{}", ended.stderr);
+    let repository = pusher.image.as_str();
+    let digest = |tag: &str| registry.digest(repository, tag);
+    assert_eq!(digest("latest"), digest("2.0.0"));
+    // What the engine has decides then.
+    pusher.bench.write("a", "older\n");
+    pusher.build("1.0.0");
+    docker(&["tag", &pusher.name("1.0.0"), &pusher.name("latest")]);
+    let ended = pusher.push("latest", &[]);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let said = format!(
+        "`{}` stays with 2.0.0: 1.0.0 is older",
+        pusher.name("latest")
+    );
+    assert!(ended.stderr.contains(&said), "{}", ended.stderr);
+    assert_eq!(digest("latest"), digest("2.0.0"));
+}
+
+#[test]
+fn a_release_that_may_not_be_read_is_replaced_by_force_alone() {
+    let registry = Registry::new();
+    let proxy = Proxy::start(registry.address(), |method, path, _| match method {
+        "GET" if path.contains("/manifests/") => Deed::Answer(403, "", DENIED),
+        "GET" if path.contains("/tags/") => Deed::Answer(403, "", DENIED),
+        _ => Deed::Pass,
+    });
+    let pusher = Pusher::new(proxy.address);
+    let before = released(&registry, &pusher, &["1.0.0", "latest"]);
+    let repository = pusher.image.as_str();
+    let shown = format!("{}/{repository}", pusher.registry);
+    let denied = format!("anybody without credentials has no right to pull from {shown}");
+    for flags in [&["--dry-run"][..], &[]] {
+        let ended = pusher.push_built(flags);
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        let said = format!(
+            "error[push]: whether `{}` is released already can't be read: {denied}\n |\n = help: ask for the \
+             right to pull from there; for what was never pushed there before, `jobctl push --force`\n",
+            pusher.name("1.0.0")
+        );
+        assert!(ended.stderr.contains(&said), "{}", ended.stderr);
+    }
+    assert_eq!(proxy.count("PUT", "/manifests/"), 0);
+    assert_eq!(registry.digest(repository, "1.0.0"), before);
+    // What is no release is not held against anybody; a name that may move backwards is.
+    docker(&["tag", &pusher.name("1.0.0"), &pusher.name("dev")]);
+    let ended = pusher.push("dev", &[]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    for said in [
+        format!("what `{shown}` has already can't be read, and may be replaced: {denied}"),
+        format!(
+            "`{}` was pushed, and can't be read back: {denied}",
+            pusher.name("dev")
+        ),
+    ] {
+        assert!(ended.stderr.contains(&said), "{said}: {}", ended.stderr);
+    }
+    let digest = registry.digest(repository, "dev");
+    assert!(ended.stdout.ends_with(&format!("{digest}\n")), "{ended:?}");
+    let ended = pusher.push("latest", &[]);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let said = format!(
+        "`{}` stays as it is: its registry does not list its tags",
+        pusher.name("latest")
+    );
+    assert!(ended.stderr.contains(&said), "{}", ended.stderr);
+    assert_eq!(registry.digest(repository, "latest"), before);
+    let ended = pusher.push_built(&["--force"]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    for tag in ["1.0.0", "1.0", "1", "latest"] {
+        assert_eq!(registry.digest(repository, tag), digest, "{tag}");
+    }
+}
+
+#[test]
+fn who_may_neither_read_nor_push_has_no_right_to_push() {
+    let registry = Registry::new();
+    let proxy = Proxy::start(registry.address(), |method, path, _| match method {
+        "GET" if path.contains("/manifests/") => Deed::Answer(403, "", DENIED),
+        "POST" if path.contains("/blobs/uploads/") => Deed::Answer(403, "", DENIED),
+        _ => Deed::Pass,
+    });
+    let pusher = Pusher::new(proxy.address);
+    pusher.build("1.0.0");
+    let ended = pusher.push("1.0.0", &[]);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let said = "error[push]: anybody without credentials has no right to push to ";
+    assert!(ended.stderr.starts_with(said), "{}", ended.stderr);
+}
+
+#[test]
+fn a_repository_that_only_those_see_who_may_push_is_read_as_they_do() {
+    let registry = Registry::new();
+    let challenge: &'static str = {
+        // The proxy is asked at its own address, which is known once it is there.
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            use std::io::{Read as _, Write as _};
+            for mut client in listener.incoming().map_while(Result::ok) {
+                let mut byte = [0];
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") && client.read(&mut byte).is_ok_and(|n| n > 0) {
+                    head.push(byte[0]);
+                }
+                let _ = client.write_all(
+                    b"HTTP/1.1 200 OK\r\nContent-Length: 13\r\nConnection: close\r\n\r\n{\"token\":\"x\"}",
+                );
+            }
+        });
+        let challenge =
+            format!("Www-Authenticate: Bearer realm=\"http://{address}/token\",service=\"t\"\r\n");
+        challenge.leak()
+    };
+    // Of each two questions, the first is by one who may pull; of the first four, two are without a token.
+    let proxy = Proxy::start(registry.address(), move |method, path, before| {
+        if method != "GET" || !path.contains("/manifests/") {
+            return Deed::Pass;
+        }
+        match before {
+            0 | 2 => Deed::Answer(401, challenge, ""),
+            _ if before == 1 || before % 2 == 0 => Deed::Answer(403, "", DENIED),
+            _ => Deed::Pass,
+        }
+    });
+    let pusher = Pusher::new(proxy.address);
+    pusher.build("1.0.0");
+    let ended = pusher.push("1.0.0", &[]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(!ended.stderr.contains("warning"), "{}", ended.stderr);
+    assert_eq!(registry.tags(pusher.image.as_str()), ["1.0.0"]);
+    assert_eq!(proxy.count("GET", "/manifests/"), 8);
+    // What is released there is seen, too.
+    pusher.bench.write("a", "two\n");
+    pusher.build("1.0.0");
+    let before = registry.digest(pusher.image.as_str(), "1.0.0");
+    let direct = Pusher {
+        registry: registry.address(),
+        ..pusher
+    };
+    let name = direct.name("1.0.0");
+    docker(&["tag", &format!("{}:1.0.0", direct.image.as_str()), &name]);
+    let ended = run(direct.bench.jobctl().args(["push", &name]));
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let said = format!("`{name}` is released already, as {before}");
+    assert!(ended.stderr.contains(&said), "{}", ended.stderr);
+}
