@@ -38,6 +38,15 @@ pub enum ResumeError {
     },
 }
 
+/// A tokenizer's files.
+#[derive(Debug)]
+pub struct TokenizerFiles {
+    /// tokenizer.json
+    pub tokenizer: Vec<u8>,
+    /// `tokenizer_config.json`
+    pub config: Value,
+}
+
 /// Writes `folder` as Python's transformers read it: the model, what it is like, its tokenizer.
 ///
 /// # Errors
@@ -46,12 +55,13 @@ pub fn write_model(
     folder: &Path,
     model: &Model,
     row: &Tensor,
-    tokenizer: &[u8],
+    tokenizer: &TokenizerFiles,
 ) -> Result<Vec<u8>, WriteError> {
     files::make_folder(folder)?;
     let weights = to_safetensors(row, &model.architecture);
     files::write_json(&folder.join("config.json"), &model.architecture.to_json())?;
-    files::write(&folder.join("tokenizer.json"), tokenizer)?;
+    files::write(&folder.join("tokenizer.json"), &tokenizer.tokenizer)?;
+    files::write_json(&folder.join("tokenizer_config.json"), &tokenizer.config)?;
     // Last: a folder with weights is complete.
     files::write(&folder.join("model.safetensors"), &weights)?;
     Ok(weights)

@@ -6,6 +6,11 @@ pub trait Classify: Send + 'static {
     /// label, in the order of the labels.
     fn logits(&self, batch: &[&[u32]]) -> Vec<Vec<f32>>;
 
+    /// What an answer says of each label, by its logits: how likely it is.
+    fn scores(&self, logits: &[f32]) -> Vec<f32> {
+        softmax(logits)
+    }
+
     /// The same model for another thread. The weights are shared.
     #[must_use]
     fn share(&self) -> Self
@@ -20,4 +25,10 @@ pub fn softmax(logits: &[f32]) -> Vec<f32> {
     let powers: Vec<f32> = logits.iter().map(|logit| (logit - highest).exp()).collect();
     let sum: f32 = powers.iter().sum();
     powers.iter().map(|power| power / sum).collect()
+}
+
+/// How likely a label is by itself: `1 / (1 + exp(-logit))`.
+#[must_use]
+pub fn sigmoid(logit: f32) -> f32 {
+    1.0 / (1.0 + (-logit).exp())
 }

@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::classify::{Classify, softmax};
+use crate::classify::Classify;
 use crate::config::{BASE_MODEL, Config, VARIABLES};
 use crate::evaluate;
-use crate::model::Model;
+use crate::model::{Model, Problem, check_label_names};
 use crate::progress::{Progress, say};
 use crate::runtime::{self, Runtime};
 use crate::serve::{self, Compute, ConnectionLimits, Loaded, Processor, ServeOptions};
@@ -243,11 +243,34 @@ fn read_model(config: &Config, runtime: &Runtime) -> Result<(Model, Tokenizer), 
         )
         .into());
     }
+    if !model.has_pooler {
+        return Err(format!(
+            "{}: has a classifier but no pooler, as models that label tokens have it; texts can't be \
+             classified with it. To train it for that, name it in MODEL, and train",
+            folder.display()
+        )
+        .into());
+    }
+    let config_file = folder.join("config.json");
+    if model.architecture.problem == Problem::Regression {
+        return Err(format!(
+            "{}: `problem_type` is \"regression\"; models that give labels are supported: \
+             single_label_classification and multi_label_classification",
+            config_file.display()
+        )
+        .into());
+    }
+    check_label_names(&model.architecture.labels)
+        .map_err(|problem| format!("{}: `id2label`: {problem}", config_file.display()))?;
     let positions = config
         .data
         .max_positions
         .min(model.architecture.max_positions as usize);
     let tokenizer = Tokenizer::open(&folder, positions, model.architecture.vocab_size as usize)?;
+    tokenizer.check_special_tokens()?;
+    if let Some(warning) = tokenizer.warning() {
+        say(&format!("warning: {warning}"));
+    }
     let model = model.to(runtime.device, runtime.kind);
     let model = if runtime.is_int8 {
         model.quantized()
@@ -259,6 +282,13 @@ fn read_model(config: &Config, runtime: &Runtime) -> Result<(Model, Tokenizer), 
 
 fn evaluate(config: &Config, runtime: &Runtime) -> Result<ExitCode, Failure> {
     let (model, tokenizer) = read_model(config, runtime)?;
+    if model.architecture.problem == Problem::MultiLabel {
+        return Err(
+            "the model's `problem_type` is \"multi_label_classification\", and the reviews have one \
+             label each; predict and serve are for such a model, evaluate is not"
+                .into(),
+        );
+    }
     let reviews = data::read(&config.data)?;
     if reviews.labels != model.architecture.labels {
         return Err(format!(
@@ -313,7 +343,7 @@ fn predict(
                 json!({ "logits": logits })
             } else {
                 let labels = model.architecture.labels.iter().cloned();
-                let shares = softmax(&logits).into_iter().map(Value::from);
+                let shares = model.scores(&logits).into_iter().map(Value::from);
                 Value::Object(labels.zip(shares).collect::<Map<_, _>>())
             };
             writeln!(out, "{line}")?;

@@ -1,12 +1,25 @@
 //! From text to the numbers that the model reads.
+//!
+//! A folder has a tokenizer.json, or the vocab.txt that BERT came with; and a `tokenizer_config.json`, whose
+//! `do_lower_case` and the like transformers puts above the former's normalizer.
 
-use std::path::Path;
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
 
+use serde_json::{Map, Value, json};
 use tokenizers::{TruncationDirection, TruncationParams, TruncationStrategy};
 
 /// A Hugging Face tokenizer that cuts a text to what the model reads.
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
+    path: PathBuf,
+    max_positions: usize,
+    /// Of `cls_token`, `sep_token` and the like.
+    special_tokens: Vec<(&'static str, String)>,
+    /// What is to be known of how it was read.
+    warning: Option<String>,
 }
 
 /// A text as the model reads it.
@@ -26,9 +39,93 @@ pub struct TokenizerError {
     reason: String,
 }
 
+impl TokenizerError {
+    fn new(path: &Path, reason: impl Into<String>) -> Self {
+        Self {
+            file: path.display().to_string(),
+            reason: reason.into(),
+        }
+    }
+}
+
+/// The special tokens that BERT's tokenizers have, where nothing else is said.
+const SPECIAL_TOKENS: [(&str, &str); 5] = [
+    ("unk_token", "[UNK]"),
+    ("sep_token", "[SEP]"),
+    ("pad_token", "[PAD]"),
+    ("cls_token", "[CLS]"),
+    ("mask_token", "[MASK]"),
+];
+
+/// The classes of transformers that make a normalizer of `tokenizer_config.json`. Others take
+/// tokenizer.json as it is.
+const BERT_CLASSES: [&str; 2] = ["BertTokenizer", "BertTokenizerFast"];
+
+/// What `tokenizer_config.json` says, as far as it counts here.
+struct Settings {
+    is_bert: bool,
+    /// By the names that they have in a normalizer: `lowercase`, `strip_accents`,
+    /// `handle_chinese_chars`.
+    normalizer: Vec<(&'static str, Value)>,
+    special_tokens: [(&'static str, String); 5],
+    model_max_length: Option<usize>,
+}
+
+impl Settings {
+    fn read(folder: &Path) -> Result<Self, TokenizerError> {
+        let path = folder.join("tokenizer_config.json");
+        let fields: Map<String, Value> = match fs::read(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Map::new(),
+            Err(error) => return Err(TokenizerError::new(&path, error.to_string())),
+            Ok(text) => serde_json::from_slice(&text)
+                .map_err(|error| TokenizerError::new(&path, format!("not JSON: {error}")))?,
+        };
+        let class = fields.get("tokenizer_class").and_then(Value::as_str);
+        let normalizer = [
+            ("do_lower_case", "lowercase"),
+            ("strip_accents", "strip_accents"),
+            ("tokenize_chinese_chars", "handle_chinese_chars"),
+        ];
+        let mut settings = Vec::new();
+        for (field, name) in normalizer {
+            match fields.get(field) {
+                None | Some(Value::Null) => {}
+                Some(value @ Value::Bool(_)) => settings.push((name, value.clone())),
+                Some(value) => {
+                    let reason = format!("`{field}` is {value}; true or false is needed");
+                    return Err(TokenizerError::new(&path, reason));
+                }
+            }
+        }
+        let special_tokens = SPECIAL_TOKENS.map(|(name, default)| {
+            let given = fields.get(name);
+            let given = given.map(|token| token.get("content").unwrap_or(token));
+            let token = given.and_then(Value::as_str).unwrap_or(default);
+            (name, token.to_owned())
+        });
+        // Where there is no limit, transformers writes 1e30.
+        let length = fields.get("model_max_length").and_then(Value::as_u64);
+        Ok(Self {
+            is_bert: class.is_none_or(|class| BERT_CLASSES.contains(&class)),
+            normalizer: settings,
+            special_tokens,
+            model_max_length: length.and_then(|length| usize::try_from(length).ok()),
+        })
+    }
+}
+
+/// The tokens that a model was made to read, as `tokenizer_config.json` has it; none where it doesn't say.
+///
+/// # Errors
+/// The file isn't JSON.
+pub fn model_max_length(folder: &Path) -> Result<Option<usize>, TokenizerError> {
+    Ok(Settings::read(folder)?.model_max_length)
+}
+
 impl Tokenizer {
-    /// Opens `folder`'s tokenizer.json. A text is cut to `max_positions` tokens, with the special
-    /// ones; whatever the file says of cutting and filling up is not used.
+    /// Opens `folder`'s tokenizer.json, or its vocab.txt where there is none. A text is cut to
+    /// `max_positions` tokens, with the special ones; whatever the file says of cutting and padding is
+    /// not used.
     ///
     /// # Errors
     /// The file is missing or not a tokenizer, or makes ids that a model with `vocab_size` words
@@ -38,20 +135,26 @@ impl Tokenizer {
         max_positions: usize,
         vocab_size: usize,
     ) -> Result<Self, TokenizerError> {
-        let path = folder.join("tokenizer.json");
-        let error = |reason| TokenizerError {
-            file: path.display().to_string(),
-            reason,
+        let settings = Settings::read(folder)?;
+        let (path, mut file) = read_file(folder, &settings)?;
+        let error = |reason: String| TokenizerError::new(&path, reason);
+        let warning = if settings.is_bert {
+            set_normalizer(&mut file, &settings.normalizer)
+        } else {
+            None
         };
-        let file = std::fs::read_to_string(&path).map_err(|reason| error(reason.to_string()))?;
         // Not `from_bytes`, which has all that such a file may hold compiled here, with each change.
         let mut inner: tokenizers::Tokenizer = file
+            .to_string()
             .parse()
             .map_err(|reason| error(format!("not a tokenizer: {reason}")))?;
-        let words = inner.get_vocab_size(true);
-        if words > vocab_size {
+        let highest = inner.get_vocab(true).into_iter().max_by_key(|(_, id)| *id);
+        if let Some((word, id)) = highest
+            && id as usize >= vocab_size
+        {
             return Err(error(format!(
-                "has {words} words, and the model {vocab_size}: they don't belong together"
+                "has the word {word:?} with the id {id}, and config.json a `vocab_size` of \
+                 {vocab_size}: they don't belong together"
             )));
         }
         let truncation = TruncationParams {
@@ -64,7 +167,43 @@ impl Tokenizer {
         inner
             .with_truncation(Some(truncation))
             .map_err(|reason| error(format!("can't cut texts: {reason}")))?;
-        Ok(Self { inner })
+        let special_tokens = settings.special_tokens.into_iter();
+        let special_tokens = special_tokens
+            .filter(|(_, token)| inner.token_to_id(token).is_some())
+            .collect();
+        Ok(Self {
+            inner,
+            path,
+            max_positions,
+            special_tokens,
+            warning,
+        })
+    }
+
+    /// Checks that a text begins with the token that is classified, and isn't empty whatever it says.
+    ///
+    /// # Errors
+    /// The tokenizer adds no special tokens, or others.
+    pub fn check_special_tokens(&self) -> Result<(), TokenizerError> {
+        let ids = self.encode("").map(|tokens| tokens.ids).unwrap_or_default();
+        let id = |name: &str| {
+            let token = self.special_tokens.iter().find(|(known, _)| *known == name);
+            token.and_then(|(_, token)| self.inner.token_to_id(token))
+        };
+        match (id("cls_token"), id("sep_token"), &ids[..]) {
+            (Some(cls), Some(sep), [first, last]) if (cls, sep) == (*first, *last) => Ok(()),
+            _ => Err(TokenizerError::new(
+                &self.path,
+                "doesn't put a text between [CLS] and [SEP], as BERT reads it: its `post_processor` \
+                 is missing or another's",
+            )),
+        }
+    }
+
+    /// What is to be known of how it was read.
+    #[must_use]
+    pub fn warning(&self) -> Option<&str> {
+        self.warning.as_deref()
     }
 
     /// tokenizer.json, with the cutting as it was asked for.
@@ -73,6 +212,24 @@ impl Tokenizer {
     /// The tokenizer can't be written.
     pub fn file(&self) -> Result<Vec<u8>, tokenizers::Error> {
         Ok(self.inner.to_string(true)?.into_bytes())
+    }
+
+    /// `tokenizer_config.json`, by which transformers takes tokenizer.json as it is.
+    #[must_use]
+    pub fn config_file(&self) -> Value {
+        let mut fields = Map::new();
+        // A BertTokenizer would make a normalizer of its own.
+        fields.insert(
+            "tokenizer_class".to_owned(),
+            json!("PreTrainedTokenizerFast"),
+        );
+        fields.insert("model_max_length".to_owned(), json!(self.max_positions));
+        let inputs = json!(["input_ids", "token_type_ids", "attention_mask"]);
+        fields.insert("model_input_names".to_owned(), inputs);
+        for (name, token) in &self.special_tokens {
+            fields.insert((*name).to_owned(), json!(token));
+        }
+        fields.into()
     }
 
     /// The text's tokens.
@@ -85,5 +242,246 @@ impl Tokenizer {
             ids: encoding.get_ids().to_vec(),
             is_truncated: !encoding.get_overflowing().is_empty(),
         })
+    }
+}
+
+/// tokenizer.json as it is, or one that is made of vocab.txt.
+fn read_file(folder: &Path, settings: &Settings) -> Result<(PathBuf, Value), TokenizerError> {
+    let path = folder.join("tokenizer.json");
+    match fs::read(&path) {
+        Ok(text) => {
+            let file = serde_json::from_slice(&text).map_err(|reason| {
+                TokenizerError::new(&path, format!("not a tokenizer: {reason}"))
+            })?;
+            Ok((path, file))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let vocab = folder.join("vocab.txt");
+            if !vocab.exists() {
+                return Err(TokenizerError::new(
+                    &path,
+                    format!("{error}; there is no vocab.txt either"),
+                ));
+            }
+            let file = from_vocab(&vocab, settings)?;
+            Ok((vocab, file))
+        }
+        Err(error) => Err(TokenizerError::new(&path, error.to_string())),
+    }
+}
+
+/// Sets what `tokenizer_config.json` says of the normalizer. Gives a warning where transformers would read
+/// the folder otherwise.
+fn set_normalizer(file: &mut Value, settings: &[(&str, Value)]) -> Option<String> {
+    let normalizer = file.get_mut("normalizer")?;
+    if normalizer.get("type").and_then(Value::as_str) != Some("BertNormalizer") {
+        return None;
+    }
+    for (name, value) in settings {
+        normalizer[*name] = value.clone();
+    }
+    let is_said = settings.iter().any(|(name, _)| *name == "lowercase");
+    (normalizer["lowercase"] == json!(false) && !is_said).then(|| {
+        "tokenizer.json keeps upper case, and tokenizer_config.json has no `do_lower_case`: upper case is \
+         kept here, and lowered by transformers; set `do_lower_case` to false there"
+            .to_owned()
+    })
+}
+
+/// The tokenizer.json of a vocabulary, a word a line, as transformers' `BertTokenizer` makes it.
+fn from_vocab(path: &Path, settings: &Settings) -> Result<Value, TokenizerError> {
+    let error = |reason: String| TokenizerError::new(path, reason);
+    let text = fs::read(path).map_err(|reason| error(reason.to_string()))?;
+    let text = String::from_utf8(text).map_err(|_| error("is not UTF-8".to_owned()))?;
+    // The last of equal ones counts, as in transformers.
+    let vocab: HashMap<&str, usize> = text.lines().zip(0..).collect();
+    let mut added_tokens = Vec::new();
+    for (_, token) in &settings.special_tokens {
+        if let Some(id) = vocab.get(token.as_str()) {
+            added_tokens.push(json!({
+                "id": id, "content": token, "single_word": false, "lstrip": false,
+                "rstrip": false, "normalized": false, "special": true,
+            }));
+        }
+    }
+    added_tokens.sort_by_key(|token| token["id"].as_u64());
+    let token = |name: &str| {
+        let (_, token) = settings
+            .special_tokens
+            .iter()
+            .find(|(known, _)| *known == name)
+            .expect("all names are there");
+        match vocab.get(token.as_str()) {
+            Some(id) => Ok((token, id)),
+            None => Err(error(format!(
+                "has no word {token:?}; is it BERT's vocabulary?"
+            ))),
+        }
+    };
+    let (unk, _) = token("unk_token")?;
+    let ((cls, cls_id), (sep, sep_id)) = (token("cls_token")?, token("sep_token")?);
+    let special = |token: &str, kind: u8| json!({"SpecialToken": {"id": token, "type_id": kind}});
+    let sequence = |id: &str, kind: u8| json!({"Sequence": {"id": id, "type_id": kind}});
+    Ok(json!({
+        "version": "1.0",
+        "truncation": null,
+        "padding": null,
+        "added_tokens": added_tokens,
+        "normalizer": {
+            "type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true,
+            "strip_accents": null, "lowercase": true,
+        },
+        "pre_tokenizer": {"type": "BertPreTokenizer"},
+        "post_processor": {
+            "type": "TemplateProcessing",
+            "single": [special(cls, 0), sequence("A", 0), special(sep, 0)],
+            "pair": [
+                special(cls, 0), sequence("A", 0), special(sep, 0), sequence("B", 1), special(sep, 1),
+            ],
+            "special_tokens": {
+                cls: {"id": cls, "ids": [cls_id], "tokens": [cls]},
+                sep: {"id": sep, "ids": [sep_id], "tokens": [sep]},
+            },
+        },
+        "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": true},
+        "model": {
+            "type": "WordPiece", "unk_token": unk, "continuing_subword_prefix": "##",
+            "max_input_chars_per_word": 100, "vocab": vocab,
+        },
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WORDS: &str = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nfilm\nFilm\n##s\nmuller\n很\n";
+
+    /// A folder with these files.
+    fn folder(files: &[(&str, String)]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            fs::write(folder.path().join(name), text).unwrap();
+        }
+        folder
+    }
+
+    fn open(folder: &tempfile::TempDir) -> Result<Tokenizer, String> {
+        Tokenizer::open(folder.path(), 8, 10)
+            .map_err(|error| error.to_string())
+            .map_err(|error| error.replace(&folder.path().display().to_string(), ""))
+    }
+
+    fn words(folder: &tempfile::TempDir, text: &str) -> Vec<String> {
+        let tokenizer = open(folder).unwrap();
+        let ids = tokenizer.encode(text).unwrap().ids;
+        let words = ids.into_iter().map(|id| tokenizer.inner.id_to_token(id));
+        words.collect::<Option<_>>().unwrap()
+    }
+
+    #[test]
+    fn a_vocabulary_alone_is_enough() {
+        let lower = folder(&[("vocab.txt", WORDS.to_owned())]);
+        let expected = ["[CLS]", "film", "##s", "muller", "很", "[UNK]", "[SEP]"];
+        assert_eq!(words(&lower, "FILMS Müller很x"), expected);
+        open(&lower).unwrap().check_special_tokens().unwrap();
+        // As Windows writes it.
+        let crlf = folder(&[("vocab.txt", WORDS.replace('\n', "\r\n"))]);
+        assert_eq!(words(&crlf, "films"), words(&lower, "films"));
+    }
+
+    #[test]
+    fn the_case_is_what_tokenizer_config_json_says() {
+        let config = |fields: Value| ("tokenizer_config.json", fields.to_string());
+        let vocab = ("vocab.txt", WORDS.to_owned());
+        let cased = folder(&[vocab.clone(), config(json!({"do_lower_case": false}))]);
+        assert_eq!(
+            words(&cased, "Films film"),
+            ["[CLS]", "Film", "##s", "film", "[SEP]"]
+        );
+        // Above what tokenizer.json says, but for a class that takes it as it is.
+        let file = String::from_utf8(open(&cased).unwrap().file().unwrap()).unwrap();
+        let file = ("tokenizer.json", file);
+        for (fields, word) in [
+            (
+                json!({"do_lower_case": true, "tokenizer_class": "BertTokenizer"}),
+                "film",
+            ),
+            (
+                json!({"do_lower_case": true, "tokenizer_class": "PreTrainedTokenizerFast"}),
+                "Film",
+            ),
+            (json!({}), "Film"),
+        ] {
+            let folder = folder(&[file.clone(), config(fields.clone())]);
+            assert_eq!(words(&folder, "Film")[1], word, "{fields}");
+            let warned = open(&folder).unwrap().warning().is_some();
+            assert_eq!(warned, fields == json!({}), "{fields}");
+        }
+        let broken = folder(&[vocab, config(json!({"do_lower_case": "no"}))]);
+        assert_eq!(
+            open(&broken).err().unwrap(),
+            "/tokenizer_config.json: `do_lower_case` is \"no\"; true or false is needed"
+        );
+    }
+
+    #[test]
+    fn what_is_written_is_read_as_it_was() {
+        let config = json!({"do_lower_case": false, "cls_token": {"content": "[CLS]"}});
+        let cased = folder(&[
+            ("vocab.txt", WORDS.to_owned()),
+            ("tokenizer_config.json", config.to_string()),
+        ]);
+        let tokenizer = open(&cased).unwrap();
+        let written = folder(&[
+            (
+                "tokenizer.json",
+                String::from_utf8(tokenizer.file().unwrap()).unwrap(),
+            ),
+            ("tokenizer_config.json", tokenizer.config_file().to_string()),
+        ]);
+        assert_eq!(words(&written, "Films"), words(&cased, "Films"));
+        assert_eq!(model_max_length(written.path()).unwrap(), Some(8));
+        assert_eq!(open(&written).unwrap().warning(), None);
+        assert_eq!(tokenizer.config_file()["mask_token"], "[MASK]");
+    }
+
+    #[test]
+    fn a_length_without_a_limit_is_none() {
+        let config = "{\"model_max_length\": 1000000000000000019884624838656}";
+        let folder = folder(&[("tokenizer_config.json", config.to_owned())]);
+        assert_eq!(model_max_length(folder.path()).unwrap(), None);
+    }
+
+    #[test]
+    fn what_does_not_suit_a_model_is_refused() {
+        let vocab = |text: &str| folder(&[("vocab.txt", text.to_owned())]);
+        for (folder, message) in [
+            (
+                folder(&[]),
+                "/tokenizer.json: No such file or directory (os error 2); there is no vocab.txt",
+            ),
+            (
+                vocab("a\nb\n"),
+                "/vocab.txt: has no word \"[UNK]\"; is it BERT's vocabulary?",
+            ),
+            (
+                vocab(&format!("{WORDS}extra\n")),
+                "/vocab.txt: has the word \"extra\" with the id 10, and",
+            ),
+        ] {
+            let error = open(&folder).err().unwrap();
+            assert!(error.starts_with(message), "{error}");
+        }
+        let plain = vocab(WORDS);
+        let file = String::from_utf8(open(&plain).unwrap().file().unwrap()).unwrap();
+        let mut file: Value = serde_json::from_str(&file).unwrap();
+        file["post_processor"] = Value::Null;
+        let without = folder(&[("tokenizer.json", file.to_string())]);
+        let error = open(&without).unwrap().check_special_tokens().unwrap_err();
+        assert!(
+            error.to_string().contains("`post_processor` is missing"),
+            "{error}"
+        );
     }
 }

@@ -16,13 +16,13 @@ use tch::{Kind, Tensor};
 use self::outcome::Part;
 use self::record::Line;
 use crate::batches;
-use crate::checkpoint::{self, Position, Resume};
+use crate::checkpoint::{self, Position, Resume, TokenizerFiles};
 use crate::config::{BASE_MODEL, Config};
 use crate::data::{self, Example};
 use crate::evaluate::{self, Labelled, Report, label_tensor};
 use crate::files::{self, WriteError};
 use crate::model::{
-    Architecture, Batch, Dropout, Model, Parameters, Pooling, initialize_classifier, layout,
+    Architecture, Batch, Dropout, Model, Parameters, Pooling, check_label_names, layout,
 };
 use crate::optimizer::AdamW;
 use crate::process::{KeptMemory, cpu_seconds};
@@ -81,11 +81,31 @@ pub fn train(
         config.data.max_positions,
         architecture.vocab_size as usize,
     )?;
-    let tokenizer_file = tokenizer.file()?;
+    tokenizer.check_special_tokens()?;
+    let tokenizer_files = TokenizerFiles {
+        tokenizer: tokenizer.file()?,
+        config: tokenizer.config_file(),
+    };
     let reviews = data::read(&config.data)?;
-    let model = Model::read_for(&base, &reviews.labels, pooling)?;
+    check_label_names(&reviews.labels)
+        .map_err(|problem| format!("{}: {problem}", config.data.path.display()))?;
+    let seed = config.training.seed;
+    let (model, replaced) = Model::read_for(&base, &reviews.labels, pooling, seed)?;
     files::make_folder(&config.output_dir)?;
     let _kept = files::keep_folder(&config.output_dir)?;
+    if let Some(replaced) = replaced {
+        say(&format!(
+            "the model's classifier is for other labels ({}), and is replaced by a new one ({})",
+            replaced.join(", "),
+            reviews.labels.join(", ")
+        ));
+    }
+    if let Some(warning) = tokenizer.warning() {
+        say(&format!("warning: {warning}"));
+    }
+    if !model.has_pooler {
+        say("the model has no pooler, and gets a new one");
+    }
     say(&format!(
         "training on {} reviews, validating with {}, testing with {}; {runtime}",
         reviews.train.len(),
@@ -99,7 +119,7 @@ pub fn train(
         valid: tokenize(&tokenizer, &reviews.valid, "reading validation reviews")?,
         test: tokenize(&tokenizer, &reviews.test, "reading test reviews")?,
     };
-    let mut training = Training::new(config, runtime, model, examples, identity, tokenizer_file)?;
+    let mut training = Training::new(config, runtime, model, examples, identity, tokenizer_files)?;
     if !training.run(stop)? {
         say("stopped; call it again to go on");
         return Ok(Outcome::Stopped);
@@ -176,7 +196,7 @@ struct Training<'a> {
     position: Position,
     resume: Resume,
     identity: Map<String, Value>,
-    tokenizer_file: Vec<u8>,
+    tokenizer_files: TokenizerFiles,
 }
 
 impl<'a> Training<'a> {
@@ -186,10 +206,8 @@ impl<'a> Training<'a> {
         model: Model,
         examples: Examples,
         identity: Map<String, Value>,
-        tokenizer_file: Vec<u8>,
+        tokenizer_files: TokenizerFiles,
     ) -> Result<Self, Box<dyn Error + Send + Sync>> {
-        let seed = config.training.seed;
-        initialize_classifier(&model.parameters.row, &model.architecture, seed);
         let slots = layout(&model.architecture);
         let slots = if config.training.train_body {
             slots
@@ -222,7 +240,7 @@ impl<'a> Training<'a> {
             gradients,
             gradient,
             identity,
-            tokenizer_file,
+            tokenizer_files,
         };
         if let Some(position) = training
             .resume
@@ -439,7 +457,7 @@ impl<'a> Training<'a> {
             self.add_line(&line)?;
         }
         let folder = self.checkpoint(epoch);
-        checkpoint::write_model(&folder, &self.model, &self.master, &self.tokenizer_file)?;
+        checkpoint::write_model(&folder, &self.model, &self.master, &self.tokenizer_files)?;
         if let Some(old) = epoch.checked_sub(KEPT_CHECKPOINTS) {
             let _ = fs::remove_dir_all(self.checkpoint(old));
         }

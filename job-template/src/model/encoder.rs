@@ -6,12 +6,12 @@
 
 use tch::Tensor;
 
+use super::activation;
 use super::architecture::{Architecture, Pooling};
 use super::attention::{self, Heads};
 use super::batch::Batch;
 use super::dropout::Dropout;
 use super::first::{self, FirstHeads};
-use super::gelu;
 use super::normalize::{self, Gradients, Input};
 use super::parameters::{Layer, Linear, Parameters};
 use crate::parallel::{numbers, shared, suits_kernels};
@@ -95,9 +95,9 @@ struct Saved {
     attention_norm: normalize::Saved,
     /// [query rows, hidden]
     normed: Tensor,
-    /// After the feed-forward layer's inner dense layer and GELU, [query rows, intermediate].
+    /// After the feed-forward layer's inner dense layer and the activation, [query rows, intermediate].
     inner: Tensor,
-    /// GELU's derivative there; none without training.
+    /// The activation's derivative there; none without training.
     derivative: Option<Tensor>,
     output_norm: normalize::Saved,
 }
@@ -221,7 +221,10 @@ fn forward_layer(place: Place<'_>, x: &Tensor, only_first: bool) -> (Tensor, Sav
     let (normed, attention_norm) =
         normalize::forward(input, &layer.attention_norm, architecture.norm_eps);
     let dense = multiply(&normed, &layer.intermediate.weight);
-    let (inner, derivative) = gelu::forward(dense, &layer.intermediate.bias, dropout.is_some());
+    let (inner, derivative) =
+        architecture
+            .activation
+            .forward(dense, &layer.intermediate.bias, dropout.is_some());
     let input = Input {
         dense: multiply(&inner, &layer.output.weight),
         dense_bias: Some(&layer.output.bias),
@@ -295,7 +298,7 @@ fn backward_layer(place: Place<'_>, into: &Layer, saved: &Saved, gradient: &Tens
         normalize::backward(gradient, &saved.output_norm, &layer.output_norm, &norm);
     weight_gradient(&into.output.weight, &dense, &saved.inner);
     let derivative = saved.derivative.as_ref();
-    let of_inner = gelu::backward(
+    let of_inner = activation::backward(
         dense.matmul(&layer.output.weight),
         derivative.expect("a layer that is trained has its derivative"),
         &into.intermediate.bias,

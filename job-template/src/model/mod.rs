@@ -1,27 +1,30 @@
 //! The model: a BERT encoder and a classifier on top of it.
 
+mod activation;
 mod architecture;
 mod attention;
 mod batch;
 mod dropout;
 mod encoder;
 mod first;
-mod gelu;
 mod head;
 mod int8;
 mod normalize;
 mod parameters;
+mod weights;
 
 use std::path::Path;
 
 use tch::{Device, Kind, Tensor};
 
-pub use architecture::{Architecture, ModelError, Pooling};
+pub use activation::Activation;
+pub use architecture::{Architecture, ModelError, Pooling, Problem, check_label_names};
 pub use batch::Batch;
 pub use dropout::Dropout;
-pub use parameters::{Parameters, Slot, initialize_classifier, layout, to_safetensors};
+pub use parameters::{Parameters, Slot, layout, to_safetensors};
 
-use crate::classify::Classify;
+use self::weights::{WeightFiles, Weights};
+use crate::classify::{Classify, sigmoid, softmax};
 
 /// What is added so that the fraction of a small number is rounded away, and its integer is in the
 /// lowest bits: 1.5 times the number from which on binary32 has no fractions.
@@ -33,9 +36,11 @@ pub struct Model {
     pub architecture: Architecture,
     /// Its parameters, on its device.
     pub parameters: Parameters,
-    /// SHA-256 of the file that the parameters were read from, in hexadecimal.
+    /// SHA-256 of the files that the parameters were read from, in hexadecimal.
     pub sha256: String,
-    /// Whether the file had a classifier.
+    /// Whether the folder has a pooler.
+    pub has_pooler: bool,
+    /// Whether the folder has a classifier, for these labels.
     pub has_classifier: bool,
     /// The encoder's layers in int8; the parameters then have none. None: they compute as they are.
     int8: Option<int8::Encoder>,
@@ -47,10 +52,22 @@ impl Model {
     /// # Errors
     /// A file is missing, damaged, or not of a BERT as this job knows it.
     pub fn read(folder: &Path) -> Result<Self, ModelError> {
-        Self::read_as(folder, Architecture::read(folder)?)
+        let architecture = Architecture::read(folder)?;
+        let files = WeightFiles::read(folder)?;
+        let tensors = files.tensors()?;
+        let architecture = match tensors.classifier_labels() {
+            Some(columns) => architecture.for_columns(columns),
+            None => architecture,
+        };
+        let weights = tensors.weights(&architecture, true)?;
+        Ok(Self::of(weights, architecture, files.sha256))
     }
 
-    /// Reads a Hugging Face folder to train it for these labels.
+    /// Reads a Hugging Face folder to train it for these labels, and gives the labels of a classifier
+    /// that can't be kept for it.
+    ///
+    /// A classifier of the same labels, in the same order, is kept. Another, or none, is replaced by new
+    /// weights, which follow from the seed; so is a pooler that isn't there.
     ///
     /// # Errors
     /// As of [`Model::read`].
@@ -58,24 +75,40 @@ impl Model {
         folder: &Path,
         labels: &[String],
         pooling: Pooling,
-    ) -> Result<Self, ModelError> {
-        Self::read_as(
-            folder,
-            Architecture::read(folder)?.with_classifier(labels, pooling),
-        )
+        seed: u64,
+    ) -> Result<(Self, Option<Vec<String>>), ModelError> {
+        let architecture = Architecture::read(folder)?;
+        let files = WeightFiles::read(folder)?;
+        let tensors = files.tensors()?;
+        let before = tensors
+            .classifier_labels()
+            .map(|columns| architecture.clone().for_columns(columns));
+        let is_kept = before.as_ref().is_some_and(|before| {
+            before.labels == labels && before.problem == Problem::SingleLabel
+        });
+        let replaced = before.filter(|_| !is_kept).map(|before| before.labels);
+        let architecture = architecture.with_classifier(labels, pooling);
+        let weights = tensors.weights(&architecture, is_kept)?;
+        for (layer, is_there) in [
+            ("pooler", weights.has_pooler),
+            ("classifier", weights.has_classifier),
+        ] {
+            if !is_there {
+                parameters::initialize(&weights.flat_params, &architecture, layer, seed);
+            }
+        }
+        Ok((Self::of(weights, architecture, files.sha256), replaced))
     }
 
-    fn read_as(folder: &Path, architecture: Architecture) -> Result<Self, ModelError> {
-        let weights = parameters::read(folder, &architecture)?;
-        let parameters = Parameters::of(weights.row, &architecture);
-        let (sha256, has_classifier) = (weights.sha256, weights.has_classifier);
-        Ok(Self {
+    fn of(weights: Weights, architecture: Architecture, sha256: String) -> Self {
+        Self {
+            parameters: Parameters::of(weights.flat_params, &architecture),
             architecture,
-            parameters,
             sha256,
-            has_classifier,
+            has_pooler: weights.has_pooler,
+            has_classifier: weights.has_classifier,
             int8: None,
-        })
+        }
     }
 
     /// The same model on a device, computing in numbers of a kind.
@@ -202,6 +235,14 @@ impl Model {
 }
 
 impl Classify for Model {
+    fn scores(&self, logits: &[f32]) -> Vec<f32> {
+        match self.architecture.problem {
+            Problem::SingleLabel => softmax(logits),
+            Problem::MultiLabel => logits.iter().copied().map(sigmoid).collect(),
+            Problem::Regression => logits.to_vec(),
+        }
+    }
+
     fn logits(&self, batch: &[&[u32]]) -> Vec<Vec<f32>> {
         let batch = Batch::new(batch, self.device());
         batch.rows_as_given(&Model::logits(self, &batch))
@@ -212,6 +253,7 @@ impl Classify for Model {
             parameters: self.parameters.share(&self.architecture),
             architecture: self.architecture.clone(),
             sha256: self.sha256.clone(),
+            has_pooler: self.has_pooler,
             has_classifier: self.has_classifier,
             int8: self.int8.as_ref().map(int8::Encoder::share),
         }
@@ -243,6 +285,7 @@ mod tests {
             architecture,
             parameters,
             sha256: String::new(),
+            has_pooler: true,
             has_classifier: true,
             int8: None,
         };

@@ -3,13 +3,10 @@
 //! One row makes what concerns all of them a single pass over memory: the gradient's norm, the
 //! optimizer's step, a copy in another precision. The gradients have a row of the same layout.
 
-use std::path::Path;
-
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
-use sha2::{Digest, Sha256};
+use safetensors::tensor::{Dtype, TensorView};
 use tch::{Device, Kind, Tensor};
 
-use super::architecture::{Architecture, ModelError};
+use super::architecture::Architecture;
 use crate::random::Random;
 
 /// Where a parameter lies in the row.
@@ -55,7 +52,7 @@ impl Slot {
     }
 
     /// The name in a model that has a classifier.
-    fn full_name(&self) -> String {
+    pub(super) fn full_name(&self) -> String {
         if self.name.starts_with("classifier.") {
             self.name.clone()
         } else {
@@ -276,107 +273,25 @@ fn norm(next: &mut impl FnMut(&[i64]) -> Tensor, size: i64) -> Norm {
     }
 }
 
-/// Weights as they were read: the row, and what proves which they are.
-pub(super) struct Weights {
-    /// All parameters in binary32, on the CPU.
-    pub(super) row: Tensor,
-    /// SHA-256 of the file, in hexadecimal.
-    pub(super) sha256: String,
-    /// Whether the file has a classifier; where it hasn't, the classifier's numbers are 0.
-    pub(super) has_classifier: bool,
-}
-
-/// Reads `folder`'s model.safetensors, as Hugging Face names and shapes it.
-///
-/// # Errors
-/// The file is missing, damaged, or not of this architecture.
-pub(super) fn read(folder: &Path, architecture: &Architecture) -> Result<Weights, ModelError> {
-    let path = folder.join("model.safetensors");
-    let error = |reason: String| ModelError::new(&path, reason);
-    let bytes = std::fs::read(&path).map_err(|reason| error(reason.to_string()))?;
-    let file = SafeTensors::deserialize(&bytes)
-        .map_err(|reason| error(format!("damaged, or not a file of tensors: {reason}")))?;
-    let mut row = vec![0_f32; count(architecture) as usize];
-    let has_classifier = file.tensor("classifier.weight").is_ok();
-    for slot in layout(architecture) {
-        if slot.name.starts_with("classifier.") && !has_classifier {
-            continue;
-        }
-        let found = file
-            .tensor(&slot.name)
-            .or_else(|_| file.tensor(&slot.full_name()));
-        let tensor = found.map_err(|_| error(format!("has no tensor `{}`", slot.full_name())))?;
-        let shape: Vec<i64> = tensor.shape().iter().map(|&size| size as i64).collect();
-        if shape != slot.shape {
-            return Err(error(format!(
-                "`{}` has the shape {shape:?}, and config.json wants {:?}",
-                slot.name, slot.shape
-            )));
-        }
-        let target = &mut row[slot.offset as usize..(slot.offset + slot.len()) as usize];
-        copy_numbers(&tensor, target).map_err(|kind| {
-            error(format!(
-                "`{}` has numbers of the kind {kind:?}; F32, F16, BF16 are known",
-                slot.name
-            ))
-        })?;
-        if !target.iter().all(|number| number.is_finite()) {
-            return Err(error(format!(
-                "`{}` has numbers that are not finite",
-                slot.name
-            )));
-        }
-    }
-    let sha256 = format!("{:x}", Sha256::digest(&bytes));
-    Ok(Weights {
-        row: Tensor::from_slice(&row),
-        sha256,
-        has_classifier,
-    })
-}
-
-/// Copies a tensor's numbers, as binary32.
-fn copy_numbers(tensor: &TensorView<'_>, target: &mut [f32]) -> Result<(), Dtype> {
-    let bytes = tensor.data();
-    let pairs = || {
-        bytes
-            .as_chunks::<2>()
-            .0
-            .iter()
-            .map(|&pair| u16::from_le_bytes(pair))
-    };
-    match tensor.dtype() {
-        Dtype::F32 => {
-            for (target, &number) in target.iter_mut().zip(bytes.as_chunks::<4>().0) {
-                *target = f32::from_le_bytes(number);
-            }
-        }
-        Dtype::F16 => {
-            let numbers: Vec<_> = pairs().map(half::f16::from_bits).collect();
-            for (target, number) in target.iter_mut().zip(numbers) {
-                *target = number.to_f32();
-            }
-        }
-        Dtype::BF16 => {
-            for (target, bits) in target.iter_mut().zip(pairs()) {
-                *target = f32::from_bits(u32::from(bits) << 16);
-            }
-        }
-        kind => return Err(kind),
-    }
-    Ok(())
-}
-
-/// Gives the classifier new weights: normally distributed, and biases of 0.
-pub fn initialize_classifier(row: &Tensor, architecture: &Architecture, seed: u64) {
-    let mut random = Random::new(seed, "classifier");
-    for slot in layout(architecture) {
-        if slot.name == "classifier.weight" {
+/// Gives a layer of the head, `pooler` or `classifier`, new weights, as transformers does: normally
+/// distributed, and biases of 0.
+pub(super) fn initialize(
+    flat_params: &Tensor,
+    architecture: &Architecture,
+    layer: &str,
+    seed: u64,
+) {
+    let mut random = Random::new(seed, layer);
+    let slots = layout(architecture).into_iter();
+    for slot in slots.filter(|slot| slot.name.split('.').next() == Some(layer)) {
+        let mut target = flat_params.narrow(0, slot.offset, slot.len());
+        if slot.shape.len() == 1 {
+            let _ = target.zero_();
+        } else {
             let numbers: Vec<f32> = (0..slot.len())
                 .map(|_| (random.normal() * architecture.initializer_range) as f32)
                 .collect();
-            row.narrow(0, slot.offset, slot.len())
-                .copy_(&Tensor::from_slice(&numbers));
+            target.copy_(&Tensor::from_slice(&numbers));
         }
     }
 }

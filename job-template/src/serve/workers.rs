@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 use super::batcher::{Batcher, Limits, Refusal, Text, Ticket};
 use super::metrics::Metrics;
-use crate::classify::{Classify, softmax};
+use crate::classify::Classify;
 
 /// After so many panics with no success in between, the model counts as broken.
 const MOST_PANICS: usize = 3;
@@ -278,7 +278,7 @@ fn work<C: Classify>(number: usize, shared: &Shared, original: &Mutex<C>) {
             for (text, row) in texts.into_iter().zip(rows) {
                 let is_finite = row.iter().all(|logit| logit.is_finite());
                 let outcome = if is_finite {
-                    Ok(softmax(&row))
+                    Ok(classifier.scores(&row))
                 } else {
                     Err(NotFinite)
                 };

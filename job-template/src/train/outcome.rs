@@ -62,7 +62,7 @@ impl Training<'_> {
         // An earlier training's doesn't vouch for these weights.
         files::remove(&folder.join(METADATA))?;
         let weights =
-            checkpoint::write_model(folder, &self.model, &self.master, &self.tokenizer_file)?;
+            checkpoint::write_model(folder, &self.model, &self.master, &self.tokenizer_files)?;
         let rows_of = |examples: &[Example]| examples.iter().map(|it| it.row).collect::<Vec<_>>();
         files::write_json(
             &folder.join("split.json"),

@@ -4,5 +4,6 @@
 mod support;
 
 mod damage;
+mod models;
 mod predict;
 mod train;

@@ -318,9 +318,9 @@ fn what_does_not_belong_together_is_refused() {
         (
             "\"vocab_size\":27",
             "\"vocab_size\":20",
-            "has 27 words, and the model 20",
+            "with the id 26, and config.json a `vocab_size` of 20",
         ),
-        ("\"gelu\"", "\"relu\"", "`hidden_act` is \"relu\""),
+        ("\"gelu\"", "\"silu\"", "`hidden_act` is \"silu\""),
         ("\"bert\"", "\"gpt2\"", "`model_type` is \"gpt2\""),
         (
             "\"num_hidden_layers\":2",

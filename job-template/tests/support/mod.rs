@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use safetensors::tensor::{Dtype, TensorView};
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -190,6 +190,51 @@ fn reviews(count: usize) -> String {
         writeln!(csv, "\"{}, {number}\",{label}", words.join(" ")).unwrap();
     }
     csv
+}
+
+/// A tensor of a file.
+#[derive(Clone)]
+pub(crate) struct Weight {
+    pub(crate) name: String,
+    pub(crate) shape: Vec<usize>,
+    pub(crate) dtype: Dtype,
+    pub(crate) bytes: Vec<u8>,
+}
+
+impl Weight {
+    pub(crate) fn numbers(&self) -> Vec<f32> {
+        assert_eq!(self.dtype, Dtype::F32);
+        let numbers = self.bytes.as_chunks::<4>().0.iter();
+        numbers.map(|&bytes| f32::from_le_bytes(bytes)).collect()
+    }
+
+    /// The same numbers as another kind, each written by `bytes`.
+    pub(crate) fn cast<const N: usize>(&mut self, dtype: Dtype, bytes: impl Fn(f32) -> [u8; N]) {
+        self.bytes = self.numbers().into_iter().flat_map(bytes).collect();
+        self.dtype = dtype;
+    }
+}
+
+pub(crate) fn read_weights(path: &Path) -> Vec<Weight> {
+    let bytes = fs::read(path).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let tensors = file.tensors().into_iter();
+    tensors
+        .map(|(name, tensor)| Weight {
+            name,
+            shape: tensor.shape().to_vec(),
+            dtype: tensor.dtype(),
+            bytes: tensor.data().to_vec(),
+        })
+        .collect()
+}
+
+pub(crate) fn write_weights(path: &Path, weights: &[Weight]) {
+    let views = weights.iter().map(|weight| {
+        let view = TensorView::new(weight.dtype, weight.shape.clone(), &weight.bytes);
+        (weight.name.as_str(), view.unwrap())
+    });
+    fs::write(path, safetensors::serialize(views, None).unwrap()).unwrap();
 }
 
 impl Project {

@@ -9,7 +9,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::Heads;
 use super::matrix::{COLUMNS, Matrix, ROWS, Size, multiply};
-use crate::model::gelu::exp;
+use crate::model::activation::exp;
 use crate::parallel::{Shared, for_each_chunk, numbers, shared};
 
 /// Queries that are computed together.

@@ -13,12 +13,12 @@ use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
 use self::linear::{Linear, Rows};
+use super::activation::Activation;
 use super::architecture::{Architecture, Pooling};
 use super::attention::Heads;
 use super::batch::Batch;
 use super::encoder::embed;
 use super::first::FirstHeads;
-use super::gelu::gelu;
 use super::normalize::{ForwardParameters, forward_row};
 use super::parameters::{self, Parameters};
 use crate::parallel::{for_each_chunk, numbers, shared};
@@ -43,6 +43,7 @@ struct Layer {
     intermediate: Linear,
     output: Linear,
     output_norm: Norm,
+    activation: Activation,
 }
 
 /// A layer normalisation's parameters.
@@ -100,6 +101,7 @@ impl Encoder {
             intermediate: Linear::new(&layer.intermediate),
             output: Linear::new(&layer.output),
             output_norm: Norm::new(&layer.output_norm, eps),
+            activation: architecture.activation,
         });
         let last = parameters.layers.last();
         let last = last.filter(|_| architecture.pooling == Pooling::First);
@@ -209,7 +211,7 @@ impl Layer {
         normalize(normed, residual, &self.attention_norm);
         rows.round(normed, hidden);
         self.intermediate.apply(rows, wide);
-        gelu(wide);
+        self.activation.apply(wide);
         rows.round(wide, inner);
         self.output.apply(rows, into);
         normalize(into, normed, &self.output_norm);

@@ -1,0 +1,474 @@
+//! The feed-forward layer's activation function, by config.json's `hidden_act`.
+//!
+//! | `hidden_act` | function |
+//! |---|---|
+//! | `gelu` | `x * Φ(x)`, where `Φ(x) = (1 + erf(x / sqrt(2))) / 2`, as exact as binary32 is |
+//! | `gelu_new`, `gelu_pytorch_tanh` | `x * (1 + tanh(sqrt(2 / π) * (x + 0.044715 * x³))) / 2` |
+//! | `relu` | `max(x, 0)` |
+//!
+//! The first two are the Gaussian error linear unit of Hendrycks and Gimpel (2016), and their own
+//! approximation of it.
+//!
+//! In training, what follows a dense layer is one pass over memory: its bias, the function, and the
+//! function's derivative, so that the backward pass only multiplies. Each kernel stands beside its
+//! plain version, which other devices use, and which tests compare it with.
+
+use std::f32::consts::{FRAC_1_SQRT_2, LOG2_E};
+
+use tch::{Device, Kind, Tensor};
+
+use super::ROUNDING;
+use crate::parallel::{for_each_chunk, numbers, shared, suits_kernels};
+
+/// Rows of a chunk. Sums over rows are of chunks first, so that they don't depend on threads.
+const CHUNK: usize = 32;
+
+/// Beyond this, the error function is ±1 in binary32.
+const BEYOND: f32 = 4.0;
+
+/// `sqrt(2 / π)` and the factor of the cube, of GELU's approximation.
+const SQRT_2_OVER_PI: f32 = 0.797_884_6;
+const CUBE: f32 = 0.044_715;
+
+/// Which function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activation {
+    /// GELU by the error function.
+    Gelu,
+    /// GELU by the hyperbolic tangent.
+    GeluTanh,
+    /// The rectifier.
+    Relu,
+}
+
+/// The names that config.json has for them.
+const NAMES: [(&str, Activation); 4] = [
+    ("gelu", Activation::Gelu),
+    ("gelu_new", Activation::GeluTanh),
+    ("gelu_pytorch_tanh", Activation::GeluTanh),
+    ("relu", Activation::Relu),
+];
+
+impl Activation {
+    /// The function that `hidden_act` names, or an error that has the names that are known.
+    pub(super) fn named(name: &str) -> Result<Self, String> {
+        let found = NAMES.iter().find(|(known, _)| *known == name);
+        found.map(|(_, activation)| *activation).ok_or_else(|| {
+            let known = NAMES.map(|(name, _)| name).join(", ");
+            format!("`hidden_act` is {name:?}; {known} are supported")
+        })
+    }
+
+    /// Each number becomes the function's value.
+    pub(super) fn apply(self, numbers: &mut [f32]) {
+        match self {
+            Self::Gelu => gelu(numbers),
+            Self::GeluTanh => gelu_tanh(numbers),
+            Self::Relu => relu(numbers),
+        }
+    }
+
+    fn apply_with_derivatives(self, numbers: &mut [f32], derivatives: &mut [f32]) {
+        match self {
+            Self::Gelu => gelu_and_derivative(numbers, derivatives),
+            Self::GeluTanh => gelu_tanh_and_derivative(numbers, derivatives),
+            Self::Relu => relu_and_derivative(numbers, derivatives),
+        }
+    }
+}
+
+/// The error function as a quotient of polynomials of the square, from the highest power down; as in
+/// Eigen's `generic_fast_erf_float`.
+const ABOVE: [f32; 7] = [
+    -2.726_142_3e-10,
+    2.770_681_4e-8,
+    -2.101_024e-6,
+    -5.692_506_5e-5,
+    -7.349_906_4e-4,
+    -2.954_6e-3,
+    -1.609_603_3e-2,
+];
+const BELOW: [f32; 5] = [
+    -1.456_607_2e-5,
+    -2.133_740_6e-4,
+    -1.682_827e-3,
+    -7.373_329e-3,
+    -1.426_473_9e-2,
+];
+
+/// `exp(x)` for |x| up to half the logarithm of 2, from the highest power down; as in Cephes' `expf`.
+const POWERS: [f32; 8] = [
+    1.987_569_2e-4,
+    1.398_2e-3,
+    8.333_452e-3,
+    4.166_579_6e-2,
+    1.666_666_5e-1,
+    0.5,
+    1.0,
+    1.0,
+];
+/// The logarithm of 2 in two parts, of which the first times a small integer is exact.
+const LOGARITHM: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
+/// Below this, the exponential function is no normal number in binary32 any more.
+const LEAST_EXPONENT: f32 = -87.0;
+/// φ(0), the density at the mean.
+const DENSITY: f32 = 0.398_942_3;
+
+impl Activation {
+    /// The function of `dense + bias`, and its derivative if that `is_wanted`, [rows, columns] each.
+    pub(super) fn forward(
+        self,
+        dense: Tensor,
+        bias: &Tensor,
+        is_wanted: bool,
+    ) -> (Tensor, Option<Tensor>) {
+        if suits_kernels(&dense) {
+            self.fast_forward(dense, bias, is_wanted)
+        } else {
+            self.plain_forward(&dense, bias, is_wanted)
+        }
+    }
+
+    fn plain_forward(
+        self,
+        dense: &Tensor,
+        bias: &Tensor,
+        is_wanted: bool,
+    ) -> (Tensor, Option<Tensor>) {
+        let x = dense + bias;
+        let ones = || x.ones_like();
+        match self {
+            Self::Gelu => {
+                let derivative = is_wanted.then(|| x.gelu_backward(&ones(), "none"));
+                (x.gelu("none"), derivative)
+            }
+            Self::GeluTanh => {
+                let derivative = is_wanted.then(|| x.gelu_backward(&ones(), "tanh"));
+                (x.gelu("tanh"), derivative)
+            }
+            Self::Relu => {
+                let derivative = is_wanted.then(|| x.gt(0.0).to_kind(x.kind()));
+                (x.relu(), derivative)
+            }
+        }
+    }
+
+    fn fast_forward(
+        self,
+        mut dense: Tensor,
+        bias: &Tensor,
+        is_wanted: bool,
+    ) -> (Tensor, Option<Tensor>) {
+        let (rows, columns) = (dense.size()[0] as usize, dense.size()[1] as usize);
+        let mut derivative = is_wanted.then(|| dense.empty_like());
+        {
+            let x = shared(&mut dense);
+            let derivative = derivative.as_mut().map(shared);
+            let bias = numbers(bias);
+            for_each_chunk(rows, CHUNK, |_, rows| {
+                for row in rows {
+                    let range = row * columns..(row + 1) * columns;
+                    #[expect(unsafe_code, reason = "each row is of one chunk alone")]
+                    // SAFETY: chunks have rows of their own.
+                    let (x, derivative) = unsafe {
+                        (
+                            x.part(range.clone()),
+                            derivative.map(|derivative| derivative.part(range)),
+                        )
+                    };
+                    for (x, bias) in x.iter_mut().zip(bias) {
+                        *x += bias;
+                    }
+                    match derivative {
+                        Some(derivative) => self.apply_with_derivatives(x, derivative),
+                        None => self.apply(x),
+                    }
+                }
+            });
+        }
+        (dense, derivative)
+    }
+}
+
+/// The gradient of `dense`, given that of the result and the derivative; writes that of the bias.
+pub(super) fn backward(gradient: Tensor, derivative: &Tensor, bias: &Tensor) -> Tensor {
+    if suits_kernels(&gradient) {
+        fast_backward(gradient, derivative, bias)
+    } else {
+        plain_backward(gradient, derivative, bias)
+    }
+}
+
+fn plain_backward(gradient: Tensor, derivative: &Tensor, bias: &Tensor) -> Tensor {
+    let gradient = gradient * derivative;
+    let sums = gradient.sum_dim_intlist(0, false, Kind::Float);
+    bias.shallow_clone().copy_(&sums);
+    gradient
+}
+
+fn fast_backward(mut gradient: Tensor, derivative: &Tensor, bias: &Tensor) -> Tensor {
+    let (rows, columns) = (gradient.size()[0] as usize, gradient.size()[1] as usize);
+    let size = [rows.div_ceil(CHUNK) as i64, columns as i64];
+    let mut sums = Tensor::zeros(size, (Kind::Float, Device::Cpu));
+    {
+        let (gradient, sums) = (shared(&mut gradient), shared(&mut sums));
+        let derivative = numbers(derivative);
+        for_each_chunk(rows, CHUNK, |chunk, rows| {
+            #[expect(unsafe_code, reason = "each chunk has sums of its own")]
+            // SAFETY: no other chunk has its number.
+            let sums = unsafe { sums.part(chunk * columns..(chunk + 1) * columns) };
+            for row in rows {
+                let range = row * columns..(row + 1) * columns;
+                #[expect(unsafe_code, reason = "each row is of one chunk alone")]
+                // SAFETY: chunks have rows of their own.
+                let gradient = unsafe { gradient.part(range.clone()) };
+                multiply_and_add(gradient, &derivative[range], sums);
+            }
+        });
+    }
+    bias.shallow_clone()
+        .copy_(&sums.sum_dim_intlist(0, false, Kind::Float));
+    gradient
+}
+
+/// Each number becomes `gelu(number)`.
+#[multiversion::multiversion(targets("x86_64+avx512f+avx512dq", "x86_64+avx2+fma"))]
+fn gelu(numbers: &mut [f32]) {
+    for number in numbers {
+        *number *= distribution(*number);
+    }
+}
+
+/// The same, and writes the unit's derivative at each of the numbers.
+#[multiversion::multiversion(targets("x86_64+avx512f+avx512dq", "x86_64+avx2+fma"))]
+fn gelu_and_derivative(numbers: &mut [f32], derivatives: &mut [f32]) {
+    for (number, derivative) in numbers.iter_mut().zip(derivatives) {
+        let distribution = distribution(*number);
+        let density = DENSITY * exp(-0.5 * *number * *number);
+        *derivative = number.mul_add(density, distribution);
+        *number *= distribution;
+    }
+}
+
+/// Each number becomes GELU's approximation of it.
+#[multiversion::multiversion(targets("x86_64+avx512f+avx512dq", "x86_64+avx2+fma"))]
+fn gelu_tanh(numbers: &mut [f32]) {
+    for number in numbers {
+        *number *= sigmoid(tanh_argument(*number));
+    }
+}
+
+/// The same, and writes the approximation's derivative at each of the numbers.
+#[multiversion::multiversion(targets("x86_64+avx512f+avx512dq", "x86_64+avx2+fma"))]
+fn gelu_tanh_and_derivative(numbers: &mut [f32], derivatives: &mut [f32]) {
+    for (number, derivative) in numbers.iter_mut().zip(derivatives) {
+        let x = *number;
+        let argument = tanh_argument(x);
+        // Not 1 minus the other, which has lost its digits where it is small.
+        let (share, rest) = (sigmoid(argument), sigmoid(-argument));
+        let slope = 2.0 * SQRT_2_OVER_PI * (3.0 * CUBE * x).mul_add(x, 1.0);
+        *derivative = (x * slope * share).mul_add(rest, share);
+        *number *= share;
+    }
+}
+
+/// Each number that is less than 0 becomes 0.
+#[multiversion::multiversion(targets("x86_64+avx512f+avx512dq", "x86_64+avx2+fma"))]
+fn relu(numbers: &mut [f32]) {
+    for number in numbers {
+        // What isn't a number stays so, as a sign that training diverged.
+        *number = if *number < 0.0 { 0.0 } else { *number };
+    }
+}
+
+/// The same, and writes the derivative, 0 or 1.
+#[multiversion::multiversion(targets("x86_64+avx512f+avx512dq", "x86_64+avx2+fma"))]
+fn relu_and_derivative(numbers: &mut [f32], derivatives: &mut [f32]) {
+    for (number, derivative) in numbers.iter_mut().zip(derivatives) {
+        *derivative = if *number > 0.0 { 1.0 } else { 0.0 };
+        *number = if *number < 0.0 { 0.0 } else { *number };
+    }
+}
+
+/// Twice what the hyperbolic tangent is taken of: `(1 + tanh(y)) / 2` is `sigmoid(2 y)`.
+#[inline(always)]
+#[expect(
+    clippy::inline_always,
+    reason = "it has to become part of loops over vectors"
+)]
+fn tanh_argument(x: f32) -> f32 {
+    2.0 * SQRT_2_OVER_PI * (CUBE * x * x).mul_add(x, x)
+}
+
+/// `1 / (1 + exp(-x))`.
+#[inline(always)]
+#[expect(
+    clippy::inline_always,
+    reason = "it has to become part of loops over vectors"
+)]
+fn sigmoid(x: f32) -> f32 {
+    let power = exp(-x.abs());
+    let numerator = if x < 0.0 { power } else { 1.0 };
+    numerator / (1.0 + power)
+}
+
+/// Each gradient is multiplied with its derivative, and then added to its sum.
+#[multiversion::multiversion(targets("x86_64+avx512f+avx512dq", "x86_64+avx2+fma"))]
+fn multiply_and_add(gradients: &mut [f32], derivatives: &[f32], sums: &mut [f32]) {
+    for ((gradient, derivative), sum) in gradients.iter_mut().zip(derivatives).zip(sums) {
+        *gradient *= derivative;
+        *sum += *gradient;
+    }
+}
+
+/// Φ(x).
+#[inline(always)]
+#[expect(
+    clippy::inline_always,
+    reason = "it has to become part of loops over vectors"
+)]
+fn distribution(number: f32) -> f32 {
+    let x = number * FRAC_1_SQRT_2;
+    // Not `clamp`, which does more about what isn't a number.
+    let x = if x > BEYOND { BEYOND } else { x };
+    let x = if x < -BEYOND { -BEYOND } else { x };
+    let square = x * x;
+    (x * polynomial(ABOVE, square) / polynomial(BELOW, square)).mul_add(0.5, 0.5)
+}
+
+/// `e` to the power of a number that isn't above 0.
+#[inline(always)]
+#[expect(
+    clippy::inline_always,
+    reason = "it has to become part of loops over vectors"
+)]
+pub(super) fn exp(number: f32) -> f32 {
+    let number = if number < LEAST_EXPONENT {
+        LEAST_EXPONENT
+    } else {
+        number
+    };
+    let rounded = number.mul_add(LOG2_E, ROUNDING);
+    let power = rounded - ROUNDING;
+    let rest = LOGARITHM
+        .iter()
+        .fold(number, |rest, part| (-power).mul_add(*part, rest));
+    let exponent = rounded.to_bits().wrapping_sub(ROUNDING.to_bits());
+    let scale = f32::from_bits(exponent.wrapping_add(127) << 23);
+    polynomial(POWERS, rest) * scale
+}
+
+/// A polynomial by its factors, from the highest power down. Fused, so that the result doesn't depend on
+/// whether the processor can.
+#[inline(always)]
+#[expect(
+    clippy::inline_always,
+    reason = "it has to become part of loops over vectors"
+)]
+fn polynomial<const COUNT: usize>(factors: [f32; COUNT], x: f32) -> f32 {
+    factors[1..]
+        .iter()
+        .fold(factors[0], |sum, &factor| sum.mul_add(x, factor))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::parallel::with_threads;
+    use crate::random::tensor;
+
+    fn assert_close(left: &Tensor, right: &Tensor) {
+        let difference = (left - right).abs() / right.abs().clamp_min(1.0);
+        let difference = difference.max().double_value(&[]);
+        // libtorch's own is 1e-6 off, times a gradient of up to 4.
+        assert!(difference < 4e-6, "differ by {difference}");
+    }
+
+    const ALL: [Activation; 3] = [Activation::Gelu, Activation::GeluTanh, Activation::Relu];
+
+    #[test]
+    fn it_is_that_of_libtorch_and_so_is_its_derivative() {
+        let x = Tensor::arange_start_step(-16.0, 16.0, 0.001, (Kind::Float, Device::Cpu));
+        let x = x.view([-1, 100]);
+        let bias = Tensor::zeros([100], (Kind::Float, Device::Cpu));
+        for activation in ALL {
+            let (y, derivative) = activation.fast_forward(x.copy(), &bias, true);
+            let (plain_y, plain_derivative) = activation.plain_forward(&x, &bias, true);
+            assert_close(&y, &plain_y);
+            assert_close(&derivative.unwrap(), &plain_derivative.unwrap());
+        }
+    }
+
+    #[test]
+    fn large_numbers_stay_finite() {
+        let x = Tensor::from_slice(&[-3e4_f32, -1e3, -30.0, 0.0, 30.0, 1e3, 3e4]).view([1, -1]);
+        let bias = Tensor::zeros([7], (Kind::Float, Device::Cpu));
+        for activation in ALL {
+            let (y, derivative) = activation.fast_forward(x.copy(), &bias, true);
+            let apart = ((&y - x.relu()) / x.abs().clamp_min(1.0)).abs().max();
+            assert!(apart.double_value(&[]) < 1e-6, "{activation:?}: {y}");
+            let expected = [0.0, 0.0, 0.0, f32::NAN, 1.0, 1.0, 1.0];
+            let pairs = numbers(&derivative.unwrap())
+                .to_vec()
+                .into_iter()
+                .zip(expected);
+            assert!(
+                pairs
+                    .filter(|(_, it)| it.is_finite())
+                    .all(|(ours, it)| (ours - it).abs() < 1e-6),
+                "{activation:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_fast_version_is_the_plain_one() {
+        for activation in ALL {
+            for (rows, columns) in [(1, 8), (100, 1536), (33, 7)] {
+                let (dense, bias) = (tensor(1, &[rows, columns]), tensor(2, &[columns]));
+                let gradient = tensor(3, &[rows, columns]);
+                let plain = activation.plain_forward(&dense, &bias, true);
+                let fast = activation.fast_forward(dense, &bias, true);
+                assert_close(&plain.0, &fast.0);
+                let [plain_bias, fast_bias] = [(); 2].map(|()| bias.empty_like());
+                let plain = plain_backward(gradient.copy(), &plain.1.unwrap(), &plain_bias);
+                let fast = fast_backward(gradient, &fast.1.unwrap(), &fast_bias);
+                assert_close(&plain, &fast);
+                assert_close(&(plain_bias / rows), &(fast_bias / rows));
+            }
+        }
+    }
+
+    #[test]
+    fn threads_do_not_change_a_bit() {
+        let outcomes = with_threads(|| {
+            let bias = tensor(2, &[96]);
+            let (y, derivative) = Activation::Gelu.fast_forward(tensor(1, &[500, 96]), &bias, true);
+            let gradient = fast_backward(tensor(3, &[500, 96]), &derivative.unwrap(), &bias);
+            (y, gradient, bias)
+        });
+        for outcome in &outcomes[1..] {
+            assert_eq!(*outcome, outcomes[0]);
+        }
+    }
+
+    #[test]
+    fn without_a_need_for_the_derivative_there_is_none() {
+        let (dense, bias) = (tensor(1, &[3, 4]), tensor(2, &[4]));
+        for activation in ALL {
+            let (y, derivative) = activation.fast_forward(dense.copy(), &bias, false);
+            let (plain, plain_derivative) = activation.plain_forward(&dense, &bias, false);
+            assert_close(&y, &plain);
+            assert!(derivative.is_none() && plain_derivative.is_none());
+        }
+    }
+
+    #[test]
+    fn names_are_those_of_transformers_and_others_are_refused() {
+        assert_eq!(Activation::named("gelu_new"), Ok(Activation::GeluTanh));
+        assert_eq!(
+            Activation::named("silu").unwrap_err(),
+            "`hidden_act` is \"silu\"; gelu, gelu_new, gelu_pytorch_tanh, relu are supported"
+        );
+    }
+}
