@@ -62,3 +62,26 @@ fn env_files_name_known_variables_with_values_that_are_allowed() {
         Config::read(|variable| values.get(variable).cloned()).unwrap();
     }
 }
+
+/// An engine counts no failure within the start period, until a check has succeeded.
+#[test]
+fn a_long_training_is_not_unhealthy() {
+    let dockerfile = read("Dockerfile");
+    let check = dockerfile
+        .lines()
+        .find(|line| line.starts_with("HEALTHCHECK "))
+        .unwrap();
+    let option = |name: &str| {
+        check
+            .split_whitespace()
+            .find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
+            .unwrap()
+    };
+    let hours: u32 = option("--start-period")
+        .strip_suffix('h')
+        .unwrap()
+        .parse()
+        .unwrap();
+    assert!(hours >= 24 * 30, "{check}");
+    assert!(option("--retries").parse::<u32>().unwrap() >= 3, "{check}");
+}
