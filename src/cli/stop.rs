@@ -19,9 +19,9 @@ pub(super) struct StopArgs {
     /// Runs: an id or its beginning, `JOB` for its latest run, `JOB~1` for the one before
     #[arg(required = true, value_name = "RUN")]
     runs: Vec<String>,
-    /// Seconds between asking and killing; 10, or what the run says
-    #[arg(short, long, value_name = "SECONDS")]
-    timeout: Option<u64>,
+    /// Seconds between asking and killing; 10, or what the run says; -1 for as long as it takes
+    #[arg(short, long, value_name = "SECONDS", allow_negative_numbers = true)]
+    timeout: Option<i64>,
     /// The signal that asks: SIGTERM, or the image's
     #[arg(short, long, value_name = "SIGNAL")]
     signal: Option<String>,
@@ -43,7 +43,11 @@ pub(super) fn exec(args: &StopArgs, context: &mut Context) -> Ending {
         context,
         &args.runs,
         &async |engine, store, target, events| {
-            let grace = args.timeout.map(Duration::from_secs);
+            // For engines, whatever is below 0 is without end.
+            let grace = args.timeout.map(|seconds| {
+                let seconds = u64::try_from(seconds);
+                seconds.map_or(Duration::MAX, Duration::from_secs)
+            });
             let signal = args.signal.as_deref();
             match target {
                 Target::Run(id) => end(engine, store, *id, signal, grace, events).await,

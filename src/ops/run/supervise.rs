@@ -28,7 +28,7 @@ pub struct Streams {
     pub input: Option<Input>,
     /// Where its container's id is written, once it runs: a file that is not there yet.
     pub cidfile: Option<PathBuf>,
-    /// Told whether its program seems to be missing, before it is told that it runs.
+    /// Gets whether its program seems to be missing, before `started` gets anything.
     pub lacks_program: Option<tokio::sync::oneshot::Sender<bool>>,
     /// Told its container's id, once it runs.
     pub started: Option<tokio::sync::oneshot::Sender<String>>,

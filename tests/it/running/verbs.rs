@@ -2,7 +2,7 @@
 
 use crate::support::image::docker;
 use crate::support::project::Project;
-use crate::support::run;
+use crate::support::{run, wait_for};
 
 /// Starts a run in the background; its id.
 fn start(project: &Project, flags: &[&str], script: &str) -> String {
@@ -177,4 +177,28 @@ fn runs_of_another_project_on_the_same_engine_are_left_alone() {
     assert!(listed.contains("  running  "), "{listed}");
     others.output(&["rm", "--force", &id]);
     others.assert_clean();
+}
+
+#[test]
+fn a_stop_waits_as_long_as_it_takes_where_that_is_asked_for() {
+    let project = Project::empty();
+    let script = "trap 'echo asked; until [ -e /go/on ]; do sleep 0.05; done; exit 5' TERM; echo ready; \
+                  while :; do sleep 0.05; done";
+    std::fs::create_dir(project.bench.path().join("go")).unwrap();
+    for (number, words) in [&["-t", "-1"][..], &["--timeout=-1", "-s", "TERM"]]
+        .into_iter()
+        .enumerate()
+    {
+        let _ = std::fs::remove_file(project.bench.path().join("go/on"));
+        let id = start(&project, &["--init=false", "-v", "./go:/go"], script);
+        let logs = || project.output(&["logs", &id]);
+        wait_for(|| logs() == "ready\n");
+        let stopping = Project::start(&mut project.jobctl(&[&["stop", &id], words].concat()));
+        wait_for(|| logs() == "ready\nasked\n");
+        project.bench.write("go/on", "");
+        let stopped = stopping.wait_with_output().unwrap();
+        assert!(stopped.status.success(), "{stopped:?}");
+        assert_eq!(project.records()[0]["exit_code"], 5, "{number}");
+    }
+    project.assert_clean();
 }
