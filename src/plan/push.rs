@@ -31,15 +31,14 @@ pub struct Wanted {
 }
 
 impl Wanted {
-    /// Whether the name moves from release to release, and the image is one.
+    /// Whether the name moves from release to release.
     #[must_use]
     pub fn moves(&self) -> bool {
-        let tag = self.name.tag().map_or("latest", Tag::as_str);
-        let version = self.version.as_ref();
-        moves(tag) && version.is_some_and(|version| !version.is_prerelease())
+        moves(self.name.tag().map_or("latest", Tag::as_str))
     }
 
-    /// The newest release that keeps the name, among those of its repository.
+    /// The newest release that keeps the name, among those of its repository. A pre-release is older than its
+    /// release.
     #[must_use]
     pub fn newer<'a>(
         &self,

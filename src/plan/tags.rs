@@ -122,15 +122,15 @@ pub fn moves(tag: &str) -> bool {
     Line::of(tag).is_some()
 }
 
-/// The newest release that a name belongs to rather than to the release with this version: `latest`, `1` and
-/// `1.2` never move backwards. What comes before a release is not held against anything.
+/// The newest release that a name belongs to rather than to the image with this version: `latest`, `1` and
+/// `1.2` never move backwards, by the precedence of Semantic Versioning 2.0.0 (11). A pre-release keeps no name.
 #[must_use]
 pub fn newer<'a>(
     tag: &str,
     version: &Version,
     releases: impl IntoIterator<Item = &'a Version>,
 ) -> Option<&'a Version> {
-    let line = Line::of(tag).filter(|_| !version.is_prerelease())?;
+    let line = Line::of(tag)?;
     let precedence = |a: &Version, b: &Version| a.semver().cmp_precedence(b.semver());
     releases
         .into_iter()
@@ -338,7 +338,11 @@ mod tests {
             ("latest", "2.0.0", None),
             ("latest", "2.0.0+c", None),
             ("latest", "1.9.9", Some("2.0.0")),
-            ("latest", "1.9.9-rc.1", None),
+            ("latest", "1.9.9-rc.1", Some("2.0.0")),
+            ("latest", "2.0.0-rc.1", Some("2.0.0")),
+            ("latest", "2.1.0-rc.1", None),
+            ("latest", "3.0.0-alpha", None),
+            ("1.2", "1.2.10-dirty.g0123456789ab", Some("1.2.10")),
             ("1", "1.9.9", None),
             ("1", "1.2.11", Some("1.3.0")),
             ("1.2", "1.2.11", None),

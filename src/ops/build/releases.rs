@@ -1,13 +1,11 @@
 //! The releases that an engine has.
 
-use std::collections::BTreeSet;
-
 use crate::engine::docker::{DockerEngine, EngineError};
-use crate::model::{ImageRef, Version};
+use crate::model::ImageRef;
 use crate::plan::build::BuildSpec;
-use crate::plan::push::{is_release, version};
+use crate::plan::push::is_release;
 
-/// The releases of an image that an engine has.
+/// The names of an image's releases that an engine has.
 ///
 /// # Errors
 ///
@@ -15,11 +13,12 @@ use crate::plan::push::{is_release, version};
 pub(super) async fn on_engine(
     engine: &DockerEngine,
     spec: &BuildSpec,
-) -> Result<BTreeSet<Version>, EngineError> {
+) -> Result<Vec<ImageRef>, EngineError> {
     let patterns = spec.repositories().into_iter().collect();
     let images = engine.images_named(patterns).await?;
     let names = images.iter().flat_map(|image| &image.tags);
     let names = names.filter_map(|name| name.parse::<ImageRef>().ok());
-    let releases = names.filter(|name| spec.owns(name) && is_release(name));
-    Ok(releases.filter_map(|name| version(&name)).collect())
+    Ok(names
+        .filter(|name| spec.owns(name) && is_release(name))
+        .collect())
 }

@@ -98,14 +98,19 @@ async fn add(
         return Err(PushFailure::NotThere { name });
     };
     let own = names_in(image, &[&repository]);
-    // One that has only the name of its context there was built without the prefix, or not pushed after all.
+    let version = version_of(image, &[&repository, &spec.name]);
+    // One that has only the name of its context there was built without the prefix, or not pushed after all. It gets
+    // what a build with the prefix gives: which of it moves there, the registry's releases say.
     let is_known = own.iter().any(|name| !is_of_context(name));
     let known = if is_known {
         own.clone()
     } else {
-        names_in(image, &[&repository, &spec.name])
+        let mut known = names_in(image, &[&repository, &spec.name]);
+        if version.is_some() {
+            known.extend(spec.names(version.as_ref(), None).unwrap_or_default());
+        }
+        known
     };
-    let version = version_of(image, &[&repository, &spec.name]);
     let tags = known
         .iter()
         .map(|name| name.tag().map_or("latest", Tag::as_str));
@@ -156,19 +161,18 @@ fn exact(choice: &VersionChoice) -> Option<&Version> {
     }
 }
 
-/// An image's version: its newest release in these repositories, else what jobctl has it say itself.
+/// An image's version: its newest release in these repositories, else what jobctl has it say itself, else the
+/// newest pre-release.
 fn version_of(image: &LocalImage, repositories: &[&str]) -> Option<Version> {
-    let names = names_in(image, repositories).into_iter();
-    let released = names
-        .filter(is_release)
-        .filter_map(|name| version(&name))
-        .max();
+    let names = names_in(image, repositories);
+    let (released, others): (Vec<_>, Vec<_>) = names.iter().partition(|name| is_release(name));
+    let newest = |names: Vec<&ImageRef>| names.into_iter().filter_map(version).max();
     let own = || {
         let label = image.labels.get(&format!("{STANDARD_LABELS}version"))?;
         let is_own = is_stamped(&image.labels, "version") == Some(true);
         label.parse().ok().filter(|_| is_own)
     };
-    released.or_else(own)
+    newest(released).or_else(own).or_else(|| newest(others))
 }
 
 /// The image, with the tag that is meant when there is none.

@@ -226,12 +226,7 @@ impl BuildSpec {
     /// Whether a name on an engine is in a repository of the image's.
     #[must_use]
     pub fn owns(&self, name: &ImageRef) -> bool {
-        let shown = name.familiar().repository();
-        // Podman has names without a registry under this one.
-        let shown = shown.strip_prefix("localhost/").unwrap_or(&shown);
-        self.repositories()
-            .iter()
-            .any(|repository| repository == shown)
+        self.repositories().contains(&repository(name))
     }
 
     /// Whether a name is pushed when the image is: one with the prefix, or one of the user's own.
@@ -241,12 +236,14 @@ impl BuildSpec {
         self.is_deployed && (self.extra_tags.contains(name) || name.repository() == repository)
     }
 
-    /// Whether a release gets a name only where there is no newer one.
+    /// Whether the image gets a name only where there is no newer release: any that moves in a registry, those of a
+    /// release that the user did not ask for on the engine.
     #[must_use]
     pub fn is_held_back(&self, name: &ImageRef, version: Option<&Version>) -> bool {
         let is_release = version.is_some_and(|version| !version.is_prerelease());
+        let is_own = is_release && !self.extra_tags.contains(name);
         let moves = name.tag().is_some_and(|tag| tags::moves(tag.as_str()));
-        is_release && moves && !self.extra_tags.contains(name)
+        version.is_some() && moves && (is_own || self.is_pushed(name))
     }
 
     /// The repositories that it is named in, as engines show them.
@@ -260,19 +257,26 @@ impl BuildSpec {
         names.map(familiar).into()
     }
 
-    /// Takes the names from a plan that belong to newer releases of its repositories, and says so.
-    pub fn leave_newer(&self, plan: &mut BuildPlan, releases: &BTreeSet<Version>) {
+    /// Takes the names from a plan that belong to newer releases of the same repository on the engine, and says so.
+    /// Of those that are pushed, their registry decides.
+    pub fn leave_newer(&self, plan: &mut BuildPlan, releases: &[ImageRef]) {
         let Some(version) = &plan.version else {
             return;
         };
-        let mut left: BTreeMap<&Version, Vec<String>> = BTreeMap::new();
+        let mut left: BTreeMap<Version, Vec<String>> = BTreeMap::new();
         plan.tags.retain(|name| {
+            let own = releases
+                .iter()
+                .filter(|release| repository(release) == repository(name));
+            let own: Vec<_> = own.filter_map(crate::plan::push::version).collect();
             let newer = name
                 .tag()
-                .filter(|_| !self.extra_tags.contains(name))
-                .and_then(|tag| tags::newer(tag.as_str(), version, releases));
+                .filter(|_| !self.extra_tags.contains(name) && !self.is_pushed(name))
+                .and_then(|tag| tags::newer(tag.as_str(), version, &own));
             if let Some(newer) = newer {
-                left.entry(newer).or_default().push(format!("`{name}`"));
+                left.entry(newer.clone())
+                    .or_default()
+                    .push(format!("`{name}`"));
             }
             newer.is_none()
         });
@@ -359,6 +363,15 @@ impl BuildSpec {
         });
         Digest::of(text.to_string().as_bytes())
     }
+}
+
+/// The repository of a name, as engines show it. Podman has names without a registry under `localhost/`.
+fn repository(name: &ImageRef) -> String {
+    let shown = name.familiar().repository();
+    shown
+        .strip_prefix("localhost/")
+        .unwrap_or(&shown)
+        .to_owned()
 }
 
 /// The version of what was never given one.

@@ -79,11 +79,22 @@ fn a_dry_run_shows_which_names_a_release_may_not_get_and_which_are_pushed() {
     for line in [
         "  push r.example/app:1.2.3, r.example/app:1.2, r.example/app:1, r.example/other:1, r.example/app:latest\n",
         "  only if neither the engine nor the registry has a newer release: app:1.2, app:1, app:latest, \
-         r.example/app:1.2, r.example/app:1, r.example/app:latest\n",
+         r.example/app:1.2, r.example/app:1, r.example/app:latest, r.example/other:1\n",
     ] {
         assert!(release.contains(line), "{line}{release}");
     }
-    // What is no release is held against nothing.
+    // What comes before a release moves in a registry only forwards.
+    let words = [
+        "--version",
+        "1.2.3-rc.1",
+        "--tag",
+        "r.example/app:latest",
+        "--deploy",
+    ];
+    let prerelease = plan(&words);
+    let line = "has a newer release: r.example/app:latest\n";
+    assert!(prerelease.contains(line), "{line}{prerelease}");
+    // On the engine, what is no release is held against nothing.
     for words in [&["--version", "1.2.3-rc.1"][..], &[]] {
         let plan = plan(words);
         assert!(

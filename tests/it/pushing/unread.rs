@@ -246,3 +246,22 @@ fn a_repository_that_only_those_see_who_may_push_is_read_as_they_do() {
     let said = format!("`{name}` is released already, as {before}");
     assert!(ended.stderr.contains(&said), "{}", ended.stderr);
 }
+
+#[test]
+fn what_a_refused_deploy_has_built_is_pushed_by_force_with_all_names() {
+    let registry = Registry::new();
+    let pusher = Pusher::new(registry.address());
+    let repository = pusher.image.as_str();
+    let before = released(&registry, &pusher, &["1.0.0"]);
+    pusher.bench.write("a", "refused\n");
+    let ended = pusher.deploy("1.0.0");
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let ended = pusher.push_built(&["--force"]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let digest = registry.digest(repository, "1.0.0");
+    assert_ne!(digest, before);
+    for tag in registry.tags(repository) {
+        assert_eq!(registry.digest(repository, &tag), digest, "{tag}");
+    }
+    assert!(registry.tags(repository).contains(&"latest".to_owned()));
+}
