@@ -289,12 +289,13 @@ pub(in crate::cli) fn supervise_exec(args: &SuperviseArgs, context: &mut Context
         let (started, is_started) = tokio::sync::oneshot::channel();
         let (sender, mut controls) = unbounded_channel();
         super::signals::listen_as_supervisor(&sender);
-        // What an init process can't execute, the engine has started all the same.
+        // What an init process can't execute, the engine has started all the same. One that the engine starts
+        // again has no end to wait for.
         let (lacks_program, is_lacking) = tokio::sync::oneshot::channel();
-        let has_init = prepared.spec.init == Some(true);
+        let is_checked = prepared.spec.init == Some(true) && prepared.spec.restart.is_none();
         let streams = Streams {
             started: Some(started),
-            lacks_program: has_init.then_some(lacks_program),
+            lacks_program: is_checked.then_some(lacks_program),
             cidfile: orders.cidfile,
             ..Streams::default()
         };

@@ -298,6 +298,17 @@ fn a_program_that_is_missing_is_reported_in_the_background_too() {
 }
 
 #[test]
+fn a_service_that_the_engine_restarts_counts_as_started() {
+    let project = Project::new("web: { image: IMAGE, command: [no-such-program], service: true }");
+    let ended = run(&mut project.run(&["-d", "web"]));
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let id = project.record()["id"].as_str().unwrap().to_owned();
+    assert_eq!(ended.stdout, format!("{id}\n"));
+    project.output(&["stop", &id]);
+    project.assert_clean();
+}
+
+#[test]
 fn a_container_to_share_with_that_is_missing_is_named() {
     let project = Project::empty();
     for flag in ["--network", "--ipc"] {
