@@ -120,7 +120,6 @@ mod tests {
     fn a_slip_is_answered_with_the_nearest_command() {
         for (slip, meant) in [
             ("rnu", "run"),
-            ("ru", "run"),
             ("biuld", "build"),
             ("log", "logs"),
             ("exex", "exec"),
