@@ -86,7 +86,7 @@ impl Work<'_> {
         let mut looks = MetricLooks::new(record);
         // How often the engine had started the container again when it was last looked at.
         let mut seen = followable.is_some().then_some(0);
-        loop {
+        let is_attached = loop {
             let now = match followable.take() {
                 Some(followable) => followable,
                 None => {
@@ -120,6 +120,7 @@ impl Work<'_> {
                     followable
                 }
             };
+            let is_attached = now.output.is_attached();
             let obeyed = control::obey(self.engine, &id, cancel, grace, &mut orders, self.events);
             let watched = tokio::select! {
                 watched = now.watch(pump) => watched,
@@ -140,7 +141,7 @@ impl Work<'_> {
                         self.engine.stop(&id, None, grace).await?;
                     }
                     match again {
-                        Ok(None) => break,
+                        Ok(None) => break is_attached,
                         Ok(again) => (followable, was_lost) = (again, false),
                         // It may be started again when the engine is.
                         Err(RunFailure::Engine(error)) if error.is_absence() => {
@@ -157,6 +158,17 @@ impl Work<'_> {
                             .to_owned(),
                     ));
                 }
+            }
+        };
+        if !is_attached {
+            let caught_up = tokio::select! {
+                caught_up = self.catch_up(&id, pump) => caught_up,
+                () = cancel.released() => return Ok(Followed::Detached),
+            };
+            if let Err(error) = caught_up {
+                self.events.send(Event::Warning(format!(
+                    "the log may lack its last lines: {error}"
+                )));
             }
         }
         pump.finish().await;
@@ -186,6 +198,26 @@ impl Work<'_> {
         let output = self.engine.logs(id, container.tty, &request).await?;
         let waiting = self.engine.wait(id, Until::Stopped).await?;
         Ok(Some((container, Followable { output, waiting })))
+    }
+
+    /// Takes what following the log of a container left out that has ended.
+    async fn catch_up(&self, id: &str, pump: &mut Pump) -> Result<(), RunFailure> {
+        let (container, _) = self.patiently(|| self.engine.container(id)).await?;
+        let Some(container) = container else {
+            return Ok(());
+        };
+        let since = pump.resume_within();
+        if since.is_none() {
+            pump.rewind()?;
+        }
+        let request = LogRequest {
+            since,
+            timestamps: !container.tty,
+            ..LogRequest::default()
+        };
+        let output = self.engine.logs(id, container.tty, &request).await?;
+        let (_never, has_ended) = watch::channel(false);
+        Ok(pump.run(output, has_ended).await?)
     }
 
     /// Asks again and again, with growing breaks, while the engine is not there. Whether it was not

@@ -131,6 +131,11 @@ impl Pump {
     /// Expects the engine's log from where it was left: since when, if that is known.
     pub(super) fn resume(&mut self) -> Option<Timestamp> {
         self.maskers = [Masker::new(&self.secrets), Masker::new(&self.secrets)];
+        self.resume_within()
+    }
+
+    /// The same in the middle of an output: what comes next follows the last byte that came.
+    pub(super) fn resume_within(&mut self) -> Option<Timestamp> {
         self.known = [Known::nothing(), Known::nothing()];
         self.kept = self.mark;
         self.mark.map(|mark| mark.time)

@@ -12,6 +12,7 @@ use super::{records_of, up};
 use crate::support::engine::{PrivateEngine, load};
 use crate::support::image::{DEBIAN, docker, ensure_debian};
 use crate::support::project::Project;
+use crate::support::proxy;
 use crate::support::{is_root, run, wait_for};
 
 #[test]
@@ -126,6 +127,31 @@ fn a_run_is_followed_until_the_engine_gives_up() {
     );
     let err = String::from_utf8(project.file("stderr.log")).unwrap();
     assert!(err == lines.repeat(3), "{} bytes", err.len());
+    project.assert_clean();
+}
+
+/// On a busy machine, engines end a log that is followed before they have sent its last lines.
+#[test]
+fn what_following_the_log_left_out_is_read_at_the_end() {
+    let script =
+        "echo begun; until [ -e /meet/go ]; do sleep 0.1; done; rm /meet/go; printf went; exit 1";
+    let project = Project::with_name(&format!(
+        "serve:\n  image: IMAGE\n  command: [sh, -c, '{script}']\n  service: true\n  \
+         restart: on-failure:1\n  volumes: ['./meet:/meet']\n"
+    ));
+    std::fs::create_dir(project.bench.path().join("meet")).unwrap();
+    let request = ("follow=1", "follow=0");
+    let engine = proxy::start(project.bench.path(), request, ("", ""));
+    let mut start = project.jobctl(&["run", "-d", "serve"]);
+    start.env("DOCKER_HOST", format!("unix://{}", engine.display()));
+    assert_eq!(run(&mut start).code, Some(0));
+    for begun in ["begun\n", "begun\nwentbegun\n"] {
+        project.wait_for_output(begun);
+        project.bench.write("meet/go", "");
+    }
+    let ended = run(&mut project.jobctl(&["wait", "serve"]));
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert_eq!(project.file("stdout.log"), b"begun\nwentbegun\nwent");
     project.assert_clean();
 }
 

@@ -58,6 +58,13 @@ impl Output {
         }
     }
 
+    /// Whether it comes from the container itself, rather than from the engine's log. Following a log, an engine may
+    /// end before it has sent the last lines.
+    #[must_use]
+    pub fn is_attached(&self) -> bool {
+        matches!(self.source, Source::Attached { .. })
+    }
+
     /// The next bytes; `None` after the last ones, and after an error. May be dropped before it is
     /// done, and loses nothing.
     ///
