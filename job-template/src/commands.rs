@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::classify::Classify;
-use crate::config::{BASE_MODEL, Config, VARIABLES};
+use crate::config::{BASE_MODEL, Config, DEFAULT_POSITIONS, VARIABLES};
+use crate::data::ModelLabels;
 use crate::evaluate;
 use crate::model::{Model, Problem, check_label_names};
 use crate::progress::{Progress, say};
@@ -166,13 +167,17 @@ fn train_and_serve(config: Config, runtime: &Runtime) -> Result<ExitCode, Failur
 fn serve(config: Config, runtime: &Runtime) -> Result<ExitCode, Failure> {
     /// A batch that takes longer is told of: the model hangs.
     const HANG_TIME: Duration = Duration::from_secs(60);
-    if config.serving.max_batch_tokens < config.data.max_positions {
-        return Err(format!(
-            "MAX_BATCH_TOKENS={}: a text alone may have NUM_MAX_POSITIONS={} tokens",
-            config.serving.max_batch_tokens, config.data.max_positions
-        )
-        .into());
-    }
+    let most_tokens = config.serving.max_batch_tokens;
+    let check_tokens = move |positions: usize| {
+        if most_tokens < positions {
+            return Err(format!(
+                "MAX_BATCH_TOKENS={most_tokens}: a text alone may have NUM_MAX_POSITIONS={positions} \
+                 tokens"
+            ));
+        }
+        Ok(())
+    };
+    check_tokens(config.data.max_positions.unwrap_or_default())?;
     let processor = match runtime.device {
         Device::Cpu => Processor::Cpu {
             threads: runtime.threads,
@@ -203,6 +208,7 @@ fn serve(config: Config, runtime: &Runtime) -> Result<ExitCode, Failure> {
         ));
         let load = move || {
             let (model, tokenizer) = read_model(&config, &runtime)?;
+            check_tokens(tokenizer.max_positions())?;
             let labels = model.architecture.labels.clone();
             say("ready");
             Ok(Loaded {
@@ -262,10 +268,18 @@ fn read_model(config: &Config, runtime: &Runtime) -> Result<(Model, Tokenizer), 
     }
     check_label_names(&model.architecture.labels)
         .map_err(|problem| format!("{}: `id2label`: {problem}", config_file.display()))?;
-    let positions = config
-        .data
-        .max_positions
-        .min(model.architecture.max_positions as usize);
+    let trained = train::trained_positions(&folder)?;
+    let positions = config.data.max_positions.or(trained);
+    if let (Some(positions), Some(trained)) = (positions, trained)
+        && train::is_trained_here(&folder)
+        && positions != trained
+    {
+        say(&format!(
+            "warning: NUM_MAX_POSITIONS={positions}: the model was trained with {trained}"
+        ));
+    }
+    let most = model.architecture.max_positions as usize;
+    let positions = positions.unwrap_or(DEFAULT_POSITIONS).min(most);
     let tokenizer = Tokenizer::open(&folder, positions, model.architecture.vocab_size as usize)?;
     tokenizer.check_special_tokens()?;
     if let Some(warning) = tokenizer.warning() {
@@ -289,13 +303,10 @@ fn evaluate(config: &Config, runtime: &Runtime) -> Result<ExitCode, Failure> {
                 .into(),
         );
     }
-    let reviews = data::read(&config.data)?;
-    if reviews.labels != model.architecture.labels {
-        return Err(format!(
-            "the reviews have the labels {:?}, and the model {:?}",
-            reviews.labels, model.architecture.labels
-        )
-        .into());
+    let labels = ModelLabels::Tested(&model.architecture.labels);
+    let reviews = data::read(&config.data, labels)?;
+    for warning in &reviews.warnings {
+        say(&format!("warning: {warning}"));
     }
     files::make_folder(&config.output_dir)?;
     let test = train::tokenize(&tokenizer, &reviews.test, "reading test reviews")?;
@@ -306,6 +317,8 @@ fn evaluate(config: &Config, runtime: &Runtime) -> Result<ExitCode, Failure> {
     let eval = json!({
         "accuracy": report.accuracy,
         "loss": report.loss,
+        "macro_f1": report.macro_f1,
+        "majority_baseline": report.majority_baseline,
         "test": report,
         "model_sha256": model.sha256,
         "data_sha256": reviews.sha256,

@@ -12,6 +12,9 @@ pub use self::variables::{VARIABLES, Variable};
 /// The base weights that the image brings along.
 pub const BASE_MODEL: &str = "/model";
 
+/// Tokens of a review that are read, where neither `NUM_MAX_POSITIONS` nor the model says.
+pub const DEFAULT_POSITIONS: usize = 256;
+
 /// Where to compute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeviceChoice {
@@ -85,8 +88,9 @@ pub struct DataConfig {
     pub num_test: usize,
     /// Share of the training reviews that is kept for validation, 0 to 0.5.
     pub valid_pct: f64,
-    /// Tokens of a review that are read, with the two special ones.
-    pub max_positions: usize,
+    /// Tokens of a review that are read, with the two special ones; none: [`DEFAULT_POSITIONS`] in
+    /// training, then what the model was trained with.
+    pub max_positions: Option<usize>,
 }
 
 /// How training goes.
@@ -167,7 +171,9 @@ impl Config {
                 num_train: values.integer("NUM_TRAIN"),
                 num_test: values.integer("NUM_TEST"),
                 valid_pct: values.number("VALID_PCT"),
-                max_positions: values.integer("NUM_MAX_POSITIONS"),
+                max_positions: values
+                    .whole("NUM_MAX_POSITIONS")
+                    .map(|positions| positions as usize),
             },
             training: TrainingConfig {
                 epochs: values.integer("N_EPOCHS"),

@@ -1,23 +1,34 @@
-//! The reviews: a CSV file → examples to train on, to validate with, and to test on.
+//! The reviews: a file of texts and labels → examples to train on, to validate with, and to test on.
 //!
 //! Which part a review belongs to follows from a hash of how it begins, so that it is the same on
 //! every machine, that copies of a text are in one part, and that more reviews don't move others.
+//! Where many begin alike, as letters do, it follows from a hash of the whole text.
 
-use std::collections::{BTreeSet, HashSet};
-use std::fs::File;
-use std::io::{self, BufReader, Read};
+mod file;
+mod labels;
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::io;
 use std::path::PathBuf;
 
 use sha2::{Digest, Sha256};
+
+use self::file::Record;
+use self::labels::Labels;
+pub use self::labels::ModelLabels;
 
 use crate::config::DataConfig;
 
 /// Of 10,000 parts of all reviews, those held out to test on.
 const TEST_PARTS: u64 = 2000;
 const PARTS: u64 = 10_000;
-/// What texts have to differ in to be different reviews.
+/// Characters in which texts have to differ to be in different parts.
 const BEGINNING: usize = 100;
-const MOST_LABELS: usize = 100;
+/// If more texts than this begin alike, it isn't for being copies of one another.
+const MOST_ALIKE: usize = 10;
+/// If a label has more than this share of the texts, accuracy alone says little.
+const LARGEST_SHARE: f64 = 0.9;
 
 /// A review and what it is labelled.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,7 +44,7 @@ pub struct Example {
 /// All examples that are used.
 #[derive(Debug)]
 pub struct Reviews {
-    /// Names of the labels, sorted, so that their numbers are the same every time.
+    /// Names of the labels, in an order that is the same every time.
     pub labels: Vec<String>,
     /// To train on.
     pub train: Vec<Example>,
@@ -45,6 +56,12 @@ pub struct Reviews {
     pub rows: usize,
     /// Rows that said what another had said.
     pub duplicates: usize,
+    /// Those of them whose label was another.
+    pub contradictions: usize,
+    /// Rows without a label, which are left out.
+    pub unlabelled: usize,
+    /// What looks wrong and can be used.
+    pub warnings: Vec<String>,
     /// SHA-256 of the file, in hexadecimal.
     pub sha256: String,
 }
@@ -80,71 +97,76 @@ pub enum DataError {
     },
 }
 
-struct Record {
-    row: usize,
-    text: String,
-    label: String,
+/// An example whose part isn't known yet.
+struct Candidate {
+    /// Hash of the text; examples are sorted by it.
+    order: [u8; 32],
+    /// Hash of how the text begins.
+    beginning: u64,
+    /// The parts by the text's beginning, and by all of it.
+    by_beginning: Parts,
+    by_text: Parts,
+    example: Example,
+}
+
+/// Numbers of the parts for the test's split and for the validation's.
+#[derive(Clone, Copy)]
+struct Parts {
+    test: u64,
+    valid: u64,
+}
+
+impl Parts {
+    fn of(text: &str) -> Self {
+        Self {
+            test: hash(&["split", text]) % PARTS,
+            valid: hash(&["valid", text]) % PARTS,
+        }
+    }
 }
 
 /// Reads and splits the file.
 ///
 /// # Errors
-/// It can't be read, isn't CSV with the columns `text,label` or `review,sentiment`, or hasn't enough
+/// It can't be read, isn't CSV or JSON Lines with `text,label` or `review,sentiment`, or hasn't enough
 /// in it to train and test with.
-pub fn read(config: &DataConfig) -> Result<Reviews, DataError> {
+pub fn read(config: &DataConfig, model: ModelLabels<'_>) -> Result<Reviews, DataError> {
     let content = |problem: String| DataError::Content {
         path: config.path.clone(),
         problem,
     };
-    let (records, sha256) = records(config)?;
+    let (records, sha256) = file::read(&config.path)?;
     let rows = records.len();
-    let names: BTreeSet<&str> = records.iter().map(|record| record.label.as_str()).collect();
-    let labels: Vec<String> = names.into_iter().map(str::to_owned).collect();
-    if labels.len() < 2 {
-        return Err(content(format!(
-            "has {} different labels; at least 2 are needed",
-            labels.len()
-        )));
-    }
-    if labels.len() > MOST_LABELS {
-        return Err(content(format!(
-            "has {} different labels; at most {MOST_LABELS} are allowed. Are the columns swapped?",
-            labels.len()
-        )));
-    }
+    let mut warnings = Vec::new();
+    let labels = Labels::of(&records, model, &mut warnings).map_err(content)?;
+    let mut counts = Counts::new(labels.names.len());
+    let candidates = candidates(records, &labels, &mut counts);
+    counts.warn(&labels.names, candidates.len(), &mut warnings);
 
-    let mut seen = HashSet::new();
-    let (mut training, mut test) = (Vec::new(), Vec::new());
-    for Record { row, text, label } in records {
-        let key = text.to_lowercase();
-        let order: [u8; 32] = Sha256::digest(&key).into();
-        if !seen.insert(order) {
-            continue;
-        }
-        let beginning: String = key.chars().take(BEGINNING).collect();
-        let label = labels
-            .binary_search(&label)
-            .expect("every label is among the labels");
-        let is_test = part("split", &beginning) < TEST_PARTS;
-        let is_valid = (part("valid", &beginning) as f64) < config.valid_pct * PARTS as f64;
-        let example = (order, is_valid, Example { row, text, label });
-        if is_test { &mut test } else { &mut training }.push(example);
-    }
+    let (training, test) = split(candidates, &mut warnings);
+    let mut parts = [training, test];
     // By their hash, the first so many are a random choice, and more are the same and others.
-    for examples in [&mut training, &mut test] {
-        examples.sort_unstable_by_key(|(order, ..)| *order);
+    for part in &mut parts {
+        part.sort_unstable_by_key(|(order, ..)| *order);
     }
+    let [mut training, mut test] = parts;
     training.truncate(config.num_train);
     test.truncate(config.num_test);
-    let (valid, train): (Vec<_>, Vec<_>) = training.into_iter().partition(|(_, valid, _)| *valid);
-    let examples = |found: Vec<(_, _, Example)>| found.into_iter().map(|(.., it)| it).collect();
+    let most_valid = config.valid_pct * PARTS as f64;
+    let (valid, train): (Vec<_>, Vec<_>) = training
+        .into_iter()
+        .partition(|(_, part, _)| (*part as f64) < most_valid);
+    let examples = |found: Vec<Placed>| found.into_iter().map(|(.., it)| it).collect();
     let reviews = Reviews {
         train: examples(train),
         valid: examples(valid),
         test: examples(test),
-        labels,
+        labels: labels.names,
         rows,
-        duplicates: rows - seen.len(),
+        duplicates: counts.duplicates,
+        contradictions: counts.contradictions,
+        unlabelled: counts.unlabelled,
+        warnings,
         sha256,
     };
     for (name, examples) in [("train", &reviews.train), ("test", &reviews.test)] {
@@ -158,118 +180,178 @@ pub fn read(config: &DataConfig) -> Result<Reviews, DataError> {
     Ok(reviews)
 }
 
-/// Which of the parts a text belongs to.
-fn part(purpose: &str, beginning: &str) -> u64 {
-    let digest = Sha256::new()
-        .chain_update(purpose)
-        .chain_update([0])
-        .chain_update(beginning)
-        .finalize();
-    u64::from_be_bytes(*digest.first_chunk().expect("a digest has 32 bytes")) % PARTS
+/// What is noticed on the way.
+struct Counts {
+    duplicates: usize,
+    contradictions: usize,
+    /// The lines of the first two texts that are the same and labelled otherwise.
+    first_contradiction: Option<(u64, u64)>,
+    unlabelled: usize,
+    first_unlabelled: Option<u64>,
+    /// For each label, how many texts have it, and the first one's line.
+    labels: Vec<(usize, u64)>,
 }
 
-/// Reads all rows, and the file's hash on the way.
-fn records(config: &DataConfig) -> Result<(Vec<Record>, String), DataError> {
-    let path = &config.path;
-    let read_error = |source| DataError::Read {
-        path: path.clone(),
-        source,
-    };
-    let line = |line, problem: String| DataError::Line {
-        path: path.clone(),
-        line,
-        problem,
-    };
-    let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|file| BufReader::new(file).read_to_end(&mut bytes))
-        .map_err(read_error)?;
-    let sha256 = format!("{:x}", Sha256::digest(&bytes));
-
-    let mut reader = csv::Reader::from_reader(bytes.as_slice());
-    let header = reader
-        .headers()
-        .map_err(|error| csv_error(config, &error))?
-        .clone();
-    if header.is_empty() {
-        let problem = "the file is empty; a header `text,label` or `review,sentiment` is needed";
-        return Err(line(1, problem.to_owned()));
+impl Counts {
+    fn new(labels: usize) -> Self {
+        Self {
+            duplicates: 0,
+            contradictions: 0,
+            first_contradiction: None,
+            unlabelled: 0,
+            first_unlabelled: None,
+            labels: vec![(0, 0); labels],
+        }
     }
-    let column = |names: [&str; 2]| {
-        let found = header.iter().position(|name| {
-            let name = name.trim_start_matches('\u{feff}').trim();
-            names.iter().any(|known| name.eq_ignore_ascii_case(known))
-        });
-        found.ok_or_else(|| {
-            let given = header.iter().collect::<Vec<_>>().join(",");
-            let problem = format!(
-                "no column `{}`: the header is `{}`; `text,label` or `review,sentiment` is needed",
-                names[0],
-                given.chars().take(80).collect::<String>()
-            );
-            line(1, problem)
-        })
-    };
-    let (text_column, label_column) =
-        (column(["text", "review"])?, column(["label", "sentiment"])?);
 
-    let mut records = Vec::new();
-    for (row, record) in reader.records().enumerate() {
-        let record = record.map_err(|error| csv_error(config, &error))?;
-        let at = record.position().map_or(0, csv::Position::line);
-        let field = |column: usize, name: &str| match record.get(column).map(str::trim) {
-            Some("") | None => Err(line(at, format!("no {name}"))),
-            Some(field) => Ok(field),
+    fn warn(&self, names: &[String], texts: usize, warnings: &mut Vec<String>) {
+        if let Some(line) = self.first_unlabelled {
+            warnings.push(format!(
+                "{} without a label {} left out; the first is on line {line}",
+                counted(self.unlabelled, "row"),
+                if self.unlabelled == 1 { "is" } else { "are" },
+            ));
+        }
+        if let Some((first, second)) = self.first_contradiction {
+            warnings.push(format!(
+                "{} a text that another row labels otherwise, as on lines {first} and {second}; the first \
+                 label of a text counts",
+                if self.contradictions == 1 {
+                    "1 row has".to_owned()
+                } else {
+                    format!("{} rows have", self.contradictions)
+                },
+            ));
+        }
+        for (name, (count, line)) in names.iter().zip(&self.labels) {
+            if *count == 1 {
+                warnings.push(format!(
+                    "the label `{name}` has 1 example, on line {line}: it can't be both trained on and \
+                     tested on"
+                ));
+            }
+            let share = *count as f64 / texts.max(1) as f64;
+            if share > LARGEST_SHARE {
+                warnings.push(format!(
+                    "{:.1} % of the texts ({count} of {texts}) have the label `{name}`: compare accuracy \
+                     with majority_baseline, and see macro_f1",
+                    share * 100.0
+                ));
+            }
+        }
+    }
+}
+
+fn counted(count: usize, noun: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {noun}{plural}")
+}
+
+/// Each text once, with its label.
+fn candidates(records: Vec<Record>, labels: &Labels, counts: &mut Counts) -> Vec<Candidate> {
+    let mut seen: HashMap<[u8; 32], (usize, u64)> = HashMap::new();
+    let mut candidates = Vec::new();
+    for record in records {
+        let Record {
+            row,
+            line,
+            text,
+            label,
+        } = record;
+        let Some(label) = label else {
+            counts.unlabelled += 1;
+            counts.first_unlabelled.get_or_insert(line);
+            continue;
         };
-        let text = clean(field(text_column, "text")?);
-        if text.is_empty() {
-            return Err(line(at, "no text but line breaks".to_owned()));
+        let label = labels.id(&label);
+        let key = text.to_lowercase();
+        let order: [u8; 32] = Sha256::digest(&key).into();
+        match seen.entry(order) {
+            Entry::Occupied(first) => {
+                counts.duplicates += 1;
+                let (first_label, first_line) = *first.get();
+                if first_label != label {
+                    counts.contradictions += 1;
+                    counts.first_contradiction.get_or_insert((first_line, line));
+                }
+                continue;
+            }
+            Entry::Vacant(place) => place.insert((label, line)),
+        };
+        let (count, first_line) = &mut counts.labels[label];
+        *count += 1;
+        if *count == 1 {
+            *first_line = line;
         }
-        let label = label_name(field(label_column, "label")?);
-        records.push(Record { row, text, label });
+        let beginning: String = key.chars().take(BEGINNING).collect();
+        candidates.push(Candidate {
+            order,
+            beginning: hash(&["beginning", &beginning]),
+            by_beginning: Parts::of(&beginning),
+            by_text: Parts::of(&key),
+            example: Example { row, text, label },
+        });
     }
-    Ok((records, sha256))
+    candidates
 }
 
-fn csv_error(config: &DataConfig, error: &csv::Error) -> DataError {
-    let path = config.path.clone();
-    let line = error.position().map_or(1, csv::Position::line);
-    let problem = match error.kind() {
-        csv::ErrorKind::UnequalLengths {
-            expected_len, len, ..
-        } => {
-            format!("{len} fields, and the header has {expected_len}; is the file cut off?")
-        }
-        csv::ErrorKind::Utf8 { err, .. } => {
-            format!("field {} is not UTF-8", err.field() + 1)
-        }
-        _ => error.to_string(),
-    };
-    DataError::Line {
-        path,
-        line,
-        problem,
+/// An example with what it is sorted by, and its number for validation.
+type Placed = ([u8; 32], u64, Example);
+
+/// Those to train on and those to test on.
+fn split(candidates: Vec<Candidate>, warnings: &mut Vec<String>) -> (Vec<Placed>, Vec<Placed>) {
+    let mut alike: HashMap<u64, usize> = HashMap::new();
+    for candidate in &candidates {
+        *alike.entry(candidate.beginning).or_default() += 1;
     }
+    let many = alike.values().filter(|count| **count > MOST_ALIKE);
+    let (groups, texts) = many.fold((0, 0), |(groups, texts), count| (groups + 1, texts + count));
+    if groups > 0 {
+        warnings.push(format!(
+            "{texts} texts share their first {BEGINNING} characters with more than {MOST_ALIKE} others \
+             ({}); which of these are held out follows from a hash of the whole text",
+            counted(groups, "beginning")
+        ));
+    }
+    let (mut training, mut test) = (Vec::new(), Vec::new());
+    for candidate in candidates {
+        let is_shared = alike[&candidate.beginning] > MOST_ALIKE;
+        let parts = if is_shared {
+            candidate.by_text
+        } else {
+            candidate.by_beginning
+        };
+        let placed = (candidate.order, parts.valid, candidate.example);
+        if parts.test < TEST_PARTS {
+            &mut test
+        } else {
+            &mut training
+        }
+        .push(placed);
+    }
+    (training, test)
 }
 
-/// The usual short names of sentiments, in full.
-fn label_name(given: &str) -> String {
-    match given {
-        "0" | "neg" => "negative",
-        "1" | "pos" => "positive",
-        other => other,
-    }
-    .to_owned()
+/// The first 64 bits of the hash of some words, with a zero between each two.
+fn hash(words: &[&str]) -> u64 {
+    let digest = Sha256::digest(words.join("\0"));
+    u64::from_be_bytes(*digest.first_chunk().expect("a digest has 32 bytes"))
 }
 
-/// The text without HTML's line breaks, and with single blanks.
-fn clean(text: &str) -> String {
-    let text = text.replace("<br />", " ");
+/// The text without HTML's line breaks, and with single blanks. The tokenizer of a trained model does the
+/// same, so that a text is read in serving as it was in training.
+#[must_use]
+pub fn clean(text: &str) -> String {
+    let text = text.replace(LINE_BREAK, " ");
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
+/// HTML's line break, as the reviews have it.
+pub const LINE_BREAK: &str = "<br />";
+
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
     use std::fmt::Write as _;
 
     use super::*;
@@ -282,14 +364,15 @@ mod tests {
             num_train: 100_000,
             num_test: 100_000,
             valid_pct: 0.1,
-            max_positions: 256,
+            max_positions: None,
         }
     }
 
     fn try_read(csv: &str) -> Result<Reviews, String> {
         let folder = tempfile::tempdir().unwrap();
         let prefix = format!("{}/", folder.path().display());
-        read(&config(csv, &folder)).map_err(|error| error.to_string().replace(&prefix, ""))
+        read(&config(csv, &folder), ModelLabels::Base(&[]))
+            .map_err(|error| error.to_string().replace(&prefix, ""))
     }
 
     fn many(count: usize) -> String {
@@ -339,7 +422,8 @@ mod tests {
             valid_pct: 0.0,
             ..all
         };
-        let (all, some) = (read(&all).unwrap(), read(&some).unwrap());
+        let read = |config| read(config, ModelLabels::Base(&[])).unwrap();
+        let (all, some) = (read(&all), read(&some));
         assert_eq!(all.train[..100], some.train[..]);
     }
 
@@ -395,21 +479,231 @@ mod tests {
             "reviews.csv: line 3: no text"
         );
         assert_eq!(
-            error("text,label\na,pos\nb,\n"),
-            "reviews.csv: line 3: no label"
-        );
-        assert_eq!(
             error("text,label\na,pos\n"),
             "reviews.csv: has 1 different labels; at least 2 are needed"
         );
     }
 
+    /// What a file with these bytes is refused for.
+    fn refusal(name: &str, bytes: &[u8]) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let config = DataConfig {
+            path: folder.path().join(name),
+            ..config("", &folder)
+        };
+        std::fs::write(&config.path, bytes).unwrap();
+        let error = read(&config, ModelLabels::Base(&[])).unwrap_err();
+        let prefix = format!("{}/", folder.path().display());
+        error.to_string().replace(&prefix, "")
+    }
+
     #[test]
-    fn text_that_is_not_utf_8_is_an_error() {
+    fn other_formats_are_called_what_they_are_with_the_fix() {
+        let utf16: Vec<u8> = "text,label\na,pos\n"
+            .encode_utf16()
+            .flat_map(u16::to_le_bytes)
+            .collect();
+        let marked = [b"\xff\xfe", utf16.as_slice()].concat();
+        let latin1 = b"text,label\nfine,pos\nM\xfcller,neg\n";
+        for (bytes, what, fix) in [
+            (
+                b"PAR1\0\0".as_slice(),
+                "is a Parquet file",
+                "pandas.read_parquet",
+            ),
+            (b"PK\x03\x04", "a workbook of Excel", "as CSV in UTF-8"),
+            (b"BZh9", "is compressed with bzip2", "bunzip2"),
+            (&marked, "is UTF-16", "iconv -f UTF-16 "),
+            (&utf16, "is UTF-16LE", "iconv -f UTF-16LE "),
+            (
+                latin1,
+                "line 3: the byte 0xfc is not UTF-8",
+                "iconv -f WINDOWS-1252",
+            ),
+            (
+                "text,label\né".as_bytes().split_last().unwrap().1,
+                "line 2: ends within",
+                "cut off?",
+            ),
+            (b" [ {\"text\": 1}]", "is a JSON list", "jq -c '.[]'"),
+            (
+                b"text\tlabel\na\tb\n",
+                "no column `text`",
+                "by commas, not by tabs",
+            ),
+            (
+                b"\x1f\x8b\x08\0\0",
+                "is compressed with gzip, and damaged or cut off",
+                "",
+            ),
+        ] {
+            let error = refusal("reviews", bytes);
+            assert!(error.contains(what) && error.contains(fix), "{error}");
+        }
+    }
+
+    #[test]
+    fn json_lines_and_gzip_are_read_as_csv_is() {
+        use std::io::Write as _;
+
+        let expected = try_read(&many(300)).unwrap();
+        let lines = |text: &str, label: &str| {
+            many(300)
+                .lines()
+                .skip(1)
+                .fold(String::new(), |mut all, line| {
+                    let (said, is) = line.split_once(',').unwrap();
+                    writeln!(
+                        all,
+                        "{}",
+                        serde_json::json!({text: said, label: is, "id": 7})
+                    )
+                    .unwrap();
+                    all
+                })
+        };
+        let json = try_read(&lines("text", "label")).unwrap();
+        assert_eq!(
+            (&json.train, &json.labels),
+            (&expected.train, &expected.labels)
+        );
+        assert_eq!(
+            try_read(&lines("Review", "sentiment")).unwrap().test,
+            expected.test
+        );
+
         let folder = tempfile::tempdir().unwrap();
         let config = config("", &folder);
-        std::fs::write(&config.path, b"text,label\nfine,pos\nb\xffd,neg\n").unwrap();
-        let error = read(&config).unwrap_err().to_string();
-        assert!(error.ends_with("line 3: field 1 is not UTF-8"), "{error}");
+        // Two members, as `cat a.gz b.gz` gives them.
+        let mut bytes = Vec::new();
+        for part in many(300).split_inclusive("number 150") {
+            let mut encoder =
+                flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            encoder.write_all(part.as_bytes()).unwrap();
+            bytes.extend(encoder.finish().unwrap());
+        }
+        std::fs::write(&config.path, &bytes).unwrap();
+        let read = read(&config, ModelLabels::Base(&[])).unwrap();
+        assert_eq!((read.train, read.test), (expected.train, expected.test));
+        let cut = refusal("reviews.csv.gz", &bytes[..bytes.len() - 9]);
+        assert!(
+            cut.starts_with("reviews.csv.gz: is compressed with gzip, and damaged"),
+            "{cut}"
+        );
+    }
+
+    #[test]
+    fn json_labels_may_be_numbers_and_errors_say_where() {
+        let stars = (0..100).fold(String::new(), |mut all, row| {
+            writeln!(
+                all,
+                "{{\"text\": \"row {row}\", \"label\": {}}}",
+                1 + row % 3
+            )
+            .unwrap();
+            all
+        });
+        assert_eq!(try_read(&stars).unwrap().labels, ["1", "2", "3"]);
+        for (line, message) in [
+            (
+                "{\"text\": \"x\"}",
+                "line 2: no field `label`; `text,label` or",
+            ),
+            (
+                "{\"text\": 5, \"label\": 1}",
+                "line 2: the text is 5, and not a string",
+            ),
+            ("{\"text\": null, \"label\": 1}", "line 2: no text"),
+            (
+                "{\"text\": \"x\", \"label\": [1]}",
+                "line 2: the label is a list",
+            ),
+            (
+                "nonsense",
+                "line 2: not a JSON object, one a line: expected",
+            ),
+            ("[1]", "line 2: not a JSON object, one a line: invalid type"),
+        ] {
+            let error =
+                try_read(&format!("{{\"text\": \"a\", \"label\": 1}}\n{line}\n")).unwrap_err();
+            assert!(
+                error.starts_with(&format!("reviews.csv: {message}")),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_looks_wrong_is_a_warning_with_numbers() {
+        let mut csv = many(100).replace("review number 4,positive", "review number 4,Positive");
+        csv.push_str("nobody knows,\nnor this,NaN\nreview number 7,positive\nrare,neutral\n");
+        let reviews = try_read(&csv).unwrap();
+        assert_eq!(reviews.labels, ["negative", "neutral", "positive"]);
+        assert_eq!(
+            (
+                reviews.unlabelled,
+                reviews.contradictions,
+                reviews.duplicates
+            ),
+            (2, 1, 1)
+        );
+        assert_eq!(
+            reviews.warnings,
+            [
+                "the labels `Positive` (1), `positive` (50) differ in their case alone, and are taken as \
+                 one, `positive`",
+                "2 rows without a label are left out; the first is on line 102",
+                "1 row has a text that another row labels otherwise, as on lines 9 and 104; the first \
+                 label of a text counts",
+                "the label `neutral` has 1 example, on line 105: it can't be both trained on and tested on",
+            ]
+        );
+        let most = many(100).replace("positive", "x").replace("negative", "x");
+        let reviews = try_read(&format!("{most}rare,y\nrarer,y\n")).unwrap();
+        assert_eq!(
+            reviews.warnings,
+            [
+                "98.0 % of the texts (100 of 102) have the label `x`: compare accuracy with \
+              majority_baseline, and see macro_f1"
+            ]
+        );
+        assert!(try_read(&many(100)).unwrap().warnings.is_empty());
+    }
+
+    #[test]
+    fn texts_that_many_begin_alike_are_split_by_all_of_them() {
+        let salutation =
+            "Dear Sir or Madam, thank you very much for your message, which we received. "
+                .repeat(2);
+        let letters = many(1000).replace("review", &format!("\"{salutation}review"));
+        let letters = letters
+            .replace(",positive", "\",positive")
+            .replace(",negative", "\",negative");
+        let reviews = try_read(&letters).unwrap();
+        assert!(
+            (150..250).contains(&reviews.test.len()),
+            "{}",
+            reviews.test.len()
+        );
+        assert_eq!(
+            reviews.warnings,
+            [
+                "1000 texts share their first 100 characters with more than 10 others (1 beginning); which \
+              of these are held out follows from a hash of the whole text"
+            ]
+        );
+        // A few are copies of one another, and in one part.
+        let copies: Vec<&str> = letters.lines().take(11).collect();
+        let few = format!(
+            "{}\n{}",
+            copies.join("\n"),
+            &many(100)["text,label\n".len()..]
+        );
+        let reviews = try_read(&few).unwrap();
+        let is_copy = |it: &&Example| it.text.starts_with("Dear Sir");
+        let counts = [&reviews.train, &reviews.valid, &reviews.test]
+            .map(|part| part.iter().filter(is_copy).count());
+        assert!(counts.contains(&10), "{counts:?}");
+        assert!(reviews.warnings.is_empty());
     }
 }

@@ -28,8 +28,14 @@ pub struct Report {
     pub loss: f64,
     /// Examples.
     pub examples: usize,
+    /// Share of the examples that have the most frequent label: the accuracy of always answering it.
+    pub majority_baseline: f64,
+    /// Mean of the labels' F1, of those labels that occur or are predicted, as scikit-learn's.
+    pub macro_f1: f64,
     /// For each label.
     pub classes: Vec<Class>,
+    /// How many examples of each label (row) are predicted to have each (column).
+    pub confusion_matrix: Vec<Vec<usize>>,
 }
 
 /// How good a model is at one label.
@@ -88,7 +94,6 @@ pub fn logits(
 pub fn report(logits: &[Vec<f32>], labels: &[usize], names: &[String]) -> Report {
     let examples = labels.len();
     assert!(examples > 0, "a report is of examples");
-    // counts[is][said]
     let mut counts = vec![vec![0_usize; names.len()]; names.len()];
     let mut loss = 0.0;
     for (row, &label) in logits.iter().zip(labels) {
@@ -130,12 +135,26 @@ pub fn report(logits: &[Vec<f32>], labels: &[usize], names: &[String]) -> Report
             examples,
         }
     });
+    let classes: Vec<Class> = classes.collect();
+    let is_used = |label: usize| {
+        let predicted: usize = counts.iter().map(|row| row[label]).sum();
+        classes[label].examples + predicted > 0
+    };
+    let used: Vec<f64> = (0..names.len())
+        .filter(|label| is_used(*label))
+        .map(|label| classes[label].f1)
+        .collect();
+    let macro_f1 = used.iter().sum::<f64>() / used.len() as f64;
+    let most = classes.iter().map(|class| class.examples).max();
     let right = (0..names.len()).map(|label| counts[label][label]).sum();
     Report {
         accuracy: share(right, examples),
         loss: loss / examples as f64,
         examples,
-        classes: classes.collect(),
+        majority_baseline: share(most.unwrap_or_default(), examples),
+        macro_f1,
+        classes,
+        confusion_matrix: counts,
     }
 }
 
@@ -173,5 +192,25 @@ mod tests {
         assert!((positive.precision - 1.0).abs() < 1e-12);
         assert!((positive.recall - 0.5).abs() < 1e-12);
         assert_eq!((negative.examples, positive.examples), (2, 2));
+        assert_eq!(report.confusion_matrix, [[2, 0], [1, 1]]);
+        assert!((report.majority_baseline - 0.5).abs() < 1e-12);
+        // 2 * (2/3) * 1 / (5/3) and 2 * 1 * (1/2) / (3/2).
+        assert!((report.macro_f1 - f64::midpoint(0.8, 2.0 / 3.0)).abs() < 1e-12);
+    }
+
+    /// As `sklearn.metrics.f1_score(..., average="macro")`.
+    #[test]
+    fn a_label_that_neither_occurs_nor_is_predicted_does_not_count() {
+        let names = ["a", "b", "c"].map(str::to_owned);
+        let logits = [
+            vec![1.0, 0.0, 0.0],
+            vec![1.0, 0.0, 0.0],
+            vec![0.0, 1.0, 0.0],
+        ];
+        let report = report(&logits, &[0, 0, 0], &names);
+        // Of `a` 0.8, of `b`, which is predicted, 0.
+        assert!((report.macro_f1 - 0.4).abs() < 1e-12, "{}", report.macro_f1);
+        assert!((report.majority_baseline - 1.0).abs() < 1e-12);
+        assert_eq!(report.confusion_matrix, [[2, 1, 0], [0, 0, 0], [0, 0, 0]]);
     }
 }

@@ -8,6 +8,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::data::{LINE_BREAK, clean};
 use serde_json::{Map, Value, json};
 use tokenizers::{TruncationDirection, TruncationParams, TruncationStrategy};
 
@@ -16,6 +17,9 @@ pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     path: PathBuf,
     max_positions: usize,
+    /// Whether a text is cleaned first. The file has steps for that, which take as long as all else;
+    /// here they are the same function that cleans the reviews.
+    cleans: bool,
     /// Of `cls_token`, `sep_token` and the like.
     special_tokens: Vec<(&'static str, String)>,
     /// What is to be known of how it was read.
@@ -123,6 +127,22 @@ pub fn model_max_length(folder: &Path) -> Result<Option<usize>, TokenizerError> 
 }
 
 impl Tokenizer {
+    /// As [`Tokenizer::open`], for a model that is to be trained: the tokenizer cleans a text as
+    /// [`clean`] does, so that it is read in serving, and by transformers, as it
+    /// was in training.
+    ///
+    /// # Errors
+    /// As of [`Tokenizer::open`].
+    pub fn open_to_train(
+        folder: &Path,
+        max_positions: usize,
+        vocab_size: usize,
+    ) -> Result<Self, TokenizerError> {
+        let mut tokenizer = Self::open(folder, max_positions, vocab_size)?;
+        tokenizer.cleans = true;
+        Ok(tokenizer)
+    }
+
     /// Opens `folder`'s tokenizer.json, or its vocab.txt where there is none. A text is cut to
     /// `max_positions` tokens, with the special ones; whatever the file says of cutting and padding is
     /// not used.
@@ -143,6 +163,7 @@ impl Tokenizer {
         } else {
             None
         };
+        let cleans = remove_cleaning(&mut file);
         // Not `from_bytes`, which has all that such a file may hold compiled here, with each change.
         let mut inner: tokenizers::Tokenizer = file
             .to_string()
@@ -175,6 +196,7 @@ impl Tokenizer {
             inner,
             path,
             max_positions,
+            cleans,
             special_tokens,
             warning,
         })
@@ -200,18 +222,33 @@ impl Tokenizer {
         }
     }
 
+    /// Tokens that a text is cut to.
+    #[must_use]
+    pub fn max_positions(&self) -> usize {
+        self.max_positions
+    }
+
     /// What is to be known of how it was read.
     #[must_use]
     pub fn warning(&self) -> Option<&str> {
         self.warning.as_deref()
     }
 
-    /// tokenizer.json, with the cutting as it was asked for.
+    /// tokenizer.json, with the cutting as it was asked for, and the cleaning.
     ///
     /// # Errors
     /// The tokenizer can't be written.
     pub fn file(&self) -> Result<Vec<u8>, tokenizers::Error> {
-        Ok(self.inner.to_string(true)?.into_bytes())
+        let mut file: Value = serde_json::from_str(&self.inner.to_string(false)?)?;
+        if self.cleans {
+            let normalizer = file["normalizer"].take();
+            let steps: Vec<Value> = cleaning()
+                .into_iter()
+                .chain(Some(normalizer).filter(|it| !it.is_null()))
+                .collect();
+            file["normalizer"] = json!({"type": "Sequence", "normalizers": steps});
+        }
+        Ok(serde_json::to_vec_pretty(&file)?)
     }
 
     /// `tokenizer_config.json`, by which transformers takes tokenizer.json as it is.
@@ -237,7 +274,11 @@ impl Tokenizer {
     /// # Errors
     /// The tokenizer can't take the text, which none of the known ones does.
     pub fn encode(&self, text: &str) -> Result<Tokens, tokenizers::Error> {
-        let encoding = self.inner.encode_fast(text, true)?;
+        let encoding = if self.cleans {
+            self.inner.encode_fast(clean(text), true)?
+        } else {
+            self.inner.encode_fast(text, true)?
+        };
         Ok(Tokens {
             ids: encoding.get_ids().to_vec(),
             is_truncated: !encoding.get_overflowing().is_empty(),
@@ -286,6 +327,29 @@ fn set_normalizer(file: &mut Value, settings: &[(&str, Value)]) -> Option<String
          kept here, and lowered by transformers; set `do_lower_case` to false there"
             .to_owned()
     })
+}
+
+/// The steps of a normalizer that do what [`clean`] does.
+fn cleaning() -> [Value; 2] {
+    let replace = |pattern: Value| json!({"type": "Replace", "pattern": pattern, "content": " "});
+    [
+        replace(json!({"String": LINE_BREAK})),
+        replace(json!({"Regex": r"\s+"})),
+    ]
+}
+
+/// Takes the cleaning off a tokenizer.json, and gives whether it was there.
+fn remove_cleaning(file: &mut Value) -> bool {
+    let steps = file["normalizer"]["normalizers"].as_array();
+    let Some(rest) = steps.and_then(|steps| steps.strip_prefix(&cleaning()[..])) else {
+        return false;
+    };
+    file["normalizer"] = match rest {
+        [] => Value::Null,
+        [only] => only.clone(),
+        several => json!({"type": "Sequence", "normalizers": several}),
+    };
+    true
 }
 
 /// The tokenizer.json of a vocabulary, a word a line, as transformers' `BertTokenizer` makes it.
@@ -444,6 +508,31 @@ mod tests {
         assert_eq!(model_max_length(written.path()).unwrap(), Some(8));
         assert_eq!(open(&written).unwrap().warning(), None);
         assert_eq!(tokenizer.config_file()["mask_token"], "[MASK]");
+    }
+
+    #[test]
+    fn texts_are_cleaned_as_in_training_once() {
+        let plain = folder(&[("vocab.txt", WORDS.to_owned())]);
+        let train = |folder: &tempfile::TempDir| {
+            let tokenizer = Tokenizer::open_to_train(folder.path(), 8, 10).unwrap();
+            String::from_utf8(tokenizer.file().unwrap()).unwrap()
+        };
+        let trained = folder(&[("tokenizer.json", train(&plain))]);
+        // A control character that is a blank to `clean`, and nothing to BERT.
+        for text in [
+            "film<br />film",
+            "film\u{85}film",
+            "  film \r\n film\u{2003}",
+        ] {
+            let cleaned = crate::data::clean(text);
+            assert_eq!(cleaned, "film film");
+            assert_eq!(
+                words(&trained, text),
+                ["[CLS]", "film", "film", "[SEP]"],
+                "{text:?}"
+            );
+        }
+        assert_eq!(train(&trained), train(&plain), "it is added once");
     }
 
     #[test]

@@ -17,8 +17,8 @@ use self::outcome::Part;
 use self::record::Line;
 use crate::batches;
 use crate::checkpoint::{self, Position, Resume, TokenizerFiles};
-use crate::config::{BASE_MODEL, Config};
-use crate::data::{self, Example};
+use crate::config::{BASE_MODEL, Config, DEFAULT_POSITIONS};
+use crate::data::{self, Example, ModelLabels};
 use crate::evaluate::{self, Labelled, Report, label_tensor};
 use crate::files::{self, WriteError};
 use crate::model::{
@@ -28,7 +28,7 @@ use crate::optimizer::AdamW;
 use crate::process::{KeptMemory, cpu_seconds};
 use crate::progress::{Progress, say};
 use crate::runtime::Runtime;
-use crate::tokenize::Tokenizer;
+use crate::tokenize::{Tokenizer, model_max_length};
 
 /// What is to be known of a trained model.
 const METADATA: &str = "metadata.json";
@@ -75,18 +75,14 @@ pub fn train(
     };
     // What is cheap to find wrong comes first, and nothing is written before all is found right.
     let architecture = Architecture::read(&base)?;
-    check_positions(config, &architecture)?;
-    let tokenizer = Tokenizer::open(
-        &base,
-        config.data.max_positions,
-        architecture.vocab_size as usize,
-    )?;
+    let positions = positions(config, &architecture)?;
+    let tokenizer = Tokenizer::open_to_train(&base, positions, architecture.vocab_size as usize)?;
     tokenizer.check_special_tokens()?;
     let tokenizer_files = TokenizerFiles {
         tokenizer: tokenizer.file()?,
         config: tokenizer.config_file(),
     };
-    let reviews = data::read(&config.data)?;
+    let reviews = data::read(&config.data, ModelLabels::Base(&architecture.labels))?;
     check_label_names(&reviews.labels)
         .map_err(|problem| format!("{}: {problem}", config.data.path.display()))?;
     let seed = config.training.seed;
@@ -100,7 +96,12 @@ pub fn train(
             reviews.labels.join(", ")
         ));
     }
-    if let Some(warning) = tokenizer.warning() {
+    for warning in reviews
+        .warnings
+        .iter()
+        .map(String::as_str)
+        .chain(tokenizer.warning())
+    {
         say(&format!("warning: {warning}"));
     }
     if !model.has_pooler {
@@ -113,7 +114,7 @@ pub fn train(
         reviews.test.len()
     ));
 
-    let identity = record::identity(config, runtime, &reviews, &model);
+    let identity = record::identity(config, runtime, &reviews, &model, positions);
     let examples = Examples {
         train: tokenize(&tokenizer, &reviews.train, "reading training reviews")?,
         valid: tokenize(&tokenizer, &reviews.valid, "reading validation reviews")?,
@@ -128,14 +129,15 @@ pub fn train(
     Ok(Outcome::Done(report))
 }
 
-fn check_positions(config: &Config, architecture: &Architecture) -> Result<(), String> {
-    let (asked, most) = (config.data.max_positions as i64, architecture.max_positions);
-    if asked > most {
-        return Err(format!(
-            "NUM_MAX_POSITIONS={asked}: this model reads at most {most} tokens"
-        ));
+/// The tokens of a review that are read in training.
+fn positions(config: &Config, architecture: &Architecture) -> Result<usize, String> {
+    let most = architecture.max_positions as usize;
+    match config.data.max_positions {
+        Some(given) if given > most => Err(format!(
+            "NUM_MAX_POSITIONS={given}: this model reads at most {most} tokens"
+        )),
+        given => Ok(given.unwrap_or(DEFAULT_POSITIONS).min(most)),
     }
-    Ok(())
 }
 
 /// Examples as the model reads them.
@@ -476,18 +478,47 @@ pub fn is_trained(folder: &std::path::Path) -> bool {
     fs::exists(folder.join("model.safetensors")).unwrap_or(false)
 }
 
+/// Whether a folder's model has the metadata of a training of this job.
+#[must_use]
+pub fn is_trained_here(folder: &std::path::Path) -> bool {
+    folder.join(METADATA).exists()
+}
+
+/// The tokens of a text that a folder's model was trained to read, where it was trained here, or says.
+///
+/// # Errors
+/// A file of the folder isn't JSON.
+pub fn trained_positions(
+    folder: &std::path::Path,
+) -> Result<Option<usize>, Box<dyn Error + Send + Sync>> {
+    if let Some(metadata) = metadata(folder)?
+        && let Some(positions) = metadata["given"]["NUM_MAX_POSITIONS"].as_u64()
+    {
+        return Ok(Some(positions as usize));
+    }
+    Ok(model_max_length(folder)?)
+}
+
+fn metadata(folder: &std::path::Path) -> Result<Option<Value>, String> {
+    let path = folder.join(METADATA);
+    // Base weights, or another program's.
+    let Ok(text) = fs::read(&path) else {
+        return Ok(None);
+    };
+    let metadata = serde_json::from_slice(&text);
+    Ok(Some(metadata.map_err(|reason| {
+        format!("{}: not JSON: {reason}", path.display())
+    })?))
+}
+
 /// Whether a folder's weights are those that training wrote, where it says which these are.
 ///
 /// # Errors
 /// They have changed since: a bit of a number is as good as any other, and only this tells.
 pub fn check_weights(folder: &std::path::Path, sha256: &str) -> Result<(), String> {
-    let path = folder.join(METADATA);
-    // Base weights, or another program's.
-    let Ok(text) = fs::read(&path) else {
+    let Some(metadata) = metadata(folder)? else {
         return Ok(());
     };
-    let metadata: Value = serde_json::from_slice(&text)
-        .map_err(|reason| format!("{}: not JSON: {reason}", path.display()))?;
     match metadata["weights_sha256"].as_str() {
         Some(noted) if noted != sha256 => Err(format!(
             "{}: damaged, or not of the training that {METADATA} beside it tells of; remove that \

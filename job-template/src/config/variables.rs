@@ -78,9 +78,9 @@ pub const VARIABLES: &[Variable] = &[
     ),
     variable(
         "NUM_MAX_POSITIONS",
-        "256",
+        "",
         integer(8, 512),
-        "tokens of a review that are read",
+        "tokens of a review that are read; 256, or what the model was trained with",
     ),
     variable(
         "N_EPOCHS",
@@ -166,7 +166,7 @@ pub const VARIABLES: &[Variable] = &[
         "DATA",
         "/data/reviews.csv",
         Kind::Path,
-        "a CSV file of text,label or review,sentiment",
+        "CSV or JSON Lines, also with gzip, of text,label or review,sentiment",
     ),
     variable(
         "OUTPUT_DIR",

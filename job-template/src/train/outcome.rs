@@ -85,9 +85,12 @@ impl Training<'_> {
                 "given": self.identity,
                 "weights_sha256": format!("{:x}", Sha256::digest(&weights)),
                 "split": "a hold-out of the file by a hash of how each text begins",
+                "cleaning": "`<br />` and blanks become one blank, in training and in tokenizer.json",
                 "examples": {
                     "rows": reviews.rows,
                     "duplicates": reviews.duplicates,
+                    "contradictions": reviews.contradictions,
+                    "unlabelled": reviews.unlabelled,
                     "train": reviews.train.len(),
                     "valid": reviews.valid.len(),
                     "test": reviews.test.len(),
@@ -105,6 +108,8 @@ impl Training<'_> {
             &json!({
                 "accuracy": report.accuracy,
                 "loss": report.loss,
+                "macro_f1": report.macro_f1,
+                "majority_baseline": report.majority_baseline,
                 "test": report,
                 "valid": self.report(Part::Valid),
                 "training": training,

@@ -70,6 +70,7 @@ pub(super) fn identity(
     runtime: &Runtime,
     reviews: &Reviews,
     model: &Model,
+    positions: usize,
 ) -> Map<String, Value> {
     let training = &config.training;
     let identity = json!({
@@ -81,7 +82,7 @@ pub(super) fn identity(
         "LR": training.lr,
         "MAX_NORM": training.max_norm,
         "MKL_AMD_FIX": runtime.mkl_fix,
-        "NUM_MAX_POSITIONS": config.data.max_positions,
+        "NUM_MAX_POSITIONS": positions,
         "N_EPOCHS": training.epochs,
         "OMP_NUM_THREADS": runtime.threads,
         "PRECISION": if runtime.kind == Kind::Float { "fp32" } else { "bf16" },

@@ -18,6 +18,7 @@ HIDDEN, WIDE, LAYERS, HEADS, POSITIONS = 48, 96, 2, 4, 64
 TEXTS = (
     "What a film!",
     "It was the WORST film I have ever seen.",
+    "One<br /><br />two\x85three\u2003\tfour<br/>",
     "Señor Müller's café — 很好 🙂 isn't naïve.",
     "I would watch it again tomorrow, and the day after, and " * 9,
 )

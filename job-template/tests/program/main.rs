@@ -4,6 +4,7 @@
 mod support;
 
 mod damage;
+mod data;
 mod models;
 mod predict;
 mod train;

@@ -266,6 +266,20 @@ fn a_classifier_of_the_same_labels_is_kept_and_another_is_replaced() {
     assert!(!train("kept", "out").contains("replaced"));
     assert_eq!(classifier(&project, "kept"), classifier(&project, "out"));
 
+    // The order is the model's own.
+    variant(&project, "out", "reversed", |_, config| {
+        config["id2label"] = json!({"0": "positive", "1": "negative"});
+    });
+    assert!(!train("kept-reversed", "reversed").contains("replaced"));
+    assert_eq!(
+        project.json("kept-reversed/config.json")["id2label"]["0"],
+        "positive"
+    );
+    assert_eq!(
+        classifier(&project, "kept-reversed"),
+        classifier(&project, "out")
+    );
+
     variant(&project, "out", "three", |weights, config| {
         config["id2label"] = json!({"0": "a", "1": "b", "2": "c"});
         for weight in weights

@@ -1,0 +1,301 @@
+//! The labels' names and their numbers.
+//!
+//! Labels keep the names that the data gives them. Only where they are exactly 0 and 1, or neg and pos, are
+//! they called negative and positive. Their order is that of a model that has the same; else that of
+//! numbers, where all are numbers; else that of names.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::file::Record;
+
+const MOST_LABELS: usize = 100;
+const SENTIMENTS: [&str; 2] = ["negative", "positive"];
+/// What the sentiments are called for short.
+const SHORT: [[&str; 2]; 2] = [["0", "1"], ["neg", "pos"]];
+
+/// The labels that a model has already.
+#[derive(Debug, Clone, Copy)]
+pub enum ModelLabels<'a> {
+    /// Training starts from it: its names and its order count where they are those of the data.
+    Base(&'a [String]),
+    /// It is tested: the data's labels are among these.
+    Tested(&'a [String]),
+}
+
+/// The labels of a file.
+#[derive(Debug)]
+pub(super) struct Labels {
+    pub(super) names: Vec<String>,
+    /// A label as the file has it → its number.
+    ids: HashMap<String, usize>,
+}
+
+impl Labels {
+    /// The number of a label that the file has.
+    pub(super) fn id(&self, label: &str) -> usize {
+        self.ids[label]
+    }
+
+    /// Those of all records.
+    ///
+    /// # Errors
+    /// They are too few or too many, or a model that is tested doesn't know one.
+    pub(super) fn of(
+        records: &[Record],
+        model: ModelLabels<'_>,
+        warnings: &mut Vec<String>,
+    ) -> Result<Self, String> {
+        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+        for label in records.iter().filter_map(|record| record.label.as_deref()) {
+            *counts.entry(label).or_default() += 1;
+        }
+        let known = match model {
+            ModelLabels::Base(labels) | ModelLabels::Tested(labels) => labels,
+        };
+        let spellings = one_spelling(&counts, known, warnings);
+        let mut names: Vec<&str> = spellings.values().copied().collect();
+        names.sort_unstable();
+        names.dedup();
+        check_number(names.len(), model)?;
+
+        let numbers = |label: &str| known.iter().position(|name| name == label);
+        let short = SHORT.iter().find(|short| is_short(&names, short, model));
+        let full = |label: &str| match short {
+            Some(short) if label == short[0] => SENTIMENTS[0].to_owned(),
+            Some(_) => SENTIMENTS[1].to_owned(),
+            None => label.to_owned(),
+        };
+        // A model that calls them 0 and 1 itself has the last word.
+        let are_known = |names: &[String]| names.iter().all(|name| numbers(name).is_some());
+        let as_given: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let in_full: Vec<String> = names.iter().map(|name| full(name)).collect();
+        let is_whole = |names: &[String]| match model {
+            ModelLabels::Base(known) => are_known(names) && known.len() == names.len(),
+            ModelLabels::Tested(_) => are_known(names),
+        };
+        let (named, order) = if is_whole(&as_given) {
+            (as_given, known.to_vec())
+        } else if is_whole(&in_full) {
+            (in_full, known.to_vec())
+        } else if let ModelLabels::Tested(known) = model {
+            let unknown: Vec<_> = as_given.iter().filter(|it| !known.contains(it)).collect();
+            return Err(format!(
+                "has labels that the model doesn't have: {unknown:?}; it has {known:?}"
+            ));
+        } else {
+            let order = sorted(in_full.clone());
+            (in_full, order)
+        };
+        let id = |name: &String| order.iter().position(|it| it == name);
+        let by_spelling: HashMap<&str, usize> = names
+            .iter()
+            .zip(&named)
+            .map(|(name, named)| (*name, id(named).expect("each name has its place")))
+            .collect();
+        let ids = spellings
+            .into_iter()
+            .map(|(label, name)| (label.to_owned(), by_spelling[name]))
+            .collect();
+        Ok(Self { names: order, ids })
+    }
+}
+
+fn check_number(labels: usize, model: ModelLabels<'_>) -> Result<(), String> {
+    let least = match model {
+        ModelLabels::Base(_) => 2,
+        ModelLabels::Tested(_) => 1,
+    };
+    if labels < least {
+        return Err(format!(
+            "has {labels} different labels; at least {least} are needed"
+        ));
+    }
+    if labels > MOST_LABELS {
+        return Err(format!(
+            "has {labels} different labels; at most {MOST_LABELS} are allowed. Are the columns swapped?"
+        ));
+    }
+    Ok(())
+}
+
+/// Whether the labels are the two short names; of a model that is tested, one of them is enough.
+fn is_short(names: &[&str], short: &[&str; 2], model: ModelLabels<'_>) -> bool {
+    let is_some = names.iter().all(|name| short.contains(name));
+    match model {
+        ModelLabels::Base(_) => is_some && names.len() == short.len(),
+        ModelLabels::Tested(_) => is_some,
+    }
+}
+
+/// For each label, how those that differ from it in their case alone are spelled: as the model does, else as
+/// most of them are.
+fn one_spelling<'a>(
+    counts: &BTreeMap<&'a str, usize>,
+    known: &'a [String],
+    warnings: &mut Vec<String>,
+) -> BTreeMap<&'a str, &'a str> {
+    let mut groups: BTreeMap<String, Vec<(&'a str, usize)>> = BTreeMap::new();
+    for (label, count) in counts {
+        let group = groups.entry(label.to_lowercase()).or_default();
+        group.push((label, *count));
+    }
+    let mut spellings = BTreeMap::new();
+    for (lower, group) in groups {
+        let mut of_model = known.iter().filter(|name| name.to_lowercase() == lower);
+        let most = group.iter().rev().max_by_key(|(_, count)| *count);
+        let spelling = match (of_model.next(), of_model.next()) {
+            // A model that has several of them tells them apart.
+            (Some(_), Some(_)) => {
+                spellings.extend(group.into_iter().map(|(label, _)| (label, label)));
+                continue;
+            }
+            (Some(name), None) => name.as_str(),
+            (None, _) => most.map_or("", |(label, _)| *label),
+        };
+        if group.len() > 1 {
+            let all: Vec<String> = group
+                .iter()
+                .map(|(label, count)| format!("`{label}` ({count})"))
+                .collect();
+            warnings.push(format!(
+                "the labels {} differ in their case alone, and are taken as one, `{spelling}`",
+                all.join(", ")
+            ));
+        }
+        spellings.extend(group.into_iter().map(|(label, _)| (label, spelling)));
+    }
+    spellings
+}
+
+/// In the order of numbers, where all are numbers; else in that of names.
+fn sorted(mut names: Vec<String>) -> Vec<String> {
+    let number = |name: &String| name.parse::<f64>().ok().filter(|it| it.is_finite());
+    if names.iter().all(|name| number(name).is_some()) {
+        names.sort_by(|left, right| {
+            let by_number = number(left).partial_cmp(&number(right));
+            by_number
+                .expect("finite numbers have an order")
+                .then_with(|| left.cmp(right))
+        });
+    } else {
+        names.sort_unstable();
+    }
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The labels' names, in the order of their numbers, and what the file's labels became.
+    fn of(given: &[&str], model: ModelLabels<'_>) -> Result<(String, Vec<usize>, usize), String> {
+        let records: Vec<Record> = given
+            .iter()
+            .map(|label| Record {
+                row: 0,
+                line: 0,
+                text: String::new(),
+                label: Some((*label).to_owned()),
+            })
+            .collect();
+        let mut warnings = Vec::new();
+        let labels = Labels::of(&records, model, &mut warnings)?;
+        let ids = given.iter().map(|label| labels.id(label)).collect();
+        Ok((labels.names.join(" "), ids, warnings.len()))
+    }
+
+    fn names(given: &[&str]) -> String {
+        of(given, ModelLabels::Base(&[])).unwrap().0
+    }
+
+    fn owned(names: &[&str]) -> Vec<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[test]
+    fn only_two_that_mean_sentiments_are_called_so() {
+        assert_eq!(names(&["1", "0"]), "negative positive");
+        assert_eq!(names(&["pos", "neg"]), "negative positive");
+        for kept in [
+            "1 2",
+            "0 1 2",
+            "-1 1",
+            "1 2 3 4 5",
+            "0 2",
+            "neg neutral pos",
+            "1 pos",
+        ] {
+            let given: Vec<&str> = kept.split(' ').collect();
+            assert_eq!(names(&given), kept);
+        }
+    }
+
+    #[test]
+    fn numbers_have_the_order_of_numbers_and_names_that_of_names() {
+        assert_eq!(names(&["10", "9", "-1", "2.5"]), "-1 2.5 9 10");
+        assert_eq!(names(&["10", "9", "b", "a"]), "10 9 a b");
+        // Such aren't numbers that can be compared.
+        assert_eq!(names(&["inf", "2", "10"]), "10 2 inf");
+    }
+
+    #[test]
+    fn spellings_that_differ_in_case_are_one_label() {
+        let given = ["Positive", "positive", "positive", "NEGATIVE"];
+        let (names, ids, warnings) = of(&given, ModelLabels::Base(&[])).unwrap();
+        assert_eq!(names, "NEGATIVE positive");
+        assert_eq!((ids, warnings), (vec![1, 1, 1, 0], 1));
+        // Of as many of both, the same every time.
+        assert_eq!(
+            of(&["b", "B", "a"], ModelLabels::Base(&[])).unwrap().0,
+            "B a"
+        );
+    }
+
+    #[test]
+    fn a_models_names_and_order_count() {
+        let model = owned(&["positive", "Negative"]);
+        let base = ModelLabels::Base(&model);
+        let (names, ids, _) = of(&["negative", "positive"], base).unwrap();
+        assert_eq!((names.as_str(), ids), ("positive Negative", vec![1, 0]));
+        let model = owned(&["positive", "negative"]);
+        let (names, ids, _) = of(&["0", "1"], ModelLabels::Base(&model)).unwrap();
+        assert_eq!((names.as_str(), ids), ("positive negative", vec![1, 0]));
+        let model = owned(&["1", "0"]);
+        let (names, ids, _) = of(&["0", "1"], ModelLabels::Base(&model)).unwrap();
+        assert_eq!((names.as_str(), ids), ("1 0", vec![1, 0]));
+        // Others, or more, are another classifier's.
+        let model = owned(&["c", "b", "a"]);
+        assert_eq!(of(&["a", "b"], ModelLabels::Base(&model)).unwrap().0, "a b");
+    }
+
+    #[test]
+    fn a_model_that_is_tested_has_to_know_the_labels() {
+        let model = owned(&["negative", "positive"]);
+        let tested = ModelLabels::Tested(&model);
+        assert_eq!(of(&["1", "1"], tested).unwrap().1, [1, 1]);
+        assert_eq!(of(&["pos"], tested).unwrap().1, [1]);
+        assert_eq!(
+            of(&["good", "positive"], tested).unwrap_err(),
+            "has labels that the model doesn't have: [\"good\"]; it has [\"negative\", \"positive\"]"
+        );
+        let cased = owned(&["a", "A"]);
+        assert_eq!(
+            of(&["A", "a"], ModelLabels::Tested(&cased)).unwrap().1,
+            [1, 0]
+        );
+    }
+
+    #[test]
+    fn too_few_and_too_many_are_refused() {
+        let base = ModelLabels::Base(&[]);
+        let few = of(&["a"], base).unwrap_err();
+        assert_eq!(few, "has 1 different labels; at least 2 are needed");
+        let many: Vec<String> = (0..101).map(|number| number.to_string()).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        assert!(
+            of(&many, base)
+                .unwrap_err()
+                .contains("Are the columns swapped?")
+        );
+    }
+}
