@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use tch::{Device, Tensor};
 
 use crate::files::{self, WriteError};
-use crate::model::{Model, to_safetensors};
+use crate::model::Model;
 use crate::optimizer::AdamW;
 
 /// Training can't go on from what an earlier one left.
@@ -38,6 +38,17 @@ pub enum ResumeError {
     },
 }
 
+/// The file without which a folder has no model.
+pub const WEIGHTS: &str = "model.safetensors";
+/// What is said of weights that are replaced.
+const OF_OLD_WEIGHTS: &[&str] = &[
+    "metadata.json",
+    "metrics.json",
+    "timings.json",
+    "split.json",
+    "eval.json",
+];
+
 /// A tokenizer's files.
 #[derive(Debug)]
 pub struct TokenizerFiles {
@@ -47,24 +58,32 @@ pub struct TokenizerFiles {
     pub config: Value,
 }
 
-/// Writes `folder` as Python's transformers read it: the model, what it is like, its tokenizer.
+/// Writes `folder` as Python's transformers read it: the model, what it is like, its tokenizer, and other
+/// files of JSON.
+///
+/// What was there is no model any more from the first moment on, and what is written is one from the last
+/// on: whatever ends the program meanwhile, labels never lie beside the weights of others.
 ///
 /// # Errors
 /// A file can't be written.
 pub fn write_model(
     folder: &Path,
     model: &Model,
-    row: &Tensor,
+    weights: &[u8],
     tokenizer: &TokenizerFiles,
-) -> Result<Vec<u8>, WriteError> {
+    others: &[(&str, Value)],
+) -> Result<(), WriteError> {
     files::make_folder(folder)?;
-    let weights = to_safetensors(row, &model.architecture);
+    for name in [WEIGHTS].iter().chain(OF_OLD_WEIGHTS) {
+        files::remove(&folder.join(name))?;
+    }
     files::write_json(&folder.join("config.json"), &model.architecture.to_json())?;
     files::write(&folder.join("tokenizer.json"), &tokenizer.tokenizer)?;
     files::write_json(&folder.join("tokenizer_config.json"), &tokenizer.config)?;
-    // Last: a folder with weights is complete.
-    files::write(&folder.join("model.safetensors"), &weights)?;
-    Ok(weights)
+    for (name, value) in others {
+        files::write_json(&folder.join(name), value)?;
+    }
+    files::write(&folder.join(WEIGHTS), weights)
 }
 
 /// Where a training is.
@@ -82,6 +101,9 @@ pub struct Position {
     pub seconds: f64,
     /// Seconds of processors' time that it took.
     pub cpu_seconds: f64,
+    /// Steps that were logged, and the seconds until then.
+    #[serde(default)]
+    pub log: Vec<(usize, f64)>,
 }
 
 /// A training that was broken off.

@@ -322,7 +322,7 @@ fn evaluate(config: &Config, runtime: &Runtime) -> Result<ExitCode, Failure> {
         "test": report,
         "model_sha256": model.sha256,
         "data_sha256": reviews.sha256,
-        "device": runtime.to_string(),
+        "precision": runtime.precision(),
     });
     files::write_json(&config.output_dir.join("eval.json"), &eval)?;
     writeln!(

@@ -123,6 +123,18 @@ impl Runtime {
         })
     }
 
+    /// What `PRECISION` calls the numbers that it computes in.
+    #[must_use]
+    pub fn precision(&self) -> &'static str {
+        if self.is_int8 {
+            "int8"
+        } else if self.kind == Kind::BFloat16 {
+            "bf16"
+        } else {
+            "fp32"
+        }
+    }
+
     /// The same for training, which int8 isn't for.
     #[must_use]
     pub fn without_int8(&self) -> Self {
@@ -181,13 +193,7 @@ fn open_cuda() -> Result<(), String> {
 
 impl fmt::Display for Runtime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = if self.is_int8 {
-            "int8"
-        } else if self.kind == Kind::BFloat16 {
-            "bf16"
-        } else {
-            "fp32"
-        };
+        let kind = self.precision();
         match self.device {
             Device::Cuda(index) => write!(f, "cuda:{index}, {kind}"),
             _ if self.threads == 1 => write!(f, "cpu with 1 thread, {kind}"),

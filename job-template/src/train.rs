@@ -16,13 +16,14 @@ use tch::{Kind, Tensor};
 use self::outcome::Part;
 use self::record::Line;
 use crate::batches;
-use crate::checkpoint::{self, Position, Resume, TokenizerFiles};
+use crate::checkpoint::{self, Position, Resume, TokenizerFiles, WEIGHTS};
 use crate::config::{BASE_MODEL, Config, DEFAULT_POSITIONS};
 use crate::data::{self, Example, ModelLabels};
 use crate::evaluate::{self, Labelled, Report, label_tensor};
 use crate::files::{self, WriteError};
 use crate::model::{
     Architecture, Batch, Dropout, Model, Parameters, Pooling, check_label_names, layout,
+    to_safetensors,
 };
 use crate::optimizer::AdamW;
 use crate::process::{KeptMemory, cpu_seconds};
@@ -30,7 +31,7 @@ use crate::progress::{Progress, say};
 use crate::runtime::Runtime;
 use crate::tokenize::{Tokenizer, model_max_length};
 
-/// What is to be known of a trained model.
+/// What a trained model follows from.
 const METADATA: &str = "metadata.json";
 
 /// Steps between two lines of metrics.
@@ -411,7 +412,6 @@ impl<'a> Training<'a> {
     }
 
     fn line(&self) -> Line {
-        let examples = self.position.step * self.config.training.batch_size;
         Line {
             step: self.position.step,
             epoch: self.position.step as f64 / self.steps_per_epoch() as f64,
@@ -420,8 +420,6 @@ impl<'a> Training<'a> {
             gradient_norm: None,
             valid_loss: None,
             valid_accuracy: None,
-            samples_per_second: examples as f64 / self.position.seconds.max(1e-9),
-            seconds: self.position.seconds,
         }
     }
 
@@ -435,6 +433,8 @@ impl<'a> Training<'a> {
         };
         self.position.loss_sum = 0.0;
         self.position.loss_examples = 0;
+        let time = (self.position.step, self.position.seconds);
+        self.position.log.push(time);
         self.add_line(&line)
     }
 
@@ -459,7 +459,9 @@ impl<'a> Training<'a> {
             self.add_line(&line)?;
         }
         let folder = self.checkpoint(epoch);
-        checkpoint::write_model(&folder, &self.model, &self.master, &self.tokenizer_files)?;
+        let weights = to_safetensors(&self.master, &self.model.architecture);
+        let (model, tokenizer) = (&self.model, &self.tokenizer_files);
+        checkpoint::write_model(&folder, model, &weights, tokenizer, &[])?;
         if let Some(old) = epoch.checked_sub(KEPT_CHECKPOINTS) {
             let _ = fs::remove_dir_all(self.checkpoint(old));
         }
@@ -475,7 +477,7 @@ fn diverged(step: usize, loss: f64) -> String {
 /// Whether a folder has a model that was trained here.
 #[must_use]
 pub fn is_trained(folder: &std::path::Path) -> bool {
-    fs::exists(folder.join("model.safetensors")).unwrap_or(false)
+    fs::exists(folder.join(WEIGHTS)).unwrap_or(false)
 }
 
 /// Whether a folder's model has the metadata of a training of this job.

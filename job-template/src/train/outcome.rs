@@ -1,14 +1,17 @@
 //! How good what was trained is, and what is written of it.
 
-use serde_json::json;
+use std::fs;
+
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tch::{Device, Kind, Tensor};
 
-use super::{METADATA, Source, Training};
-use crate::checkpoint;
+use super::{KEPT_CHECKPOINTS, METADATA, Source, Training};
+use crate::checkpoint::{self, Position};
 use crate::data::{Example, Reviews};
 use crate::evaluate::{self, Report};
-use crate::files::{self, WriteError};
+use crate::files::WriteError;
+use crate::model::to_safetensors;
 use crate::process::{peak_memory, processor};
 use crate::progress::Progress;
 
@@ -58,68 +61,113 @@ impl Training<'_> {
         let report = self
             .report(Part::Test)
             .expect("there are reviews to test on");
-        let folder = &self.config.output_dir;
-        // An earlier training's doesn't vouch for these weights.
-        files::remove(&folder.join(METADATA))?;
-        let weights =
-            checkpoint::write_model(folder, &self.model, &self.master, &self.tokenizer_files)?;
-        let rows_of = |examples: &[Example]| examples.iter().map(|it| it.row).collect::<Vec<_>>();
-        files::write_json(
-            &folder.join("split.json"),
-            &json!({
-                "train": rows_of(&reviews.train),
-                "valid": rows_of(&reviews.valid),
-                "test": rows_of(&reviews.test),
-            }),
-        )?;
-        let training = json!({
-            "samples": self.examples.train.labels.len() * self.config.training.epochs,
-            "steps": self.position.step,
-            "seconds": self.position.seconds,
-            "cpu_seconds": self.position.cpu_seconds,
+        let weights = to_safetensors(&self.master, &self.model.architecture);
+        let weights_sha256 = format!("{:x}", Sha256::digest(&weights));
+        let metrics = json!({
+            "accuracy": report.accuracy,
+            "loss": report.loss,
+            "macro_f1": report.macro_f1,
+            "majority_baseline": report.majority_baseline,
+            "test": report,
+            "valid": self.report(Part::Valid),
+            "training": { "samples": self.samples(), "steps": self.position.step },
         });
-        files::write_json(
-            &folder.join(METADATA),
-            &json!({
-                "schema": 1,
-                "given": self.identity,
-                "weights_sha256": format!("{:x}", Sha256::digest(&weights)),
-                "split": "a hold-out of the file by a hash of how each text begins",
-                "cleaning": "`<br />` and blanks become one blank, in training and in tokenizer.json",
-                "examples": {
-                    "rows": reviews.rows,
-                    "duplicates": reviews.duplicates,
-                    "contradictions": reviews.contradictions,
-                    "unlabelled": reviews.unlabelled,
-                    "train": reviews.train.len(),
-                    "valid": reviews.valid.len(),
-                    "test": reviews.test.len(),
-                },
-                "deterministic": if self.config.compute.is_deterministic {
-                    "equal weights for an equal image, processor, number of threads, and `given`"
-                } else {
-                    "not asked for"
-                },
-                "processor": processor(),
-            }),
-        )?;
-        files::write_json(
-            &folder.join("metrics.json"),
-            &json!({
-                "accuracy": report.accuracy,
-                "loss": report.loss,
-                "macro_f1": report.macro_f1,
-                "majority_baseline": report.majority_baseline,
-                "test": report,
-                "valid": self.report(Part::Valid),
-                "training": training,
-                "peak_memory_bytes": peak_memory(),
-                "device": self.runtime.to_string(),
-            }),
-        )?;
+        let others = [
+            ("split.json", split(reviews)),
+            (METADATA, self.metadata(reviews, &weights_sha256)),
+            ("metrics.json", metrics),
+            ("timings.json", self.timings()),
+        ];
+        let folder = &self.config.output_dir;
+        let (model, tokenizer) = (&self.model, &self.tokenizer_files);
+        checkpoint::write_model(folder, model, &weights, tokenizer, &others)?;
+        self.remove_old_checkpoints();
         self.resume.clear();
         Ok(report)
     }
+
+    fn samples(&self) -> usize {
+        self.examples.train.labels.len() * self.config.training.epochs
+    }
+
+    fn metadata(&self, reviews: &Reviews, weights_sha256: &str) -> Value {
+        json!({
+            "schema": 1,
+            "given": self.identity,
+            "weights_sha256": weights_sha256,
+            "split": "a hold-out of the file by a hash of how each text begins",
+            "cleaning": "`<br />` and blanks become one blank, in training and in tokenizer.json",
+            "examples": {
+                "rows": reviews.rows,
+                "duplicates": reviews.duplicates,
+                "contradictions": reviews.contradictions,
+                "unlabelled": reviews.unlabelled,
+                "train": reviews.train.len(),
+                "valid": reviews.valid.len(),
+                "test": reviews.test.len(),
+            },
+            "deterministic": if self.config.compute.is_deterministic {
+                "equal files but for timings.json, for an equal image, processor, number of threads, \
+                 and `given`"
+            } else {
+                "not asked for"
+            },
+        })
+    }
+
+    /// All that time and place decide.
+    fn timings(&self) -> Value {
+        let Position {
+            seconds,
+            cpu_seconds,
+            log,
+            ..
+        } = &self.position;
+        let batch_size = self.config.training.batch_size;
+        let log = log.iter().map(|(step, seconds)| {
+            json!({
+                "step": step,
+                "seconds": seconds,
+                "samples_per_second": (step * batch_size) as f64 / seconds.max(1e-9),
+            })
+        });
+        json!({
+            "training": {
+                "seconds": seconds,
+                "cpu_seconds": cpu_seconds,
+                "samples_per_second": self.samples() as f64 / seconds.max(1e-9),
+            },
+            "peak_memory_bytes": peak_memory(),
+            "device": self.runtime.to_string(),
+            "processor": processor(),
+            "log": log.collect::<Vec<_>>(),
+        })
+    }
+
+    /// Removes the checkpoints that an earlier training left in the same folder.
+    fn remove_old_checkpoints(&self) {
+        let epochs = self.config.training.epochs;
+        let kept = epochs.saturating_sub(KEPT_CHECKPOINTS) + 1..=epochs;
+        let folder = self.config.output_dir.join("checkpoints");
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let epoch = name.to_str().and_then(|name| name.strip_prefix("epoch-"));
+            if let Some(epoch) = epoch.and_then(|epoch| epoch.parse().ok())
+                && !kept.contains(&epoch)
+            {
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
+    }
+}
+
+fn split(reviews: &Reviews) -> Value {
+    let rows_of = |examples: &[Example]| examples.iter().map(|it| it.row).collect::<Vec<_>>();
+    json!({
+        "train": rows_of(&reviews.train),
+        "valid": rows_of(&reviews.valid),
+        "test": rows_of(&reviews.test),
+    })
 }
 
 fn rows(logits: &Tensor) -> Vec<Vec<f32>> {

@@ -35,8 +35,6 @@ pub(super) struct Line {
     pub(super) valid_loss: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) valid_accuracy: Option<f64>,
-    pub(super) samples_per_second: f64,
-    pub(super) seconds: f64,
 }
 
 impl Line {
