@@ -5,8 +5,6 @@ use std::io::{BufRead, BufWriter, Read, Write, stdin, stdout};
 use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::classify::Classify;
@@ -17,6 +15,7 @@ use crate::model::{Model, Problem, check_label_names};
 use crate::progress::{Progress, say};
 use crate::runtime::{self, Runtime};
 use crate::serve::{self, Compute, ConnectionLimits, Loaded, Processor, ServeOptions};
+use crate::stop::{Stop, TERMINATED};
 use crate::tokenize::Tokenizer;
 use crate::train::{self, Outcome};
 use crate::{data, files};
@@ -100,46 +99,16 @@ fn run(command: Option<Command>) -> Result<ExitCode, Failure> {
     // Gradients are computed by the model itself.
     let _guard = tch::no_grad_guard();
     match command {
-        Some(Command::Train) => train(&config, &runtime),
+        Some(Command::Train) => train(&config, &runtime, &*Stop::listen()?),
         Some(Command::Evaluate) => evaluate(&config, &runtime),
         Some(Command::Predict { text, logits }) => predict(&config, &runtime, text, logits),
-        Some(Command::Serve) => serve(config, &runtime),
+        Some(Command::Serve) => serve(config, &runtime, None),
         _ => train_and_serve(config, &runtime),
     }
 }
 
-/// Becomes true when the process is told to end.
-fn end_signal() -> Result<Arc<AtomicBool>, Failure> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let told = Arc::clone(&stop);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_io()
-        .build()?;
-    let (mut terminate, mut interrupt) = {
-        use tokio::signal::unix::{SignalKind, signal};
-        let _guard = runtime.enter();
-        (
-            signal(SignalKind::terminate())?,
-            signal(SignalKind::interrupt())?,
-        )
-    };
-    std::thread::spawn(move || {
-        runtime.block_on(async {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-        });
-        told.store(true, Ordering::Relaxed);
-    });
-    Ok(stop)
-}
-
-fn train(config: &Config, runtime: &Runtime) -> Result<ExitCode, Failure> {
-    /// As a shell says that SIGTERM ended a program.
-    const TERMINATED: u8 = 143;
-    let stop = end_signal()?;
-    match train::train(config, runtime, &stop)? {
+fn train(config: &Config, runtime: &Runtime, stop: &Stop) -> Result<ExitCode, Failure> {
+    match train::train(config, runtime, stop)? {
         Outcome::Done(report) => {
             let mut out = stdout();
             writeln!(
@@ -155,16 +124,17 @@ fn train(config: &Config, runtime: &Runtime) -> Result<ExitCode, Failure> {
 
 /// Trains, then serves what was trained.
 fn train_and_serve(config: Config, runtime: &Runtime) -> Result<ExitCode, Failure> {
-    let trained = train(&config, &runtime.without_int8())?;
+    let stop = Stop::listen()?;
+    let trained = train(&config, &runtime.without_int8(), &stop)?;
     if trained != ExitCode::SUCCESS {
         return Ok(trained);
     }
     let model = Some(config.output_dir.clone());
-    serve(Config { model, ..config }, runtime)
+    serve(Config { model, ..config }, runtime, Some(&stop))
 }
 
-/// Answers over HTTP until it is told to end.
-fn serve(config: Config, runtime: &Runtime) -> Result<ExitCode, Failure> {
+/// Answers over HTTP until it is told to end. `before` is who listened to the signals till then.
+fn serve(config: Config, runtime: &Runtime, before: Option<&Stop>) -> Result<ExitCode, Failure> {
     /// A batch that takes longer is told of: the model hangs.
     const HANG_TIME: Duration = Duration::from_secs(60);
     let most_tokens = config.serving.max_batch_tokens;
@@ -201,6 +171,9 @@ fn serve(config: Config, runtime: &Runtime) -> Result<ExitCode, Failure> {
         .build()?;
     let served = server.block_on(async {
         let signals = serve::signals()?;
+        if let Some(before) = before {
+            before.disarm();
+        }
         let listener = serve::bind(&options.serving).await?;
         say(&format!(
             "serving on http://{}; {runtime}",

@@ -16,6 +16,7 @@
 //! | [`evaluate`] | how good a model is |
 //! | [`classify`] | what serving needs of a model |
 //! | [`serve`] | a model over HTTP |
+//! | [`stop`] | the end of a training that is told to end |
 
 pub mod batches;
 pub mod checkpoint;
@@ -33,5 +34,6 @@ pub mod progress;
 pub mod random;
 pub mod runtime;
 pub mod serve;
+pub mod stop;
 pub mod tokenize;
 pub mod train;

@@ -7,7 +7,6 @@ mod record;
 use std::error::Error;
 use std::fs;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use serde_json::{Map, Value};
@@ -29,6 +28,7 @@ use crate::optimizer::AdamW;
 use crate::process::{KeptMemory, cpu_seconds};
 use crate::progress::{Progress, say};
 use crate::runtime::Runtime;
+use crate::stop::Stop;
 use crate::tokenize::{Tokenizer, model_max_length};
 
 /// What a trained model follows from.
@@ -48,14 +48,15 @@ pub enum Outcome {
     Stopped,
 }
 
-/// Trains as `config` says. `stop` is looked at after each step.
+/// Trains as `config` says. While steps are made, `stop` is looked at after each; else it ends the process
+/// itself.
 ///
 /// # Errors
 /// Model, tokenizer, data or an earlier checkpoint can't be used, or a file can't be written.
 pub fn train(
     config: &Config,
     runtime: &Runtime,
-    stop: &AtomicBool,
+    stop: &Stop,
 ) -> Result<Outcome, Box<dyn Error + Send + Sync>> {
     if runtime.is_int8 {
         return Err(
@@ -122,7 +123,12 @@ pub fn train(
         test: tokenize(&tokenizer, &reviews.test, "reading test reviews")?,
     };
     let mut training = Training::new(config, runtime, model, examples, identity, tokenizer_files)?;
-    if !training.run(stop)? {
+    training.prepare();
+    stop.defer(true);
+    let is_whole = training.run(stop)?;
+    stop.defer(false);
+    // All steps are written; what was told meanwhile is obeyed before the test.
+    if !is_whole || stop.is_requested() {
         say("stopped; call it again to go on");
         return Ok(Outcome::Stopped);
     }
@@ -298,11 +304,15 @@ impl<'a> Training<'a> {
         self.config.training.lr * share
     }
 
-    /// Trains to the end, or until it is told to stop. Gives whether it came to the end.
-    fn run(&mut self, stop: &AtomicBool) -> Result<bool, Box<dyn Error + Send + Sync>> {
+    /// Computes what all steps need.
+    fn prepare(&mut self) {
         if !self.config.training.train_body {
             self.source = self.features();
         }
+    }
+
+    /// Trains to the end, or until it is told to stop. Gives whether it came to the end.
+    fn run(&mut self, stop: &Stop) -> Result<bool, Box<dyn Error + Send + Sync>> {
         let (seed, batch_size) = (self.config.training.seed, self.config.training.batch_size);
         let per_epoch = self.steps_per_epoch();
         let mut progress = Progress::new("step", self.steps(), self.position.step);
@@ -327,14 +337,14 @@ impl<'a> Training<'a> {
                 if self.position.step.is_multiple_of(LOG_EVERY) || is_last {
                     self.log_loss(mean, norm)?;
                 }
-                if stop.load(Ordering::Relaxed) && !is_last {
+                if stop.is_requested() && !is_last {
                     self.resume
                         .write(&self.trained, &self.optimizer, &self.position)?;
                     return Ok(false);
                 }
             }
             self.end_epoch(epoch + 1)?;
-            if stop.load(Ordering::Relaxed) && self.position.step < self.steps() {
+            if stop.is_requested() && self.position.step < self.steps() {
                 return Ok(false);
             }
         }

@@ -7,4 +7,5 @@ mod damage;
 mod data;
 mod models;
 mod predict;
+mod stop;
 mod train;

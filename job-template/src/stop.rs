@@ -1,0 +1,91 @@
+//! SIGTERM and SIGINT, while something is computed that can't be asked to end.
+
+#![expect(unsafe_code, reason = "a process ends at once by the C library alone")]
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::progress::say;
+
+/// As a shell reports that SIGTERM ended a program.
+pub const TERMINATED: u8 = 143;
+
+/// What the process does when it is told to end.
+///
+/// It ends at once: files are replaced whole, and what a training had done by its last checkpoint is on disk.
+/// Only while steps are made does it wait, until the one that is being made is done and written. A second
+/// signal ends that, too.
+#[derive(Debug, Default)]
+pub struct Stop {
+    requested: AtomicBool,
+    /// Whether who computes looks at `requested`, and ends by itself.
+    deferred: AtomicBool,
+    /// Whether others listen to the signals now.
+    disarmed: AtomicBool,
+}
+
+impl Stop {
+    /// Listens to the signals from now on, on a thread of its own.
+    ///
+    /// # Errors
+    /// The system doesn't let signals be handled, or a thread be started.
+    pub fn listen() -> io::Result<Arc<Self>> {
+        let stop = Arc::new(Self::default());
+        let told = Arc::clone(&stop);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .build()?;
+        let (terminate, interrupt) = {
+            let _guard = runtime.enter();
+            (
+                signal(SignalKind::terminate())?,
+                signal(SignalKind::interrupt())?,
+            )
+        };
+        std::thread::Builder::new()
+            .name("signals".to_owned())
+            .spawn(move || runtime.block_on(told.wait(terminate, interrupt)))?;
+        Ok(stop)
+    }
+
+    async fn wait(&self, mut terminate: Signal, mut interrupt: Signal) {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if self.disarmed.load(Ordering::SeqCst) {
+                return;
+            }
+            let is_second = self.requested.swap(true, Ordering::SeqCst);
+            if is_second || !self.deferred.load(Ordering::SeqCst) {
+                if !is_second {
+                    say("stopped; call it again to go on");
+                }
+                // SAFETY: it never returns. Destructors of libtorch, which other threads compute with, are
+                // not to run.
+                unsafe { libc::_exit(i32::from(TERMINATED)) }
+            }
+        }
+    }
+
+    /// From now on, who computes looks at [`Stop::is_requested`]; or not any more. What was requested meanwhile
+    /// is to be looked at once more after that.
+    pub fn defer(&self, is_deferred: bool) {
+        self.deferred.store(is_deferred, Ordering::SeqCst);
+    }
+
+    /// Whether the process was told to end.
+    #[must_use]
+    pub fn is_requested(&self) -> bool {
+        self.requested.load(Ordering::SeqCst)
+    }
+
+    /// Leaves the signals to others, who listen already.
+    pub fn disarm(&self) {
+        self.disarmed.store(true, Ordering::SeqCst);
+    }
+}
