@@ -2,13 +2,13 @@
 
 use std::error::Error;
 use std::io::{BufRead, BufWriter, Read, Write, stdin, stdout};
-use std::net::TcpStream;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use crate::classify::Classify;
-use crate::config::{BASE_MODEL, Config, DEFAULT_POSITIONS, VARIABLES};
+use crate::config::{BASE_MODEL, Config, DEFAULT_POSITIONS, ServingConfig, VARIABLES};
 use crate::data::ModelLabels;
 use crate::evaluate;
 use crate::model::{Model, Problem, check_label_names};
@@ -18,7 +18,7 @@ use crate::serve::{self, Compute, ConnectionLimits, Loaded, Processor, ServeOpti
 use crate::stop::{Stop, TERMINATED};
 use crate::tokenize::Tokenizer;
 use crate::train::{self, Outcome};
-use crate::{data, files};
+use crate::{data, files, process};
 use clap::{Parser, Subcommand};
 use serde_json::{Map, Value, json};
 use tch::Device;
@@ -93,7 +93,7 @@ fn run(command: Option<Command>) -> Result<ExitCode, Failure> {
     }
     let config = Config::read(|name| std::env::var(name).ok())?;
     if let Some(Command::Health) = command {
-        return Ok(health(config.serving.port));
+        return Ok(health(&config.serving));
     }
     let runtime = Runtime::start(&config.compute)?;
     // Gradients are computed by the model itself.
@@ -126,6 +126,8 @@ fn train(config: &Config, runtime: &Runtime, stop: &Stop) -> Result<ExitCode, Fa
 fn train_and_serve(config: Config, runtime: &Runtime) -> Result<ExitCode, Failure> {
     let stop = Stop::listen()?;
     let trained = train(&config, &runtime.without_int8(), &stop)?;
+    // Another thread has its own.
+    runtime::release_threads();
     if trained != ExitCode::SUCCESS {
         return Ok(trained);
     }
@@ -157,6 +159,7 @@ fn serve(config: Config, runtime: &Runtime, before: Option<&Stop>) -> Result<Exi
     let compute = Compute {
         processor,
         set_threads: runtime::set_threads,
+        on_each_thread: runtime::on_each_thread,
         hang_time: HANG_TIME,
     };
     let connections = ConnectionLimits::default();
@@ -166,9 +169,7 @@ fn serve(config: Config, runtime: &Runtime, before: Option<&Stop>) -> Result<Exi
         connections,
     };
     let runtime = runtime.clone();
-    let server = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?;
+    let server = serve::runtime(runtime.threads)?;
     let served = server.block_on(async {
         let signals = serve::signals()?;
         if let Some(before) = before {
@@ -183,19 +184,27 @@ fn serve(config: Config, runtime: &Runtime, before: Option<&Stop>) -> Result<Exi
             let (model, tokenizer) = read_model(&config, &runtime)?;
             check_tokens(tokenizer.max_positions())?;
             let labels = model.architecture.labels.clone();
-            say("ready");
             Ok(Loaded {
                 classifier: model,
                 tokenizer,
                 labels,
             })
         };
-        serve::serve(listener, options, load, signals).await?;
-        Ok(ExitCode::SUCCESS)
+        Ok::<_, Failure>(serve::serve(listener, options, load, signals).await?)
     });
-    // A model that hangs is not waited for.
-    server.shutdown_background();
-    served
+    let code = match served {
+        Ok(serve::End::Graceful) => 0,
+        Ok(serve::End::Forced(reason)) => {
+            say(&format!("stopped at once: {reason}"));
+            TERMINATED
+        }
+        Err(error) => {
+            server.shutdown_background();
+            return Err(error);
+        }
+    };
+    // What still computes, or hangs, is not waited for.
+    process::exit_now(code)
 }
 
 /// The folder of the fine-tuned model: the one named, else what training wrote, else the base.
@@ -321,7 +330,11 @@ fn predict(
     let mut answer = |texts: &[String]| -> Result<(), Failure> {
         let mut sequences = Vec::with_capacity(texts.len());
         for text in texts {
-            sequences.push(tokenizer.encode(text)?.ids);
+            let ids = tokenizer.encode(text)?.ids;
+            if ids.is_empty() {
+                return Err(format!("the tokenizer finds no token in the text {text:?}").into());
+            }
+            sequences.push(ids);
         }
         let slices: Vec<&[u32]> = sequences.iter().map(Vec::as_slice).collect();
         for logits in Classify::logits(&model, &slices) {
@@ -367,11 +380,11 @@ fn text_of(number: usize, line: &str) -> Result<String, Failure> {
         .to_owned())
 }
 
-/// Asks this machine's server whether it is ready.
-fn health(port: u16) -> ExitCode {
+/// Asks the server that has these variables, on this machine, whether it is ready.
+fn health(serving: &ServingConfig) -> ExitCode {
     const PATIENCE: Duration = Duration::from_secs(3);
-    let ask = || -> std::io::Result<bool> {
-        let mut stream = TcpStream::connect_timeout(&([127, 0, 0, 1], port).into(), PATIENCE)?;
+    let ask = |address: &SocketAddr| -> std::io::Result<bool> {
+        let mut stream = TcpStream::connect_timeout(address, PATIENCE)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream
             .write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
@@ -379,17 +392,38 @@ fn health(port: u16) -> ExitCode {
         stream.read_exact(&mut start)?;
         Ok(start.ends_with(b" 200"))
     };
-    match ask() {
+    let outcome = serve::addresses(serving).and_then(|addresses| {
+        let mut last = None;
+        for address in addresses {
+            match ask(&reachable(address)) {
+                Ok(is_ready) => return Ok(is_ready),
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(last.unwrap_or_else(|| std::io::ErrorKind::AddrNotAvailable.into()))
+    });
+    match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => {
             say("not ready");
             ExitCode::FAILURE
         }
         Err(error) => {
-            say(&format!("no answer on port {port}: {error}"));
+            let (host, port) = (&serving.host, serving.port);
+            say(&format!("no answer on HOST={host} PORT={port}: {error}"));
             ExitCode::FAILURE
         }
     }
+}
+
+/// Where a server that listens on this address is reached from this machine.
+fn reachable(mut address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+        _ => {}
+    }
+    address
 }
 
 /// The table of the README.

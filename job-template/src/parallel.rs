@@ -7,7 +7,7 @@
     reason = "the interface of OpenMP's run-time library, and slices of tensors"
 )]
 
-use std::ffi::{c_uint, c_void};
+use std::ffi::{c_int, c_uint, c_void};
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -22,6 +22,19 @@ unsafe extern "C" {
         threads: c_uint,
         flags: c_uint,
     );
+
+    /// The calling thread's number among those of `GOMP_parallel`; 0 is the one that called it.
+    fn omp_get_thread_num() -> c_int;
+
+    /// Sets the threads of the calling thread's next `GOMP_parallel` that doesn't say how many.
+    fn omp_set_num_threads(threads: c_int);
+
+    /// The same for MKL.
+    #[cfg(target_arch = "x86_64")]
+    fn MKL_Set_Num_Threads_Local(threads: c_int) -> c_int;
+
+    /// Ends the threads that wait for the calling thread's next `GOMP_parallel` (OpenMP 5.0).
+    fn omp_pause_resource_all(kind: c_int) -> c_int;
 }
 
 /// A loop that threads share: each takes the next chunk until there is none.
@@ -71,6 +84,56 @@ pub(crate) fn for_each_chunk(rows: usize, size: usize, body: impl Fn(usize, Rang
             threads as c_uint,
             0,
         );
+    }
+}
+
+/// Sets the threads that the calling thread's computations are shared by.
+///
+/// libtorch's own function would also start as many threads for XNNPACK, which nothing here uses, and start
+/// them anew with each change.
+pub(crate) fn set_threads(threads: usize) {
+    tch::set_num_threads(1);
+    // A thread's first question has libtorch set it to the number that was set last; not later, then.
+    tch::get_num_threads();
+    // SAFETY: they only set a number of the calling thread.
+    unsafe {
+        omp_set_num_threads(threads as c_int);
+        #[cfg(target_arch = "x86_64")]
+        MKL_Set_Num_Threads_Local(threads as c_int);
+    }
+}
+
+/// Calls `body` with 0, 1, … on so many of libtorch's threads at once, and waits for them; 0 is the calling
+/// thread. A loop or a product that `body` computes is not shared out again.
+///
+/// `body` must not panic: that would end the process.
+pub(crate) fn on_each_thread(threads: usize, body: &(dyn Fn(usize) + Sync)) {
+    extern "C" fn call(argument: *mut c_void) {
+        // SAFETY: it is the reference below, which outlives the threads' work.
+        let body = unsafe { *argument.cast_const().cast::<&(dyn Fn(usize) + Sync)>() };
+        // SAFETY: it only reads the thread's number.
+        let number = unsafe { omp_get_thread_num() };
+        body(number as usize);
+    }
+    // SAFETY: `call` takes what it is given here, which outlives the call.
+    unsafe {
+        GOMP_parallel(
+            call,
+            (&raw const body).cast_mut().cast(),
+            threads as c_uint,
+            0,
+        );
+    }
+}
+
+/// Ends the threads that the calling thread has computed with. It gets new ones when it computes again.
+pub(crate) fn release_threads() {
+    /// Keeps settings.
+    const SOFT: c_int = 1;
+    // SAFETY: nothing is computed on them now, as nothing is that this thread doesn't wait for. If they can't
+    // be ended, they stay.
+    unsafe {
+        omp_pause_resource_all(SOFT);
     }
 }
 

@@ -1,6 +1,61 @@
 //! What the system knows of this process and its processor.
 
 use std::fs;
+use std::io::{self, Write as _};
+use std::sync::{Arc, RwLock};
+use std::thread;
+use std::time::Duration;
+
+/// How a shell reports a program that SIGTERM ended.
+pub const TERMINATED: u8 = 143;
+
+/// Ends the process at once. Threads that still compute are not waited for, and no destructor of a library
+/// runs while they do: libtorch's would take from them what they use.
+pub fn exit_now(code: u8) -> ! {
+    // What can't be written any more has nobody who reads it.
+    let _ = io::stdout().flush();
+    let _ = io::stderr().flush();
+    #[expect(unsafe_code, reason = "the C library's own end of a process")]
+    // SAFETY: it takes any code, and doesn't return.
+    unsafe {
+        libc::_exit(code.into())
+    }
+}
+
+/// How many threads can be started now, up to `wanted`. They are gone again when it returns.
+#[must_use]
+pub fn available_threads(wanted: usize) -> usize {
+    let before = threads();
+    // All of them wait for it, so that they are there at the same time.
+    let gate = Arc::new(RwLock::new(()));
+    let closed = gate.write();
+    let started: Vec<_> = (0..wanted)
+        .map_while(|_| {
+            let gate = Arc::clone(&gate);
+            let wait = move || drop(gate.read());
+            thread::Builder::new().stack_size(64 << 10).spawn(wait).ok()
+        })
+        .collect();
+    drop(closed);
+    let available = started.len();
+    for thread in started {
+        // It can't have panicked.
+        let _ = thread.join();
+    }
+    // A thread that was joined still counts for a moment.
+    for _ in 0..1000 {
+        if threads() <= before {
+            break;
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+    available
+}
+
+/// The threads of this process.
+fn threads() -> usize {
+    fs::read_dir("/proc/self/task").map_or(0, Iterator::count)
+}
 
 /// Seconds of processors' time that this process took, of all its threads.
 #[must_use]
@@ -93,6 +148,11 @@ fn field(path: &str, name: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn threads_can_be_started() {
+        assert_eq!(available_threads(20), 20);
+    }
 
     #[test]
     fn the_system_tells() {

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tch::{Cuda, Device, Kind};
 
 use crate::config::{ComputeConfig, DeviceChoice, MklFix, Precision};
+use crate::{parallel, process};
 
 /// libtorch, set up.
 #[derive(Debug, Clone)]
@@ -36,6 +37,17 @@ pub enum RuntimeError {
     /// bfloat16 on a CPU.
     #[error("PRECISION=bf16 needs a GPU; on this processor it is slower than fp32")]
     NoBf16,
+    /// The system lets fewer threads start.
+    #[error(
+        "computing on {asked} threads: only {available} can be started here\n\
+         help: set OMP_NUM_THREADS to at most {available}, or raise the limit (docker's --pids-limit, ulimit -u)"
+    )]
+    TooFewThreads {
+        /// What was asked for, or the number of cores.
+        asked: usize,
+        /// How many there can be, this one included.
+        available: usize,
+    },
     /// int8 where it isn't fast.
     #[error("PRECISION=int8 needs DEVICE=cpu and a processor with AVX2; elsewhere fp32 is faster")]
     NoInt8,
@@ -90,6 +102,14 @@ impl Runtime {
             MklFix::On => true,
             MklFix::Auto => has_avx2(),
         };
+        // Else libtorch's OpenMP ends the process in the middle of something.
+        let available = 1 + process::available_threads(config.threads - 1);
+        if available < config.threads {
+            return Err(RuntimeError::TooFewThreads {
+                asked: config.threads,
+                available,
+            });
+        }
         MKL_FIX.store(mkl_fix, Ordering::Relaxed);
         if config.device != DeviceChoice::Cpu && config.is_deterministic {
             #[expect(unsafe_code, reason = "the environment is changed")]
@@ -145,9 +165,20 @@ impl Runtime {
     }
 }
 
+/// Ends the threads that the calling thread has computed with: another thread will compute from now on.
+pub fn release_threads() {
+    parallel::release_threads();
+}
+
+/// Calls `body` on so many of libtorch's threads at once, and waits for them. See
+/// [`crate::serve::Compute::on_each_thread`].
+pub fn on_each_thread(threads: usize, body: &(dyn Fn(usize) + Sync)) {
+    parallel::on_each_thread(threads, body);
+}
+
 /// Sets the threads that the calling thread's computations are shared by.
 pub fn set_threads(threads: usize) {
-    tch::set_num_threads(threads as i32);
+    parallel::set_threads(threads);
 }
 
 fn device(asked: DeviceChoice, cuda: Result<(), String>) -> Result<Device, RuntimeError> {

@@ -77,10 +77,10 @@ async fn inference(
 ) -> Result<Json<Answers>, ApiError> {
     let answers = match read_body(request, app.limits).await? {
         Texts::One(text) => {
-            let mut answers = classify(app, peer, vec![text]).await?;
+            let mut answers = classify(&app, peer, vec![text], "text").await?;
             Answers::One(answers.pop().expect("a text has an answer"))
         }
-        Texts::Many(texts) => Answers::Many(classify(app, peer, texts).await?),
+        Texts::Many(texts) => Answers::Many(classify(&app, peer, texts, "texts").await?),
     };
     Ok(Json(answers))
 }
@@ -115,7 +115,7 @@ async fn predict(
 ) -> Result<Json<Prediction>, ApiError> {
     let began = Instant::now();
     let sentence = read_query(&uri, app.limits)?;
-    let mut answers = classify(app, peer, vec![sentence.clone()]).await?;
+    let mut answers = classify(&app, peer, vec![sentence.clone()], "sentence").await?;
     let answer = answers.pop().expect("a text has an answer");
     let time_taken = began.elapsed().as_secs_f64();
     Ok(Json(Prediction {
@@ -176,13 +176,29 @@ async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {
     (kind, app.metrics.render(app.waiting()))
 }
 
-async fn classify(app: Arc<App>, peer: Peer, texts: Vec<String>) -> Result<Vec<Answer>, ApiError> {
+/// The answers to texts, which are the request's `field`.
+async fn classify(
+    app: &Arc<App>,
+    peer: Peer,
+    texts: Vec<String>,
+    field: &str,
+) -> Result<Vec<Answer>, ApiError> {
+    let _answering = app.answering();
     if peer.is_late {
         return Err(draining());
     }
     // Who has to be refused is refused before the work of cutting texts to tokens.
     app.model()?.pool.check(peer.address, texts.len())?;
-    let tokens = tokenize(Arc::clone(&app), texts).await?;
+    let tokens = tokenize(Arc::clone(app), texts).await?;
+    if let Some(index) = tokens.iter().position(|tokens| tokens.ids.is_empty()) {
+        let field = match field {
+            "texts" => format!("texts[{index}]"),
+            _ => field.to_owned(),
+        };
+        let message =
+            format!("`{field}` has nothing that the model reads: the tokenizer finds no token");
+        return Err(ApiError::invalid("no_tokens", message).of(field));
+    }
     let model = app.model()?;
     let (ids, cuts): (Vec<_>, Vec<_>) = tokens
         .into_iter()
@@ -193,7 +209,7 @@ async fn classify(app: Arc<App>, peer: Peer, texts: Vec<String>) -> Result<Vec<A
     for (outcome, is_truncated) in outcomes.into_iter().zip(cuts) {
         let probabilities = outcome
             .await
-            .map_err(|_| ApiError::model("the model panicked"))?
+            .map_err(|_| ApiError::model("the model failed to compute this text"))?
             .map_err(|_| ApiError::model("the model's answer is not a number"))?;
         let labels = model.labels.iter().cloned().zip(probabilities).collect();
         answers.push(Answer {

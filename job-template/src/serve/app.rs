@@ -1,7 +1,7 @@
 //! What all requests share: the model once it's there, the limits and the counts.
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use super::error::ApiError;
@@ -22,6 +22,7 @@ pub(crate) struct App {
     pub(crate) limits: RequestLimits,
     pub(crate) metrics: Arc<Metrics>,
     model: OnceLock<Model>,
+    unanswered: AtomicUsize,
     is_draining: AtomicBool,
 }
 
@@ -39,6 +40,7 @@ impl App {
             limits,
             metrics: Arc::new(Metrics::new()),
             model: OnceLock::new(),
+            unanswered: AtomicUsize::new(0),
             is_draining: AtomicBool::new(false),
         }
     }
@@ -55,6 +57,17 @@ impl App {
 
     pub(crate) fn is_draining(&self) -> bool {
         self.is_draining.load(Ordering::Relaxed)
+    }
+
+    /// Counts a request as unanswered for as long as what this gives lives.
+    pub(crate) fn answering(&self) -> Answering<'_> {
+        self.unanswered.fetch_add(1, Ordering::Relaxed);
+        Answering(self)
+    }
+
+    /// Requests that were read whole, and have no answer yet.
+    pub(crate) fn unanswered(&self) -> usize {
+        self.unanswered.load(Ordering::Relaxed)
     }
 
     /// Texts that wait.
@@ -87,8 +100,17 @@ impl App {
     }
 }
 
+/// A request that was read whole, and is being answered.
+pub(crate) struct Answering<'a>(&'a App);
+
+impl Drop for Answering<'_> {
+    fn drop(&mut self) {
+        self.0.unanswered.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 fn broken() -> ApiError {
-    ApiError::unavailable("model_broken", "the model failed again and again")
+    ApiError::unavailable("model_broken", "the model fails with every text")
 }
 
 /// The error of a server that ends.

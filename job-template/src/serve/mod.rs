@@ -24,10 +24,14 @@ mod stream;
 mod workers;
 
 use std::error::Error;
-use std::sync::Arc;
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::sync::{Arc, Barrier};
+use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, oneshot};
+use tokio::runtime::Runtime;
+use tokio::sync::mpsc;
 
 use self::app::{App, Model};
 use self::batcher::Limits;
@@ -39,6 +43,8 @@ use self::workers::Pool;
 pub use self::workers::{Compute, Processor};
 use crate::classify::Classify;
 use crate::config::ServingConfig;
+use crate::process;
+use crate::progress::say;
 use crate::tokenize::Tokenizer;
 
 /// A model that can be served.
@@ -62,7 +68,7 @@ pub struct ServeOptions {
     pub connections: ConnectionLimits,
 }
 
-/// Serving can't begin, or didn't end well.
+/// Serving can't begin.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// Another program has the port, or there is no such address here.
@@ -75,15 +81,84 @@ pub enum ServeError {
         /// What the system says.
         source: std::io::Error,
     },
+    /// The system lets fewer threads start than there have to be.
+    #[error(
+        "serving with {threads} threads that compute takes {needed} threads more, and only {available} can be \
+         started\nhelp: lower OMP_NUM_THREADS, or raise the limit (docker's --pids-limit, ulimit -u)"
+    )]
+    TooFewThreads {
+        /// Threads that compute.
+        threads: usize,
+        /// Threads in all, beside the first.
+        needed: usize,
+        /// How many there can be.
+        available: usize,
+    },
     /// The model can't be loaded.
     #[error("can't load the model: {0}")]
     Load(#[source] Box<dyn Error + Send + Sync>),
-    /// Threads can't be started.
-    #[error("can't start the model's threads: {0}")]
+    /// A thread can't be started.
+    #[error("can't start a thread: {0}")]
     Threads(#[source] std::io::Error),
-    /// A second signal came before all was answered.
-    #[error("stopped before all requests were answered")]
-    Interrupted,
+}
+
+/// How serving ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// All that was asked is answered.
+    Graceful,
+    /// It was cut short, for this reason. Something may still compute.
+    Forced(&'static str),
+}
+
+/// Threads that answer requests, or cut their texts to tokens; so many of each, beside those that compute.
+#[must_use]
+pub fn server_threads(threads: usize) -> usize {
+    (threads / 4).clamp(2, 8)
+}
+
+/// What serves beside so many threads that compute. All of its threads are started here: one that the system
+/// refuses later would end a request, or all of them.
+///
+/// # Errors
+/// The system lets fewer threads start, or says why there can't be a server.
+pub fn runtime(threads: usize) -> Result<Runtime, ServeError> {
+    let each = server_threads(threads);
+    // These, and the model's own.
+    let needed = 2 * each + threads;
+    let available = process::available_threads(needed);
+    if available < needed {
+        return Err(ServeError::TooFewThreads {
+            threads,
+            needed,
+            available,
+        });
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(each)
+        .max_blocking_threads(each)
+        // Not to be started again.
+        .thread_keep_alive(Duration::from_secs(u64::from(u32::MAX)))
+        .enable_all()
+        .build()
+        .map_err(ServeError::Threads)?;
+    let started = Arc::new(Barrier::new(each + 1));
+    for _ in 0..each {
+        let started = Arc::clone(&started);
+        runtime.spawn_blocking(move || started.wait());
+    }
+    started.wait();
+    Ok(runtime)
+}
+
+/// What HOST and PORT mean here.
+///
+/// # Errors
+/// The system doesn't know the host.
+pub fn addresses(serving: &ServingConfig) -> io::Result<Vec<SocketAddr>> {
+    // An IPv6 address is written in brackets in a URL, and without here.
+    let host = serving.host.trim_start_matches('[').trim_end_matches(']');
+    Ok((host, serving.port).to_socket_addrs()?.collect())
 }
 
 /// Takes the port, before the model is loaded: if another program has it, that is told at once.
@@ -91,31 +166,27 @@ pub enum ServeError {
 /// # Errors
 /// [`ServeError::Bind`].
 pub async fn bind(serving: &ServingConfig) -> Result<TcpListener, ServeError> {
-    let (host, port) = (&serving.host, serving.port);
-    // An IPv6 address is written in brackets in a URL, and without here.
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    TcpListener::bind((bare, port))
-        .await
-        .map_err(|source| ServeError::Bind {
-            host: host.clone(),
-            port,
-            source,
-        })
+    let bind = async || TcpListener::bind(&*addresses(serving)?).await;
+    bind().await.map_err(|source| ServeError::Bind {
+        host: serving.host.clone(),
+        port: serving.port,
+        source,
+    })
 }
 
-/// Serves what `load` brings, until `stop` has a message. Then, nobody new is let in, what is asked
-/// is answered within the grace time, and it's over; a second message ends it at once.
+/// Serves what `load` brings, until `stop` has a message. Then nobody new is let in, and what was asked is
+/// answered within the grace time; a second message ends it at once.
 ///
-/// `load` runs on a thread of its own. Until it's done, `/livez` is fine and `/readyz` isn't.
+/// `load` runs on the thread that computes. Until it's done, `/livez` is fine and `/readyz` isn't.
 ///
 /// # Errors
-/// The model can't be loaded, its threads can't be started, or there was a second message.
+/// The model can't be loaded, or its thread can't be started.
 pub async fn serve<C: Classify>(
     listener: TcpListener,
     options: ServeOptions,
     load: impl FnOnce() -> Result<Loaded<C>, Box<dyn Error + Send + Sync>> + Send + 'static,
     mut stop: mpsc::Receiver<()>,
-) -> Result<(), ServeError> {
+) -> Result<End, ServeError> {
     let ServeOptions {
         serving,
         compute,
@@ -134,44 +205,36 @@ pub async fn serve<C: Classify>(
         per_client,
     };
     let mut door = Door::new(listener, api::router(Arc::clone(&app)), connections);
-    let mut loading = on_thread(load)?;
-    let mut is_loading = true;
-    loop {
-        tokio::select! {
-            loaded = &mut loading, if is_loading => {
-                let Loaded { classifier, tokenizer, labels } = loaded
-                    .map_err(|_| ServeError::Load("loading it panicked".into()))?
-                    .map_err(ServeError::Load)?;
-                let metrics = Arc::clone(&app.metrics);
-                let pool = Pool::start(classifier, limits, compute, metrics)
-                    .map_err(ServeError::Threads)?;
-                app.loaded(Model { pool, tokenizer, labels });
-                is_loading = false;
-            }
-            Some(()) = stop.recv() => break,
-            never = door.admit() => match never {},
-        }
+    let (pool, mut loading) = Pool::start(load, limits, compute, Arc::clone(&app.metrics))
+        .map_err(ServeError::Threads)?;
+    let loaded = tokio::select! {
+        loaded = &mut loading => loaded
+            .expect("the thread sends what comes of it")
+            .map_err(ServeError::Load)?,
+        Some(()) = stop.recv() => return Ok(End::Forced("the model was still loading")),
+        never = door.admit() => match never {},
+    };
+    app.loaded(Model {
+        pool,
+        tokenizer: loaded.tokenizer,
+        labels: loaded.labels,
+    });
+    say("ready");
+    tokio::select! {
+        Some(()) = stop.recv() => {}
+        never = door.admit() => match never {},
     }
     app.drain();
     let answered = door.close();
     tokio::select! {
-        () = answered => Ok(()),
+        biased;
+        () = answered => Ok(End::Graceful),
+        Some(()) = stop.recv() => Ok(End::Forced("a second signal came")),
         // Clients that stall don't keep it from ending well.
-        () = tokio::time::sleep(serving.grace) => Ok(()),
-        Some(()) = stop.recv() => Err(ServeError::Interrupted),
+        () = tokio::time::sleep(serving.grace) => Ok(match app.unanswered() {
+            0 => End::Graceful,
+            _ => End::Forced("GRACE_SECONDS are over"),
+        }),
         never = door.admit() => match never {},
     }
-}
-
-/// Runs `load` on a thread of its own. The channel is closed if it panics.
-fn on_thread<T: Send + 'static>(
-    load: impl FnOnce() -> T + Send + 'static,
-) -> Result<oneshot::Receiver<T>, ServeError> {
-    let (sender, receiver) = oneshot::channel();
-    std::thread::Builder::new()
-        .name("loader".to_owned())
-        // Who stopped meanwhile doesn't want it.
-        .spawn(move || drop(sender.send(load())))
-        .map_err(ServeError::Threads)?;
-    Ok(receiver)
 }

@@ -1,25 +1,36 @@
-//! The threads that compute. Each owns a share of the model, and takes what waited while it was busy
-//! as its next batch: no timer, so nobody waits for company.
+//! The threads that compute. Each takes what waited while it was busy as its next batch: no timer, so nobody
+//! waits for company.
+//!
+//! There are as many as were asked for, in two states. A text that comes alone is computed by all of them
+//! together. As soon as more texts wait, each computes batches of its own, until nothing is left to compute.
+//! They are one team of libtorch's OpenMP in both states: a thread that calls libtorch from outside of the team
+//! gets a team of its own, and n such threads would make n².
 
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use super::Loaded;
 use super::batcher::{Batcher, Limits, Refusal, Text, Ticket};
 use super::metrics::Metrics;
 use crate::classify::Classify;
-
-/// After so many panics with no success in between, the model counts as broken.
-const MOST_PANICS: usize = 3;
+use crate::tokenize::Tokenizer;
 
 /// Tokens that a processor's core computes together. Twice as many are 4 % faster, and have whoever comes
 /// meanwhile wait twice as long.
 const CPU_BATCH_TOKENS: usize = 256;
+
+/// What the model is tried with before it is ready, and after a text that it can't compute.
+const SAMPLE: &str = "I would watch it again tomorrow.";
+
+/// Words of a text that is longer than any model reads.
+const LONG_WORDS: usize = 1024;
 
 /// How much nicer threads that compute on a CPU are than those that answer. Where all cores compute, to be
 /// refused, or told that the model is ready, would else take until one of them has had its turn.
@@ -28,8 +39,7 @@ const NICENESS: i32 = 10;
 /// What computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Processor {
-    /// So many threads. While many texts come, each computes its own; a text that comes alone gets
-    /// all.
+    /// So many threads. A text that comes alone gets all; while more wait, each computes its own.
     Cpu {
         /// Threads, 1 at least.
         threads: usize,
@@ -45,6 +55,8 @@ pub struct Compute {
     pub processor: Processor,
     /// Sets how many threads the thread that calls it computes with.
     pub set_threads: fn(usize),
+    /// Calls a function with 0, 1, … on so many threads at once, and waits for them; 0 is the calling thread.
+    pub on_each_thread: fn(usize, &(dyn Fn(usize) + Sync)),
     /// A batch that takes longer is never ready: the model hangs.
     pub hang_time: Duration,
 }
@@ -86,11 +98,21 @@ impl Ticket for oneshot::Sender<Outcome> {
     }
 }
 
-/// The workers, and what waits for them. They end when this is dropped, after the batch that they
+/// The model's threads, and what waits for them. They end when this is dropped, after the batches that they
 /// compute; nobody waits for that, as a model can hang.
 pub(crate) struct Pool {
     shared: Arc<Shared>,
 }
+
+/// A model that was loaded and tried, but for what computes.
+pub(crate) struct Ready {
+    pub(crate) tokenizer: Tokenizer,
+    pub(crate) labels: Vec<String>,
+}
+
+type Failure = Box<dyn Error + Send + Sync>;
+
+type Texts = Vec<Text<oneshot::Sender<Outcome>>>;
 
 struct Shared {
     state: Mutex<State>,
@@ -101,31 +123,36 @@ struct Shared {
 
 struct State {
     batcher: Batcher<oneshot::Sender<Outcome>>,
-    /// The workers that compute, and since when.
+    /// The threads that compute a batch, and since when.
     busy: BTreeMap<usize, Instant>,
-    /// Panics since the last success.
-    panics: usize,
+    /// Whether threads that compute batches of their own are to come together again.
+    is_joining: bool,
+    /// Whether the model can't even compute what it could when it was loaded.
+    is_broken: bool,
     is_stopped: bool,
 }
 
-/// What a worker computes next, and on how many threads.
-struct Batch {
-    texts: Vec<Text<oneshot::Sender<Outcome>>>,
-    threads: usize,
+/// What is computed next.
+enum Work {
+    /// A batch on all threads.
+    Together(Texts),
+    /// Batches on a thread each; the first is this one.
+    Apart(Texts),
 }
 
 impl Pool {
-    /// Starts the workers. Each calls `set_threads` before a batch, on its own thread.
+    /// Starts the thread that loads the model, tries it and computes. What comes of loading is sent once.
     pub(crate) fn start<C: Classify>(
-        classifier: C,
+        load: impl FnOnce() -> Result<Loaded<C>, Failure> + Send + 'static,
         limits: Limits,
         compute: Compute,
         metrics: Arc<Metrics>,
-    ) -> std::io::Result<Self> {
+    ) -> std::io::Result<(Self, oneshot::Receiver<Result<Ready, Failure>>)> {
         let state = State {
             batcher: Batcher::new(limits),
             busy: BTreeMap::new(),
-            panics: 0,
+            is_joining: false,
+            is_broken: false,
             is_stopped: false,
         };
         let shared = Arc::new(Shared {
@@ -134,21 +161,28 @@ impl Pool {
             compute,
             metrics,
         });
-        // Nobody computes with this one: after a panic, it is as good as it was.
-        let original = Arc::new(Mutex::new(classifier));
-        let pool = Self { shared };
-        for number in 0..compute.processor.workers() {
-            let (shared, original) = (Arc::clone(&pool.shared), Arc::clone(&original));
-            std::thread::Builder::new()
-                .name(format!("model-{number}"))
-                .spawn(move || {
-                    // Of this thread alone, on Linux, and of those of OpenMP that it starts. Without it
-                    // answers are later, and that is all.
-                    let _ = rustix::process::nice(compute.processor.niceness());
-                    work(number, &shared, &original);
-                })?;
-        }
-        Ok(pool)
+        let pool = Self {
+            shared: Arc::clone(&shared),
+        };
+        let (sender, receiver) = oneshot::channel();
+        std::thread::Builder::new()
+            .name("model".to_owned())
+            .spawn(move || {
+                // Of this thread alone, on Linux, and of those of OpenMP that it starts. Without it answers
+                // are later, and that is all.
+                let _ = rustix::process::nice(compute.processor.niceness());
+                let loaded = catch_unwind(AssertUnwindSafe(|| prepare(load, shared)))
+                    .unwrap_or_else(|_| Err("loading it panicked".into()));
+                // Who stopped meanwhile doesn't want it.
+                match loaded {
+                    Ok((workers, ready)) => {
+                        let _ = sender.send(Ok(ready));
+                        workers.work();
+                    }
+                    Err(error) => drop(sender.send(Err(error))),
+                }
+            })?;
+        Ok((pool, receiver))
     }
 
     /// Whether `client` may bring so many texts now: to ask before they are cut to tokens.
@@ -183,9 +217,9 @@ impl Pool {
         self.shared.lock().batcher.len()
     }
 
-    /// Whether the model panicked too often to go on.
+    /// Whether the model fails with all texts.
     pub(crate) fn is_broken(&self) -> bool {
-        self.shared.lock().panics >= MOST_PANICS
+        self.shared.lock().is_broken
     }
 
     /// Whether a batch takes so long that it'll never be ready.
@@ -208,86 +242,238 @@ impl Drop for Pool {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
-    /// Waits for the next batch. None: it is over.
-    fn next(&self, worker: usize) -> Option<Batch> {
+    fn wait<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        self.wake
+            .wait(state)
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn next_batch(&self, state: &mut State, thread: usize) -> Option<Texts> {
         let processor = self.compute.processor;
+        let texts = state
+            .batcher
+            .next_batch(processor.workers(), processor.batch_tokens());
+        if texts.is_empty() {
+            return None;
+        }
+        state.busy.insert(thread, Instant::now());
+        Some(texts)
+    }
+
+    /// Waits for what all threads do next. None: it is over.
+    fn next(&self) -> Option<Work> {
         let mut state = self.lock();
+        state.is_joining = false;
         loop {
             if state.is_stopped {
                 return None;
             }
-            let texts = state
-                .batcher
-                .next_batch(processor.workers(), processor.batch_tokens());
-            if !texts.is_empty() {
-                state.busy.insert(worker, Instant::now());
-                let is_alone = state.busy.len() == 1 && state.batcher.is_empty();
-                let threads = if is_alone { processor.workers() } else { 1 };
-                return Some(Batch { texts, threads });
+            if let Some(texts) = self.next_batch(&mut state, 0) {
+                let is_alone = state.batcher.is_empty() || self.compute.processor.workers() == 1;
+                return Some(if is_alone {
+                    Work::Together(texts)
+                } else {
+                    Work::Apart(texts)
+                });
             }
-            state = self
-                .wake
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
+            state = self.wait(state);
         }
     }
 
-    fn succeeded(&self, worker: usize) {
+    /// Waits for the next batch of a thread that computes its own. None: nothing is computed any more, and
+    /// the threads come together.
+    fn next_of(&self, thread: usize) -> Option<Texts> {
         let mut state = self.lock();
-        state.busy.remove(&worker);
-        // Broken stays broken, also if another worker was about to succeed.
-        if !state.is_stopped {
-            state.panics = 0;
+        loop {
+            if state.is_stopped || state.is_joining {
+                return None;
+            }
+            if let Some(texts) = self.next_batch(&mut state, thread) {
+                return Some(texts);
+            }
+            if state.busy.is_empty() {
+                state.is_joining = true;
+                self.wake.notify_all();
+                return None;
+            }
+            state = self.wait(state);
         }
     }
 
-    fn panicked(&self, worker: usize) {
-        self.metrics.model_restarts.fetch_add(1, Ordering::Relaxed);
+    fn finished(&self, thread: usize) {
+        self.lock().busy.remove(&thread);
+    }
+
+    fn broke(&self) {
         let mut state = self.lock();
-        state.busy.remove(&worker);
-        state.panics += 1;
-        if state.panics >= MOST_PANICS {
-            state.is_stopped = true;
-            state.batcher.clear();
-            self.wake.notify_all();
-        }
+        state.is_broken = true;
+        state.is_stopped = true;
+        state.batcher.clear();
+        self.wake.notify_all();
     }
 }
 
-/// A worker's life.
-fn work<C: Classify>(number: usize, shared: &Shared, original: &Mutex<C>) {
-    let fresh = || {
-        original
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .share()
+/// Loads the model, and has every thread compute once: what a first computation sets up is there before the
+/// first request, and a model that can't compute is never ready.
+fn prepare<C: Classify>(
+    load: impl FnOnce() -> Result<Loaded<C>, Failure>,
+    shared: Arc<Shared>,
+) -> Result<(Workers<C>, Ready), Failure> {
+    let Loaded {
+        classifier,
+        tokenizer,
+        labels,
+    } = load()?;
+    let tokens = |text: &str| -> Result<Vec<u32>, Failure> {
+        let ids = tokenizer.encode(text)?.ids;
+        Ok(if ids.is_empty() { vec![0] } else { ids })
     };
-    let mut classifier = fresh();
-    while let Some(Batch { texts, threads }) = shared.next(number) {
-        (shared.compute.set_threads)(threads);
-        let ids: Vec<&[u32]> = texts.iter().map(|text| text.ids.as_slice()).collect();
-        // What a panic leaves behind in the classifier is thrown away.
-        let computed = catch_unwind(AssertUnwindSafe(|| classifier.logits(&ids)));
-        let tokens = ids.iter().map(|ids| ids.len()).sum();
-        if let Ok(rows) = computed {
-            shared.metrics.computed(texts.len(), tokens);
-            shared.succeeded(number);
-            for (text, row) in texts.into_iter().zip(rows) {
-                let is_finite = row.iter().all(|logit| logit.is_finite());
-                let outcome = if is_finite {
-                    Ok(classifier.scores(&row))
-                } else {
-                    Err(NotFinite)
-                };
-                // Who left meanwhile doesn't want it.
-                let _ = text.ticket.send(outcome);
-            }
-        } else {
-            shared.panicked(number);
-            classifier = fresh();
+    let threads = shared.compute.processor.workers();
+    let workers = Workers {
+        shares: (0..threads)
+            .map(|_| Mutex::new(classifier.share()))
+            .collect(),
+        original: Mutex::new(classifier),
+        sample: tokens(SAMPLE)?,
+        shared,
+    };
+    let failure = || Failure::from("it can't compute a sample text: its weights may be damaged");
+    (workers.shared.compute.set_threads)(threads);
+    for ids in [&workers.sample, &tokens(&"again ".repeat(LONG_WORDS))?] {
+        let rows = workers.logits(0, &[ids]).ok_or_else(failure)?;
+        if !rows.iter().flatten().all(|logit| logit.is_finite()) {
+            return Err(failure());
         }
     }
+    let failures = AtomicUsize::new(0);
+    workers.on_each_thread(&|thread| {
+        if workers.logits(thread, &[&workers.sample]).is_none() {
+            failures.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    if failures.into_inner() > 0 {
+        return Err(failure());
+    }
+    Ok((workers, Ready { tokenizer, labels }))
+}
+
+/// What the model's threads compute with.
+struct Workers<C> {
+    shared: Arc<Shared>,
+    /// A share of the model for each thread.
+    shares: Vec<Mutex<C>>,
+    /// Nobody computes with this one: after a panic, it is as good as it was.
+    original: Mutex<C>,
+    /// A text that the model could compute when it was loaded.
+    sample: Vec<u32>,
+}
+
+impl<C: Classify> Workers<C> {
+    /// Computes until it is over.
+    fn work(&self) {
+        let threads = self.shares.len();
+        while let Some(work) = self.shared.next() {
+            match work {
+                Work::Together(texts) => {
+                    (self.shared.compute.set_threads)(threads);
+                    self.answer(0, texts);
+                    self.shared.finished(0);
+                }
+                Work::Apart(texts) => {
+                    let first = Mutex::new(Some(texts));
+                    self.on_each_thread(&|thread| {
+                        let mut next = if thread == 0 {
+                            lock(&first).take()
+                        } else {
+                            self.shared.next_of(thread)
+                        };
+                        while let Some(texts) = next {
+                            self.answer(thread, texts);
+                            self.shared.finished(thread);
+                            next = self.shared.next_of(thread);
+                        }
+                    });
+                }
+            }
+        }
+    }
+
+    /// Calls `body` on all threads, each of which computes by itself.
+    fn on_each_thread(&self, body: &(dyn Fn(usize) + Sync)) {
+        let Compute {
+            set_threads,
+            on_each_thread,
+            ..
+        } = self.shared.compute;
+        on_each_thread(self.shares.len(), &|thread| {
+            set_threads(1);
+            body(thread);
+        });
+    }
+
+    /// Answers a batch. If the model panics, each of its texts is computed again by itself, so that one that
+    /// it can't compute fails alone.
+    fn answer(&self, thread: usize, texts: Texts) {
+        let ids: Vec<&[u32]> = texts.iter().map(|text| text.ids.as_slice()).collect();
+        let tokens = ids.iter().map(|ids| ids.len()).sum();
+        if let Some(rows) = self.logits(thread, &ids) {
+            self.shared.metrics.computed(texts.len(), tokens);
+            for (text, row) in texts.into_iter().zip(rows) {
+                self.send(thread, text, &row);
+            }
+            return;
+        }
+        let is_one = texts.len() == 1;
+        for text in texts {
+            let row = (!is_one)
+                .then(|| self.logits(thread, &[&text.ids]))
+                .flatten();
+            match row.and_then(|mut rows| rows.pop()) {
+                Some(row) => {
+                    self.shared.metrics.computed(1, text.ids.len());
+                    self.send(thread, text, &row);
+                }
+                // Before its client knows: whoever asks for the model's health next is told.
+                None if self.logits(thread, &[&self.sample]).is_none() => {
+                    self.shared.broke();
+                    return;
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// The logits of a batch; none if the model panics.
+    fn logits(&self, thread: usize, batch: &[&[u32]]) -> Option<Vec<Vec<f32>>> {
+        let mut share = lock(&self.shares[thread]);
+        let computed = catch_unwind(AssertUnwindSafe(|| share.logits(batch)));
+        if computed.is_err() {
+            self.shared
+                .metrics
+                .model_restarts
+                .fetch_add(1, Ordering::Relaxed);
+            // What a panic leaves behind in it is thrown away.
+            *share = lock(&self.original).share();
+        }
+        computed.ok()
+    }
+
+    /// Answers a text with its scores, unless its logits are no numbers.
+    fn send(&self, thread: usize, text: Text<oneshot::Sender<Outcome>>, logits: &[f32]) {
+        let is_finite = logits.iter().all(|logit| logit.is_finite());
+        let outcome = if is_finite {
+            Ok(lock(&self.shares[thread]).scores(logits))
+        } else {
+            Err(NotFinite)
+        };
+        // Who left meanwhile doesn't want it.
+        let _ = text.ticket.send(outcome);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

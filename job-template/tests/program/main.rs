@@ -7,5 +7,6 @@ mod damage;
 mod data;
 mod models;
 mod predict;
+mod serve;
 mod stop;
 mod train;

@@ -3,14 +3,14 @@
 use std::cell::Cell;
 use std::error::Error;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use finetuning_job::classify::Classify;
 use finetuning_job::config::ServingConfig;
 use finetuning_job::serve::{
-    self, Compute, ConnectionLimits, Loaded, Processor, ServeError, ServeOptions,
+    self, Compute, ConnectionLimits, End, Loaded, Processor, ServeError, ServeOptions,
 };
 use finetuning_job::tokenize::Tokenizer;
 use tokio::sync::{mpsc, watch};
@@ -31,6 +31,8 @@ thread_local! {
 pub struct Watched {
     /// For each batch, the threads and the lengths of its texts.
     batches: watch::Sender<Vec<(usize, Vec<usize>)>>,
+    /// Whether every text makes it panic.
+    pub is_broken: AtomicBool,
     /// The niceness of the thread that computed last.
     pub niceness: AtomicI32,
     is_open: Mutex<bool>,
@@ -42,6 +44,11 @@ impl Watched {
     pub fn open(&self) {
         *self.is_open.lock().unwrap() = true;
         self.opened.notify_all();
+    }
+
+    /// Forgets the batches that were computed.
+    pub fn forget(&self) {
+        self.batches.send_modify(Vec::clear);
     }
 
     /// The batches, once there are so many.
@@ -72,6 +79,8 @@ impl Classify for Fake {
         self.watched
             .batches
             .send_modify(|batches| batches.push((THREADS.get(), lengths)));
+        let is_broken = self.watched.is_broken.load(Ordering::Relaxed);
+        assert!(!is_broken, "the test says so");
         batch.iter().map(|ids| self.row(ids)).collect()
     }
 
@@ -113,7 +122,7 @@ pub struct Server {
     pub address: SocketAddr,
     pub watched: Arc<Watched>,
     pub stop: mpsc::Sender<()>,
-    pub ended: JoinHandle<Result<(), ServeError>>,
+    pub ended: JoinHandle<Result<End, ServeError>>,
 }
 
 /// Loads a model.
@@ -133,6 +142,14 @@ pub fn options() -> ServeOptions {
         compute: Compute {
             processor: Processor::Gpu,
             set_threads: |threads| THREADS.set(threads),
+            on_each_thread: |threads, body| {
+                std::thread::scope(|scope| {
+                    for thread in 1..threads {
+                        scope.spawn(move || body(thread));
+                    }
+                    body(0);
+                });
+            },
             hang_time: Duration::from_mins(1),
         },
         connections: ConnectionLimits::default(),
@@ -156,6 +173,8 @@ impl Server {
     pub async fn start(options: ServeOptions) -> Self {
         let server = Self::start_with(options, load).await;
         server.until("/readyz", 200).await;
+        // What it was tried with.
+        server.watched.forget();
         server
     }
 
@@ -193,7 +212,8 @@ fn tokenizer() -> Tokenizer {
         .collect();
     let file = serde_json::json!({
         "version": "1.0", "truncation": null, "padding": null, "added_tokens": [],
-        "normalizer": null, "pre_tokenizer": {"type": "WhitespaceSplit"},
+        "normalizer": {"type": "Replace", "pattern": {"String": "\u{1}"}, "content": ""},
+        "pre_tokenizer": {"type": "WhitespaceSplit"},
         "post_processor": null, "decoder": null,
         "model": {"type": "WordLevel", "vocab": vocabulary, "unk_token": "[UNK]"},
     });

@@ -1,9 +1,10 @@
 //! From loading to the end.
 
+use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use finetuning_job::serve::{self, ServeError};
+use finetuning_job::serve::{self, End};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::client::{read_all, read_answer};
@@ -104,7 +105,7 @@ async fn what_was_asked_is_answered_before_the_end() {
     assert_eq!(read_answer(&mut computed).await.status, 200);
     assert_eq!(read_answer(&mut waiting).await.status, 200);
     let began = Instant::now();
-    (&mut server.ended).await.unwrap().unwrap();
+    assert_eq!((&mut server.ended).await.unwrap().unwrap(), End::Graceful);
     assert!(
         began.elapsed() < Duration::from_secs(10),
         "clients that don't close don't count"
@@ -121,13 +122,28 @@ async fn clients_that_stall_do_not_keep_it_from_ending() {
         .write_all(b"POST /inference HTTP/1.1\r\ncontent-length: 9\r\n\r\n")
         .await
         .unwrap();
-    let _computed = server.begin("wait").await;
-    server.watched.batches(1).await;
+    server.until_counted("job_requests_in_flight", 2).await;
     let began = Instant::now();
     server.stop.send(()).await.unwrap();
-    (&mut server.ended).await.unwrap().unwrap();
+    assert_eq!((&mut server.ended).await.unwrap().unwrap(), End::Graceful);
     assert!(began.elapsed() >= Duration::from_millis(300));
     assert!(began.elapsed() < Duration::from_secs(5));
+}
+
+#[tokio::test]
+async fn what_is_not_answered_in_time_makes_the_end_a_forced_one() {
+    let mut options = options();
+    options.serving.grace = Duration::ZERO;
+    let mut server = Server::start(options.clone()).await;
+    server.stop.send(()).await.unwrap();
+    assert_eq!((&mut server.ended).await.unwrap().unwrap(), End::Graceful);
+
+    let mut server = Server::start(options).await;
+    let _computed = server.begin("wait").await;
+    server.watched.batches(1).await;
+    server.stop.send(()).await.unwrap();
+    let end = (&mut server.ended).await.unwrap().unwrap();
+    assert_eq!(end, End::Forced("GRACE_SECONDS are over"));
 }
 
 #[tokio::test]
@@ -137,6 +153,38 @@ async fn a_second_signal_ends_it_at_once() {
     server.watched.batches(1).await;
     server.stop.send(()).await.unwrap();
     server.stop.send(()).await.unwrap();
+    let end = (&mut server.ended).await.unwrap().unwrap();
+    assert_eq!(end, End::Forced("a second signal came"));
+}
+
+#[tokio::test]
+async fn a_signal_while_the_model_loads_is_not_kept_waiting() {
+    let (go_on, wait) = mpsc::channel::<()>();
+    let mut server = Server::start_with(options(), |watched| {
+        let load = load(watched);
+        Box::new(move || {
+            // Until the test is over.
+            let _ = wait.recv();
+            load()
+        })
+    })
+    .await;
+    server.stop.send(()).await.unwrap();
+    let end = (&mut server.ended).await.unwrap().unwrap();
+    assert_eq!(end, End::Forced("the model was still loading"));
+    drop(go_on);
+}
+
+#[tokio::test]
+async fn a_model_that_cannot_compute_is_never_ready() {
+    let mut server = Server::start_with(options(), |watched| {
+        watched.is_broken.store(true, Ordering::Relaxed);
+        load(watched)
+    })
+    .await;
     let error = (&mut server.ended).await.unwrap().unwrap_err();
-    assert!(matches!(error, ServeError::Interrupted));
+    assert_eq!(
+        error.to_string(),
+        "can't load the model: it can't compute a sample text: its weights may be damaged"
+    );
 }

@@ -29,18 +29,32 @@ async fn what_waited_is_the_next_batch() {
 }
 
 #[tokio::test]
-async fn a_text_alone_gets_all_threads() {
+async fn a_text_alone_gets_all_threads_and_several_get_one_each() {
     let mut options = options();
     options.compute.processor = Processor::Cpu { threads: 3 };
     let server = Server::start(options).await;
     server.ask("good").await;
-    let _first = server.begin("wait").await;
-    server.watched.batches(2).await;
-    server.ask("good bad").await;
-    assert_eq!(
-        server.watched.batches(3).await,
-        [(3, vec![1]), (3, vec![1]), (1, vec![2])]
+    assert_eq!(server.watched.batches(1).await, [(3, vec![1])]);
+    let mut stream = server.connect().await;
+    let two = with_body(
+        "POST",
+        "/inference",
+        "",
+        br#"{"texts": ["wait", "good bad"]}"#,
     );
+    let two = tokio::spawn(async move { exchange(&mut stream, &two).await });
+    let mut batches = server.watched.batches(3).await.split_off(1);
+    batches.sort();
+    assert_eq!(batches, [(1, vec![1]), (1, vec![2])]);
+    // One that comes meanwhile has a thread, too.
+    assert_eq!(server.ask("good good bad").await.status, 200);
+    assert_eq!(server.watched.batches(4).await[3], (1, vec![3]));
+    server.watched.open();
+    assert_eq!(two.await.unwrap().status, 200);
+    // The threads come together again.
+    server.watched.forget();
+    server.ask("good").await;
+    assert_eq!(server.watched.batches(1).await, [(3, vec![1])]);
 }
 
 /// Else they wait for a core with those that compute.
@@ -168,10 +182,33 @@ async fn an_answer_that_is_no_number_fails_its_own_request_only() {
 }
 
 #[tokio::test]
-async fn a_panic_fails_its_batch_and_the_next_is_answered() {
+async fn a_text_that_makes_the_model_panic_fails_alone() {
+    for processor in [Processor::Gpu, Processor::Cpu { threads: 2 }] {
+        let mut options = options();
+        options.compute.processor = processor;
+        let server = Server::start(options).await;
+        let mut first = server.begin("wait").await;
+        server.watched.batches(1).await;
+        let mut together = Vec::new();
+        for (number, text) in (1..).zip(["good", "panic", "bad"]) {
+            together.push(server.begin(text).await);
+            server.until_counted("job_queue_texts", number).await;
+        }
+        server.watched.open();
+        assert_eq!(read_answer(&mut first).await.status, 200);
+        let mut statuses = Vec::new();
+        for stream in &mut together {
+            statuses.push(read_answer(stream).await.status);
+        }
+        assert_eq!(statuses, [200, 500, 200], "{processor:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_text_that_makes_the_model_panic_can_come_again_and_again() {
     let server = Server::start(options()).await;
     let mut ids = BTreeSet::new();
-    for _ in 0..4 {
+    for _ in 0..5 {
         let answer = server.ask("panic").await;
         let id = answer.json()["error"]["id"].as_str().unwrap().to_owned();
         assert!(id.len() == 16 && ids.insert(id));
@@ -179,30 +216,48 @@ async fn a_panic_fails_its_batch_and_the_next_is_answered() {
             (answer.status, answer.error().0.as_str()),
             (500, "model_error")
         );
-        assert_eq!(server.ask("good").await.status, 200);
     }
     assert_eq!(server.get("/livez").await.status, 200);
-    assert_eq!(server.count("job_model_restarts_total").await, Some(4));
+    assert_eq!(server.ask("good").await.status, 200);
+    assert_eq!(server.count("job_model_restarts_total").await, Some(5));
 }
 
 #[tokio::test]
-async fn a_model_that_only_panics_is_given_up() {
-    let mut options = options();
-    options.compute.processor = Processor::Cpu { threads: 2 };
-    let server = Server::start(options).await;
-    for _ in 0..3 {
+async fn a_text_without_a_token_fails_by_itself() {
+    let server = Server::start(options()).await;
+    let mut first = server.begin("wait").await;
+    server.watched.batches(1).await;
+    let answer = server.ask("\u{1}").await;
+    let no_tokens = |field: &str| (422, ("no_tokens".to_owned(), field.to_owned()));
+    assert_eq!((answer.status, answer.error()), no_tokens("text"));
+    let answer = server.post(r#"{"texts": ["good", "\u0001"]}"#).await;
+    assert_eq!((answer.status, answer.error()), no_tokens("texts[1]"));
+    let answer = server.get("/predict?sentence=%01").await;
+    assert_eq!((answer.status, answer.error()), no_tokens("sentence"));
+    server.watched.open();
+    assert_eq!(read_answer(&mut first).await.status, 200);
+    assert_eq!(server.count("job_model_restarts_total").await, Some(0));
+}
+
+#[tokio::test]
+async fn a_model_that_panics_with_every_text_is_given_up() {
+    for processor in [Processor::Gpu, Processor::Cpu { threads: 2 }] {
+        let mut options = options();
+        options.compute.processor = processor;
+        let server = Server::start(options).await;
+        server.watched.is_broken.store(true, Ordering::Relaxed);
         assert_eq!(server.get("/livez").await.status, 200);
-        assert_eq!(server.ask("panic").await.status, 500);
+        assert_eq!(server.ask("good").await.status, 500);
+        for path in ["/livez", "/readyz"] {
+            let answer = server.get(path).await;
+            assert_eq!(
+                (answer.status, answer.error().0.as_str()),
+                (503, "model_broken")
+            );
+        }
+        assert_eq!(server.ask("good").await.error().0, "model_broken");
+        assert_eq!(server.get("/metrics").await.status, 200);
     }
-    for path in ["/livez", "/readyz"] {
-        let answer = server.get(path).await;
-        assert_eq!(
-            (answer.status, answer.error().0.as_str()),
-            (503, "model_broken")
-        );
-    }
-    assert_eq!(server.ask("good").await.error().0, "model_broken");
-    assert_eq!(server.get("/metrics").await.status, 200);
 }
 
 #[tokio::test]
