@@ -162,7 +162,13 @@ fn serve(config: Config, runtime: &Runtime, before: Option<&Stop>) -> Result<Exi
         on_each_thread: runtime::on_each_thread,
         hang_time: HANG_TIME,
     };
-    let connections = ConnectionLimits::default();
+    let connections = ConnectionLimits::new(config.serving.max_connections);
+    if connections.connections < config.serving.max_connections {
+        say(&format!(
+            "warning: MAX_CONNECTIONS={} is more than the files that may be open here allow; it is {}",
+            config.serving.max_connections, connections.connections
+        ));
+    }
     let options = ServeOptions {
         serving: config.serving.clone(),
         compute,

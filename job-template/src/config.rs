@@ -3,8 +3,11 @@
 mod variables;
 
 use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
+
+use ipnet::IpNet;
 
 use self::variables::Kind;
 pub use self::variables::{VARIABLES, Variable};
@@ -142,6 +145,10 @@ pub struct ServingConfig {
     pub max_queue: usize,
     /// Longest text, in bytes.
     pub max_text_bytes: usize,
+    /// Connections at a time.
+    pub max_connections: usize,
+    /// Proxies whose X-Forwarded-For is believed.
+    pub trusted_proxies: Vec<IpNet>,
     /// Time to finish what is in flight at the end.
     pub grace: Duration,
 }
@@ -209,6 +216,8 @@ impl Config {
                 max_batch_tokens: values.integer("MAX_BATCH_TOKENS"),
                 max_queue: values.integer("MAX_QUEUE"),
                 max_text_bytes: values.integer("MAX_TEXT_BYTES"),
+                max_connections: values.integer("MAX_CONNECTIONS"),
+                trusted_proxies: values.networks("TRUSTED_PROXIES"),
                 grace: Duration::from_secs(values.whole("GRACE_SECONDS").unwrap_or_default()),
             },
             model: values.path("MODEL"),
@@ -308,6 +317,17 @@ impl<F: Fn(&str) -> Option<String>> Values<F> {
                 .map(DeviceChoice::Cuda),
         })
         .unwrap_or(DeviceChoice::Auto)
+    }
+
+    fn networks(&mut self, name: &str) -> Vec<IpNet> {
+        let network = |text: &str| -> Option<IpNet> {
+            let address = || text.parse::<IpAddr>().ok().map(IpNet::from);
+            text.parse().ok().or_else(address)
+        };
+        self.parsed(name, |_, value| {
+            value.split(',').map(|text| network(text.trim())).collect()
+        })
+        .unwrap_or_default()
     }
 
     fn path(&mut self, name: &str) -> Option<PathBuf> {

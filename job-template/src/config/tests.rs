@@ -65,3 +65,28 @@ fn devices_have_numbers() {
     assert_eq!(device("cuda"), DeviceChoice::Cuda(0));
     assert_eq!(device("cuda:3"), DeviceChoice::Cuda(3));
 }
+
+#[test]
+fn proxies_are_addresses_and_networks() {
+    let proxies = |value| {
+        let config = read(&[("TRUSTED_PROXIES", value)]);
+        config.map(|config| {
+            config
+                .serving
+                .trusted_proxies
+                .iter()
+                .map(ToString::to_string)
+                .collect()
+        })
+    };
+    let expected: Vec<_> = ["10.0.0.0/8", "192.168.1.7/32", "fd00::1/128"]
+        .map(String::from)
+        .into();
+    assert_eq!(proxies("10.0.0.0/8, 192.168.1.7,fd00::1"), Ok(expected));
+    assert_eq!(proxies(""), Ok(Vec::new()));
+    assert_eq!(
+        proxies("10.0.0.0/8 proxy").unwrap_err().to_string(),
+        "TRUSTED_PROXIES=\"10.0.0.0/8 proxy\": TRUSTED_PROXIES is a list of addresses and networks \
+         (10.0.0.0/8) with commas between"
+    );
+}

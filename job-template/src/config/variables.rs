@@ -10,6 +10,7 @@ pub(super) enum Kind {
     Device,
     Path,
     Text,
+    Networks,
 }
 
 /// A variable of the environment that the job reads.
@@ -36,6 +37,9 @@ impl Variable {
             Kind::Device => "auto, cpu, cuda or cuda:N".to_owned(),
             Kind::Path => "a path".to_owned(),
             Kind::Text => "an address".to_owned(),
+            Kind::Networks => {
+                "a list of addresses and networks (10.0.0.0/8) with commas between".to_owned()
+            }
         }
     }
 }
@@ -193,6 +197,18 @@ pub const VARIABLES: &[Variable] = &[
         "65536",
         integer(1, 16_777_216),
         "a longer text is refused",
+    ),
+    variable(
+        "MAX_CONNECTIONS",
+        "1024",
+        integer(1, 1_000_000),
+        "connections at a time; half of them from one client",
+    ),
+    variable(
+        "TRUSTED_PROXIES",
+        "",
+        Kind::Networks,
+        "proxies whose X-Forwarded-For names the client",
     ),
     variable(
         "GRACE_SECONDS",

@@ -22,6 +22,9 @@ use super::openapi::{self, InferenceBody};
 use super::page;
 use super::request::{Texts, read_body, read_query};
 
+/// What is answered whatever the load.
+const PROBES: [&str; 3] = ["/livez", "/readyz", "/metrics"];
+
 /// Everything that can be asked for.
 pub(crate) fn router(app: Arc<App>) -> Router {
     let (routes, document) = documented();
@@ -29,6 +32,8 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .merge(SwaggerUi::new("/docs").url("/openapi.json", document))
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
+        .layer(middleware::from_fn(refuse_surplus))
+        .layer(middleware::map_response(give_form))
         .layer(middleware::from_fn_with_state(Arc::clone(&app), measure))
         .with_state(app)
 }
@@ -235,6 +240,32 @@ async fn tokenize(
     })
     .await
     .map_err(|_| ApiError::model("the tokenizer panicked"))?
+}
+
+/// Answers nothing but probes on a connection beyond the limit.
+async fn refuse_surplus(request: Request, next: Next) -> Response {
+    let peer = request.extensions().get::<Peer>();
+    match peer.and_then(|peer| peer.shortage) {
+        Some(shortage) if !PROBES.contains(&request.uri().path()) => {
+            ApiError::shortage(shortage).into_response()
+        }
+        _ => next.run(request).await,
+    }
+}
+
+/// Gives the form of every error to one that hasn't got it: the documentation has its own.
+async fn give_form(uri: Uri, response: Response) -> Response {
+    let status = response.status();
+    let is_error = status.is_client_error() || status.is_server_error();
+    let kind = response.headers().get(header::CONTENT_TYPE);
+    if !is_error || kind.is_some_and(|kind| kind == "application/json") {
+        return response;
+    }
+    let message = match status {
+        StatusCode::NOT_FOUND => return unknown_path(uri).await.into_response(),
+        _ => status.canonical_reason().unwrap_or("the request failed"),
+    };
+    ApiError::of_status(status, message).into_response()
 }
 
 async fn unknown_path(uri: Uri) -> ApiError {

@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use super::error::ApiError;
 use super::metrics::Metrics;
 use super::request::RequestLimits;
+use super::slots::Shortage;
 use super::workers::Pool;
 use crate::tokenize::Tokenizer;
 
@@ -32,6 +33,8 @@ pub(crate) struct Peer {
     pub(crate) address: IpAddr,
     /// Whether it came when the server was already ending.
     pub(crate) is_late: bool,
+    /// Why only probes are answered.
+    pub(crate) shortage: Option<Shortage>,
 }
 
 impl App {

@@ -1,4 +1,4 @@
-//! Lets connections in, not too many and none for ever.
+//! Accepts connections, not too many and none for ever.
 
 use std::convert::Infallible;
 use std::io::{self, ErrorKind};
@@ -18,7 +18,8 @@ use tokio::task::JoinSet;
 use tower::ServiceExt;
 
 use super::app::Peer;
-use super::places::{Places, Turn};
+use super::proxies::TrustedProxies;
+use super::slots::{ConnState, ConnectionSlots};
 use super::stream::TimedStream;
 
 /// Bytes of a request's head.
@@ -27,15 +28,10 @@ const HEAD_BYTES: usize = 64 << 10;
 /// How long to wait when no connection can be accepted: others have to end first.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// What a connection gets that is one too many.
-const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\n\
-    retry-after: 1\r\nconnection: close\r\ncontent-length: 83\r\n\r\n\
-    {\"error\":{\"code\":\"too_many_connections\",\"message\":\"too many connections are open\"}}";
-
 /// How many connections there may be, and how patient the server is with each.
 #[derive(Debug, Clone, Copy)]
 pub struct ConnectionLimits {
-    /// Connections at a time.
+    /// Connections at a time; half of them from one client.
     pub connections: usize,
     /// Time for a request's head, from the start or from the last answer. Ends idle connections, too.
     pub head_time: Duration,
@@ -47,12 +43,14 @@ pub struct ConnectionLimits {
     pub linger: Duration,
 }
 
-impl Default for ConnectionLimits {
-    /// 1024 connections, but at most four fifths of the files that may be open.
-    fn default() -> Self {
-        let connections = most_files().map_or(1024, |files| (files / 5 * 4).clamp(1, 1024));
+impl ConnectionLimits {
+    /// So many connections, and the patience that clients on slow lines need. Fewer, if they would leave less
+    /// than a fifth of the files that may be open.
+    #[must_use]
+    pub fn new(connections: usize) -> Self {
         Self {
-            connections,
+            connections: most_files()
+                .map_or(connections, |files| connections.min((files / 5 * 4).max(1))),
             head_time: Duration::from_secs(10),
             body_time: Duration::from_secs(30),
             write_time: Duration::from_secs(30),
@@ -70,32 +68,39 @@ fn most_files() -> Option<usize> {
     line.split_whitespace().next()?.parse().ok()
 }
 
-/// Where connections come in.
-pub(crate) struct Door {
+/// Accepts connections, and serves each.
+pub(crate) struct Acceptor {
     listener: TcpListener,
     router: Router,
     limits: ConnectionLimits,
-    places: Places,
+    proxies: Arc<TrustedProxies>,
+    slots: ConnectionSlots,
     tasks: JoinSet<()>,
     graceful: GracefulShutdown,
     is_closing: bool,
 }
 
-impl Door {
-    pub(crate) fn new(listener: TcpListener, router: Router, limits: ConnectionLimits) -> Self {
+impl Acceptor {
+    pub(crate) fn new(
+        listener: TcpListener,
+        router: Router,
+        limits: ConnectionLimits,
+        proxies: TrustedProxies,
+    ) -> Self {
         Self {
             listener,
             router,
             limits,
-            places: Places::new(limits.connections),
+            proxies: Arc::new(proxies),
+            slots: ConnectionSlots::new(limits.connections),
             tasks: JoinSet::new(),
             graceful: GracefulShutdown::new(),
             is_closing: false,
         }
     }
 
-    /// Lets connections in for as long as it's polled.
-    pub(crate) async fn admit(&mut self) -> Infallible {
+    /// Accepts connections for as long as it's polled.
+    pub(crate) async fn accept(&mut self) -> Infallible {
         loop {
             tokio::select! {
                 // Forgets those that ended.
@@ -117,27 +122,29 @@ impl Door {
     }
 
     fn serve(&mut self, stream: TcpStream, address: SocketAddr) {
-        if !self.places.make_room() {
-            // If it doesn't fit into the socket's buffer, the client has to do without.
-            let _ = stream.try_write(FULL);
-            return;
-        }
+        let address = address.ip().to_canonical();
+        // A proxy has the connections of many clients.
+        let client = (!self.proxies.trusts(address)).then_some(address);
+        let shortage = self.slots.make_room(client).err();
         // Only answers that are sent in parts are slower without.
         let _ = stream.set_nodelay(true);
-        let peer = Peer {
-            address: address.ip().to_canonical(),
-            is_late: self.is_closing,
-        };
-        let turn = Arc::new(Turn::default());
+        let is_late = self.is_closing;
+        let state = Arc::new(ConnState::default());
         let stream = TimedStream::new(
             stream,
-            Arc::clone(&turn),
+            Arc::clone(&state),
             self.limits.write_time,
             self.limits.linger,
         );
-        let (router, asking) = (self.router.clone(), Arc::clone(&turn));
+        let (router, proxies) = (self.router.clone(), Arc::clone(&self.proxies));
+        let asking = Arc::clone(&state);
         let service = service_fn(move |mut request: hyper::Request<Incoming>| {
             asking.asked();
+            let peer = Peer {
+                address: proxies.client(address, request.headers()),
+                is_late,
+                shortage,
+            };
             request.extensions_mut().insert(peer);
             let answer = router.clone().oneshot(request.map(Body::new));
             let asking = Arc::clone(&asking);
@@ -152,14 +159,17 @@ impl Door {
             .header_read_timeout(self.limits.head_time)
             .max_header_size(HEAD_BYTES)
             .max_buf_size(HEAD_BYTES)
-            .keep_alive(!self.is_closing)
+            .keep_alive(!is_late && shortage.is_none())
             .serve_connection(TokioIo::new(stream), service);
         let connection = self.graceful.watch(connection);
         let task = self.tasks.spawn(async move {
             // Whatever ends it, only this client is concerned.
             let _ = connection.await;
         });
-        self.places.take(task, turn);
+        match shortage {
+            None => self.slots.take(client, task, state),
+            Some(_) => self.slots.take_spare(task),
+        }
     }
 }
 
@@ -176,19 +186,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_answer_to_one_too_many_has_its_length() {
-        let text = std::str::from_utf8(FULL).unwrap();
-        let (head, body) = text.split_once("\r\n\r\n").unwrap();
-        assert!(
-            head.ends_with(&format!("content-length: {}", body.len())),
-            "{}",
-            body.len()
-        );
-        serde_json::from_str::<serde_json::Value>(body).unwrap();
-    }
-
-    #[test]
     fn fewer_connections_than_files() {
-        assert!(most_files().unwrap() > ConnectionLimits::default().connections);
+        let files = most_files().unwrap();
+        assert!(ConnectionLimits::new(usize::MAX).connections < files);
+        assert_eq!(ConnectionLimits::new(7).connections, 7);
     }
 }

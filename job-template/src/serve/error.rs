@@ -9,6 +9,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::batcher::Refusal;
+use super::slots::Shortage;
 use crate::progress::say;
 
 /// What every error looks like.
@@ -65,6 +66,62 @@ impl ApiError {
     /// The request can be read, and means nothing.
     pub(crate) fn invalid(code: &'static str, message: impl Into<String>) -> Self {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, message)
+    }
+
+    /// The error of a connection that has no slot of its own.
+    pub(crate) fn shortage(shortage: Shortage) -> Self {
+        let (status, message) = match shortage {
+            Shortage::OfServer => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "too many connections are open",
+            ),
+            Shortage::OfClient => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "too many of your connections are open",
+            ),
+        };
+        Self::new(status, "too_many_connections", message)
+    }
+
+    /// The error of an answer that has none: of its status alone.
+    pub(crate) fn of_status(status: StatusCode, message: impl Into<String>) -> Self {
+        let code = match status {
+            StatusCode::NOT_FOUND => "unknown_path",
+            StatusCode::METHOD_NOT_ALLOWED => "wrong_method",
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => "head_too_large",
+            status if status.is_client_error() => "bad_request",
+            _ => "server_error",
+        };
+        Self::new(status, code, message)
+    }
+
+    /// The error that hyper answers with when it can't read a request's head: `answer` has a status, and no
+    /// body. None if it is another answer.
+    pub(crate) fn of_head(answer: &[u8]) -> Option<Self> {
+        let digits = answer.strip_prefix(b"HTTP/1.1 ")?.get(..3)?;
+        let status = StatusCode::from_bytes(digits).ok()?;
+        let message = match status {
+            StatusCode::BAD_REQUEST => {
+                "the request's first line or one of its headers is not HTTP/1.1"
+            }
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
+                "the request's head has more than 64 KiB, or more than 100 headers"
+            }
+            _ => return None,
+        };
+        Some(Self::of_status(status, message))
+    }
+
+    /// The whole answer, where there is no request that it could be the response of.
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        let body = serde_json::json!({ "error": self.detail }).to_string();
+        format!(
+            "HTTP/1.1 {}\r\ncontent-type: application/json\r\nconnection: close\r\n\
+             content-length: {}\r\n\r\n{body}",
+            self.status,
+            body.len()
+        )
+        .into_bytes()
     }
 
     /// Nobody can be served just now.

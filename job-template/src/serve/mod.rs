@@ -17,9 +17,10 @@ mod error;
 mod metrics;
 mod openapi;
 mod page;
-mod places;
+mod proxies;
 mod request;
 mod signals;
+mod slots;
 mod stream;
 mod workers;
 
@@ -35,8 +36,9 @@ use tokio::sync::mpsc;
 
 use self::app::{App, Model};
 use self::batcher::Limits;
+use self::connections::Acceptor;
 pub use self::connections::ConnectionLimits;
-use self::connections::Door;
+use self::proxies::TrustedProxies;
 use self::request::RequestLimits;
 pub use self::signals::signals;
 use self::workers::Pool;
@@ -204,7 +206,13 @@ pub async fn serve<C: Classify>(
         queue: serving.max_queue,
         per_client,
     };
-    let mut door = Door::new(listener, api::router(Arc::clone(&app)), connections);
+    let proxies = TrustedProxies::new(serving.trusted_proxies);
+    let mut acceptor = Acceptor::new(
+        listener,
+        api::router(Arc::clone(&app)),
+        connections,
+        proxies,
+    );
     let (pool, mut loading) = Pool::start(load, limits, compute, Arc::clone(&app.metrics))
         .map_err(ServeError::Threads)?;
     let loaded = tokio::select! {
@@ -212,7 +220,7 @@ pub async fn serve<C: Classify>(
             .expect("the thread sends what comes of it")
             .map_err(ServeError::Load)?,
         Some(()) = stop.recv() => return Ok(End::Forced("the model was still loading")),
-        never = door.admit() => match never {},
+        never = acceptor.accept() => match never {},
     };
     app.loaded(Model {
         pool,
@@ -222,10 +230,10 @@ pub async fn serve<C: Classify>(
     say("ready");
     tokio::select! {
         Some(()) = stop.recv() => {}
-        never = door.admit() => match never {},
+        never = acceptor.accept() => match never {},
     }
     app.drain();
-    let answered = door.close();
+    let answered = acceptor.close();
     tokio::select! {
         biased;
         () = answered => Ok(End::Graceful),
@@ -235,6 +243,6 @@ pub async fn serve<C: Classify>(
             0 => End::Graceful,
             _ => End::Forced("GRACE_SECONDS are over"),
         }),
-        never = door.admit() => match never {},
+        never = acceptor.accept() => match never {},
     }
 }

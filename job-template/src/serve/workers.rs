@@ -303,8 +303,15 @@ impl Shared {
         }
     }
 
+    /// A thread has computed its batch. To be called before anybody gets an answer: the text that a client asks
+    /// about next finds the threads together again.
     fn finished(&self, thread: usize) {
-        self.lock().busy.remove(&thread);
+        let mut state = self.lock();
+        state.busy.remove(&thread);
+        if state.busy.is_empty() && state.batcher.is_empty() {
+            state.is_joining = true;
+            self.wake.notify_all();
+        }
     }
 
     fn broke(&self) {
@@ -380,7 +387,6 @@ impl<C: Classify> Workers<C> {
                 Work::Together(texts) => {
                     (self.shared.compute.set_threads)(threads);
                     self.answer(0, texts);
-                    self.shared.finished(0);
                 }
                 Work::Apart(texts) => {
                     let first = Mutex::new(Some(texts));
@@ -392,7 +398,6 @@ impl<C: Classify> Workers<C> {
                         };
                         while let Some(texts) = next {
                             self.answer(thread, texts);
-                            self.shared.finished(thread);
                             next = self.shared.next_of(thread);
                         }
                     });
@@ -421,12 +426,14 @@ impl<C: Classify> Workers<C> {
         let tokens = ids.iter().map(|ids| ids.len()).sum();
         if let Some(rows) = self.logits(thread, &ids) {
             self.shared.metrics.computed(texts.len(), tokens);
+            self.shared.finished(thread);
             for (text, row) in texts.into_iter().zip(rows) {
                 self.send(thread, text, &row);
             }
             return;
         }
         let is_one = texts.len() == 1;
+        let mut outcomes = Vec::with_capacity(texts.len());
         for text in texts {
             let row = (!is_one)
                 .then(|| self.logits(thread, &[&text.ids]))
@@ -434,15 +441,19 @@ impl<C: Classify> Workers<C> {
             match row.and_then(|mut rows| rows.pop()) {
                 Some(row) => {
                     self.shared.metrics.computed(1, text.ids.len());
-                    self.send(thread, text, &row);
+                    outcomes.push((text, row));
                 }
                 // Before its client knows: whoever asks for the model's health next is told.
                 None if self.logits(thread, &[&self.sample]).is_none() => {
                     self.shared.broke();
-                    return;
+                    break;
                 }
                 None => {}
             }
+        }
+        self.shared.finished(thread);
+        for (text, row) in outcomes {
+            self.send(thread, text, &row);
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpSocket;
 
-use crate::client::{read_all, read_answer};
+use crate::client::{exchange, read_all, read_answer, with_body};
 use crate::fake::{Server, load, options};
 
 const SHORT: Duration = Duration::from_millis(200);
@@ -63,7 +63,8 @@ async fn one_connection_too_many_is_told_so() {
     let server = Server::start(options).await;
     let mut busy = server.begin("wait").await;
     server.watched.batches(1).await;
-    let refused = server.get("/livez").await;
+    let mut other = server.connect_from("127.0.0.2").await;
+    let refused = exchange(&mut other, &with_body("GET", "/", "", b"")).await;
     assert_eq!(
         (refused.status, refused.error().0.as_str()),
         (503, "too_many_connections")
@@ -71,7 +72,106 @@ async fn one_connection_too_many_is_told_so() {
     assert_eq!(refused.headers["retry-after"], "1");
     server.watched.open();
     assert_eq!(read_answer(&mut busy).await.status, 200);
-    server.until("/livez", 200).await;
+    server.until("/", 200).await;
+}
+
+#[tokio::test]
+async fn one_client_gets_half_of_the_connections() {
+    let mut options = options();
+    options.connections.connections = 4;
+    let server = Server::start(options).await;
+    let mut busy = vec![server.begin("wait").await];
+    server.watched.batches(1).await;
+    busy.push(server.begin("good").await);
+    // Not from its own address: that would end the new connection before anything is asked on it.
+    let waits = async || {
+        let mut other = server.connect_from("127.0.0.9").await;
+        let metrics = exchange(&mut other, &with_body("GET", "/metrics", "", b"")).await;
+        metrics.body.contains("job_queue_texts 1\n")
+    };
+    while !waits().await {}
+    let refused = server.ask("good").await;
+    assert_eq!(
+        (refused.status, refused.error().0.as_str()),
+        (429, "too_many_connections")
+    );
+    assert_eq!(refused.headers["retry-after"], "1");
+    let mut other = server.connect_from("127.0.0.2").await;
+    let page = exchange(&mut other, &with_body("GET", "/", "", b"")).await;
+    assert_eq!(page.status, 200);
+    server.watched.open();
+    for stream in &mut busy {
+        assert_eq!(read_answer(stream).await.status, 200);
+    }
+    server.until("/", 200).await;
+}
+
+#[tokio::test]
+async fn a_trusted_proxy_has_the_connections_and_the_texts_of_many_clients() {
+    let mut options = options();
+    options.connections.connections = 4;
+    options.serving.trusted_proxies = vec!["127.0.0.1/32".parse().unwrap()];
+    let server = Server::start(options).await;
+    let mut busy = vec![server.begin("wait").await];
+    server.watched.batches(1).await;
+    let ask = async |client: &str, texts: &[u8]| {
+        let header = format!("x-forwarded-for: 6.6.6.6, {client}\r\n");
+        let mut stream = server.connect().await;
+        let request = with_body("POST", "/inference", &header, texts);
+        stream.write_all(&request).await.unwrap();
+        stream
+    };
+    // Half of the queue, of one client; then another's one.
+    busy.push(ask("1.2.3.4", br#"{"texts": ["a", "b", "c", "d"]}"#).await);
+    server.until_counted("job_queue_texts", 4).await;
+    let refused = read_answer(&mut ask("1.2.3.4", br#"{"text": "e"}"#).await).await;
+    assert_eq!(
+        (refused.status, refused.error().0.as_str()),
+        (429, "over_your_share")
+    );
+    busy.push(ask("5.6.7.8", br#"{"text": "e"}"#).await);
+    server.until_counted("job_queue_texts", 5).await;
+    server.watched.open();
+    for stream in &mut busy {
+        assert_eq!(read_answer(stream).await.status, 200);
+    }
+}
+
+/// All connections are busy, many more come and say nothing, and the model's queue is full.
+#[tokio::test]
+async fn probes_are_answered_whatever_the_load() {
+    let mut options = options();
+    options.connections.connections = 2;
+    let server = Server::start(options).await;
+    let mut busy = vec![server.begin("wait").await];
+    server.watched.batches(1).await;
+    let mut other = server.connect_from("127.0.0.2").await;
+    let texts = with_body(
+        "POST",
+        "/inference",
+        "",
+        br#"{"texts": ["a", "b", "c", "d"]}"#,
+    );
+    other.write_all(&texts).await.unwrap();
+    busy.push(other);
+    server.until_counted("job_queue_texts", 4).await;
+    let mut silent = Vec::new();
+    for number in 0..100 {
+        let address = format!("127.0.1.{number}");
+        let mut stream = server.connect_from(&address).await;
+        stream
+            .write_all(b"GET /livez HTTP/1.1\r\nho")
+            .await
+            .unwrap();
+        silent.push(stream);
+        for path in ["/livez", "/readyz", "/metrics"] {
+            assert_eq!(server.get(path).await.status, 200, "{path}");
+        }
+    }
+    server.watched.open();
+    for stream in &mut busy {
+        assert_eq!(read_answer(stream).await.status, 200);
+    }
 }
 
 #[tokio::test]
@@ -109,6 +209,6 @@ async fn a_client_that_does_not_read_is_let_go() {
     stalled.write_all(&request).await.unwrap();
     // The answer has begun.
     stalled.readable().await.unwrap();
-    assert_eq!(server.get("/livez").await.status, 503);
-    server.until("/livez", 200).await;
+    assert_eq!(server.get("/openapi.json").await.status, 429);
+    server.until("/openapi.json", 200).await;
 }

@@ -137,6 +137,8 @@ pub fn options() -> ServeOptions {
             max_batch_tokens: 64,
             max_queue: 8,
             max_text_bytes: 1000,
+            max_connections: 64,
+            trusted_proxies: Vec::new(),
             grace: Duration::from_secs(20),
         },
         compute: Compute {
@@ -152,7 +154,7 @@ pub fn options() -> ServeOptions {
             },
             hang_time: Duration::from_mins(1),
         },
-        connections: ConnectionLimits::default(),
+        connections: ConnectionLimits::new(64),
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 
-use crate::client::{read_answer, with_body};
+use crate::client::{read_all, read_answer, with_body};
 use crate::fake::{MOST_TOKENS, Server, options};
 
 /// How sure the fake is of a text with so many more good words than bad ones.
@@ -173,6 +173,11 @@ async fn unknown_paths_and_methods_have_the_form_of_every_error() {
         (answer.status, answer.error().0.as_str()),
         (404, "unknown_path")
     );
+    let answer = server.get("/docs/nothing/here").await;
+    assert_eq!(
+        (answer.status, answer.error().0.as_str()),
+        (404, "unknown_path")
+    );
     let answer = server.get("/inference").await;
     assert_eq!(
         (answer.status, answer.error().0.as_str()),
@@ -235,13 +240,55 @@ async fn a_compressed_body_is_refused() {
 }
 
 #[tokio::test]
-async fn a_head_that_is_too_large_is_refused() {
+async fn a_head_that_cannot_be_read_has_the_form_of_every_error() {
     let server = Server::start(options()).await;
-    let header = format!("x-long: {}\r\n", "x".repeat(70_000));
-    let request = with_body("GET", "/livez", &header, b"");
-    assert_eq!(server.send(&request).await.status, 431);
-    let request = with_body("GET", "/livez", &"x-short: x\r\n".repeat(200), b"");
-    assert_eq!(server.send(&request).await.status, 431);
+    let long = format!("x-long: {}\r\n", "x".repeat(70_000));
+    let path = format!("/{}", "x".repeat(65_600));
+    for (request, status, code) in [
+        (
+            with_body("GET", "/livez", &long, b""),
+            431,
+            "head_too_large",
+        ),
+        (
+            with_body("GET", "/livez", &"x-short: x\r\n".repeat(200), b""),
+            431,
+            "head_too_large",
+        ),
+        (with_body("GET", &path, "", b""), 431, "head_too_large"),
+        (b"hello\r\n\r\n".to_vec(), 400, "bad_request"),
+        (
+            b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03\r\n\r\n".to_vec(),
+            400,
+            "bad_request",
+        ),
+        (
+            b"GET /livez HTTP/1.1\r\nno colon\r\n\r\n".to_vec(),
+            400,
+            "bad_request",
+        ),
+        (b"GET /livez HTTP/3.0\r\n\r\n".to_vec(), 400, "bad_request"),
+    ] {
+        let answer = server.send(&request).await;
+        assert_eq!((answer.status, answer.error().0.as_str()), (status, code));
+        assert_eq!(answer.headers["content-type"], "application/json");
+        assert_eq!(answer.headers["connection"], "close");
+    }
+    // After an answer on the same connection, too.
+    let mut stream = server.connect().await;
+    stream
+        .write_all(b"GET /livez HTTP/1.1\r\nhost: here\r\n\r\n")
+        .await
+        .unwrap();
+    stream.readable().await.unwrap();
+    let _ = stream.write_all(b"\0\r\n\r\n").await;
+    let both = read_all(&mut stream).await;
+    assert!(both.starts_with("HTTP/1.1 200 OK\r\n"), "{both}");
+    assert!(
+        both.contains(r#"{"status":"live"}HTTP/1.1 400 Bad Request"#),
+        "{both}"
+    );
+    assert!(both.contains(r#"{"error":{"code":"bad_request""#), "{both}");
 }
 
 #[tokio::test]

@@ -1,0 +1,142 @@
+//! The slots for connections, and which connection loses its own when all are taken.
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use tokio::task::AbortHandle;
+
+const IDLE: u8 = 0;
+const ASKED: u8 = 1;
+const ANSWERED: u8 = 2;
+
+/// Slots for connections beyond the limit, on which only probes are answered.
+const SPARE: usize = 32;
+
+/// Whether a client waits for something on a connection.
+#[derive(Debug, Default)]
+pub(crate) struct ConnState(AtomicU8);
+
+impl ConnState {
+    /// A request's head is there.
+    pub(crate) fn asked(&self) {
+        self.0.store(ASKED, Ordering::Relaxed);
+    }
+
+    /// The answer is to be sent next.
+    pub(crate) fn answered(&self) {
+        self.0.store(ANSWERED, Ordering::Relaxed);
+    }
+
+    /// Everything that was to be sent is.
+    pub(crate) fn flushed(&self) {
+        let _ = self
+            .0
+            .compare_exchange(ANSWERED, IDLE, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    /// Whether no request is being answered.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == IDLE
+    }
+}
+
+/// Why a connection has no slot of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shortage {
+    /// All slots are taken.
+    OfServer,
+    /// The client has as many as one client may have.
+    OfClient,
+}
+
+/// A connection that has a slot.
+struct Open {
+    /// None: one that may have any number.
+    client: Option<IpAddr>,
+    task: AbortHandle,
+    state: Arc<ConnState>,
+}
+
+/// So many slots for connections.
+pub(crate) struct ConnectionSlots {
+    limit: usize,
+    per_client: usize,
+    /// The oldest first. Some may have ended.
+    open: VecDeque<Open>,
+    /// Connections beyond the limit, the oldest first.
+    spare: VecDeque<AbortHandle>,
+}
+
+impl ConnectionSlots {
+    pub(crate) fn new(limit: usize) -> Self {
+        Self {
+            limit,
+            per_client: limit.div_ceil(2),
+            open: VecDeque::new(),
+            spare: VecDeque::new(),
+        }
+    }
+
+    /// Makes room for a client's next connection. Where there is none, the oldest connection on which nobody
+    /// waits for an answer is ended, and of a client that has its share, the oldest such one of its own: who
+    /// opens many, and asks nothing, keeps nobody else out.
+    ///
+    /// # Errors
+    /// There is no such one.
+    pub(crate) fn make_room(&mut self, client: Option<IpAddr>) -> Result<(), Shortage> {
+        let held = |open: &VecDeque<Open>| {
+            open.iter()
+                .filter(|open| client.is_some() && open.client == client)
+                .count()
+        };
+        if self.open.len() >= self.limit || held(&self.open) >= self.per_client {
+            self.open.retain(|open| !open.task.is_finished());
+        }
+        if held(&self.open) >= self.per_client {
+            self.end_idle(|open| open.client == client)
+                .ok_or(Shortage::OfClient)
+        } else if self.open.len() >= self.limit {
+            self.end_idle(|_| true).ok_or(Shortage::OfServer)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Gives a slot to a connection.
+    pub(crate) fn take(
+        &mut self,
+        client: Option<IpAddr>,
+        task: AbortHandle,
+        state: Arc<ConnState>,
+    ) {
+        self.open.push_back(Open {
+            client,
+            task,
+            state,
+        });
+    }
+
+    /// Gives a spare slot to a connection. There is always one: the oldest loses its own.
+    pub(crate) fn take_spare(&mut self, task: AbortHandle) {
+        if self.spare.len() >= SPARE {
+            self.spare.retain(|task| !task.is_finished());
+        }
+        if self.spare.len() >= SPARE
+            && let Some(oldest) = self.spare.pop_front()
+        {
+            oldest.abort();
+        }
+        self.spare.push_back(task);
+    }
+
+    fn end_idle(&mut self, may_end: impl Fn(&Open) -> bool) -> Option<()> {
+        let index = self
+            .open
+            .iter()
+            .position(|open| open.state.is_idle() && may_end(open))?;
+        self.open.remove(index)?.task.abort();
+        Some(())
+    }
+}
