@@ -188,6 +188,7 @@ async fn classify(
     texts: Vec<String>,
     field: &str,
 ) -> Result<Vec<Answer>, ApiError> {
+    let began = Instant::now();
     let _answering = app.answering();
     if peer.is_late {
         return Err(draining());
@@ -222,6 +223,7 @@ async fn classify(
             is_truncated,
         });
     }
+    app.metrics.inferred(began.elapsed());
     Ok(answers)
 }
 
@@ -295,18 +297,13 @@ struct InFlight<'a>(&'a App);
 
 impl<'a> InFlight<'a> {
     fn new(app: &'a App) -> Self {
-        app.metrics
-            .in_flight
-            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        app.metrics.in_flight.inc();
         Self(app)
     }
 }
 
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
-        self.0
-            .metrics
-            .in_flight
-            .fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+        self.0.metrics.in_flight.dec();
     }
 }

@@ -1,13 +1,14 @@
-//! What the server counts, in Prometheus's text format.
+//! What the server counts, for Prometheus.
 //!
-//! Follows the exposition format 0.0.4. Labels come from the routes and the statuses, so their
-//! number is bounded whatever clients send.
+//! Labels come from the routes and the statuses, so their number is bounded whatever clients send.
 
-use std::collections::BTreeMap;
-use std::fmt::{self, Write as _};
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
+
+use prometheus::core::Collector;
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
+    TextEncoder,
+};
 
 const SECONDS: &[f64] = &[
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
@@ -17,193 +18,124 @@ const TOKENS: &[f64] = &[16.0, 64.0, 256.0, 512.0, 1024.0, 4096.0, 16384.0, 6553
 
 /// What the server counts.
 pub(crate) struct Metrics {
-    requests: Mutex<BTreeMap<(String, u16), u64>>,
-    seconds: Histogram,
+    registry: Registry,
+    requests: IntCounterVec,
+    request_seconds: HistogramVec,
+    inference_seconds: Histogram,
+    queue_seconds: Histogram,
+    batch_seconds: Histogram,
     batch_texts: Histogram,
     batch_tokens: Histogram,
-    tokens: AtomicU64,
-    pub(crate) in_flight: AtomicI64,
-    pub(crate) model_restarts: AtomicU64,
+    tokens: IntCounter,
+    queue_texts: IntGauge,
+    pub(crate) in_flight: IntGauge,
+    pub(crate) model_restarts: IntCounter,
 }
 
 impl Metrics {
     pub(crate) fn new() -> Self {
+        let registry = Registry::new();
+        let histogram = |name, help, buckets: &[f64]| {
+            let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
+            add(&registry, Histogram::with_opts(options))
+        };
+        let request_seconds = HistogramOpts::new(
+            "job_request_duration_seconds",
+            "Time to answer a request, whatever the answer, by route.",
+        )
+        .buckets(SECONDS.to_vec());
+        let build = Opts::new("job_build_info", "The program that runs; always 1.")
+            .const_label("version", env!("CARGO_PKG_VERSION"));
+        add(&registry, IntGauge::with_opts(build)).set(1);
         Self {
-            requests: Mutex::default(),
-            seconds: Histogram::new(SECONDS),
-            batch_texts: Histogram::new(TEXTS),
-            batch_tokens: Histogram::new(TOKENS),
-            tokens: AtomicU64::new(0),
-            in_flight: AtomicI64::new(0),
-            model_restarts: AtomicU64::new(0),
+            requests: add(
+                &registry,
+                IntCounterVec::new(
+                    Opts::new("job_requests_total", "Requests answered."),
+                    &["route", "status"],
+                ),
+            ),
+            request_seconds: add(&registry, HistogramVec::new(request_seconds, &["route"])),
+            inference_seconds: histogram(
+                "job_inference_duration_seconds",
+                "Time from a request's texts to their answers: tokenizing, waiting and computing.",
+                SECONDS,
+            ),
+            queue_seconds: histogram(
+                "job_queue_duration_seconds",
+                "Time that a text waits for the model.",
+                SECONDS,
+            ),
+            batch_seconds: histogram(
+                "job_batch_duration_seconds",
+                "Time to compute a batch.",
+                SECONDS,
+            ),
+            batch_texts: histogram("job_batch_texts", "Texts computed together.", TEXTS),
+            batch_tokens: histogram("job_batch_tokens", "Tokens computed together.", TOKENS),
+            tokens: add(
+                &registry,
+                IntCounter::new("job_tokens_total", "Tokens computed."),
+            ),
+            queue_texts: add(
+                &registry,
+                IntGauge::new("job_queue_texts", "Texts that wait for the model."),
+            ),
+            in_flight: add(
+                &registry,
+                IntGauge::new("job_requests_in_flight", "Requests being answered."),
+            ),
+            model_restarts: add(
+                &registry,
+                IntCounter::new("job_model_restarts_total", "Panics of the model."),
+            ),
+            registry,
         }
     }
 
     /// Counts a request that was answered.
     pub(crate) fn answered(&self, route: &str, status: u16, took: Duration) {
-        let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
-        *requests.entry((route.to_owned(), status)).or_default() += 1;
-        drop(requests);
-        self.seconds.observe(took.as_secs_f64());
+        self.requests
+            .with_label_values(&[route, &status.to_string()])
+            .inc();
+        self.request_seconds
+            .with_label_values(&[route])
+            .observe(took.as_secs_f64());
+    }
+
+    /// Counts a request whose texts the model answered.
+    pub(crate) fn inferred(&self, took: Duration) {
+        self.inference_seconds.observe(took.as_secs_f64());
+    }
+
+    /// Counts a text that is computed now, after it waited.
+    pub(crate) fn waited(&self, waited: Duration) {
+        self.queue_seconds.observe(waited.as_secs_f64());
     }
 
     /// Counts a batch that was computed.
-    pub(crate) fn computed(&self, texts: usize, tokens: usize) {
+    pub(crate) fn computed(&self, texts: usize, tokens: usize, took: Duration) {
+        self.batch_seconds.observe(took.as_secs_f64());
         self.batch_texts.observe(texts as f64);
         self.batch_tokens.observe(tokens as f64);
-        self.tokens.fetch_add(tokens as u64, Ordering::Relaxed);
+        self.tokens.inc_by(tokens as u64);
     }
 
-    /// All of it as text; `waiting` texts wait just now.
+    /// All of it in Prometheus's text format 0.0.4; `waiting` texts wait now.
     pub(crate) fn render(&self, waiting: usize) -> String {
-        let mut page = Page(String::new());
-        page.head("job_requests_total", "counter", "Requests answered.");
-        for ((route, status), count) in self
-            .requests
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .iter()
-        {
-            page.line(
-                "job_requests_total",
-                &format!("route={route:?},status=\"{status}\""),
-                count,
-            );
-        }
-        page.histogram(
-            "job_request_duration_seconds",
-            "Time to answer a request.",
-            &self.seconds,
-        );
-        page.histogram(
-            "job_batch_texts",
-            "Texts computed together.",
-            &self.batch_texts,
-        );
-        page.histogram(
-            "job_batch_tokens",
-            "Tokens computed together.",
-            &self.batch_tokens,
-        );
-        page.single(
-            "job_tokens_total",
-            "counter",
-            "Tokens computed.",
-            load(&self.tokens),
-        );
-        page.single(
-            "job_queue_texts",
-            "gauge",
-            "Texts that wait for the model.",
-            waiting,
-        );
-        let in_flight = self.in_flight.load(Ordering::Relaxed);
-        page.single(
-            "job_requests_in_flight",
-            "gauge",
-            "Requests being answered.",
-            in_flight,
-        );
-        let restarts = load(&self.model_restarts);
-        page.single(
-            "job_model_restarts_total",
-            "counter",
-            "Panics of the model.",
-            restarts,
-        );
-        page.head(
-            "job_build_info",
-            "gauge",
-            "The program that runs; always 1.",
-        );
-        page.line(
-            "job_build_info",
-            concat!("version=\"", env!("CARGO_PKG_VERSION"), "\""),
-            1,
-        );
-        page.0
+        self.queue_texts.set(waiting as i64);
+        TextEncoder::new()
+            .encode_to_string(&self.registry.gather())
+            .expect("what was registered can be written")
     }
 }
 
-fn load(counter: &AtomicU64) -> u64 {
-    counter.load(Ordering::Relaxed)
-}
-
-/// How many observations were at most so high.
-struct Histogram {
-    bounds: &'static [f64],
-    counted: Mutex<Counted>,
-}
-
-#[derive(Debug, Clone)]
-struct Counted {
-    /// Observations up to each bound and above the one before; the last: above all.
-    buckets: Vec<u64>,
-    sum: f64,
-}
-
-impl Histogram {
-    fn new(bounds: &'static [f64]) -> Self {
-        let counted = Counted {
-            buckets: vec![0; bounds.len() + 1],
-            sum: 0.0,
-        };
-        Self {
-            bounds,
-            counted: Mutex::new(counted),
-        }
-    }
-
-    fn observe(&self, value: f64) {
-        let bucket = self.bounds.partition_point(|bound| *bound < value);
-        let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
-        counted.buckets[bucket] += 1;
-        counted.sum += value;
-    }
-}
-
-/// The text so far.
-struct Page(String);
-
-impl Page {
-    fn head(&mut self, name: &str, kind: &str, help: &str) {
-        self.write(format_args!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
-    }
-
-    fn line(&mut self, name: &str, labels: &str, value: impl fmt::Display) {
-        self.write(format_args!("{name}{{{labels}}} {value}\n"));
-    }
-
-    fn single(&mut self, name: &str, kind: &str, help: &str, value: impl fmt::Display) {
-        self.head(name, kind, help);
-        self.write(format_args!("{name} {value}\n"));
-    }
-
-    fn histogram(&mut self, name: &str, help: &str, histogram: &Histogram) {
-        self.head(name, "histogram", help);
-        let counted = histogram
-            .counted
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        let mut count = 0;
-        for (bucket, observations) in counted.buckets.iter().enumerate() {
-            count += observations;
-            let bound = histogram
-                .bounds
-                .get(bucket)
-                .map_or("+Inf".to_owned(), f64::to_string);
-            self.line(&format!("{name}_bucket"), &format!("le=\"{bound}\""), count);
-        }
-        self.write(format_args!(
-            "{name}_sum {}\n{name}_count {count}\n",
-            counted.sum
-        ));
-    }
-
-    fn write(&mut self, text: fmt::Arguments<'_>) {
-        self.0.write_fmt(text).expect("a string takes all text");
-    }
+fn add<C: Collector + Clone + 'static>(registry: &Registry, metric: prometheus::Result<C>) -> C {
+    let metric = metric.expect("names and labels are well-formed");
+    registry
+        .register(Box::new(metric.clone()))
+        .expect("each name is there once");
+    metric
 }
 
 #[cfg(test)]
@@ -211,23 +143,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn buckets_are_cumulative_and_include_their_bound() {
+    fn what_is_counted_is_in_the_text() {
         let metrics = Metrics::new();
-        metrics.computed(1, 16);
-        metrics.computed(3, 17);
-        metrics.answered("/inference", 200, Duration::from_millis(5));
+        let took = Duration::from_millis(5);
+        metrics.computed(1, 16, took);
+        metrics.computed(3, 17, took);
+        metrics.answered("/inference", 200, took);
+        metrics.answered("/livez", 200, Duration::ZERO);
+        metrics.inferred(took);
         let text = metrics.render(7);
         for line in [
             "job_batch_texts_bucket{le=\"1\"} 1",
-            "job_batch_texts_bucket{le=\"2\"} 1",
             "job_batch_texts_bucket{le=\"4\"} 2",
             "job_batch_texts_bucket{le=\"+Inf\"} 2",
             "job_batch_texts_sum 4",
             "job_batch_tokens_bucket{le=\"16\"} 1",
+            "job_batch_duration_seconds_count 2",
             "job_tokens_total 33",
             "job_queue_texts 7",
             "job_requests_total{route=\"/inference\",status=\"200\"} 1",
-            "job_request_duration_seconds_bucket{le=\"0.005\"} 1",
+            "job_request_duration_seconds_bucket{route=\"/inference\",le=\"0.005\"} 1",
+            "job_request_duration_seconds_count{route=\"/livez\"} 1",
+            "job_inference_duration_seconds_count 1",
         ] {
             assert!(
                 text.lines().any(|found| found == line),

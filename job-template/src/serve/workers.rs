@@ -92,9 +92,15 @@ pub(crate) type Outcome = Result<Vec<f32>, NotFinite>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct NotFinite;
 
-impl Ticket for oneshot::Sender<Outcome> {
+/// Who waits for a text's outcome, and since when.
+struct Waiting {
+    outcome: oneshot::Sender<Outcome>,
+    since: Instant,
+}
+
+impl Ticket for Waiting {
     fn is_abandoned(&self) -> bool {
-        self.is_closed()
+        self.outcome.is_closed()
     }
 }
 
@@ -112,7 +118,7 @@ pub(crate) struct Ready {
 
 type Failure = Box<dyn Error + Send + Sync>;
 
-type Texts = Vec<Text<oneshot::Sender<Outcome>>>;
+type Texts = Vec<Text<Waiting>>;
 
 struct Shared {
     state: Mutex<State>,
@@ -122,7 +128,7 @@ struct Shared {
 }
 
 struct State {
-    batcher: Batcher<oneshot::Sender<Outcome>>,
+    batcher: Batcher<Waiting>,
     /// The threads that compute a batch, and since when.
     busy: BTreeMap<usize, Instant>,
     /// Whether threads that compute batches of their own are to come together again.
@@ -197,10 +203,12 @@ impl Pool {
         client: IpAddr,
         texts: Vec<Vec<u32>>,
     ) -> Result<Vec<oneshot::Receiver<Outcome>>, Refusal> {
+        let since = Instant::now();
         let (texts, receivers) = texts
             .into_iter()
             .map(|ids| {
-                let (ticket, receiver) = oneshot::channel();
+                let (outcome, receiver) = oneshot::channel();
+                let ticket = Waiting { outcome, since };
                 (Text { ids, ticket }, receiver)
             })
             .unzip();
@@ -259,7 +267,11 @@ impl Shared {
         if texts.is_empty() {
             return None;
         }
-        state.busy.insert(thread, Instant::now());
+        let now = Instant::now();
+        state.busy.insert(thread, now);
+        for text in &texts {
+            self.metrics.waited(now - text.ticket.since);
+        }
         Some(texts)
     }
 
@@ -424,8 +436,11 @@ impl<C: Classify> Workers<C> {
     fn answer(&self, thread: usize, texts: Texts) {
         let ids: Vec<&[u32]> = texts.iter().map(|text| text.ids.as_slice()).collect();
         let tokens = ids.iter().map(|ids| ids.len()).sum();
+        let began = Instant::now();
         if let Some(rows) = self.logits(thread, &ids) {
-            self.shared.metrics.computed(texts.len(), tokens);
+            self.shared
+                .metrics
+                .computed(texts.len(), tokens, began.elapsed());
             self.shared.finished(thread);
             for (text, row) in texts.into_iter().zip(rows) {
                 self.send(thread, text, &row);
@@ -434,13 +449,17 @@ impl<C: Classify> Workers<C> {
         }
         let is_one = texts.len() == 1;
         let mut outcomes = Vec::with_capacity(texts.len());
+        let mut failed = Vec::new();
         for text in texts {
+            let began = Instant::now();
             let row = (!is_one)
                 .then(|| self.logits(thread, &[&text.ids]))
                 .flatten();
             match row.and_then(|mut rows| rows.pop()) {
                 Some(row) => {
-                    self.shared.metrics.computed(1, text.ids.len());
+                    self.shared
+                        .metrics
+                        .computed(1, text.ids.len(), began.elapsed());
                     outcomes.push((text, row));
                 }
                 // Before its client knows: whoever asks for the model's health next is told.
@@ -448,10 +467,11 @@ impl<C: Classify> Workers<C> {
                     self.shared.broke();
                     break;
                 }
-                None => {}
+                None => failed.push(text),
             }
         }
         self.shared.finished(thread);
+        drop(failed);
         for (text, row) in outcomes {
             self.send(thread, text, &row);
         }
@@ -462,10 +482,7 @@ impl<C: Classify> Workers<C> {
         let mut share = lock(&self.shares[thread]);
         let computed = catch_unwind(AssertUnwindSafe(|| share.logits(batch)));
         if computed.is_err() {
-            self.shared
-                .metrics
-                .model_restarts
-                .fetch_add(1, Ordering::Relaxed);
+            self.shared.metrics.model_restarts.inc();
             // What a panic leaves behind in it is thrown away.
             *share = lock(&self.original).share();
         }
@@ -473,7 +490,7 @@ impl<C: Classify> Workers<C> {
     }
 
     /// Answers a text with its scores, unless its logits are no numbers.
-    fn send(&self, thread: usize, text: Text<oneshot::Sender<Outcome>>, logits: &[f32]) {
+    fn send(&self, thread: usize, text: Text<Waiting>, logits: &[f32]) {
         let is_finite = logits.iter().all(|logit| logit.is_finite());
         let outcome = if is_finite {
             Ok(lock(&self.shares[thread]).scores(logits))
@@ -481,7 +498,7 @@ impl<C: Classify> Workers<C> {
             Err(NotFinite)
         };
         // Who left meanwhile doesn't want it.
-        let _ = text.ticket.send(outcome);
+        let _ = text.ticket.outcome.send(outcome);
     }
 }
 

@@ -348,7 +348,10 @@ async fn counts_do_not_grow_with_what_clients_make_up() {
         "job_requests_total{route=\"/inference\",status=\"200\"} 1",
         "job_requests_total{route=\"other\",status=\"404\"} 2",
         "job_tokens_total 2",
-        "job_batch_texts_count 1",
+        "job_inference_duration_seconds_count 1",
+        "job_queue_duration_seconds_count 1",
+        "job_request_duration_seconds_count{route=\"/inference\"} 1",
+        "job_request_duration_seconds_count{route=\"other\"} 2",
     ] {
         assert!(
             metrics.body.lines().any(|found| found == line),
