@@ -14,11 +14,11 @@ use crate::evaluate;
 use crate::model::{Model, Problem, check_label_names};
 use crate::progress::{Progress, say};
 use crate::runtime::{self, Runtime};
-use crate::serve::{self, Compute, ConnectionLimits, Loaded, Processor, ServeOptions};
+use crate::serve::{self, Compute, ConnectionLimits, Loaded, ModelInfo, Processor, ServeOptions};
 use crate::stop::{Stop, TERMINATED};
 use crate::tokenize::Tokenizer;
 use crate::train::{self, Outcome};
-use crate::{data, files, process};
+use crate::{data, files, log, process};
 use clap::{Parser, Subcommand};
 use serde_json::{Map, Value, json};
 use tch::Device;
@@ -63,6 +63,13 @@ enum Command {
 #[must_use]
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    // Before all variables are read: what is wrong with them is reported in the same form.
+    if std::env::var("LOG_FORMAT").is_ok_and(|format| format.trim() == "json")
+        && let Err(error) = log::start_json()
+    {
+        log::fail(&error.to_string());
+        return ExitCode::FAILURE;
+    }
     let is_list = matches!(
         arguments.command,
         Some(Command::Predict { .. } | Command::Variables)
@@ -72,9 +79,7 @@ pub fn main() -> ExitCode {
         // `variables | head` is no failure.
         Err(error) if is_list && is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            for line in error.to_string().lines() {
-                say(&format!("error: {line}"));
-            }
+            log::fail(&error.to_string());
             ExitCode::FAILURE
         }
     }
@@ -189,11 +194,17 @@ fn serve(config: Config, runtime: &Runtime, before: Option<&Stop>) -> Result<Exi
         let load = move || {
             let (model, tokenizer) = read_model(&config, &runtime)?;
             check_tokens(tokenizer.max_positions())?;
-            let labels = model.architecture.labels.clone();
+            let info = ModelInfo {
+                sha256: model.sha256.clone(),
+                labels: model.architecture.labels.clone(),
+                device: runtime.device_name(),
+                precision: runtime.precision(),
+                text_tokens: tokenizer.max_positions(),
+            };
             Ok(Loaded {
                 classifier: model,
                 tokenizer,
-                labels,
+                info,
             })
         };
         Ok::<_, Failure>(serve::serve(listener, options, load, signals).await?)

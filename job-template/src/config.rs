@@ -171,6 +171,8 @@ impl Config {
             get,
             problems: Vec::new(),
         };
+        // It counts before the others can be read.
+        values.word("LOG_FORMAT");
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let config = Self {
             data: DataConfig {

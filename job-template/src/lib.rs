@@ -14,6 +14,7 @@
 //! | [`train`] | all steps, and what is written of them |
 //! | [`checkpoint`] | what training leaves on disk |
 //! | [`evaluate`] | how good a model is |
+//! | [`log`] | what is reported, to people or programs |
 //! | [`classify`] | what serving needs of a model |
 //! | [`serve`] | a model over HTTP |
 //! | [`stop`] | the end of a training that is told to end |
@@ -26,6 +27,7 @@ pub mod config;
 pub mod data;
 pub mod evaluate;
 pub mod files;
+pub mod log;
 pub mod model;
 pub mod optimizer;
 mod parallel;

@@ -1,14 +1,12 @@
 //! How far things are: a bar on a terminal, lines elsewhere. People read it, so it goes to stderr.
 
-#![expect(
-    clippy::print_stderr,
-    reason = "this is the only place that tells people things"
-)]
-
 use std::io::{IsTerminal, stderr};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::log;
+pub use crate::log::say;
 
 /// Without a terminal, a line at least so often where there is news.
 const EVERY: Duration = Duration::from_secs(5);
@@ -25,16 +23,11 @@ pub struct Progress {
     bar: Option<ProgressBar>,
 }
 
-/// Says a line.
-pub fn say(line: &str) {
-    eprintln!("{line}");
-}
-
 impl Progress {
     /// Begins with `done` of `total`.
     #[must_use]
     pub fn new(name: &'static str, total: usize, done: usize) -> Self {
-        let bar = stderr().is_terminal().then(|| {
+        let bar = (stderr().is_terminal() && !log::is_json()).then(|| {
             let style = ProgressStyle::with_template("{prefix} {wide_bar} {pos}/{len} {msg}")
                 .expect("the template is right");
             let bar = ProgressBar::new(total as u64)

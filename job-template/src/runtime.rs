@@ -165,6 +165,17 @@ impl Runtime {
     }
 }
 
+impl Runtime {
+    /// The device, as DEVICE names it.
+    #[must_use]
+    pub fn device_name(&self) -> String {
+        match self.device {
+            Device::Cuda(index) => format!("cuda:{index}"),
+            _ => "cpu".to_owned(),
+        }
+    }
+}
+
 /// Ends the threads that the calling thread has computed with: another thread will compute from now on.
 pub fn release_threads() {
     parallel::release_threads();
@@ -224,11 +235,11 @@ fn open_cuda() -> Result<(), String> {
 
 impl fmt::Display for Runtime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = self.precision();
+        let (device, kind) = (self.device_name(), self.precision());
         match self.device {
-            Device::Cuda(index) => write!(f, "cuda:{index}, {kind}"),
-            _ if self.threads == 1 => write!(f, "cpu with 1 thread, {kind}"),
-            _ => write!(f, "cpu with {} threads, {kind}", self.threads),
+            Device::Cuda(_) => write!(f, "{device}, {kind}"),
+            _ if self.threads == 1 => write!(f, "{device} with 1 thread, {kind}"),
+            _ => write!(f, "{device} with {} threads, {kind}", self.threads),
         }
     }
 }

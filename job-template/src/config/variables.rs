@@ -216,4 +216,10 @@ pub const VARIABLES: &[Variable] = &[
         integer(0, 3600),
         "time to finish what is in flight at the end",
     ),
+    variable(
+        "LOG_FORMAT",
+        "text",
+        Kind::Choice(&["text", "json"]),
+        "json: each line on standard error is an object, and each request has one",
+    ),
 ];

@@ -9,6 +9,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json, Router};
 use serde::Serialize;
+use tower_http::request_id::{PropagateRequestIdLayer, SetRequestIdLayer};
 use utoipa::ToSchema;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
@@ -18,9 +19,14 @@ use utoipa_swagger_ui::SwaggerUi;
 use super::answer::{Answer, Answers, Predicted, Prediction};
 use super::app::{App, Peer, draining};
 use super::error::{ApiError, ErrorBody};
+use super::info::Info;
 use super::openapi::{self, InferenceBody};
 use super::page;
 use super::request::{Texts, read_body, read_query};
+use super::request_id::{self, NewId};
+
+/// Bytes of a path that are logged.
+const LOGGED_PATH: usize = 256;
 
 /// What is answered whatever the load.
 const PROBES: [&str; 3] = ["/livez", "/readyz", "/metrics"];
@@ -34,7 +40,10 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .method_not_allowed_fallback(wrong_method)
         .layer(middleware::from_fn(refuse_surplus))
         .layer(middleware::map_response(give_form))
+        .layer(PropagateRequestIdLayer::new(request_id::HEADER))
         .layer(middleware::from_fn_with_state(Arc::clone(&app), measure))
+        .layer(SetRequestIdLayer::new(request_id::HEADER, NewId))
+        .layer(middleware::map_request(request_id::drop_unfit))
         .with_state(app)
 }
 
@@ -44,6 +53,7 @@ fn documented() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(page::page))
         .routes(routes!(inference))
         .routes(routes!(predict))
+        .routes(routes!(info))
         .routes(routes!(livez))
         .routes(routes!(readyz))
         .routes(routes!(metrics))
@@ -132,6 +142,20 @@ async fn predict(
     }))
 }
 
+/// Which model answers, on what, and how much it takes.
+#[utoipa::path(
+    get,
+    path = "/info",
+    tag = "model",
+    responses(
+        (status = 200, description = "The model and the limits", body = Info),
+        (status = 503, description = "The model is still being loaded, or broken", body = ErrorBody),
+    )
+)]
+async fn info(State(app): State<Arc<App>>) -> Result<Json<Info>, ApiError> {
+    Ok(Json(app.info()?))
+}
+
 /// Whether the program is alive. Not so if its model fails again and again, or hangs.
 #[utoipa::path(
     get,
@@ -217,7 +241,13 @@ async fn classify(
             .await
             .map_err(|_| ApiError::model("the model failed to compute this text"))?
             .map_err(|_| ApiError::model("the model's answer is not a number"))?;
-        let labels = model.labels.iter().cloned().zip(probabilities).collect();
+        let labels = model
+            .info
+            .labels
+            .iter()
+            .cloned()
+            .zip(probabilities)
+            .collect();
         answers.push(Answer {
             labels,
             is_truncated,
@@ -280,15 +310,30 @@ async fn wrong_method(method: Method, uri: Uri) -> ApiError {
     ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "wrong_method", message)
 }
 
-/// Counts a request, also one whose client leaves.
+/// Counts a request, also one whose client leaves, and logs it: its path, but not its query, which holds a text.
 async fn measure(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let began = Instant::now();
     let _counted = InFlight::new(&app);
     let route = request.extensions().get::<MatchedPath>().cloned();
-    let response = next.run(request).await;
+    let peer = request.extensions().get::<Peer>().copied();
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let id = request_id::of(&request);
+    let response = request_id::scope(id.clone(), next.run(request)).await;
     let route = route.as_ref().map_or("other", MatchedPath::as_str);
-    app.metrics
-        .answered(route, response.status().as_u16(), began.elapsed());
+    let (status, took) = (response.status(), began.elapsed());
+    app.metrics.answered(route, status.as_u16(), took);
+    // Successful probes come all the time, and say nothing.
+    if !(PROBES.contains(&route) && status.is_success()) {
+        tracing::info!(
+            request_id = id,
+            client = peer.map(|peer| peer.address.to_string()),
+            method = method.as_str(),
+            path = path.get(..LOGGED_PATH).unwrap_or(&path),
+            status = status.as_u16(),
+            milliseconds = took.as_secs_f64() * 1e3,
+            "request"
+        );
+    }
     response
 }
 

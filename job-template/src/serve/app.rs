@@ -4,7 +4,9 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use super::ServeOptions;
 use super::error::ApiError;
+use super::info::{ComputeInfo, Info, LimitsInfo, ModelInfo, ServedModel};
 use super::metrics::Metrics;
 use super::request::RequestLimits;
 use super::slots::Shortage;
@@ -15,12 +17,15 @@ use crate::tokenize::Tokenizer;
 pub(crate) struct Model {
     pub(crate) pool: Pool,
     pub(crate) tokenizer: Tokenizer,
-    pub(crate) labels: Vec<String>,
+    pub(crate) info: ModelInfo,
 }
 
 /// What all requests share.
 pub(crate) struct App {
     pub(crate) limits: RequestLimits,
+    queue: usize,
+    connections: usize,
+    threads: usize,
     pub(crate) metrics: Arc<Metrics>,
     model: OnceLock<Model>,
     unanswered: AtomicUsize,
@@ -38,9 +43,13 @@ pub(crate) struct Peer {
 }
 
 impl App {
-    pub(crate) fn new(limits: RequestLimits) -> Self {
+    /// `options` are what serving was started with.
+    pub(crate) fn new(limits: RequestLimits, options: &ServeOptions) -> Self {
         Self {
             limits,
+            queue: options.serving.max_queue,
+            connections: options.connections.connections,
+            threads: options.compute.processor.threads(),
             metrics: Arc::new(Metrics::new()),
             model: OnceLock::new(),
             unanswered: AtomicUsize::new(0),
@@ -88,6 +97,32 @@ impl App {
             )),
             _ => Ok(()),
         }
+    }
+
+    /// Which model answers, on what, and how much it takes.
+    pub(crate) fn info(&self) -> Result<Info, ApiError> {
+        let info = &self.model()?.info;
+        Ok(Info {
+            version: env!("CARGO_PKG_VERSION"),
+            model: ServedModel {
+                sha256: info.sha256.clone(),
+                labels: info.labels.clone(),
+            },
+            compute: ComputeInfo {
+                device: info.device.clone(),
+                precision: info.precision,
+                threads: self.threads,
+            },
+            limits: LimitsInfo {
+                text_bytes: self.limits.text_bytes,
+                text_tokens: info.text_tokens,
+                request_texts: self.limits.texts,
+                request_bytes: self.limits.body_bytes(),
+                queue_texts: self.queue,
+                client_texts: self.limits.texts,
+                connections: self.connections,
+            },
+        })
     }
 
     /// The model, if it can answer.

@@ -1,7 +1,5 @@
 //! Every error that a client can get, in one JSON form.
 
-use std::hash::{BuildHasher as _, Hasher as _, RandomState};
-
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -9,8 +7,9 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::batcher::Refusal;
+use super::request_id;
 use super::slots::Shortage;
-use crate::progress::say;
+use crate::log;
 
 /// What every error looks like.
 #[derive(Debug, Serialize, ToSchema)]
@@ -31,7 +30,7 @@ struct ErrorDetail {
     #[schema(example = "texts[3]")]
     #[serde(skip_serializing_if = "Option::is_none")]
     field: Option<String>,
-    /// What the server's log calls it, if the server is at fault.
+    /// The request's id, by which the server's log has it, if the server is at fault.
     #[schema(example = "5f0c2a7be1d94c38")]
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<String>,
@@ -132,9 +131,8 @@ impl ApiError {
     /// The model failed. The log says so, too, by the same id.
     pub(crate) fn model(message: impl Into<String>) -> Self {
         let mut error = Self::new(StatusCode::INTERNAL_SERVER_ERROR, "model_error", message);
-        // A hasher's keys are random, and others for each.
-        let id = format!("{:016x}", RandomState::new().build_hasher().finish());
-        say(&format!("error {id}: {}", error.detail.message));
+        let id = request_id::current();
+        log::fail_request(&id, &error.detail.message);
         error.detail.id = Some(id);
         error
     }

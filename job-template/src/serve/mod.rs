@@ -14,11 +14,13 @@ mod app;
 mod batcher;
 mod connections;
 mod error;
+mod info;
 mod metrics;
 mod openapi;
 mod page;
 mod proxies;
 mod request;
+mod request_id;
 mod signals;
 mod slots;
 mod stream;
@@ -38,6 +40,7 @@ use self::app::{App, Model};
 use self::batcher::Limits;
 use self::connections::Acceptor;
 pub use self::connections::ConnectionLimits;
+pub use self::info::ModelInfo;
 use self::proxies::TrustedProxies;
 use self::request::RequestLimits;
 pub use self::signals::signals;
@@ -45,8 +48,8 @@ use self::workers::Pool;
 pub use self::workers::{Compute, Processor};
 use crate::classify::Classify;
 use crate::config::ServingConfig;
+use crate::log::say;
 use crate::process;
-use crate::progress::say;
 use crate::tokenize::Tokenizer;
 
 /// A model that can be served.
@@ -55,8 +58,8 @@ pub struct Loaded<C> {
     pub classifier: C,
     /// The model's own.
     pub tokenizer: Tokenizer,
-    /// The labels, in the order of the logits.
-    pub labels: Vec<String>,
+    /// What is known of it.
+    pub info: ModelInfo,
 }
 
 /// How to serve.
@@ -189,18 +192,19 @@ pub async fn serve<C: Classify>(
     load: impl FnOnce() -> Result<Loaded<C>, Box<dyn Error + Send + Sync>> + Send + 'static,
     mut stop: mpsc::Receiver<()>,
 ) -> Result<End, ServeError> {
+    // A client may fill half of the queue.
+    let per_client = options.serving.max_queue.div_ceil(2);
+    let limits = RequestLimits {
+        text_bytes: options.serving.max_text_bytes,
+        texts: per_client,
+        body_time: options.connections.body_time,
+    };
+    let app = Arc::new(App::new(limits, &options));
     let ServeOptions {
         serving,
         compute,
         connections,
     } = options;
-    // A client may fill half of the queue.
-    let per_client = serving.max_queue.div_ceil(2);
-    let app = Arc::new(App::new(RequestLimits {
-        text_bytes: serving.max_text_bytes,
-        texts: per_client,
-        body_time: connections.body_time,
-    }));
     let limits = Limits {
         batch_tokens: serving.max_batch_tokens,
         queue: serving.max_queue,
@@ -225,7 +229,7 @@ pub async fn serve<C: Classify>(
     app.loaded(Model {
         pool,
         tokenizer: loaded.tokenizer,
-        labels: loaded.labels,
+        info: loaded.info,
     });
     say("ready");
     tokio::select! {

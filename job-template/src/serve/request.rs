@@ -23,7 +23,7 @@ pub(crate) struct RequestLimits {
 
 impl RequestLimits {
     /// Bytes of a body. The longest text fits in, even if each of its bytes is written as `\u0000`.
-    fn body_bytes(self) -> usize {
+    pub(crate) fn body_bytes(self) -> usize {
         const AT_LEAST: usize = 1 << 20;
         self.text_bytes
             .saturating_mul(6)

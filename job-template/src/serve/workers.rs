@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 
 use super::Loaded;
 use super::batcher::{Batcher, Limits, Refusal, Text, Ticket};
+use super::info::ModelInfo;
 use super::metrics::Metrics;
 use crate::classify::Classify;
 use crate::tokenize::Tokenizer;
@@ -62,7 +63,8 @@ pub struct Compute {
 }
 
 impl Processor {
-    fn workers(self) -> usize {
+    /// Threads that compute, of which each may have a batch of its own.
+    pub(crate) fn threads(self) -> usize {
         match self {
             Self::Cpu { threads } => threads.max(1),
             Self::Gpu => 1,
@@ -113,7 +115,7 @@ pub(crate) struct Pool {
 /// A model that was loaded and tried, but for what computes.
 pub(crate) struct Ready {
     pub(crate) tokenizer: Tokenizer,
-    pub(crate) labels: Vec<String>,
+    pub(crate) info: ModelInfo,
 }
 
 type Failure = Box<dyn Error + Send + Sync>;
@@ -263,7 +265,7 @@ impl Shared {
         let processor = self.compute.processor;
         let texts = state
             .batcher
-            .next_batch(processor.workers(), processor.batch_tokens());
+            .next_batch(processor.threads(), processor.batch_tokens());
         if texts.is_empty() {
             return None;
         }
@@ -284,7 +286,7 @@ impl Shared {
                 return None;
             }
             if let Some(texts) = self.next_batch(&mut state, 0) {
-                let is_alone = state.batcher.is_empty() || self.compute.processor.workers() == 1;
+                let is_alone = state.batcher.is_empty() || self.compute.processor.threads() == 1;
                 return Some(if is_alone {
                     Work::Together(texts)
                 } else {
@@ -344,13 +346,13 @@ fn prepare<C: Classify>(
     let Loaded {
         classifier,
         tokenizer,
-        labels,
+        info,
     } = load()?;
     let tokens = |text: &str| -> Result<Vec<u32>, Failure> {
         let ids = tokenizer.encode(text)?.ids;
         Ok(if ids.is_empty() { vec![0] } else { ids })
     };
-    let threads = shared.compute.processor.workers();
+    let threads = shared.compute.processor.threads();
     let workers = Workers {
         shares: (0..threads)
             .map(|_| Mutex::new(classifier.share()))
@@ -376,7 +378,7 @@ fn prepare<C: Classify>(
     if failures.into_inner() > 0 {
         return Err(failure());
     }
-    Ok((workers, Ready { tokenizer, labels }))
+    Ok((workers, Ready { tokenizer, info }))
 }
 
 /// What the model's threads compute with.

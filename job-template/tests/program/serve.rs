@@ -11,6 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
 
 use crate::support::{Project, stderr, stdout};
 
@@ -292,4 +293,73 @@ fn health_asks_where_the_server_listens() {
         assert_eq!(output.status.code(), Some(1));
         assert!(stderr(&output).starts_with(&format!("no answer on HOST={host} PORT=")));
     }
+}
+
+#[test]
+fn with_json_every_line_is_an_object_and_requests_have_ids() {
+    let project = trained();
+    let (mut command, address) = command(&project, "127.0.0.1", &["serve"]);
+    let mut server = Server::start(command.env("LOG_FORMAT", "json"), address);
+    server.until_ready();
+    let answer = server
+        .ask("POST", "/inference", r#"{"text": "a great film"}"#)
+        .unwrap();
+    let id = answer
+        .lines()
+        .find_map(|line| line.strip_prefix("x-request-id: "))
+        .unwrap();
+    server
+        .ask("GET", "/predict?sentence=secret&sentence=words", "")
+        .unwrap();
+    server.signal();
+    let (code, lines) = server.end();
+    assert_eq!(code, Some(0));
+    let lines: Vec<Value> = lines
+        .iter()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}")))
+        .collect();
+    assert!(
+        lines
+            .iter()
+            .all(|line| line["timestamp"].is_string() && line["level"].is_string())
+    );
+    assert!(lines.iter().any(|line| line["message"] == "ready"));
+    let requests: Vec<_> = lines
+        .iter()
+        .filter(|line| line["message"] == "request")
+        .collect();
+    let answered = requests
+        .iter()
+        .find(|line| line["request_id"] == id)
+        .unwrap();
+    assert_eq!(answered["path"], "/inference");
+    assert_eq!(
+        (&answered["status"], &answered["client"]),
+        (&json!(200), &json!("127.0.0.1"))
+    );
+    assert!(answered["milliseconds"].as_f64().unwrap() > 0.0);
+    assert!(
+        requests
+            .iter()
+            .any(|line| line["path"] == "/predict" && line["status"] == 422)
+    );
+    assert!(!format!("{lines:?}").contains("secret"));
+
+    let mut wrong = project.job("out", &["serve"]);
+    let output = wrong
+        .env("LOG_FORMAT", "json")
+        .env("PORT", "high")
+        .output()
+        .unwrap();
+    let line: Value = serde_json::from_slice(&output.stderr).unwrap();
+    assert_eq!(
+        (output.status.code(), &line["level"]),
+        (Some(1), &json!("ERROR"))
+    );
+    assert!(
+        line["message"]
+            .as_str()
+            .unwrap()
+            .starts_with("PORT=\"high\": ")
+    );
 }

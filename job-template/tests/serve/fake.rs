@@ -10,7 +10,7 @@ use std::time::Duration;
 use finetuning_job::classify::Classify;
 use finetuning_job::config::ServingConfig;
 use finetuning_job::serve::{
-    self, Compute, ConnectionLimits, End, Loaded, Processor, ServeError, ServeOptions,
+    self, Compute, ConnectionLimits, End, Loaded, ModelInfo, Processor, ServeError, ServeOptions,
 };
 use finetuning_job::tokenize::Tokenizer;
 use tokio::sync::{mpsc, watch};
@@ -165,9 +165,20 @@ pub fn load(watched: &Arc<Watched>) -> Load {
         Ok(Loaded {
             classifier: Fake { watched },
             tokenizer: tokenizer(),
-            labels: vec!["positive".to_owned(), "negative".to_owned()],
+            info: info(&["positive", "negative"]),
         })
     })
+}
+
+/// What is known of a fake with these labels.
+pub fn info(labels: &[&str]) -> ModelInfo {
+    ModelInfo {
+        sha256: "5f0c".repeat(16),
+        labels: labels.iter().map(ToString::to_string).collect(),
+        device: "cpu".to_owned(),
+        precision: "fp32",
+        text_tokens: MOST_TOKENS,
+    }
 }
 
 impl Server {

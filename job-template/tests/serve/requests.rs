@@ -300,6 +300,7 @@ async fn the_document_lists_exactly_the_routes() {
     let expected = BTreeSet::from([
         "/",
         "/inference",
+        "/info",
         "/livez",
         "/metrics",
         "/predict",
@@ -360,4 +361,51 @@ async fn counts_do_not_grow_with_what_clients_make_up() {
         );
     }
     assert!(!metrics.body.contains("nothing"));
+}
+
+#[tokio::test]
+async fn info_names_the_model_and_its_limits() {
+    let server = Server::start(options()).await;
+    let answer = server.get("/info").await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(
+        answer.json(),
+        json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "model": {"sha256": "5f0c".repeat(16), "labels": ["positive", "negative"]},
+            "compute": {"device": "cpu", "precision": "fp32", "threads": 1},
+            "limits": {
+                "text_bytes": 1000, "text_tokens": MOST_TOKENS, "request_texts": 4,
+                "request_bytes": 1 << 20, "queue_texts": 8, "client_texts": 4, "connections": 64,
+            },
+        })
+    );
+}
+
+#[tokio::test]
+async fn a_request_keeps_its_id_or_gets_one() {
+    let server = Server::start(options()).await;
+    let ask = async |headers: &str| {
+        let answer = server.send(&with_body("GET", "/livez", headers, b"")).await;
+        answer.headers["x-request-id"].clone()
+    };
+    assert_eq!(ask("x-request-id: Order-7/a_b\r\n").await, "Order-7/a_b");
+    let long = format!("x-request-id: {}\r\n", "x".repeat(129));
+    let mut made = BTreeSet::new();
+    for headers in [
+        "",
+        "x-request-id: \r\n",
+        "x-request-id: a b\r\n",
+        long.as_str(),
+    ] {
+        let id = ask(headers).await;
+        assert!(
+            id.len() == 16 && id.bytes().all(|byte| byte.is_ascii_hexdigit()),
+            "{id}"
+        );
+        assert!(made.insert(id));
+    }
+    let body = br#"{"text": "nan"}"#;
+    let request = with_body("POST", "/inference", "x-request-id: mine\r\n", body);
+    assert_eq!(server.send(&request).await.json()["error"]["id"], "mine");
 }
