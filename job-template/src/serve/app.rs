@@ -125,6 +125,13 @@ impl App {
         })
     }
 
+    /// The labels, once they are known.
+    pub(crate) fn labels(&self) -> &[String] {
+        self.model
+            .get()
+            .map_or(&[], |model| model.info.labels.as_slice())
+    }
+
     /// The model, if it can answer.
     pub(crate) fn model(&self) -> Result<&Model, ApiError> {
         match self.model.get() {

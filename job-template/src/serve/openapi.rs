@@ -9,7 +9,7 @@ use utoipa::{PartialSchema, ToSchema};
 
 /// The document without its routes, which the router adds.
 pub(crate) fn document() -> OpenApi {
-    let mut info = Info::new("Sentiment of film reviews", env!("CARGO_PKG_VERSION"));
+    let mut info = Info::new("Text classifier", env!("CARGO_PKG_VERSION"));
     info.description = Some(
         "Tells how likely each label is for a text. Every error has the same form: a `code` for \
          programs, a `message` for people, and the `field` that is wrong, if it is one. A status of \

@@ -326,6 +326,7 @@ async fn the_pages_need_nothing_from_elsewhere() {
     let server = Server::start(options()).await;
     let page = server.get("/").await;
     assert_eq!(page.headers["content-type"], "text/html; charset=utf-8");
+    assert!(page.body.contains("<title>positive or negative?</title>"));
     let docs = server.get("/docs/").await;
     assert_eq!((page.status, docs.status), (200, 200));
     for page in [page, docs] {
