@@ -131,8 +131,6 @@ fn train(config: &Config, runtime: &Runtime, stop: &Stop) -> Result<ExitCode, Fa
 fn train_and_serve(config: Config, runtime: &Runtime) -> Result<ExitCode, Failure> {
     let stop = Stop::listen()?;
     let trained = train(&config, &runtime.without_int8(), &stop)?;
-    // Another thread has its own.
-    runtime::release_threads();
     if trained != ExitCode::SUCCESS {
         return Ok(trained);
     }
@@ -180,6 +178,9 @@ fn serve(config: Config, runtime: &Runtime, before: Option<&Stop>) -> Result<Exi
         connections,
     };
     let runtime = runtime.clone();
+    if runtime.threads > 1 {
+        runtime::leave_computing_to_others();
+    }
     let server = serve::runtime(runtime.threads)?;
     let served = server.block_on(async {
         let signals = serve::signals()?;

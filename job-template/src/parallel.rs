@@ -63,10 +63,10 @@ extern "C" fn take_chunks(argument: *mut c_void) {
 pub(crate) fn for_each_chunk(rows: usize, size: usize, body: impl Fn(usize, Range<usize>) + Sync) {
     let chunks = rows.div_ceil(size);
     let body = |chunk: usize| body(chunk, chunk * size..rows.min((chunk + 1) * size));
-    let threads = usize::try_from(tch::get_num_threads())
-        .unwrap_or(1)
-        .min(chunks);
-    if threads <= 1 {
+    // All of them, also where there are fewer chunks: OpenMP would end those that are left out, and start them
+    // anew for the next loop.
+    let threads = usize::try_from(tch::get_num_threads()).unwrap_or(1);
+    if threads <= 1 || chunks <= 1 {
         (0..chunks).for_each(body);
         return;
     }
@@ -126,8 +126,11 @@ pub(crate) fn on_each_thread(threads: usize, body: &(dyn Fn(usize) + Sync)) {
     }
 }
 
-/// Ends the threads that the calling thread has computed with. It gets new ones when it computes again.
-pub(crate) fn release_threads() {
+/// Ends the threads that the calling thread has computed with, but for one, which sleeps. With it, there are more
+/// threads than cores where every core has one that computes; and then OpenMP's threads don't wait busily for each
+/// other (libgomp's manual, `GOMP_SPINCOUNT`), which takes cores from other processes, and from a thread that is
+/// waited for.
+pub(crate) fn leave_computing_to_others() {
     /// Keeps settings.
     const SOFT: c_int = 1;
     // SAFETY: nothing is computed on them now, as nothing is that this thread doesn't wait for. If they can't
@@ -135,6 +138,7 @@ pub(crate) fn release_threads() {
     unsafe {
         omp_pause_resource_all(SOFT);
     }
+    on_each_thread(2, &|_| {});
 }
 
 /// Numbers that threads write, each its own part.

@@ -176,9 +176,10 @@ impl Runtime {
     }
 }
 
-/// Ends the threads that the calling thread has computed with: another thread will compute from now on.
-pub fn release_threads() {
-    parallel::release_threads();
+/// Ends the threads that the calling thread has computed with, as another thread computes from now on. One is left,
+/// so that those don't wait busily for each other.
+pub fn leave_computing_to_others() {
+    parallel::leave_computing_to_others();
 }
 
 /// Calls `body` on so many of libtorch's threads at once, and waits for them. See
