@@ -102,10 +102,12 @@ impl Acceptor {
     /// Accepts connections for as long as it's polled.
     pub(crate) async fn accept(&mut self) -> Infallible {
         loop {
+            let wait = self.slots.wait_for_spare();
             tokio::select! {
                 // Forgets those that ended.
                 Some(_) = self.tasks.join_next() => {}
-                accepted = self.listener.accept() => match accepted {
+                () = tokio::time::sleep(wait.unwrap_or_default()), if wait.is_some() => {}
+                accepted = self.listener.accept(), if wait.is_none() => match accepted {
                     Ok((stream, address)) => self.serve(stream, address),
                     Err(error) if is_clients_own(&error) => {}
                     Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,

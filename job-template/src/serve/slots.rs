@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::{Duration, Instant};
 
 use tokio::task::AbortHandle;
 
@@ -11,8 +12,8 @@ const IDLE: u8 = 0;
 const ASKED: u8 = 1;
 const ANSWERED: u8 = 2;
 
-/// Slots for connections beyond the limit, on which only probes are answered.
-const SPARE: usize = 32;
+/// So long a connection has to ask, and a spare one to be answered, before another may take its slot.
+const TIME_TO_ASK: Duration = Duration::from_millis(100);
 
 /// Whether a client waits for something on a connection.
 #[derive(Debug, Default)]
@@ -57,6 +58,7 @@ struct Open {
     client: Option<IpAddr>,
     task: AbortHandle,
     state: Arc<ConnState>,
+    since: Instant,
 }
 
 /// So many slots for connections.
@@ -65,8 +67,10 @@ pub(crate) struct ConnectionSlots {
     per_client: usize,
     /// The oldest first. Some may have ended.
     open: VecDeque<Open>,
-    /// Connections beyond the limit, the oldest first.
-    spare: VecDeque<AbortHandle>,
+    /// So many connections beyond the limit, on which only probes are answered.
+    spare_limit: usize,
+    /// These connections, and since when they are there; the oldest first.
+    spare: VecDeque<(AbortHandle, Instant)>,
 }
 
 impl ConnectionSlots {
@@ -75,6 +79,7 @@ impl ConnectionSlots {
             limit,
             per_client: limit.div_ceil(2),
             open: VecDeque::new(),
+            spare_limit: (limit / 8).clamp(32, 256),
             spare: VecDeque::new(),
         }
     }
@@ -115,27 +120,39 @@ impl ConnectionSlots {
             client,
             task,
             state,
+            since: Instant::now(),
         });
     }
 
-    /// Gives a spare slot to a connection. There is always one: the oldest loses its own.
+    /// Gives a spare slot to a connection.
     pub(crate) fn take_spare(&mut self, task: AbortHandle) {
-        if self.spare.len() >= SPARE {
-            self.spare.retain(|task| !task.is_finished());
+        self.spare.push_back((task, Instant::now()));
+    }
+
+    /// Sees to it that there is a spare slot for the next connection: the oldest loses its own. If that one has
+    /// just come, this is how long no connection is to be accepted, so that those that are there are answered.
+    pub(crate) fn wait_for_spare(&mut self) -> Option<Duration> {
+        if self.spare.len() < self.spare_limit {
+            return None;
         }
-        if self.spare.len() >= SPARE
-            && let Some(oldest) = self.spare.pop_front()
+        self.spare.retain(|(task, _)| !task.is_finished());
+        if self.spare.len() < self.spare_limit {
+            return None;
+        }
+        let (_, since) = self.spare.front()?;
+        let left = TIME_TO_ASK.checked_sub(since.elapsed());
+        if left.is_none()
+            && let Some((oldest, _)) = self.spare.pop_front()
         {
             oldest.abort();
         }
-        self.spare.push_back(task);
+        left
     }
 
     fn end_idle(&mut self, may_end: impl Fn(&Open) -> bool) -> Option<()> {
-        let index = self
-            .open
-            .iter()
-            .position(|open| open.state.is_idle() && may_end(open))?;
+        let index = self.open.iter().position(|open| {
+            open.state.is_idle() && open.since.elapsed() >= TIME_TO_ASK && may_end(open)
+        })?;
         self.open.remove(index)?.task.abort();
         Some(())
     }
