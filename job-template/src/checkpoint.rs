@@ -349,6 +349,9 @@ mod tests {
             .read(&mut parameters, &mut optimizer)
             .unwrap_err()
             .to_string();
-        assert!(error.contains("remove the directory to begin anew"), "{error}");
+        assert!(
+            error.contains("remove the directory to begin anew"),
+            "{error}"
+        );
     }
 }

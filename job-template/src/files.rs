@@ -83,7 +83,8 @@ pub fn keep_folder(path: &Path) -> Result<File, WriteError> {
     let folder = File::open(path).map_err(WriteError::new(path))?;
     match folder.try_lock() {
         Err(TryLockError::WouldBlock) => {
-            let reason = "another process is writing to this directory; wait for it, or name another";
+            let reason =
+                "another process is writing to this directory; wait for it, or name another";
             Err(WriteError::new(path)(io::Error::other(reason)))
         }
         // Some file systems of other machines know no locks.

@@ -6,9 +6,6 @@ use std::sync::{Arc, RwLock};
 use std::thread;
 use std::time::Duration;
 
-/// How a shell reports a program that SIGTERM ended.
-pub const TERMINATED: u8 = 143;
-
 /// Ends the process at once. Threads that still compute are not waited for, and no destructor of a library
 /// runs while they do: libtorch's would take from them what they use.
 pub fn exit_now(code: u8) -> ! {
