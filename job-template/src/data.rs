@@ -532,6 +532,11 @@ mod tests {
                 "by commas, not by tabs",
             ),
             (
+                b"text,label,Label\na,1,2\n",
+                "line 1: the columns `label` and `Label` could both be the label",
+                "rename one",
+            ),
+            (
                 b"\x1f\x8b\x08\0\0",
                 "is compressed with gzip, and damaged or cut off",
                 "",
@@ -585,6 +590,13 @@ mod tests {
         std::fs::write(&config.path, &bytes).unwrap();
         let read = read(&config, ModelLabels::Base(&[])).unwrap();
         assert_eq!((read.train, read.test), (expected.train, expected.test));
+        let mut twice = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        twice.write_all(&bytes).unwrap();
+        let twice = refusal("reviews.csv.gz", &twice.finish().unwrap());
+        assert!(
+            twice.ends_with("compressed with gzip twice; call gunzip once"),
+            "{twice}"
+        );
         let cut = refusal("reviews.csv.gz", &bytes[..bytes.len() - 9]);
         assert!(
             cut.starts_with("reviews.csv.gz: is compressed with gzip, and damaged"),

@@ -61,6 +61,9 @@ const SPECIAL_TOKENS: [(&str, &str); 5] = [
     ("mask_token", "[MASK]"),
 ];
 
+/// Fewer tokens than `NUM_MAX_POSITIONS` may be say nothing of a text.
+const LEAST_POSITIONS: usize = 8;
+
 /// The classes of transformers that make a normalizer of `tokenizer_config.json`. Others take
 /// tokenizer.json as it is.
 const BERT_CLASSES: [&str; 2] = ["BertTokenizer", "BertTokenizerFast"];
@@ -121,9 +124,15 @@ impl Settings {
 /// The tokens that a model was made to read, as `tokenizer_config.json` has it; none where it doesn't say.
 ///
 /// # Errors
-/// The file isn't JSON.
+/// The file isn't JSON, or the tokens are too few for a text.
 pub fn model_max_length(folder: &Path) -> Result<Option<usize>, TokenizerError> {
-    Ok(Settings::read(folder)?.model_max_length)
+    match Settings::read(folder)?.model_max_length {
+        Some(length @ ..LEAST_POSITIONS) => Err(TokenizerError::new(
+            &folder.join("tokenizer_config.json"),
+            format!("`model_max_length` is {length}; {LEAST_POSITIONS} tokens at least are needed"),
+        )),
+        length => Ok(length),
+    }
 }
 
 impl Tokenizer {
@@ -538,8 +547,15 @@ mod tests {
     #[test]
     fn a_length_without_a_limit_is_none() {
         let config = "{\"model_max_length\": 1000000000000000019884624838656}";
-        let folder = folder(&[("tokenizer_config.json", config.to_owned())]);
-        assert_eq!(model_max_length(folder.path()).unwrap(), None);
+        let unlimited = folder(&[("tokenizer_config.json", config.to_owned())]);
+        assert_eq!(model_max_length(unlimited.path()).unwrap(), None);
+        let config = "{\"model_max_length\": 1}".to_owned();
+        let short = folder(&[("tokenizer_config.json", config)]);
+        let error = model_max_length(short.path()).unwrap_err().to_string();
+        assert!(
+            error.ends_with("`model_max_length` is 1; 8 tokens at least are needed"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -28,6 +28,8 @@ const TEXT: [&str; 2] = ["text", "review"];
 const LABEL: [&str; 2] = ["label", "sentiment"];
 const COLUMNS: &str = "`text,label` or `review,sentiment`";
 
+const GZIP: &[u8] = b"\x1f\x8b";
+
 /// How files of other formats begin, what they are, and what to do.
 const OTHER_FORMATS: [(&[u8], &str, &str); 9] = [
     (
@@ -97,7 +99,7 @@ impl File<'_> {
     }
 
     fn decompressed<'b>(&self, bytes: &'b [u8]) -> Result<Cow<'b, [u8]>, DataError> {
-        if !bytes.starts_with(b"\x1f\x8b") {
+        if !bytes.starts_with(GZIP) {
             return Ok(bytes.into());
         }
         let mut inner = Vec::new();
@@ -108,6 +110,9 @@ impl File<'_> {
                 inner.len()
             ))
         })?;
+        if inner.starts_with(GZIP) {
+            return Err(self.content("is compressed with gzip twice; call gunzip once"));
+        }
         Ok(inner.into())
     }
 
@@ -214,11 +219,22 @@ impl File<'_> {
             return Err(self.at(1, problem));
         }
         let column = |names: [&str; 2]| {
-            let found = header.iter().position(|name| {
+            let is_one = |name: &str| {
                 let name = name.trim();
                 names.iter().any(|known| name.eq_ignore_ascii_case(known))
-            });
-            found.ok_or_else(|| {
+            };
+            let mut found = (0..header.len()).filter(|column| is_one(&header[*column]));
+            let (first, second) = (found.next(), found.next());
+            if let (Some(first), Some(second)) = (first, second) {
+                return Err(self.at(
+                    1,
+                    format!(
+                        "the columns `{}` and `{}` could both be the {}; rename one",
+                        &header[first], &header[second], names[0]
+                    ),
+                ));
+            }
+            first.ok_or_else(|| {
                 let given = header.iter().collect::<Vec<_>>().join(",");
                 let separator = [('\t', "tabs"), (';', "semicolons")]
                     .into_iter()

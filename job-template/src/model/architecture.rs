@@ -135,10 +135,11 @@ impl Architecture {
             norm_eps: number("layer_norm_eps", 1e-12)?,
             dropout: number("hidden_dropout_prob", 0.1)?,
             initializer_range: number("initializer_range", 0.02)?,
-            activation: Activation::named(match fields.get("hidden_act") {
-                None => "gelu",
-                Some(name) => name.as_str().unwrap_or_default(),
-            })?,
+            activation: match fields.get("hidden_act") {
+                None => Activation::Gelu,
+                Some(Value::String(name)) => Activation::named(name)?,
+                Some(other) => return Err(format!("`hidden_act` is {other}, and not a name")),
+            },
             labels: labels(&fields)?,
             problem: problem(&fields)?,
             pooling: match fields.get("pooling").and_then(Value::as_str) {
