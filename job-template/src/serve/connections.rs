@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, HttpBody as _};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -141,13 +141,18 @@ impl Acceptor {
         let (router, proxies) = (self.router.clone(), Arc::clone(&self.proxies));
         let asking = Arc::clone(&state);
         let service = service_fn(move |mut request: hyper::Request<Incoming>| {
-            asking.asked();
+            if request.body().is_end_stream() {
+                asking.asked();
+            } else {
+                asking.sending();
+            }
             let peer = Peer {
                 address: proxies.client(address, request.headers()),
                 is_late,
                 shortage,
             };
             request.extensions_mut().insert(peer);
+            request.extensions_mut().insert(Arc::clone(&asking));
             let answer = router.clone().oneshot(request.map(Body::new));
             let asking = Arc::clone(&asking);
             async move {

@@ -1,5 +1,6 @@
 //! From a request to the texts that it asks about, with everything that can be wrong.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::HttpBody;
@@ -9,6 +10,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde_json::{Map, Value};
 
 use super::error::ApiError;
+use super::slots::ConnState;
 
 /// How much of a request is read.
 #[derive(Debug, Clone, Copy)]
@@ -57,6 +59,7 @@ pub(crate) async fn read_body(request: Request, limits: RequestLimits) -> Result
         let message = format!("the body is larger than {most} bytes");
         ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message)
     };
+    let state = request.extensions().get::<Arc<ConnState>>().cloned();
     let body = request.into_body();
     // What says that it's too large isn't even begun.
     if body.size_hint().lower() > most as u64 {
@@ -64,7 +67,12 @@ pub(crate) async fn read_body(request: Request, limits: RequestLimits) -> Result
     }
     let read = tokio::time::timeout(limits.body_time, Limited::new(body, most).collect());
     let bytes = match read.await {
-        Ok(Ok(collected)) => collected.to_bytes(),
+        Ok(Ok(collected)) => {
+            if let Some(state) = state {
+                state.asked();
+            }
+            collected.to_bytes()
+        }
         Ok(Err(error)) if error.is::<LengthLimitError>() => return Err(too_large()),
         Ok(Err(error)) => {
             let message = format!("the body can't be read: {error}");

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use tokio::task::AbortHandle;
 
 const IDLE: u8 = 0;
-const ASKED: u8 = 1;
-const ANSWERED: u8 = 2;
+const SENDING: u8 = 1;
+const ASKED: u8 = 2;
+const ANSWERED: u8 = 3;
 
 /// So long a connection has to ask, and a spare one to be answered, before another may take its slot.
 const TIME_TO_ASK: Duration = Duration::from_millis(100);
@@ -20,7 +21,12 @@ const TIME_TO_ASK: Duration = Duration::from_millis(100);
 pub(crate) struct ConnState(AtomicU8);
 
 impl ConnState {
-    /// A request's head is there.
+    /// A request's head is there, and its body is still to come.
+    pub(crate) fn sending(&self) {
+        self.0.store(SENDING, Ordering::Relaxed);
+    }
+
+    /// A request is there as a whole.
     pub(crate) fn asked(&self) {
         self.0.store(ASKED, Ordering::Relaxed);
     }
@@ -37,9 +43,14 @@ impl ConnState {
             .compare_exchange(ANSWERED, IDLE, Ordering::Relaxed, Ordering::Relaxed);
     }
 
-    /// Whether no request is being answered.
+    /// Whether no request has begun.
     pub(crate) fn is_idle(&self) -> bool {
         self.0.load(Ordering::Relaxed) == IDLE
+    }
+
+    /// Whether the server waits for the client, not the client for the server.
+    fn waits_for_client(&self) -> bool {
+        matches!(self.0.load(Ordering::Relaxed), IDLE | SENDING)
     }
 }
 
@@ -84,8 +95,8 @@ impl ConnectionSlots {
         }
     }
 
-    /// Makes room for a client's next connection. Where there is none, the oldest connection on which nobody
-    /// waits for an answer is ended, and of a client that has its share, the oldest such one of its own: who
+    /// Makes room for a client's next connection. Where there is none, the oldest connection on which no whole
+    /// request waits for its answer is ended, and of a client that has its share, the oldest such one of its own: who
     /// opens many, and asks nothing, keeps nobody else out.
     ///
     /// # Errors
@@ -100,10 +111,10 @@ impl ConnectionSlots {
             self.open.retain(|open| !open.task.is_finished());
         }
         if held(&self.open) >= self.per_client {
-            self.end_idle(|open| open.client == client)
+            self.end_waiting(|open| open.client == client)
                 .ok_or(Shortage::OfClient)
         } else if self.open.len() >= self.limit {
-            self.end_idle(|_| true).ok_or(Shortage::OfServer)
+            self.end_waiting(|_| true).ok_or(Shortage::OfServer)
         } else {
             Ok(())
         }
@@ -149,9 +160,9 @@ impl ConnectionSlots {
         left
     }
 
-    fn end_idle(&mut self, may_end: impl Fn(&Open) -> bool) -> Option<()> {
+    fn end_waiting(&mut self, may_end: impl Fn(&Open) -> bool) -> Option<()> {
         let index = self.open.iter().position(|open| {
-            open.state.is_idle() && open.since.elapsed() >= TIME_TO_ASK && may_end(open)
+            open.state.waits_for_client() && open.since.elapsed() >= TIME_TO_ASK && may_end(open)
         })?;
         self.open.remove(index)?.task.abort();
         Some(())

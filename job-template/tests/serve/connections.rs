@@ -197,6 +197,25 @@ async fn connections_that_ask_nothing_keep_nobody_out() {
     }
 }
 
+#[tokio::test]
+async fn half_a_body_keeps_nobody_out_either() {
+    let mut options = options();
+    options.connections.connections = 2;
+    let server = Server::start(options).await;
+    let mut half = Vec::new();
+    for address in ["127.0.0.2", "127.0.0.3"] {
+        let mut stream = server.connect_from(address).await;
+        stream
+            .write_all(b"POST /inference HTTP/1.1\r\nhost: here\r\ncontent-length: 17\r\n\r\n{")
+            .await
+            .unwrap();
+        half.push(stream);
+    }
+    // Well before a body has to be there.
+    server.until("/", 200).await;
+    assert_eq!(read_all(&mut half[0]).await, "");
+}
+
 /// It holds the only place, so that the next client tells when it's gone.
 #[tokio::test]
 async fn a_client_that_does_not_read_is_let_go() {
