@@ -211,7 +211,7 @@ impl<'a> Named<'a> {
     }
 
     /// Adds what the first line of a file names. Any of its words may be a path: for `env` and for interpreters that
-    /// read another file, also what is behind a `=` or between quotes.
+    /// read another file, also what is behind a `=`. A line whose words alone don't say what is run is an error.
     fn add_line(&mut self, file: &Path) -> io::Result<()> {
         let mut start = Vec::new();
         open(file)?
@@ -221,8 +221,25 @@ impl<'a> Named<'a> {
         let Some(line) = line.and_then(|line| line.strip_prefix(b"#!")) else {
             return Ok(());
         };
-        let is_end = |byte: &u8| byte.is_ascii_whitespace() || b"\"'=:;,".contains(byte);
+        if !is_plain(line) {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!(
+                    "what the first line of `{}` runs can't be told: `#!{}`",
+                    file.display(),
+                    line.escape_ascii()
+                ),
+            ));
+        }
+        let is_end = |byte: &u8| byte.is_ascii_whitespace() || b"=:,".contains(byte);
         for word in line.split(is_end).filter(|word| !word.is_empty()) {
+            // An option may have its value right behind it.
+            if let [b'-', letter, value @ ..] = word
+                && *letter != b'-'
+                && !value.is_empty()
+            {
+                self.add(Path::new(OsStr::from_bytes(value)))?;
+            }
             let word = Path::new(OsStr::from_bytes(word));
             self.add(word)?;
             if !word.as_os_str().as_bytes().contains(&b'/')
@@ -267,6 +284,38 @@ impl<'a> Named<'a> {
         });
         Ok(())
     }
+}
+
+/// Whether the words of a first line say what it runs: nothing in it is quoted, escaped or a variable, as `env -S` and
+/// shells read them, and `env` is not told to look for programs elsewhere.
+fn is_plain(line: &[u8]) -> bool {
+    let is_special = |byte: &u8| {
+        b"$\\\"'`;&|<>()".contains(byte) || byte.is_ascii_control() && !b"\t\r".contains(byte)
+    };
+    if line.iter().any(is_special) {
+        return false;
+    }
+    let mut is_of_env = false;
+    for word in line
+        .split(u8::is_ascii_whitespace)
+        .filter(|word| !word.is_empty())
+    {
+        if word.rsplit(|byte| *byte == b'/').next() == Some(b"env") {
+            is_of_env = true;
+        } else if is_of_env {
+            match word.iter().position(|byte| *byte == b'=') {
+                _ if word.starts_with(b"-") => {
+                    if ![&b"-"[..], b"-S", b"-i", b"-v"].contains(&word) {
+                        return false;
+                    }
+                }
+                Some(end) if &word[..end] == b"PATH" || word.starts_with(b"LD_") => return false,
+                Some(_) => {}
+                None => is_of_env = false,
+            }
+        }
+    }
+    true
 }
 
 /// Whether a line names a shell or another interpreter of the system's and at most one plain flag, so that it

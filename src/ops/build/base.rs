@@ -134,6 +134,10 @@ fn not_run_help(program: &Path, error: &io::Error) -> String {
         io::ErrorKind::NotFound => {
             "correct `bootstrap` in jobs.yaml, or create the file".to_owned()
         }
+        io::ErrorKind::InvalidInput => {
+            "name an interpreter and plain words there, or allow it for one call: `--trust`"
+                .to_owned()
+        }
         io::ErrorKind::PermissionDenied => format!("make it executable: `chmod +x {shown}`"),
         _ => "`bootstrap` names a program, or a script whose first line is such as `#!/bin/sh`"
             .to_owned(),

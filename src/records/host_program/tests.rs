@@ -61,7 +61,7 @@ fn a_first_line_is_all_that_the_kernel_reads() {
         let line = project.program("").first_line();
         line.map(OsString::into_vec)
     };
-    let forged = b"#!/usr/bin/env -S sh -c \"evil\"\r#!/bin/sh -e";
+    let forged = b"#!/usr/bin/env -S sh -c evil\r#!/bin/sh -e";
     assert_eq!(line(&[&forged[..], b"\nexit\n"].concat()).unwrap(), forged);
     assert_eq!(line(b"#!/bin/sh \xff\n").unwrap(), b"#!/bin/sh \xff");
     assert_eq!(
@@ -138,10 +138,14 @@ fn what_the_repository_has_of_a_first_line_is_found() {
             vec![(python.clone(), content)],
         ),
         (
-            format!("#!/usr/bin/env -S A={top}/link '{top}/venv/bin/python' -u"),
+            format!("#!/usr/bin/env -S A={top}/link {top}/venv/bin/python -u"),
             vec![(link.clone(), content), (python.clone(), content)],
         ),
         (format!("#!/bin/sh {top}/tools/a=b"), vec![(tool, content)]),
+        (
+            format!("#!/usr/bin/awk -f{top}/venv/bin/python"),
+            vec![(python.clone(), content)],
+        ),
         (format!("#!{top}/out"), vec![(out, link_alone)]),
         (
             format!("#!{}", elsewhere.display()),
@@ -171,6 +175,42 @@ fn what_the_repository_has_of_a_first_line_is_found() {
     let named = project.named(&format!("#!{up}{top}/venv/bin/python"), "");
     assert_eq!(named.len(), 1);
     assert!(named[0].1 && named[0].0.ends_with("venv/bin/python"));
+}
+
+#[test]
+fn a_line_whose_words_do_not_say_what_it_runs_is_refused() {
+    let project = Project::new();
+    let read = |line: &str| {
+        project.write("make", &format!("{line}\nexit\n"));
+        let manifest = project.top.join("jobs.yaml");
+        let program = project.top.join("make");
+        HostProgram::read(&manifest, &program, Vec::new(), "/bin".as_ref())
+    };
+    for line in [
+        "#!/usr/bin/env -S -C bin ./tool",
+        "#!/usr/bin/env -S --chdir=bin ./tool",
+        "#!/usr/bin/env -S PATH=bin:/bin tool",
+        "#!/usr/bin/env -S -i PATH=bin:/bin tool",
+        "#!/usr/bin/env -S LD_PRELOAD=x tool",
+        "#!/usr/bin/env -S ${PWD}/bin/tool",
+        "#!/usr/bin/env -S \"./bin/to\"ol",
+        "#!/usr/bin/env -S\\_./bin/tool",
+        "#!/usr/bin/env -S -S./bin/tool",
+        "#!/usr/bin/env -S env -C bin ./tool",
+        "#!/bin/sh -c \"cd bin; ./tool\"",
+    ] {
+        let refused = read(line).unwrap_err().to_string();
+        assert!(refused.contains("can't be told"), "{line}: {refused}");
+    }
+    for line in [
+        "#!/usr/bin/env -S uv run --script",
+        "#!/usr/bin/env -S -i LANG=C python3 -u",
+        "#!/usr/bin/perl -w",
+        "#!/bin/sh -eu",
+        "#!/bin/sh\r",
+    ] {
+        read(line).unwrap();
+    }
 }
 
 #[test]
