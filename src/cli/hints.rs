@@ -27,6 +27,20 @@ pub(super) fn with_hint(mut error: Error, command: &Command) -> Error {
                 tip(&mut error, &help);
             }
         }
+        // clap's own is to write it as a value behind `--`, which is seldom meant.
+        ErrorKind::UnknownArgument => {
+            error.remove(ContextKind::Suggested);
+            let usage = error.get(ContextKind::Usage);
+            let is_of_kill = usage.is_some_and(|usage| usage.to_string().contains("jobctl kill"));
+            if let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg)
+                && let Some(signal) = flag.strip_prefix('-')
+                && signal.starts_with(|c: char| c.is_ascii_alphanumeric())
+                && is_of_kill
+            {
+                let hint = format!("a signal is written `--signal {signal}`");
+                tip(&mut error, &hint);
+            }
+        }
         _ => {}
     }
     error

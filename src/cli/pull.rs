@@ -10,6 +10,7 @@ use crate::diagnostic::Diagnostic;
 use crate::engine::docker::{DockerEngine, EngineError};
 use crate::event::Events;
 use crate::exit::Exit;
+use crate::facts::git;
 use crate::model::{ImageRef, ValueError};
 use crate::ops::build::History;
 use crate::ops::pull::{Pulled, pull_and_resolve};
@@ -126,13 +127,19 @@ fn names(args: &PullArgs, context: &Context) -> Result<Vec<(ImageRef, bool)>, Ve
     names.collect()
 }
 
-/// What a registry calls the image of a job: by its version, or `latest`.
+/// What a registry calls the image of a job: by its version, or `latest`. A commit without a version was not released.
 fn of_job(spec: &BuildSpec) -> Result<ImageRef, ValueError> {
-    let tag = match &spec.version {
-        VersionChoice::Exact(version) | VersionChoice::Declared(version) => {
-            version.image_tag()?.to_string()
+    let version = match &spec.version {
+        VersionChoice::None => None,
+        VersionChoice::Exact(version) | VersionChoice::Declared(version) => Some(version.clone()),
+        VersionChoice::Git => {
+            let found = git(&spec.recipe.context, &[]);
+            found.ok().and_then(|found| found.version)
         }
-        VersionChoice::None | VersionChoice::Git => "latest".to_owned(),
+    };
+    let tag = match version {
+        Some(version) => version.image_tag()?.to_string(),
+        None => "latest".to_owned(),
     };
     format!("{}{}:{tag}", spec.prefix, spec.name).parse()
 }

@@ -126,7 +126,7 @@ impl FromStr for Mount {
         let mount = Self {
             source: parse_source(source)?,
             target: target.parse().map_err(|error: ValueError| ValueError {
-                help: error.help.map(|_| {
+                help: error.help.filter(|_| !target.starts_with('/')).map(|_| {
                     let target = target.trim_start_matches("./");
                     let options = if options.is_empty() {
                         String::new()
@@ -174,6 +174,13 @@ fn parse_source(text: &str) -> Result<MountSource, ValueError> {
         return Ok(MountSource::Path(text.to_owned()));
     }
     let is_word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+    if text.trim() != text {
+        return Err(ValueError::new(format!(
+            "there is a blank before or after `{}`",
+            text.trim()
+        ))
+        .help(format!("write `{}`", text.trim())));
+    }
     if text.contains('/') || !text.starts_with(|c: char| c.is_ascii_alphanumeric()) {
         return Err(
             ValueError::new(format!("`{text}` is neither a volume's name nor a path"))

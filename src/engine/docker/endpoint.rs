@@ -406,6 +406,9 @@ fn host_and_port(text: &str) -> Result<(&str, Option<u16>), &'static str> {
     if text.contains(|c: char| c.is_whitespace() || c.is_control()) {
         return Err("there is a blank in it");
     }
+    if text.contains('@') {
+        return Err("an engine takes no user or password");
+    }
     if let Some(rest) = text.strip_prefix('[') {
         let (host, rest) = rest.split_once(']').ok_or("a bracket is not closed")?;
         return match rest.strip_prefix(':') {

@@ -26,6 +26,7 @@ fn what_can_not_be_mounted_is_refused_with_the_fix() {
     for (text, help) in [
         ("cache:root/.cache", Some("write `cache:/root/.cache`")),
         ("data/raw:/data", Some("for a directory write `./data/raw`")),
+        (" /a:/data", Some("write `/a`")),
         ("~/data:/data", Some("write `${HOME}/data`")),
         ("/data:ro", Some("write `/data:/data:ro`")),
         (

@@ -115,6 +115,28 @@ fn a_job_is_pulled_by_its_name() {
     assert_eq!(ended.code, Some(0), "{ended:?}");
     let pulled = format!("{}test-{name}:0.1.0 sha256:", pusher.prefix());
     assert!(ended.stdout.starts_with(&pulled), "{ended:?}");
+    // By the commit's version, be it the newest or not; by `latest` where the commit has none.
+    let manifest = manifest.replace("version: 0.1.0", "version: git");
+    pusher.bench.write("jobs.yaml", &manifest);
+    let git = |args: &[&str]| {
+        let mut git = pusher.bench.command("git");
+        git.args(["-c", "user.name=x", "-c", "user.email=x@x.example"]);
+        let ended = run(git.args(args));
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+    };
+    git(&["init", "--quiet"]);
+    git(&["commit", "--quiet", "--allow-empty", "--message", "first"]);
+    for (tag, expected) in [(Some("v0.1.0"), "0.1.0"), (None, "latest")] {
+        if let Some(tag) = tag {
+            git(&["tag", tag]);
+        } else {
+            git(&["commit", "--quiet", "--allow-empty", "--message", "second"]);
+        }
+        let ended = run(pusher.bench.jobctl().args(["pull", name]));
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        let pulled = format!("{}test-{name}:{expected} sha256:", pusher.prefix());
+        assert!(ended.stdout.starts_with(&pulled), "{ended:?}");
+    }
     for verb in ["pull", "push"] {
         let ended = run(pusher.bench.jobctl().args([verb, "other"]));
         assert_eq!(ended.code, Some(2), "{ended:?}");

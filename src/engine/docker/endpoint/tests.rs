@@ -165,6 +165,7 @@ fn addresses_are_read_as_docker_reads_them() {
             Ok("ssh://me@host:22/run/docker.sock"),
         ),
         ("tcp://::1:1234", Err("an IPv6 address needs brackets")),
+        ("tcp://u:p@h:1", Err("an engine takes no user or password")),
         (
             "tcp://host:http",
             Err("the port is not a number up to 65535"),

@@ -45,7 +45,8 @@ impl DockerEngine {
             .inspect_container(container, None::<InspectContainerOptions>);
         let inspected = self.call(asking).await?;
         let config = inspected.config.unwrap_or_default();
-        let Some(program) = inspected.path.filter(|program| !program.is_empty()) else {
+        // An empty name is no program's.
+        let Some(program) = inspected.path else {
             return Ok(false);
         };
         for path in candidates(&program, &config) {
@@ -91,8 +92,11 @@ impl DockerEngine {
     }
 }
 
-/// Where a program is looked for, in this order (POSIX, `execvp`).
+/// Where a program is looked for, in this order; an empty part of PATH is the working directory (POSIX, `execvp`).
 fn candidates(program: &str, config: &ContainerConfig) -> Vec<String> {
+    if program.is_empty() {
+        return Vec::new();
+    }
     if program.contains('/') {
         return vec![absolute(program, config)];
     }
@@ -101,10 +105,11 @@ fn candidates(program: &str, config: &ContainerConfig) -> Vec<String> {
         .filter_map(|variable| variable.strip_prefix("PATH="))
         .next_back()
         .unwrap_or(PATH);
-    let directories = path.split(':');
-    directories
-        .map(|directory| absolute(&format!("{directory}/{program}"), config))
-        .collect()
+    let directories = path.split(':').map(|directory| match directory {
+        "" => absolute(program, config),
+        directory => absolute(&format!("{directory}/{program}"), config),
+    });
+    directories.collect()
 }
 
 /// A path as it is seen from a container's working directory.
@@ -142,6 +147,9 @@ mod tests {
             ("./a", Some("/x"), "/w/", &["/w/./a"]),
             ("b/a", Some("/x"), "", &["/b/a"]),
             ("a", Some("bin:/x"), "/w", &["/w/bin/a", "/x/a"]),
+            ("a", Some("/x:"), "/w", &["/x/a", "/w/a"]),
+            ("a", Some(""), "/w", &["/w/a"]),
+            ("", Some("/x"), "/w", &[]),
         ] {
             let found = candidates(program, &config(path, directory));
             assert_eq!(found, expected, "{program} {path:?} {directory}");
