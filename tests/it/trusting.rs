@@ -239,10 +239,10 @@ fn what_changed_is_to_be_allowed_again() {
 #[test]
 fn a_first_line_is_shown_as_the_kernel_reads_it() {
     let cloned = Cloned::new();
-    let forged = "#!/usr/bin/env -S sh -c \"touch ran\"\r#!/bin/sh -e\n";
+    let forged = "#!/usr/bin/env -S sh -c evil\r#!/bin/sh -e\n";
     fs::write(cloned.path("repo/make"), forged).unwrap();
     let refused = cloned.build();
-    let shown = "begins with: #!/usr/bin/env -S sh -c \"touch ran\"\\r#!/bin/sh -e\n";
+    let shown = "begins with: #!/usr/bin/env -S sh -c evil\\r#!/bin/sh -e\n";
     assert!(refused.stderr.contains(shown), "{}", refused.stderr);
 }
 
