@@ -337,5 +337,5 @@ fn docker_command(spec: &BuildSpec) -> String {
         words.push("--pull".to_owned());
     }
     words.push(spec.recipe.context.display().to_string());
-    shell_words::join(words)
+    printable::command(words)
 }

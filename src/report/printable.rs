@@ -51,6 +51,42 @@ pub(super) fn path(path: &Path) -> String {
     shown
 }
 
+/// The words of a command on one line, as bash reads them back: what a terminal or a CI system's log would act on is
+/// escaped (`$'…'`), and nothing is lost.
+pub(super) fn command(words: impl IntoIterator<Item = impl AsRef<str>>) -> String {
+    let words = words.into_iter().map(|word| {
+        let word = word.as_ref();
+        let is_special = |c: char| !matches!(c, '\n' | '\t') && is_acted_on(c);
+        if word.contains("##[") || word.contains(is_special) {
+            escaped_word(word)
+        } else {
+            shell_words::quote(word).into_owned()
+        }
+    });
+    words.collect::<Vec<_>>().join(" ")
+}
+
+fn escaped_word(word: &str) -> String {
+    let mut escaped = String::from("$'");
+    for c in word.chars() {
+        match c {
+            '\n' => escaped.push_str("\\n"),
+            '\t' => escaped.push_str("\\t"),
+            '\r' => escaped.push_str("\\r"),
+            '\\' | '\'' => escaped.extend(['\\', c]),
+            '#' => escaped.push_str("\\043"),
+            c if is_acted_on(c) => {
+                for byte in c.encode_utf8(&mut [0; 4]).bytes() {
+                    let _ = write!(escaped, "\\{byte:03o}");
+                }
+            }
+            c => escaped.push(c),
+        }
+    }
+    escaped.push('\'');
+    escaped
+}
+
 /// A result as it is laid out, with nothing in it that a terminal would act on.
 #[must_use]
 pub fn laid_out(result: &str) -> String {
@@ -119,7 +155,28 @@ mod tests {
     use std::ffi::OsStr;
     use std::os::unix::ffi::OsStrExt as _;
 
-    use super::{escaped, laid_out, line, path, source, text};
+    use super::{command, escaped, laid_out, line, path, source, text};
+
+    #[test]
+    fn a_command_is_read_back_as_it_was() {
+        for (words, shown) in [
+            (&["echo", "-n", "a b"][..], "echo -n 'a b'"),
+            (&["a\nb\tc"], "'a\nb\tc'"),
+            (&["a\rb"], "$'a\\rb'"),
+            (&["it's\u{1b}[31m\\n"], "$'it\\'s\\033[31m\\\\n'"),
+            (&["\u{202e}z"], "$'\\342\\200\\256z'"),
+            (&["##[group]x"], "$'\\043\\043[group]x'"),
+            (&["", "\u{7f}1"], "'' $'\\1771'"),
+        ] {
+            assert_eq!(command(words), shown);
+            let line = format!("printf '%s\\0' {shown}");
+            let read = std::process::Command::new("bash")
+                .args(["-c", &line])
+                .output();
+            let expected: String = words.iter().flat_map(|word| [*word, "\0"]).collect();
+            assert_eq!(read.unwrap().stdout, expected.as_bytes());
+        }
+    }
 
     #[test]
     fn a_path_is_shown_on_one_line_whatever_its_bytes_are() {

@@ -113,7 +113,7 @@ fn facts(record: &Record, folder: &Path, all: bool) -> Vec<Vec<String>> {
         });
         row("finished", seconds(finished) + &took);
     }
-    row("command", shell_words::join(&record.argv));
+    row("command", printable::command(&record.argv));
     row("image", record.image.name.clone());
     if let Some(id) = &record.image.id {
         row("image id", id.clone());

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{build_plan_human, build_plan_json};
+use super::{build_plan_human, build_plan_json, printable};
 use crate::engine::run::{Bound, BoundKind, RunSpec};
 use crate::model::{Gpus, STARS};
 use crate::plan::build::{Item, VersionChoice};
@@ -218,7 +218,7 @@ fn docker_command(plan: &RunPlan, image: &str) -> String {
         .0
         .extend(entrypoint.unwrap_or_default().iter().skip(1).cloned());
     words.0.extend(spec.command.clone().unwrap_or_default());
-    shell_words::join(plan.discretion().words(&words.0))
+    printable::command(plan.discretion().words(&words.0))
 }
 
 /// The words of a command.

@@ -167,7 +167,11 @@ impl EngineError {
                 "install Docker Engine 20.10 or newer, or Podman 4 or newer".to_owned()
             }
             Self::NotAnEngine { .. } => "name the engine's own address".to_owned(),
-            Self::Failed { .. } | Self::Refused { .. } => "see the engine's words above".to_owned(),
+            Self::Refused { message, .. } if message.contains("No command specified") => {
+                "the image has no CMD: give `command` in jobs.yaml, or words after the job or image"
+                    .to_owned()
+            }
+            Self::Failed { .. } | Self::Refused { .. } => "that is all that the engine says".to_owned(),
         }
     }
 
