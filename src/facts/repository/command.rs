@@ -13,6 +13,8 @@ pub(super) fn git() -> Command {
         ("GIT_ATTR_NOSYSTEM", "1"),
         ("GIT_NO_LAZY_FETCH", "1"),
         ("GIT_NO_REPLACE_OBJECTS", "1"),
+        // A file that is there draws a hint.
+        ("GIT_GRAFT_FILE", "/dev/null/none"),
         ("GIT_OPTIONAL_LOCKS", "0"),
         ("GIT_TERMINAL_PROMPT", "0"),
     ] {

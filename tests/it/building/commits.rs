@@ -61,6 +61,9 @@ fn git_says_revision_time_and_dirt() {
     git(&["commit", "--quiet", "--message", "second"]);
     git(&["tag", "v1.4.0", "--force"]);
     assert_eq!(build()["state"], "up_to_date");
+    // Nor is another history that the repository pretends to have (`gitrepository-layout(5)`).
+    bench.write(".git/info/grafts", &git(&["rev-parse", "HEAD"]));
+    assert_eq!(build()["state"], "up_to_date");
     bench.write("app/a", "edited");
     let dirty = build();
     let version = dirty["version"].as_str().unwrap().to_owned();
