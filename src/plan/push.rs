@@ -149,15 +149,19 @@ pub fn remedy(error: &EngineError) -> Remedy {
         "authentication required",
     ]) {
         Remedy::LogIn
-    } else if says(&["denied", "forbidden", "403"]) {
+    } else if says(&["denied", "forbidden", "status: 403", "http 403"]) {
         Remedy::AskForRights
     } else if says(&[
-        "received unexpected http status: 5",
+        "status: 429",
+        "status: 500",
+        "status: 502",
+        "status: 503",
+        "status: 504",
+        "http 429",
         "500 internal",
         "502 bad",
         "503 service",
         "504 gateway",
-        "429",
         "too many requests",
         "toomanyrequests",
         "connection refused",
@@ -309,6 +313,20 @@ mod tests {
                 Remedy::TryAgain,
             ),
             ("unexpected EOF", Remedy::TryAgain),
+            (
+                "received unexpected HTTP status: 502 Oops",
+                Remedy::TryAgain,
+            ),
+            (
+                "received unexpected HTTP status: 501 Not Implemented",
+                Remedy::GiveUp,
+            ),
+            (
+                "error parsing HTTP 429 response body: EOF",
+                Remedy::TryAgain,
+            ),
+            // Digits of digests and ports are no statuses.
+            ("manifest invalid: sha256:0429403a", Remedy::GiveUp),
             ("toomanyrequests: slow down", Remedy::TryAgain),
             ("manifest invalid: manifest invalid", Remedy::GiveUp),
             (

@@ -354,7 +354,7 @@ impl Registry {
                 repository: image.repository(),
                 user,
             },
-            429 | 500..=599 => RegistryError::Busy {
+            429 | 500 | 502..=504 => RegistryError::Busy {
                 registry,
                 status,
                 wait: answer.header(&RETRY_AFTER).and_then(wait),

@@ -19,6 +19,9 @@ const LARGE: u64 = 100_000_000;
 const DENIED: &str = r#"{"errors":[{"code":"DENIED","message":"requested access is denied"}]}"#;
 const BUSY: &str = r#"{"errors":[{"code":"TOOMANYREQUESTS","message":"slow down"}]}"#;
 
+const UNSUPPORTED: &str =
+    r#"{"errors":[{"code":"UNSUPPORTED","message":"the operation is unsupported"}]}"#;
+
 /// A registry behind a proxy, and an image that is there to be pushed.
 fn pusher(
     registry: &Registry,
@@ -114,6 +117,25 @@ fn what_fails_twice_is_tried_again_when_the_registry_says() {
         }
         assert!(proxy.count("POST", "/blobs/uploads/") >= 3);
         assert_eq!(registry.tags(pusher.image.as_str()), ["1.0.0"]);
+    }
+}
+
+#[test]
+fn what_a_registry_does_not_support_is_not_tried_again() {
+    let registry = Registry::new();
+    // Before the push, and by the engine.
+    for (method, part) in [("POST", "/blobs/uploads/"), ("PUT", "/manifests/")] {
+        let (pusher, proxy) = pusher(&registry, move |asked, path, _| {
+            if asked == method && path.contains(part) {
+                Deed::Answer(501, "", UNSUPPORTED)
+            } else {
+                Deed::Pass
+            }
+        });
+        let ended = pusher.push("1.0.0", &[]);
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        assert_eq!(tries(&ended), 0, "{}", ended.stderr);
+        assert_eq!(proxy.count(method, part), 1, "{}", ended.stderr);
     }
 }
 

@@ -137,6 +137,7 @@ fn a_list_of_tags_that_never_ends_is_given_up_and_one_that_is_not_given_moves_no
         ),
         ("", 404, 0, unlisted),
         ("", 405, 0, unlisted),
+        ("", 501, 0, unlisted),
     ] {
         let registry = Registry::new();
         let proxy = Proxy::start(registry.address(), move |_, path, _| {
