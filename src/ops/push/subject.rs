@@ -48,7 +48,7 @@ pub async fn names(
                 let shown = name.familiar().to_string();
                 let found = engine.image(&shown).await?;
                 let found = found.ok_or(PushFailure::NotThere { name: shown })?;
-                let version = version_of(&found, &[&name.repository()]);
+                let version = version_of(&found, &[&name.repository()], history);
                 names.wanted.push(Wanted {
                     name,
                     id: found.id,
@@ -98,7 +98,7 @@ async fn add(
         return Err(PushFailure::NotThere { name });
     };
     let own = names_in(image, &[&repository]);
-    let version = version_of(image, &[&repository, &spec.name]);
+    let version = version_of(image, &[&repository, &spec.name], history);
     // One that has only the name of its context there was built without the prefix, or not pushed after all. It gets
     // what a build with the prefix gives: which of it moves there, the registry's releases say.
     let is_known = own.iter().any(|name| !is_of_context(name));
@@ -162,14 +162,14 @@ fn exact(choice: &VersionChoice) -> Option<&Version> {
 }
 
 /// An image's version: its newest release in these repositories, else what jobctl has it say itself, else the
-/// newest pre-release.
-fn version_of(image: &LocalImage, repositories: &[&str]) -> Option<Version> {
+/// newest pre-release. What jobctl has neither built nor pulled may have the label from the image that it is made from.
+fn version_of(image: &LocalImage, repositories: &[&str], history: History<'_>) -> Option<Version> {
     let names = names_in(image, repositories);
     let (released, others): (Vec<_>, Vec<_>) = names.iter().partition(|name| is_release(name));
     let newest = |names: Vec<&ImageRef>| names.into_iter().filter_map(version).max();
     let own = || {
         let label = image.labels.get(&format!("{STANDARD_LABELS}version"))?;
-        let is_own = is_stamped(&image.labels, "version") == Some(true);
+        let is_own = is_stamped(&image.labels, "version") == Some(true) && history.knows(&image.id);
         label.parse().ok().filter(|_| is_own)
     };
     newest(released).or_else(own).or_else(|| newest(others))

@@ -91,6 +91,30 @@ fn what_is_made_from_a_jobs_image_is_not_pushed_or_listed_for_it() {
 }
 
 #[test]
+fn what_is_made_from_a_jobs_image_does_not_have_its_version() {
+    let registry = Registry::new();
+    let pusher = Pusher::new(registry.address());
+    let (repository, call) = job(&pusher);
+    let ended = call(&["build"]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let base = format!("{}{repository}:0.1.0", pusher.prefix());
+    // Its own releases are newer than the base.
+    let name = |tag: &str| format!("{}child/{repository}:{tag}", pusher.prefix());
+    docker_build(&format!("FROM {base}\nENV A=b\n"), &name("2.0.0"));
+    docker_build(&format!("FROM {base}\nENV A=c\n"), &name("latest"));
+    for tag in ["2.0.0", "latest"] {
+        let ended = run(pusher.bench.jobctl().args(["push", &name(tag)]));
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+    }
+    // The job's image has the version that its label says.
+    docker(&["tag", &base, &name("latest")]);
+    let ended = run(pusher.bench.jobctl().args(["push", &name("latest")]));
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let said = format!("`{}` stays with 2.0.0: 0.1.0 is older", name("latest"));
+    assert!(ended.stderr.contains(&said), "{}", ended.stderr);
+}
+
+#[test]
 fn what_is_made_from_a_jobs_image_is_not_run_for_it() {
     ensure_debian();
     let pusher = Pusher::new(([127, 0, 0, 1], 1).into());
