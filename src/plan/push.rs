@@ -78,8 +78,7 @@ pub fn newest(built: Vec<Built<'_>>) -> Option<Built<'_>> {
     })
 }
 
-/// The names in the order in which they are pushed: what others look for last comes last, so that it never
-/// stands for what is not all there. That is `latest`.
+/// The names in the order in which they are pushed, by [`turn`].
 ///
 /// # Errors
 ///
@@ -97,15 +96,16 @@ pub fn order(mut wanted: Vec<Wanted>) -> Result<Vec<Wanted>, PlanError> {
             ));
         }
     }
-    wanted.sort_by_key(|wanted| is_latest(&wanted.name));
+    wanted.sort_by_key(|wanted| turn(&wanted.name));
     wanted.dedup();
     Ok(wanted)
 }
 
 /// Whether the name moves with every release.
 #[must_use]
-pub fn is_latest(name: &ImageRef) -> bool {
-    name.tag().is_none_or(|tag| tag.as_str() == "latest")
+pub fn turn(name: &ImageRef) -> impl Ord + use<> {
+    let tag = name.tag().map_or("latest", Tag::as_str);
+    (tag == "latest", moves(tag), version(name).is_none())
 }
 
 /// Whether a name is that of a release, which stands for the same image for ever.
@@ -268,11 +268,31 @@ mod tests {
     }
 
     #[test]
-    fn latest_comes_last_and_names_have_a_registry() {
-        let ordered = order(wanted(&["r/a:latest", "r/a:1.2.3", "r/a:1", "r/a:1.2.3"]));
-        let names = ordered.unwrap();
+    fn releases_come_first_latest_last_and_names_have_a_registry() {
+        let asked = [
+            "r/b:latest",
+            "r/a:1",
+            "r/a:1.2",
+            "r/a:1.2.3",
+            "r/a:ctx-0123456789ab",
+            "r/a",
+            "r/b:2",
+            "r/b:2.0.0-rc.1",
+            "r/a:1.2.3",
+        ];
+        let names = order(wanted(&asked)).unwrap();
         let names: Vec<_> = names.iter().map(|one| one.name.to_string()).collect();
-        assert_eq!(names, ["r/a:1.2.3", "r/a:1", "r/a:1.2.3", "r/a:latest"]);
+        let expected = [
+            "r/a:1.2.3",
+            "r/b:2.0.0-rc.1",
+            "r/a:ctx-0123456789ab",
+            "r/a:1",
+            "r/a:1.2",
+            "r/b:2",
+            "r/b:latest",
+            "r/a",
+        ];
+        assert_eq!(names, expected);
         let error = order(wanted(&["app:1.2.3"])).unwrap_err();
         assert_eq!(error.message, "`app:1.2.3` names no registry");
         assert!(order(wanted(&["me/app:1", "reg:5000/app:1"])).is_ok());

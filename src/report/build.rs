@@ -15,7 +15,7 @@ use crate::model::{Digest, STARS, Version};
 use crate::ops::build::{BaseError, Failure, Image, Reason, State};
 use crate::plan::build::{BuildSpec, Item, VersionChoice};
 use crate::plan::dockerfile::{Base, Sources};
-use crate::plan::push::is_latest;
+use crate::plan::push::turn;
 
 /// A line for each image: its name and its id.
 #[must_use]
@@ -278,7 +278,7 @@ fn names(spec: &BuildSpec) -> Names {
     let names = spec.names(version, None).unwrap_or_default();
     let held_back = names.iter().filter(|name| spec.is_held_back(name, version));
     let mut pushed: Vec<_> = names.iter().filter(|name| spec.is_pushed(name)).collect();
-    pushed.sort_by_key(|name| is_latest(name));
+    pushed.sort_by_key(|name| turn(name));
     Names {
         held_back: held_back.map(ToString::to_string).collect(),
         pushed: pushed.into_iter().map(ToString::to_string).collect(),

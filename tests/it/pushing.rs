@@ -5,6 +5,7 @@ mod authorities;
 mod credentials;
 mod faults;
 mod latest;
+mod order;
 mod others;
 mod pulls;
 mod tokens;

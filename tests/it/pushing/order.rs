@@ -1,0 +1,66 @@
+//! Releases are pushed before the names that move to them.
+
+use std::sync::{Arc, OnceLock};
+
+use super::Pusher;
+use crate::support::image::docker;
+use crate::support::registry::{Deed, Proxy, Registry};
+
+const IMMUTABLE: &str = r#"{"errors":[{"code":"TAG_INVALID","message":"tag is immutable"}]}"#;
+
+#[test]
+fn no_name_moves_to_a_release_that_is_refused() {
+    for is_deployed in [false, true] {
+        let registry = Registry::new();
+        let proxy = Proxy::start(registry.address(), |method, path, _| {
+            if method == "PUT" && path.ends_with("/manifests/1.2.3") {
+                Deed::Answer(409, "", IMMUTABLE)
+            } else {
+                Deed::Pass
+            }
+        });
+        let pusher = Pusher::new(proxy.address);
+        let ended = if is_deployed {
+            pusher.deploy("1.2.3")
+        } else {
+            pusher.build("1.2.3");
+            pusher.push_built(&[])
+        };
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        assert!(ended.stderr.contains("immutable"), "{}", ended.stderr);
+        let none: [&str; 0] = [];
+        assert_eq!(registry.tags(pusher.image.as_str()), none);
+    }
+}
+
+#[test]
+fn no_name_moves_to_a_version_that_somebody_else_releases_meanwhile() {
+    let registry = Registry::new();
+    let names: Arc<OnceLock<[String; 2]>> = Arc::default();
+    let known = Arc::clone(&names);
+    // The first layer is sent once it is known that the version is not there.
+    let proxy = Proxy::start(registry.address(), move |method, _, _| {
+        if let Some([other, direct]) = known.get().filter(|_| method == "PATCH") {
+            docker(&["tag", other, direct]);
+            docker(&["push", "--quiet", direct]);
+        }
+        Deed::Pass
+    });
+    let pusher = Pusher::new(proxy.address);
+    let repository = pusher.image.as_str();
+    pusher.build("0.9.0");
+    pusher.bench.write("a", "two\n");
+    pusher.build("1.2.3");
+    let direct = format!("{}/{repository}:1.2.3", registry.address());
+    names.set([pusher.name("0.9.0"), direct]).unwrap();
+    let ended = pusher.push_built(&[]);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let said = format!(
+        "`{}` is released already, as {}",
+        pusher.name("1.2.3"),
+        registry.digest(repository, "1.2.3")
+    );
+    assert!(ended.stderr.contains(&said), "{}", ended.stderr);
+    assert_eq!(registry.tags(repository), ["1.2.3"]);
+    assert_eq!(proxy.count("PUT", "/manifests/"), 0);
+}
