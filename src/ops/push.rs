@@ -11,7 +11,7 @@ mod tries;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
-use self::place::{Place, Standing};
+use self::place::{Patience, Place, Standing};
 use self::tries::Tries;
 use crate::engine::docker::DockerEngine;
 use crate::engine::docker::credentials::Keyring;
@@ -163,6 +163,7 @@ pub async fn push(
             run,
         });
     }
+    survey.look_at_the_end(&pushed, events).await?;
     match last {
         Some(why) if pushed.is_empty() => Err(why),
         _ => Ok(pushed),
@@ -230,16 +231,17 @@ impl<'a> Survey<'a> {
                 }
             };
             let place = &mut survey.places[at];
-            let mut found = place.look(&wanted.name, events).await?;
+            let mut found = place.look(&wanted.name, Patience::Short, events).await?;
             if matches!(found, Standing::Hidden(_)) && !is_dry && hiding.insert(at) {
                 place.check(&wanted.name, events).await?;
-                found = place.look(&wanted.name, events).await?;
+                found = place.look(&wanted.name, Patience::Short, events).await?;
             }
             if let Some(why) = survey.keeps_released(wanted, &found) {
                 return Err(why);
             }
             survey.looked.push(Looked { wanted, at, found });
         }
+        survey.ask_slow_ones(events).await?;
         survey.look_at_unasked(events).await?;
         survey.warn_of_hidden(events);
         if !survey.is_forced {
@@ -283,21 +285,74 @@ impl<'a> Survey<'a> {
         }
     }
 
+    /// Asks registries that were too slow to answer once more, if what they have may keep a name from moving.
+    async fn ask_slow_ones(&mut self, events: &Events) -> Result<(), PushFailure> {
+        let mut asked = BTreeSet::new();
+        for index in 0..self.looked.len() {
+            let Looked { wanted, at, .. } = self.looked[index];
+            if self.patience(wanted) == Patience::Full
+                && self.places[at].is_slow()
+                && asked.insert(at)
+            {
+                self.look_again(index, events).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Looks at the names of registries that could not be asked at first, and can by now: a release among them is
     /// not replaced, and what is pushed before it does not move without it.
     async fn look_at_unasked(&mut self, events: &Events) -> Result<(), PushFailure> {
         for index in 0..self.looked.len() {
-            let Looked { wanted, at, found } = &mut self.looked[index];
-            let place = &mut self.places[*at];
-            if matches!(found, Standing::Unasked) && place.is_known() {
-                *found = place.look(&wanted.name, events).await?;
-                let looked = &self.looked[index];
-                if let Some(why) = self.keeps_released(looked.wanted, &looked.found) {
-                    return Err(why);
-                }
+            let Looked { at, found, .. } = &self.looked[index];
+            if matches!(found, Standing::Unasked) && self.places[*at].is_known() {
+                self.look_again(index, events).await?;
             }
         }
         Ok(())
+    }
+
+    /// Looks at a name once more; fails if another image is released under it.
+    async fn look_again(&mut self, index: usize, events: &Events) -> Result<(), PushFailure> {
+        let Looked { wanted, at, .. } = self.looked[index];
+        let patience = self.patience(wanted);
+        let found = self.places[at].look(&wanted.name, patience, events).await?;
+        let failure = self.keeps_released(wanted, &found);
+        self.looked[index].found = found;
+        failure.map_or(Ok(()), Err)
+    }
+
+    /// Looks once more at the names that existed already and whose turn came before others were pushed.
+    async fn look_at_the_end(
+        &mut self,
+        pushed: &[Pushed],
+        events: &Events,
+    ) -> Result<(), PushFailure> {
+        let last = pushed.iter().rposition(|one| !one.was_there).unwrap_or(0);
+        for one in pushed[..last].iter().filter(|one| one.was_there) {
+            let mut all = self.looked.iter();
+            let index = all.position(|looked| looked.wanted.name == one.name);
+            let Some(index) = index else { continue };
+            self.look_again(index, events).await?;
+            let looked = &self.looked[index];
+            if looked.found.has(looked.wanted).is_none() {
+                return Err(PushFailure::Moved {
+                    name: one.name.clone(),
+                    digest: one.digest.clone(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// How long is waited for what is under a name. It may be a release, or one that a newer release keeps.
+    fn patience(&self, wanted: &Wanted) -> Patience {
+        let moves = wanted.version.is_some() && wanted.moves();
+        if !self.is_forced && (moves || is_release(&wanted.name)) {
+            Patience::Full
+        } else {
+            Patience::Short
+        }
     }
 
     /// Leaves the names that belong to newer releases of their registry, and says so.
@@ -377,22 +432,23 @@ impl<'a> Survey<'a> {
         step: &Step,
         events: &Events,
     ) -> Result<Put, PushFailure> {
-        let Looked { wanted, at, found } = &self.looked[index];
-        let (wanted, at, name) = (*wanted, *at, &wanted.name);
-        if let Some(found) = found.has(wanted) {
-            return Ok(Put::WasThere(found.digest.clone()));
+        let Looked { wanted, at, .. } = self.looked[index];
+        let name = &wanted.name;
+        // Somebody may have moved it while others were pushed.
+        if self.looked[index].found.has(wanted).is_some() {
+            self.look_again(index, events).await?;
+            if let Some(found) = self.looked[index].found.has(wanted) {
+                return Ok(Put::WasThere(found.digest.clone()));
+            }
         }
         self.places[at]
             .send_layers(engine, wanted, step, events)
             .await?;
         let mut tries = Tries::new();
         let pushed = loop {
-            self.looked[index].found = self.places[at].look(name, events).await?;
+            self.look_again(index, events).await?;
             self.look_at_unasked(events).await?;
             let looked = &self.looked[index];
-            if let Some(why) = self.keeps_released(wanted, &looked.found) {
-                return Err(why);
-            }
             if let Some(found) = looked.found.has(wanted) {
                 return Ok(Put::WasThere(found.digest.clone()));
             }

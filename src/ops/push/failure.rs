@@ -121,6 +121,14 @@ pub enum PushFailure {
         /// What was wrong at last.
         message: String,
     },
+    /// Somebody moved a name that was not pushed, since it was the image's.
+    #[error("`{name}` existed already, as {digest}, and was moved while others were pushed")]
+    Moved {
+        /// The name.
+        name: ImageRef,
+        /// What it was.
+        digest: Digest,
+    },
     /// The registry has something else than what was pushed.
     #[error("`{name}` was pushed as {pushed}, and the registry has {found}")]
     Mismatch {
@@ -210,7 +218,7 @@ impl PushFailure {
                 "ask for the right to pull from there; for what was never pushed there before, `jobctl push --force`"
                     .to_owned(),
             ),
-            Self::Mismatch { .. } => {
+            Self::Mismatch { .. } | Self::Moved { .. } => {
                 Some("somebody else may push the same name: look what stands there".to_owned())
             }
         }

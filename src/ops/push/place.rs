@@ -18,8 +18,17 @@ use crate::plan::push::{Wanted, is_release, pause, version};
 
 /// What takes longer than that to fail is not waited for again: many names may be to be pushed.
 const SLOW: Duration = Duration::from_secs(1);
-/// How long it is asked again then.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long it is asked again then, where nothing depends on the answer.
+const SHORT: Duration = Duration::from_secs(2);
+
+/// How long a registry that was slow not to answer is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Patience {
+    /// Until it is known that it does not answer.
+    Full,
+    /// For a moment.
+    Short,
+}
 
 /// A repository, and how one gets there.
 pub(super) struct Place {
@@ -99,17 +108,20 @@ impl Place {
     pub(super) async fn look(
         &mut self,
         name: &ImageRef,
+        patience: Patience,
         events: &Events,
     ) -> Result<Standing, PushFailure> {
         let start = Instant::now();
         let asking = self.registry.manifest(name);
         let mut answer = match self.reach {
             Reach::Elsewhere => return Ok(Standing::Unasked),
-            Reach::Lost { is_slow: true } => match timeout(PATIENCE, asking).await {
-                Ok(answer) => answer,
-                Err(_) => return Ok(Standing::Unasked),
-            },
-            Reach::Lost { is_slow: false } => asking.await,
+            Reach::Lost { is_slow: true } if patience == Patience::Short => {
+                match timeout(SHORT, asking).await {
+                    Ok(answer) => answer,
+                    Err(_) => return Ok(Standing::Unasked),
+                }
+            }
+            Reach::Lost { .. } => asking.await,
             Reach::Unknown | Reach::Known => {
                 self.again(name, events, || self.registry.manifest(name))
                     .await
@@ -157,6 +169,11 @@ impl Place {
     /// Whether the registry can be asked from here.
     pub(super) fn is_known(&self) -> bool {
         self.reach == Reach::Known
+    }
+
+    /// Whether it took the registry long not to answer.
+    pub(super) fn is_slow(&self) -> bool {
+        self.reach == Reach::Lost { is_slow: true }
     }
 
     /// The releases that the registry has; nothing if it does not list them.

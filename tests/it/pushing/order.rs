@@ -64,3 +64,75 @@ fn no_name_moves_to_a_version_that_somebody_else_releases_meanwhile() {
     assert_eq!(registry.tags(repository), ["1.2.3"]);
     assert_eq!(proxy.count("PUT", "/manifests/"), 0);
 }
+
+#[test]
+fn a_name_that_was_there_and_is_moved_meanwhile_is_pushed() {
+    let registry = Registry::new();
+    let names: Arc<OnceLock<[String; 2]>> = Arc::default();
+    let known = Arc::clone(&names);
+    let proxy = Proxy::start(registry.address(), move |method, path, _| {
+        if method == "PUT" && path.ends_with("/manifests/1.0.0") {
+            let [other, direct] = known.get().unwrap();
+            docker(&["tag", other, direct]);
+            docker(&["push", "--quiet", direct]);
+        }
+        Deed::Pass
+    });
+    let pusher = Pusher::new(proxy.address);
+    let repository = pusher.image.as_str();
+    pusher.build("1.0.0-rc.1");
+    pusher.bench.write("a", "two\n");
+    pusher.build("1.0.0");
+    let direct = format!("{}/{repository}:latest", registry.address());
+    docker(&["tag", &pusher.name("1.0.0"), &direct]);
+    docker(&["push", "--quiet", &direct]);
+    names.set([pusher.name("1.0.0-rc.1"), direct]).unwrap();
+    let ended = pusher.push_built(&[]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let digest = registry.digest(repository, "latest");
+    assert_eq!(digest, registry.digest(repository, "1.0.0"));
+    let said = format!("{} pushed\n{digest}\n", pusher.name("latest"));
+    assert!(ended.stdout.ends_with(&said), "{}", ended.stdout);
+    // What nobody moves was there.
+    let ended = pusher.push_built(&[]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(!ended.stdout.contains(" pushed\n"), "{}", ended.stdout);
+    assert_eq!(proxy.count("PUT", "/manifests/latest"), 1);
+}
+
+#[test]
+fn a_name_that_was_there_and_is_moved_after_its_turn_is_reported() {
+    let registry = Registry::new();
+    let names: Arc<OnceLock<[String; 2]>> = Arc::default();
+    let known = Arc::clone(&names);
+    let proxy = Proxy::start(registry.address(), move |method, path, _| {
+        if method == "PUT" && path.ends_with("/manifests/latest") {
+            let [other, direct] = known.get().unwrap();
+            docker(&["tag", other, direct]);
+            docker(&["push", "--quiet", direct]);
+        }
+        Deed::Pass
+    });
+    let pusher = Pusher::new(proxy.address);
+    let repository = pusher.image.as_str();
+    pusher.build("1.0.0-rc.1");
+    pusher.bench.write("a", "two\n");
+    pusher.build("1.0.0");
+    let direct = format!("{}/{repository}:1.0", registry.address());
+    docker(&["tag", &pusher.name("1.0.0"), &direct]);
+    docker(&["push", "--quiet", &direct]);
+    let before = registry.digest(repository, "1.0");
+    names.set([pusher.name("1.0.0-rc.1"), direct]).unwrap();
+    let ended = pusher.push_built(&[]);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let said = format!(
+        "`{}` existed already, as {before}, and was moved while others were pushed",
+        pusher.name("1.0")
+    );
+    assert!(ended.stderr.contains(&said), "{}", ended.stderr);
+    assert_eq!(ended.stdout, "");
+    // The next push moves it back.
+    let ended = pusher.push_built(&[]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_eq!(registry.digest(repository, "1.0"), before);
+}

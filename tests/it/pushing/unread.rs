@@ -1,5 +1,8 @@
 //! Registries that can't be asked what they have, or don't let the user see.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
 use super::Pusher;
 use crate::support::image::docker;
 use crate::support::registry::{Deed, Proxy, Registry};
@@ -55,6 +58,45 @@ fn a_registry_that_answers_again_keeps_what_was_released() {
         let ended = pusher.push("1.0.0", &["--force"]);
         assert_eq!(ended.code, Some(0), "{ended:?}");
         assert_ne!(registry.digest(repository, "1.0.0"), before);
+    }
+}
+
+#[test]
+fn a_registry_that_answers_slowly_keeps_what_was_released() {
+    // It lets the first one who asks wait in vain, and answers the others in its own time. One name is another's
+    // release; the other belongs to a release that only the registry has.
+    for (tag, has, flags, said) in [
+        ("1.0.0", "1.0.0", &[][..], "is released already, as"),
+        ("1.0.0", "1.0.0", &["--dry-run"], "is released already, as"),
+        ("latest", "2.0.0", &[], "stays with 2.0.0: 1.0.0 is older"),
+    ] {
+        let registry = Registry::new();
+        let first = AtomicBool::new(true);
+        let proxy = Proxy::start(registry.address(), move |method, path, _| {
+            let is_look = path.contains("/manifests/") || path.contains("/tags/");
+            if method != "GET" || !is_look {
+                return Deed::Pass;
+            }
+            if first.swap(false, Ordering::Relaxed) {
+                std::thread::sleep(Duration::from_millis(1500));
+                return Deed::Lose(0);
+            }
+            std::thread::sleep(Duration::from_secs(3));
+            Deed::Pass
+        });
+        let pusher = Pusher::new(proxy.address);
+        let before = released(&registry, &pusher, &[has, tag]);
+        docker(&[
+            "rmi",
+            &format!("{}/{}:{has}", registry.address(), pusher.image.as_str()),
+        ]);
+        let ended = pusher.push(tag, flags);
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        let lost = "can't be asked from here what it has; only the engine reaches it";
+        assert!(ended.stderr.contains(lost), "{}", ended.stderr);
+        assert!(ended.stderr.contains(said), "{}", ended.stderr);
+        assert_eq!(proxy.count("PUT", "/manifests/"), 0);
+        assert_eq!(registry.digest(pusher.image.as_str(), tag), before);
     }
 }
 
