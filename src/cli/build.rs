@@ -20,7 +20,7 @@ use crate::manifest::{self, Manifest, RaiseError, Raised};
 use crate::model::Digest;
 use crate::ops::build::{Failure, Image, Reason, build, foresee, forget_replaced, settle};
 use crate::plan::build::{BuildFlags, Item, VersionChoice, file_errors, plan};
-use crate::plan::push::{Wanted, order};
+use crate::plan::push::{EngineName, Wanted, order};
 use crate::report::{
     build_failure, build_human, build_json, build_plan_human, build_plan_json, build_summary,
 };
@@ -112,7 +112,7 @@ pub(super) fn exec(args: &BuildArgs, context: &mut Context) -> Ending {
         // What is told of it is what the registry has.
         context.output.note(&build_human(&images));
         let (wanted, named) = deployed(&items, &images);
-        return super::push::push_built(context, wanted, &named);
+        return super::push::push_built(context, wanted, &named, &args.tags);
     }
     if let Some(last) = images.iter().rfind(|image| image.context.is_some()) {
         context.ci.made(&Made {
@@ -144,7 +144,7 @@ fn pushed_names(items: &[Item]) -> Vec<Wanted> {
 }
 
 /// The names that are pushed, and all names: images that others are made from stay here.
-fn deployed(items: &[Item], images: &[Image]) -> (Vec<Wanted>, Vec<Wanted>) {
+fn deployed(items: &[Item], images: &[Image]) -> (Vec<Wanted>, Vec<EngineName>) {
     let (mut wanted, mut named) = (Vec::new(), Vec::new());
     for (item, image) in items.iter().zip(images) {
         let Item::Build(spec) = item else {
@@ -154,16 +154,19 @@ fn deployed(items: &[Item], images: &[Image]) -> (Vec<Wanted>, Vec<Wanted>) {
             continue;
         }
         for name in &image.tags {
-            let one = Wanted {
+            named.push(EngineName {
                 name: name.clone(),
                 id: image.id.clone(),
-                version: image.version.clone(),
-                is_of_git: spec.version == VersionChoice::Git,
-            };
+                pushed_as: spec.pushed_as(name),
+            });
             if spec.is_pushed(name) {
-                wanted.push(one.clone());
+                wanted.push(Wanted {
+                    name: name.clone(),
+                    id: image.id.clone(),
+                    version: image.version.clone(),
+                    is_of_git: spec.version == VersionChoice::Git,
+                });
             }
-            named.push(one);
         }
     }
     (wanted, named)

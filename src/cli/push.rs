@@ -22,7 +22,7 @@ use crate::ops::push::{
     Asked, Fate, Names, PushFailure, Pushed, Subject, foresee, forget_relays, names, push, runs_of,
 };
 use crate::plan::build::{BuildFlags, Item, plan};
-use crate::plan::push::{Wanted, order, version};
+use crate::plan::push::{EngineName, Wanted, order, version};
 use crate::plan::run;
 use crate::report::{
     printable_text, push_human, push_json, push_plan_human, push_plan_json, push_summary,
@@ -170,7 +170,13 @@ pub(super) fn exec(args: &PushArgs, context: &mut Context) -> Ending {
 }
 
 /// Pushes what was just built, and gives it its names on the engine.
-pub(super) fn push_built(context: &Context, wanted: Vec<Wanted>, named: &[Wanted]) -> Ending {
+/// A name of the user's own that is refused is one that `push JOB` does not know.
+pub(super) fn push_built(
+    context: &Context,
+    wanted: Vec<Wanted>,
+    named: &[EngineName],
+    own: &[ImageRef],
+) -> Ending {
     let outcome = context.watch(async |events| {
         let wanted = order(wanted).map_err(|error| Unpushed::Usage(Box::new(error.into())))?;
         let engine = context.connect().await?;
@@ -184,6 +190,20 @@ pub(super) fn push_built(context: &Context, wanted: Vec<Wanted>, named: &[Wanted
     })?;
     match outcome {
         Ok(pushed) => say(context, &pushed, None),
+        Err(Unpushed::Failure(failure)) if failure.is_of_release() => {
+            let mut why = Diagnostic::error("push", failure.to_string());
+            why.help.extend(failure.help());
+            let own = named.iter().filter(|one| own.contains(&one.name));
+            why.help.extend(own.map(|one| {
+                let name = &one.name;
+                format!(
+                    "`jobctl push JOB` leaves out what `--tag` names: `jobctl tag {} {name}`, and then `jobctl push \
+                     {name}`, with `--force` if it is to replace a release",
+                    one.id
+                )
+            }));
+            context.output.failed(&why)
+        }
         Err(unpushed) => fail(context, "push", unpushed),
     }
 }

@@ -17,7 +17,7 @@ use crate::engine::docker::DockerEngine;
 use crate::engine::docker::credentials::Keyring;
 use crate::event::{Event, Events, Outcome, Step};
 use crate::model::{Digest, ImageRef, RunId, Version};
-use crate::plan::push::{Wanted, is_release, version};
+use crate::plan::push::{EngineName, Wanted, is_release, version};
 pub use failure::PushFailure;
 use failure::UNLISTED;
 pub use record::{AttachedRun, NoRecord, runs_of};
@@ -45,7 +45,7 @@ pub struct Asked<'a> {
     /// The names, in their order.
     pub wanted: &'a [Wanted],
     /// Names that images get on the engine once nothing is refused.
-    pub named: &'a [Wanted],
+    pub named: &'a [EngineName],
     /// Whether what was released is replaced.
     pub is_forced: bool,
     /// The runs whose records are attached, by the id of their image.
@@ -118,11 +118,8 @@ pub async fn push(
             place.check(&looked.wanted.name, events).await?;
         }
     }
-    // A name without a registry is left if the same is left in one.
-    let is_left = |one: &Wanted| {
-        left.contains(&one)
-            || !asked.wanted.contains(one)
-                && (left.iter()).any(|left| left.id == one.id && left.name.tag() == one.name.tag())
+    let is_left = |one: &EngineName| {
+        (left.iter()).any(|left| left.id == one.id && left.name == one.pushed_as)
     };
     for one in asked.named.iter().filter(|one| !is_left(one)) {
         engine.tag(&one.id, &one.name).await?;

@@ -49,6 +49,29 @@ impl Wanted {
     }
 }
 
+/// A name that an image gets on the engine, unless the name that it is pushed as stays with a newer release.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EngineName {
+    /// The name; with a tag.
+    pub name: ImageRef,
+    /// The image's id on the engine.
+    pub id: Digest,
+    /// The name itself if it is pushed, else the same tag with the prefix.
+    pub pushed_as: ImageRef,
+}
+
+impl EngineName {
+    /// The name of what is pushed.
+    #[must_use]
+    pub fn pushed(wanted: &Wanted) -> Self {
+        Self {
+            name: wanted.name.clone(),
+            id: wanted.id.clone(),
+            pushed_as: wanted.name.clone(),
+        }
+    }
+}
+
 /// An image that was built of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Built<'a> {
@@ -101,7 +124,8 @@ pub fn order(mut wanted: Vec<Wanted>) -> Result<Vec<Wanted>, PlanError> {
     Ok(wanted)
 }
 
-/// Whether the name moves with every release.
+/// When a name is pushed: versions first, then those that move with no release, then `1` and `1.2`, and `latest`
+/// last. So no name moves to an image whose release is refused.
 #[must_use]
 pub fn turn(name: &ImageRef) -> impl Ord + use<> {
     let tag = name.tag().map_or("latest", Tag::as_str);

@@ -142,6 +142,12 @@ pub enum PushFailure {
 }
 
 impl PushFailure {
+    /// Whether a release that is there, or may be, is in its way, which `push --force` alone replaces.
+    #[must_use]
+    pub fn is_of_release(&self) -> bool {
+        matches!(self, Self::Released { .. } | Self::Unreadable { .. })
+    }
+
     /// How to mend it.
     #[must_use]
     pub fn help(&self) -> Option<String> {

@@ -8,7 +8,7 @@ use crate::model::labels::{STANDARD_LABELS, is_stamped};
 use crate::model::{ImageRef, Tag, Version};
 use crate::ops::build::History;
 use crate::plan::build::{BuildSpec, VersionChoice};
-use crate::plan::push::{Built, Wanted, is_release, version};
+use crate::plan::push::{Built, EngineName, Wanted, is_release, version};
 use crate::plan::run::JOB_LABEL;
 use crate::plan::tags::is_of_context;
 
@@ -27,7 +27,7 @@ pub struct Names {
     /// The names.
     pub wanted: Vec<Wanted>,
     /// Those that the engine does not have yet.
-    pub named: Vec<Wanted>,
+    pub named: Vec<EngineName>,
 }
 
 /// The names that are pushed, and the images that they mean on the engine.
@@ -128,7 +128,7 @@ async fn add(
             is_of_git: spec.version == VersionChoice::Git,
         };
         if !is_there {
-            names.named.push(wanted.clone());
+            names.named.push(EngineName::pushed(&wanted));
         }
         names.wanted.push(wanted);
     }

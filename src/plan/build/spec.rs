@@ -236,6 +236,14 @@ impl BuildSpec {
         self.is_deployed && (self.extra_tags.contains(name) || name.repository() == repository)
     }
 
+    /// The name that is pushed with one of the image's: itself, or the same tag with the prefix.
+    #[must_use]
+    pub fn pushed_as(&self, name: &ImageRef) -> ImageRef {
+        let with_prefix = || format!("{}{name}", self.prefix).parse().ok();
+        let pushed = (!self.is_pushed(name)).then(with_prefix).flatten();
+        pushed.unwrap_or_else(|| name.clone())
+    }
+
     /// Whether the image gets a name only where there is no newer release: any that moves in a registry, those of a
     /// release that the user did not ask for on the engine.
     #[must_use]

@@ -129,3 +129,42 @@ fn what_another_repository_has_keeps_no_name_from_a_new_one() {
     assert_eq!(digest(name, "latest"), digest(name, "2.0.0"));
     assert_eq!(digest(name, "1"), digest(name, "1.2.4"));
 }
+
+#[test]
+fn a_name_that_another_repository_keeps_moves_in_its_own() {
+    let registry = Registry::new();
+    let pusher = Pusher::new(registry.address());
+    let name = pusher.image.as_str();
+    // It ends like the job's own, and has a newer release.
+    let other = |tag: &str| format!("{}other/{name}:{tag}", pusher.prefix());
+    pusher.build("2.0.0");
+    for tag in ["2.0.0", "latest"] {
+        docker(&["tag", &pusher.name("2.0.0"), &other(tag)]);
+        docker(&["push", "--quiet", &other(tag)]);
+    }
+    let names = pusher.image.tags();
+    docker(
+        &[
+            &["rmi"],
+            &names.iter().map(String::as_str).collect::<Vec<_>>()[..],
+        ]
+        .concat(),
+    );
+    pusher.bench.write("a", "two\n");
+    let prefix = pusher.prefix();
+    let own = other("latest");
+    let flags = ["--version", "1.0.0", "--image-prefix", &prefix, "--deploy"];
+    let flags = [&flags[..], &["--tag", &own]].concat();
+    let ended = run(&mut pusher.image.build(&pusher.bench, &flags));
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let said = format!("`{own}` stays as it is: 1.0.0 is older than 2.0.0");
+    assert!(ended.stderr.contains(&said), "{}", ended.stderr);
+    assert_eq!(
+        registry.digest(name, "latest"),
+        registry.digest(name, "1.0.0")
+    );
+    assert!(!pusher.image.tags().contains(&own));
+    let [with, without] = pusher.ids("latest");
+    assert!(with.is_some());
+    assert_eq!(without, with);
+}

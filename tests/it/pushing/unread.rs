@@ -307,3 +307,40 @@ fn what_a_refused_deploy_has_built_is_pushed_by_force_with_all_names() {
     }
     assert!(registry.tags(repository).contains(&"latest".to_owned()));
 }
+
+#[test]
+fn a_name_of_the_users_own_that_a_deploy_is_refused_for_is_pushed_as_the_help_says() {
+    let registry = Registry::new();
+    let pusher = Pusher::new(registry.address());
+    let repository = format!("other/{}", pusher.image.as_str());
+    let own = format!("{}{repository}:1.0.0", pusher.prefix());
+    pusher.build("1.0.0");
+    docker(&["tag", &pusher.name("1.0.0"), &own]);
+    docker(&["push", "--quiet", &own]);
+    let before = registry.digest(&repository, "1.0.0");
+    pusher.bench.write("a", "two\n");
+    let prefix = pusher.prefix();
+    let flags = ["--version", "1.1.0", "--image-prefix", &prefix];
+    let deploy = [&flags[..], &["--deploy", "--tag", &own]].concat();
+    let ended = run(&mut pusher.image.build(&pusher.bench, &deploy));
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let said = format!("`{own}` is released already, as {before}");
+    assert!(ended.stderr.contains(&said), "{}", ended.stderr);
+    let (_, help) = ended.stderr.split_once("`jobctl tag ").unwrap();
+    let (id, _) = help.split_once(' ').unwrap();
+    let said = format!("`jobctl tag {id} {own}`, and then `jobctl push {own}`");
+    assert!(ended.stderr.contains(&said), "{}", ended.stderr);
+    let ended = run(pusher.bench.jobctl().args(["tag", id, &own]));
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let ended = run(pusher.bench.jobctl().args(["push", &own]));
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert_eq!(registry.digest(&repository, "1.0.0"), before);
+    let ended = run(pusher.bench.jobctl().args(["push", "--force", &own]));
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    // The job's own names are left to `push JOB`, which pushes the same image.
+    assert!(registry.tags(pusher.image.as_str()).is_empty());
+    let ended = pusher.push_built(&[]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let digest = registry.digest(&repository, "1.0.0");
+    assert_eq!(registry.digest(pusher.image.as_str(), "1.1.0"), digest);
+}
