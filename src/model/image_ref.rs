@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use super::{Digest, Scalar, Tag, ValueError};
+use super::{Digest, Scalar, Tag, ValueError, without_users};
 
 /// The registry that is meant when none is named.
 const DEFAULT_DOMAIN: &str = "docker.io";
@@ -175,6 +175,33 @@ impl FromStr for ImageRef {
             tag,
             digest,
         })
+    }
+}
+
+/// Checks what is put before an image's name as it is: `registry:5000/team-`.
+///
+/// # Errors
+///
+/// The two make no name of an image.
+pub fn check_prefix(prefix: &str, name: &str) -> Result<(), ValueError> {
+    let example = "write a registry, and a directory or the beginning of a name in it: `registry.example:5000/team-`";
+    let shown = without_users(prefix);
+    let refused = |message: String, help: &str| {
+        Err(ValueError::new(format!(
+            "`{shown}` can't be put before an image's name: {message}"
+        ))
+        .help(help))
+    };
+    for scheme in ["https://", "http://"] {
+        if prefix.starts_with(scheme) {
+            let help = format!("leave out `{scheme}`: `registry.example:5000/team-`");
+            return refused("an image is not named by a URL".to_owned(), &help);
+        }
+    }
+    match format!("{prefix}{name}").parse::<ImageRef>() {
+        Ok(image) if image.tag().is_none() && image.digest().is_none() => Ok(()),
+        Ok(_) => refused("it would be a tag's or a digest's".to_owned(), example),
+        Err(error) => refused(error.to_string(), example),
     }
 }
 

@@ -36,7 +36,7 @@ pub use duration::Duration;
 pub use extra_host::ExtraHost;
 pub use gate::{Bound, Comparison, Condition, Gate};
 pub use gpus::{Devices, GpuRequest, Gpus};
-pub use image_ref::ImageRef;
+pub use image_ref::{ImageRef, check_prefix};
 pub use metric::{MetricName, MetricPattern};
 pub(crate) use mount::PROPAGATIONS;
 pub use mount::{Mount, MountSource};

@@ -122,6 +122,8 @@ fn what_jobctl_refuses_the_schema_refuses_or_can_not_know() {
         "invalid-value-gpus-both",
         "invalid-value-healthcheck",
         "invalid-value-image",
+        "invalid-value-image-prefix",
+        "invalid-value-image-version-long",
         "invalid-value-interpolated",
         "invalid-value-job-name",
         "invalid-value-port",

@@ -6,10 +6,12 @@ use std::path::Path;
 use super::{Checker, Rule, THIS_DIRECTORY};
 use crate::facts;
 use crate::manifest::Located;
-use crate::manifest::schema::Build;
+use crate::manifest::schema::{Build, VersionSource};
+use crate::model::check_prefix;
 
 pub(super) fn check(checker: &mut Checker<'_>) {
     let root = checker.root;
+    names(checker);
     for (name, image) in &root.images {
         let message = match (&image.value.pull, &image.value.build) {
             (Some(_), Some(_)) => Some("is both pulled and built"),
@@ -41,6 +43,30 @@ pub(super) fn check(checker: &mut Checker<'_>) {
         if let Some(build) = &job.value.build {
             build_files(checker, build);
         }
+    }
+}
+
+/// What images are named with must make names.
+fn names(checker: &mut Checker<'_>) {
+    let root = checker.root;
+    let Some(defaults) = &root.image else {
+        return;
+    };
+    if let Some(prefix) = defaults.prefix.as_ref().filter(|prefix| !prefix.is_empty())
+        && let Err(error) = check_prefix(prefix, root.name.as_str())
+    {
+        let diagnostic = Rule::InvalidValue.error(format!("`prefix`: {error}"));
+        let diagnostic = diagnostic.help(error.help.unwrap_or_default());
+        checker.report(diagnostic, prefix.span(), "");
+    }
+    if let Some(version) = &defaults.version
+        && let VersionSource::Literal(literal) = &**version
+        && let Err(error) = literal.image_tag()
+    {
+        let diagnostic = Rule::InvalidValue
+            .error(format!("`version`: it can't be an image's tag: {error}"))
+            .help("write a shorter version: `1.2.3-rc.1`");
+        checker.report(diagnostic, version.span(), "");
     }
 }
 

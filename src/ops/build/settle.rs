@@ -13,7 +13,7 @@ use crate::plan::build::{BuildSpec, Item, VersionChoice};
 ///
 /// # Errors
 ///
-/// git, or the context, can't be read where the version depends on it.
+/// git, or the context, can't be read where the version depends on it; or the version can't be a tag.
 pub async fn settle(
     mut items: Vec<Item>,
     cache: Option<&PathBuf>,
@@ -23,6 +23,13 @@ pub async fn settle(
         if let Item::Build(spec) = item {
             let version = version(spec, cache, events).await;
             spec.version = version.map_err(|reason| Failure::of_build(spec, reason))?;
+            let version = match &spec.version {
+                VersionChoice::Exact(version) => Some(version),
+                _ => None,
+            };
+            if let Err(error) = spec.names(version, None) {
+                return Err(Failure::of_build(spec, Reason::Name(error)));
+            }
         }
     }
     Ok(items)

@@ -9,7 +9,9 @@ use crate::facts::{Environment, dockerfile};
 use crate::manifest::Manifest;
 use crate::manifest::schema::{self, Build, CaBundle, ImageSource, Latest, VersionSource};
 use crate::manifest::suggest::nearest;
-use crate::model::{EnvName, HostPath, ImageRef, Name, Secret, Sensitive, ValueError, clean};
+use crate::model::{
+    EnvName, HostPath, ImageRef, Name, Secret, Sensitive, ValueError, check_prefix, clean,
+};
 
 /// Where most systems keep the certificate authorities that they trust.
 const HOST_AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
@@ -394,6 +396,7 @@ fn apply(
     spec.pulls = flags.pulls;
     spec.is_deployed = flags.deploys;
     spec.epoch = flags.epoch;
+    check_names(spec, flags)?;
     for (id, source) in &spec.recipe.secrets {
         if let SecretSource::File(path) = source
             && !path.is_file()
@@ -417,6 +420,36 @@ fn apply(
         }
     }
     Ok(())
+}
+
+/// Whether an image can have the names that are known by now.
+fn check_names(spec: &BuildSpec, flags: &BuildFlags) -> Result<(), PlanError> {
+    if !spec.prefix.is_empty()
+        && let Err(error) = check_prefix(&spec.prefix, &spec.name)
+    {
+        let given = if flags.prefix.is_some() {
+            "--image-prefix"
+        } else {
+            "image.prefix"
+        };
+        let help = error.help.clone().unwrap_or_default();
+        return Err(PlanError::new(format!("`{given}`: {error}"), help));
+    }
+    let version = match &spec.version {
+        VersionChoice::Exact(version) | VersionChoice::Declared(version) => version,
+        VersionChoice::None | VersionChoice::Git => return Ok(()),
+    };
+    version.image_tag().map(drop).map_err(|error| {
+        let given = if flags.version.is_some() {
+            "--version"
+        } else {
+            "image.version"
+        };
+        PlanError::new(
+            format!("`{given}`: the version can't be an image's tag: {error}"),
+            "write a shorter version: `1.2.3-rc.1`",
+        )
+    })
 }
 
 /// A name is a repository alone: what it is tagged with follows from the version.

@@ -229,3 +229,67 @@ fn each_part_of_a_version_is_raised_in_place() {
     let unknown = run(bench.jobctl().args(["build", "app", "--bump", "tiny"]));
     assert_eq!(unknown.code, Some(2), "{unknown:?}");
 }
+
+#[test]
+fn what_can_name_no_image_is_refused_before_anything_is_done() {
+    let bench = Bench::new();
+    bench.write("Dockerfile", "FROM scratch\n");
+    let nowhere = ["--host", "unix:///nowhere.sock"];
+    let long = format!("1.2.3-{}", "a".repeat(123));
+    let write = |image: &str| {
+        let text = format!(
+            "version: 1\nname: app\nimage: {{ {image} }}\njobs:\n  job: {{ build: {{ context: . }}, command: [a] }}\n"
+        );
+        bench.write("jobs.yaml", &text);
+    };
+    let refused = |words: &[&str], said: &str| {
+        let ended = run(bench.jobctl().args(nowhere).args(words));
+        assert_eq!(ended.code, Some(2), "{words:?}: {ended:?}");
+        assert!(ended.stderr.contains(said), "{words:?}: {}", ended.stderr);
+        assert!(!ended.stdout.contains("docker build"), "{ended:?}");
+    };
+    let verbs: [&[&str]; 4] = [
+        &["build", "--dry-run"],
+        &["build"],
+        &["push", "--dry-run"],
+        &["push"],
+    ];
+    for prefix in ["http://a/", "a//b/", "reg:port/", "team:", "a@", "-a"] {
+        write("latest: release");
+        let said = format!("`--image-prefix`: `{prefix}` can't be put before an image's name: ");
+        let flag = format!("--image-prefix={prefix}");
+        for verb in verbs {
+            refused(&[verb, &["--name", "nn", &flag]].concat(), &said);
+            refused(&[verb, &["job", &flag]].concat(), &said);
+        }
+        write(&format!("prefix: \"{prefix}\""));
+        let said = format!("`prefix`: `{prefix}` can't be put before an image's name: ");
+        for verb in verbs {
+            refused(&[verb, &["job"]].concat(), &said);
+        }
+        refused(&["validate"], &said);
+    }
+    let said = "a tag has at most 128 characters";
+    write("latest: release");
+    for verb in verbs {
+        refused(
+            &[verb, &["--name", "nn", "--version", &long]].concat(),
+            said,
+        );
+        refused(&[verb, &["job", "--version", &long]].concat(), said);
+    }
+    write(&format!("version: \"{long}\""));
+    refused(&["validate"], said);
+    // One that is too long only as what the tree, which is not as committed, makes of it.
+    let git = |args: &[&str]| {
+        let mut command = bench.command("git");
+        command.args(["-c", "user.name=a", "-c", "user.email=a@b.c"]);
+        assert!(command.args(args).output().unwrap().status.success());
+    };
+    write(&format!("version: \"{}\"", &long[..120]));
+    git(&["init", "--quiet"]);
+    git(&["add", "Dockerfile", "jobs.yaml"]);
+    git(&["commit", "--quiet", "--message", "a"]);
+    bench.write("Dockerfile", "FROM scratch\nLABEL a=b\n");
+    refused(&["build", "job", "--dry-run"], said);
+}
