@@ -53,7 +53,7 @@ pub(super) fn exec(args: &BuildArgs, context: &mut Context) -> Ending {
         .as_ref()
         .map(|manifest| file_errors(manifest, &items));
     if let Some(missing) = missing.filter(|missing| !missing.is_empty()) {
-        context.output.failure(&missing)?;
+        context.output.failure(&missing);
         return Ok(Exit::Usage);
     }
     if args.iidfile.is_some() && items.iter().filter(|item| is_build(item)).count() != 1 {
@@ -84,7 +84,7 @@ pub(super) fn exec(args: &BuildArgs, context: &mut Context) -> Ending {
     let statements = match args.provenance.then(|| context.store().images()) {
         None => None,
         Some(Ok(folder)) => Some(folder),
-        Some(Err(error)) => return context.output.failed(&(&error).into()),
+        Some(Err(error)) => return Ok(context.output.failed(&(&error).into())),
     };
     let images = match run(context, &items, statements.as_deref())? {
         Ok(images) => images,
@@ -125,7 +125,7 @@ pub(super) fn exec(args: &BuildArgs, context: &mut Context) -> Ending {
     context.summary(|| build_summary(&images))?;
     context
         .output
-        .result(|| build_human(&images), || build_json(&images))?;
+        .result(|| build_human(&images), || build_json(&images));
     Ok(Exit::Success)
 }
 
@@ -187,7 +187,7 @@ fn dry_run(context: &Context, items: Vec<Item>) -> Ending {
     context.output.result(
         || build_plan_human(&items, &sources),
         || build_plan_json(&items, &sources),
-    )?;
+    );
     Ok(Exit::Success)
 }
 
@@ -245,7 +245,7 @@ fn find_manifest(args: &BuildArgs, context: &Context) -> Result<Option<Manifest>
         }
         Err(diagnostics) => {
             // Whoever closed stdout does not want it.
-            let _ = context.output.failure(&diagnostics);
+            context.output.failure(&diagnostics);
             Err(Exit::Usage)
         }
     }
@@ -295,7 +295,7 @@ impl Unbuilt {
             Self::Interrupted => context.output.interrupted("the build was cancelled"),
             Self::Failure(failure) => {
                 // Whoever closed stdout does not want it.
-                let _ = context.output.failure(&[build_failure(failure)]);
+                context.output.failure(&[build_failure(failure)]);
                 exit(&failure.reason)
             }
         }

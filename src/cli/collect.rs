@@ -28,7 +28,7 @@ pub(super) struct CollectArgs {
 pub(super) fn exec(args: &CollectArgs, context: &mut Context) -> Ending {
     let id = match context.resolve(&args.run) {
         Ok(id) => id,
-        Err(diagnostic) => return context.output.failed(&diagnostic),
+        Err(diagnostic) => return Ok(context.output.failed(&diagnostic)),
     };
     let store = context.store();
     // What is wrong with jobs.yaml is no matter here: what the record says holds then.
@@ -55,14 +55,14 @@ pub(super) fn exec(args: &CollectArgs, context: &mut Context) -> Ending {
             context.output.result(
                 || format!("{}\n{}", run_ended(&record), outputs(&record)),
                 || record_json(&record),
-            )?;
+            );
             Ok(Exit::Success)
         }
         Ok(record) => Ok(say(context, &record)),
         Err(failure @ (RunFailure::ContainerGone { .. } | RunFailure::NotOver { .. })) => {
             let mut diagnostic = Diagnostic::error("collect", failure.to_string());
             diagnostic.help.extend(failure.help());
-            context.output.failed(&diagnostic)
+            Ok(context.output.failed(&diagnostic))
         }
         Err(failure) => Ok(fail(context, &failure)),
     }

@@ -19,6 +19,6 @@ pub(super) struct CompletionsArgs {
 pub(super) fn exec(args: &CompletionsArgs, context: &mut Context) -> Ending {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut super::command(), "jobctl", &mut script);
-    context.output.text(&String::from_utf8_lossy(&script))?;
+    context.output.text(&String::from_utf8_lossy(&script));
     Ok(Exit::Success)
 }

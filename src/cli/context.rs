@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::ci::Ci;
 use super::globals::{Globals, ProgressStyle};
 use super::output::Output;
-use super::standard::{Raw, Standard};
+use super::standard::{Lines, Raw};
 use super::threads::{self, NoThread};
 use crate::diagnostic::Diagnostic;
 use crate::engine::docker::client::Deadlines;
@@ -17,7 +17,7 @@ use crate::engine::docker::{DockerConfig, DockerEngine, EndpointFlags, EngineErr
 use crate::event::{Events, Stream};
 use crate::facts::Environment;
 use crate::manifest;
-use crate::model::{RunId, Secret, without_users};
+use crate::model::{RunId, Secret, ValueError, without_users};
 use crate::plan::run::{RunPlan, Subject};
 use crate::records::{Record, RunFolder, Store};
 use crate::report::{self, Progress};
@@ -38,28 +38,25 @@ impl Context {
         clippy::disallowed_methods,
         reason = "this is the place where the process's environment is read"
     )]
-    pub(super) fn of_process(globals: Globals, words: Vec<OsString>) -> Result<Self, String> {
+    pub(super) fn of_process(globals: Globals, words: Vec<OsString>) -> Result<Self, ValueError> {
         let here = std::env::current_dir()
-            .map_err(|error| format!("the working directory is gone: {error}"))?;
+            .map_err(|error| ValueError::new(format!("the working directory is gone: {error}")))?;
         let folder = match &globals.directory {
             Some(directory) => here.join(directory),
             None => here,
         };
         if !folder.is_dir() {
-            return Err(format!(
-                "--directory: `{}` is not a directory",
-                folder.display()
-            ));
+            let message = format!("--directory: `{}` is not a directory", folder.display());
+            return Err(ValueError::new(message));
         }
         if let Some(host) = &globals.host
             && let Err(error) = check_host(host)
         {
-            return Err(format!("{error}\nhelp: {}", error.help()));
+            return Err(ValueError::new(error.to_string()).help(error.help()));
         }
-        let is_quiet = globals.quiet || globals.progress == ProgressStyle::Quiet;
         let environment = Environment::new(std::env::vars_os(), folder);
         let ci = Ci::of(&environment);
-        let output = Output::new(globals.format, globals.color.into(), is_quiet, ci.clone());
+        let output = Output::new(&globals, ci.clone());
         Ok(Self {
             environment,
             globals,
@@ -258,7 +255,7 @@ impl Context {
                 .marks
                 .map(|marks| (marks, Box::new(Raw(Stream::Stderr)) as Box<_>)),
             crate::facts::host::now(),
-            Box::new(Standard(Stream::Stderr)),
+            Box::new(Lines(Stream::Stderr)),
         );
         let (events, received) = Events::channel();
         let runtime = threads::runtime()?;

@@ -33,7 +33,7 @@ pub(super) fn exec(_: &DoctorArgs, context: &mut Context) -> Ending {
     context.output.styled_result(
         || diagnosis_human(&diagnosis),
         || diagnosis_json(&diagnosis),
-    )?;
+    );
     Ok(if !diagnosis.is_engine_reached {
         Exit::Engine
     } else if diagnosis.count(Status::Failure) > 0 {

@@ -30,15 +30,18 @@ pub(super) fn exec(args: &DownArgs, context: &mut Context) -> Ending {
         Ok(ended) => ended,
         Err(failure) => return fail(context, &failure),
     };
-    let is_up = |job: &&String| ended.iter().all(|down| down.job.as_str() != *job);
-    if let Some(job) = args.jobs.iter().find(is_up) {
-        return match context.unknown_job(job) {
+    let was_down = |job: &&String| ended.iter().all(|down| down.job.as_str() != *job);
+    let mut exit = Exit::Success;
+    for job in args.jobs.iter().filter(was_down) {
+        exit = match context.unknown_job(job) {
             Some(error) => context.output.failed(&error),
-            None => Ok(context.output.error(&format!("no service `{job}` is up"))),
+            None => context.output.error(&format!("no service `{job}` is up")),
         };
     }
-    context
-        .output
-        .result(|| down_human(&ended), || down_json(&ended))?;
-    Ok(Exit::Success)
+    if exit == Exit::Success || !ended.is_empty() {
+        context
+            .output
+            .result(|| down_human(&ended), || down_json(&ended));
+    }
+    Ok(exit)
 }

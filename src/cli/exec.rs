@@ -7,7 +7,7 @@ use tokio::io::AsyncWriteExt as _;
 
 use super::context::Context;
 use super::run::display::Display;
-use super::run::{Hold, Signals, Unrun, keys};
+use super::run::{Hold, Signals, Unrun, keys, signals};
 use super::{Ending, reach};
 use crate::engine::run::ExecSpec;
 use crate::exit::Exit;
@@ -111,8 +111,9 @@ pub(super) fn exec(args: &ExecArgs, context: &mut Context) -> Ending {
                         let _ = engine.exec_resize(&id, columns, rows).await;
                     }
                     // docker can't pass signals on to it, either.
-                    Control::Interrupt => return Ok(130),
-                    Control::Terminate | Control::Detach => return Ok(143),
+                    Control::Interrupt | Control::Terminate | Control::Detach => {
+                        return Ok(signals::parting().code().into());
+                    }
                     Control::Signal(_) => {}
                 },
             }

@@ -50,7 +50,7 @@ pub(super) fn exec(args: &ExportArgs, context: &mut Context) -> Ending {
     let (manifest, steps) = match planned {
         Ok(planned) => planned,
         Err(found) => {
-            context.output.failure(&found)?;
+            context.output.failure(&found);
             return Ok(Exit::Usage);
         }
     };
@@ -67,7 +67,7 @@ pub(super) fn exec(args: &ExportArgs, context: &mut Context) -> Ending {
         context.output.warning(&printable_text(note));
     }
     match &args.output {
-        None => context.output.result(|| text, || export.document.clone())?,
+        None => context.output.result(|| text, || export.document.clone()),
         Some(path) => {
             let path = context.environment.current_dir().join(path);
             if let Err(error) = std::fs::write(&path, text) {

@@ -36,7 +36,7 @@ pub(super) fn exec(args: &GetArgs, context: &mut Context) -> Ending {
     };
     let (folder, record) = match context.find_run(run) {
         Ok(found) => found,
-        Err(diagnostic) => return context.output.failed(&diagnostic),
+        Err(diagnostic) => return Ok(context.output.failed(&diagnostic)),
     };
     let target = context.environment.current_dir().join(&args.folder);
     let request = Request {
@@ -49,9 +49,9 @@ pub(super) fn exec(args: &GetArgs, context: &mut Context) -> Ending {
             context.output.result(
                 || copied_human(&copied, &args.folder),
                 || copied_json(&record, &copied),
-            )?;
+            );
             Ok(Exit::Success)
         }
-        Err(error) => context.output.failed(&get_failure(&error)),
+        Err(error) => Ok(context.output.failed(&get_failure(&error))),
     }
 }

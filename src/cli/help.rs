@@ -70,7 +70,7 @@ pub(super) fn exec(args: &HelpArgs, context: &mut Context) -> Ending {
             }
         },
     };
-    context.output.text(&text.ansi().to_string())?;
+    context.output.text(&text.ansi().to_string());
     Ok(Exit::Success)
 }
 

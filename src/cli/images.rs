@@ -34,7 +34,7 @@ pub(super) fn exec(args: &ImagesArgs, context: &mut Context) -> Ending {
         (Some(_), Ok((path, shown))) => match load(&path, &shown, &context.environment) {
             Ok(manifest) => Some(manifest),
             Err(found) => {
-                context.output.failure(&found)?;
+                context.output.failure(&found);
                 return Ok(Exit::Usage);
             }
         },
@@ -69,7 +69,7 @@ pub(super) fn exec(args: &ImagesArgs, context: &mut Context) -> Ending {
         _ => None,
     };
     if let Some(error) = unknown {
-        context.output.failure(&[error])?;
+        context.output.failure(&[error]);
         return Ok(Exit::Usage);
     }
     if hidden > 0 && outcome.as_ref().is_ok_and(Vec::is_empty) {
@@ -81,14 +81,14 @@ pub(super) fn exec(args: &ImagesArgs, context: &mut Context) -> Ending {
     }
     match outcome {
         Ok(images) if args.ids_only => {
-            context.output.ids(images.iter().map(|image| &image.id))?;
+            context.output.ids(images.iter().map(|image| &image.id));
             Ok(Exit::Success)
         }
         Ok(images) => {
             context.output.result(
                 || images_human(&images, crate::facts::host::now()),
                 || images_json(&images),
-            )?;
+            );
             Ok(Exit::Success)
         }
         Err(error) => Ok(context.output.engine(&error)),

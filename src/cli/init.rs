@@ -88,7 +88,7 @@ pub(super) fn exec(args: &InitArgs, context: &mut Context) -> Ending {
     let manifest = match manifest(context, &project) {
         Ok(manifest) => manifest,
         Err(found) => {
-            context.output.failure(&found)?;
+            context.output.failure(&found);
             return Ok(Exit::Usage);
         }
     };
@@ -147,7 +147,7 @@ fn manifest(context: &Context, project: &Project) -> Result<Option<Manifest>, Ve
 fn already_there(context: &Context, shown: &Path) -> Ending {
     let why = Diagnostic::error("init", format!("`{}` already exists", shown.display()))
         .help("`--force` replaces it");
-    context.output.failed(&why)
+    Ok(context.output.failed(&why))
 }
 
 /// What the user answers on a terminal; nothing elsewhere.

@@ -10,7 +10,7 @@ use tokio::time::sleep;
 
 use super::context::Context;
 use super::run::display::Display;
-use super::run::{Hold, Signals, Unrun, ending, say};
+use super::run::{Hold, Signals, Unrun, ending, say, signals};
 use super::{Ending, reach};
 use crate::engine::run::Chunk;
 use crate::exit::Exit;
@@ -146,6 +146,7 @@ pub(super) fn exec(args: &LogsArgs, context: &mut Context) -> Ending {
             Ok(record) => ending::exit(&record),
             Err(exit) => exit,
         },
+        Ok(Some(Ended::Detached(_))) => signals::parting(),
         Ok(_) => Exit::Success,
     };
     // `logs | head` is no failure.

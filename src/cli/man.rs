@@ -32,7 +32,7 @@ pub(super) fn exec(args: &ManArgs, context: &mut Context) -> Ending {
     } else {
         let mut page = Vec::new();
         clap_mangen::Man::new(command).render(&mut page)?;
-        context.output.text(&String::from_utf8_lossy(&page))?;
+        context.output.text(&String::from_utf8_lossy(&page));
     }
     Ok(Exit::Success)
 }

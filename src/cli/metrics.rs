@@ -38,11 +38,11 @@ pub(super) fn exec(args: &MetricsArgs, context: &mut Context) -> Ending {
     reach::settle(context)?;
     let found = match context.find_run(&args.run) {
         Ok(found) => found,
-        Err(diagnostic) => return context.output.failed(&diagnostic),
+        Err(diagnostic) => return Ok(context.output.failed(&diagnostic)),
     };
     let runs = match metrics(&[found], &args.names) {
         Ok(runs) => runs,
-        Err(error) => return context.output.failed(&metrics_failure(&error)),
+        Err(error) => return Ok(context.output.failed(&metrics_failure(&error))),
     };
     for run in &runs {
         context.output.result(
@@ -53,7 +53,7 @@ pub(super) fn exec(args: &MetricsArgs, context: &mut Context) -> Ending {
                 (false, false) => last_human(run),
             },
             || metrics_json(run, args.history),
-        )?;
+        );
     }
     Ok(Exit::Success)
 }

@@ -55,11 +55,13 @@ use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 use self::ci::Ci;
 use self::context::Context;
 use self::globals::Globals;
+use self::output::Output;
 use self::standard::Standard;
 use self::threads::NoThread;
 use crate::event::Stream;
 use crate::exit::Exit;
 use crate::facts::Environment;
+use crate::model::ValueError;
 
 /// Reproducible, containerized ML jobs: build, version, ship, run, re-run and prove.
 #[derive(Debug, Parser)]
@@ -123,24 +125,12 @@ enum Verb {
 }
 
 impl Verb {
-    /// Whether it needs no manifest, but the runs that are kept beside one.
-    fn is_about_runs(&self) -> bool {
-        matches!(
+    /// Whether a manifest that was named must exist: it is read, or runs are kept beside it, and a slip would
+    /// find those of another project. `validate` has that as its result; the others have no use for one.
+    fn needs_file(&self) -> bool {
+        !matches!(
             self,
-            Self::Ps(_)
-                | Self::Attach(_)
-                | Self::Exec(_)
-                | Self::Stop(_)
-                | Self::Kill(_)
-                | Self::Wait(_)
-                | Self::Prune(_)
-                | Self::Runs(_)
-                | Self::Show(_)
-                | Self::Get(_)
-                | Self::Collect(_)
-                | Self::Metrics(_)
-                | Self::Plot(_)
-                | Self::Promote(_)
+            Self::Validate(_) | Self::Init(_) | Self::Supervise(_) | Self::Listen(_)
         )
     }
 }
@@ -199,28 +189,30 @@ fn called() -> ExitCode {
         }
     };
     cli.globals.start_tracing();
+    let globals = cli.globals.clone();
     let mut context = match Context::of_process(cli.globals, words.clone()) {
         Ok(context) => context,
-        Err(message) => return output::fail_early(&message, usage()).into(),
+        Err(ValueError { message, help }) => {
+            let output = Output::new(&globals, Ci::default());
+            output.usage(&message, help.as_deref());
+            return output.finish(usage()).into();
+        }
     };
-    if cli.verb.is_about_runs()
+    if cli.verb.needs_file()
         && let Err(message) = context.check_file()
     {
-        return output::fail_early(&message, usage()).into();
+        context.output.usage(&message, None);
+        return context.output.finish(usage()).into();
     }
     let exit = match exec(cli.verb, &mut context) {
         Ok(exit) => exit,
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Success,
         Err(error) if NoThread::is_cause(&error) => {
             let message = error.to_string();
             context.output.unrun(&message, Some(NoThread::HELP))
         }
-        Err(error) => context.output.error(&format!(
-            "can't write: {}",
-            crate::diagnostic::plain(&error)
-        )),
+        Err(error) => context.output.error(&output::unwritten(&error)),
     };
-    exit.into()
+    context.output.finish(exit).into()
 }
 
 fn exec(verb: Verb, context: &mut Context) -> Ending {
@@ -285,10 +277,9 @@ fn tell(said: &clap::Error, exit: Exit) -> Exit {
     let text = said.render().ansi().to_string();
     match Standard(stream).write_text(&text, ColorChoice::Auto) {
         // `--help | head` is no failure.
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => output::fail_early(
-            &format!("can't write: {}", crate::diagnostic::plain(&error)),
-            Exit::Failed,
-        ),
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            output::fail_early(&output::unwritten(&error), Exit::Failed)
+        }
         _ => exit,
     }
 }

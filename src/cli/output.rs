@@ -4,19 +4,23 @@ use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::io::{self, Write as _};
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anstream::ColorChoice;
-use serde_json::{Value, json};
+use anstream::adapter::strip_str;
+use serde_json::Value;
 
 use super::ci::Ci;
-use super::globals::Format;
+use super::globals::{Format, Globals, ProgressStyle};
 use super::standard::{Raw, Standard};
-use crate::diagnostic::{Diagnostic, plain};
+use crate::diagnostic::{Diagnostic, Severity, plain};
 use crate::engine::docker::EngineError;
 use crate::event::Stream;
 use crate::exit::Exit;
-use crate::report::{diagnostics, ids_json, printable_document, printable_result, printable_text};
+use crate::report::{
+    diagnostics, error_json, ids_json, printable_document, printable_result, printable_text,
+    said_json,
+};
 
 /// Where results and messages go.
 pub(super) struct Output {
@@ -24,17 +28,33 @@ pub(super) struct Output {
     color: ColorChoice,
     is_quiet: bool,
     ci: Ci,
+    /// Whether standard error has a JSON object on each line.
+    is_json_progress: bool,
+    /// For programs: what is said by the one document that is written at the end.
+    document: Mutex<Document>,
+    /// Why a result was not written.
+    unwritten: Mutex<Option<io::Error>>,
     /// Warnings that were shown already, as they were shown.
     shown_warnings: Mutex<BTreeSet<String>>,
 }
 
+/// What a program gets to read: one document, whatever a verb comes to.
+#[derive(Default)]
+struct Document {
+    result: Option<Value>,
+    failures: Vec<Value>,
+}
+
 impl Output {
-    pub(super) fn new(format: Format, color: ColorChoice, is_quiet: bool, ci: Ci) -> Self {
+    pub(super) fn new(globals: &Globals, ci: Ci) -> Self {
         Self {
-            format,
-            color,
-            is_quiet,
+            format: globals.format,
+            color: globals.color.into(),
+            is_quiet: globals.quiet || globals.progress == ProgressStyle::Quiet,
             ci,
+            is_json_progress: !globals.quiet && globals.progress == ProgressStyle::Json,
+            document: Mutex::default(),
+            unwritten: Mutex::default(),
             shown_warnings: Mutex::default(),
         }
     }
@@ -50,12 +70,8 @@ impl Output {
     }
 
     /// Writes a result: text for people, or a JSON document.
-    pub(super) fn result(
-        &self,
-        human: impl FnOnce() -> String,
-        json: impl FnOnce() -> Value,
-    ) -> io::Result<()> {
-        self.styled_result(|| printable_result(&human()), json)
+    pub(super) fn result(&self, human: impl FnOnce() -> String, json: impl FnOnce() -> Value) {
+        self.styled_result(|| printable_result(&human()), json);
     }
 
     /// The same for a text that has styles, and nothing else that a terminal would act on.
@@ -63,55 +79,91 @@ impl Output {
         &self,
         human: impl FnOnce() -> String,
         json: impl FnOnce() -> Value,
-    ) -> io::Result<()> {
+    ) {
         match self.format {
             Format::Human => self.text(&human()),
-            Format::Json => self.document(&json()),
+            Format::Json => self.document(json()),
         }
     }
 
     /// Writes ids: each on its line, for `$(…)`, and nothing where there are none; or a JSON document.
-    pub(super) fn ids(&self, ids: impl Iterator<Item = impl Display>) -> io::Result<()> {
+    pub(super) fn ids(&self, ids: impl Iterator<Item = impl Display>) {
         let ids: Vec<_> = ids.map(|id| id.to_string()).collect();
         match self.format {
             Format::Human => {
-                let text = ids.iter().fold(String::new(), |text, id| text + id + "\n");
-                Standard(Stream::Stdout).write_text(&text, self.color)
+                self.write(&ids.iter().fold(String::new(), |text, id| text + id + "\n"));
             }
-            Format::Json => self.document(&ids_json(&ids)),
+            Format::Json => self.document(ids_json(&ids)),
         }
     }
 
     /// Writes for people what has been done so far, on a line of its own.
-    pub(super) fn done(&self, what: impl Display) -> io::Result<()> {
-        match self.format {
-            Format::Human => self.text(&what.to_string()),
-            Format::Json => Ok(()),
+    pub(super) fn done(&self, what: impl Display) {
+        if self.format == Format::Human {
+            self.text(&what.to_string());
         }
     }
 
     /// Writes for programs all that has been done, which people have seen by and by.
-    pub(super) fn all_done(&self, json: impl FnOnce() -> Value) -> io::Result<()> {
-        match self.format {
-            Format::Human => Ok(()),
-            Format::Json => self.document(&json()),
+    pub(super) fn all_done(&self, json: impl FnOnce() -> Value) {
+        if self.format == Format::Json {
+            self.document(json());
         }
     }
 
-    fn document(&self, document: &Value) -> io::Result<()> {
-        self.text(&printable_document(&format!("{document:#}")))
+    fn document(&self, document: Value) {
+        self.to_write().result = Some(document);
+    }
+
+    fn to_write(&self) -> MutexGuard<'_, Document> {
+        self.document.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Writes a text and a line's end to stdout.
-    pub(super) fn text(&self, text: &str) -> io::Result<()> {
-        let text = format!("{}\n", text.trim_end_matches('\n'));
-        Standard(Stream::Stdout).write_text(&text, self.color)
+    pub(super) fn text(&self, text: &str) {
+        self.write(&format!("{}\n", text.trim_end_matches('\n')));
+    }
+
+    /// Writes to stdout. What can't be written keeps no verb from its work: it is reported at the end. A pipe
+    /// that is closed is no failure.
+    fn write(&self, text: &str) {
+        if let Err(error) = Standard(Stream::Stdout).write_text(text, self.color)
+            && error.kind() != io::ErrorKind::BrokenPipe
+        {
+            let unwritten = self.unwritten.lock();
+            let mut unwritten = unwritten.unwrap_or_else(PoisonError::into_inner);
+            unwritten.get_or_insert(error);
+        }
+    }
+
+    /// Writes the document that programs get, and ends with the exit code; with another where all went well,
+    /// and its result could not be written.
+    pub(super) fn finish(&self, exit: Exit) -> Exit {
+        let Document { result, failures } = std::mem::take(&mut *self.to_write());
+        let document = if failures.is_empty() {
+            result
+        } else {
+            Some(error_json(&failures, result))
+        };
+        if let Some(document) = document {
+            self.text(&printable_document(&format!("{document:#}")));
+        }
+        let unwritten = self.unwritten.lock();
+        let unwritten = unwritten.unwrap_or_else(PoisonError::into_inner).take();
+        let Some(error) = unwritten else {
+            return exit;
+        };
+        self.complain(&Diagnostic::error("failed", self::unwritten(&error)));
+        match exit {
+            Exit::Success => Exit::Failed,
+            exit => exit,
+        }
     }
 
     /// Writes diagnostics to stderr; as part of the result, JSON has them on stdout.
     pub(super) fn diagnostics(&self, found: &[Diagnostic]) {
         if self.format == Format::Human {
-            self.message(&diagnostics::human(found));
+            self.say(found, diagnostics::human);
         }
         self.annotate(found);
     }
@@ -119,32 +171,37 @@ impl Output {
     /// The same where they are what was asked for: none is left out.
     pub(super) fn all_diagnostics(&self, found: &[Diagnostic]) {
         if self.format == Format::Human {
-            self.message(&diagnostics::human_all(found));
+            self.say(found, diagnostics::human_all);
         }
         self.annotate(found);
     }
 
+    fn say(&self, found: &[Diagnostic], human: fn(&[Diagnostic]) -> String) {
+        if !self.is_json_progress {
+            return self.message("", &human(found));
+        }
+        for diagnostic in found {
+            let event = match diagnostic.severity {
+                Severity::Error => "error",
+                Severity::Warning => "warning",
+            };
+            self.message(event, &human(std::slice::from_ref(diagnostic)));
+        }
+    }
+
     /// Says that jobctl itself failed.
     pub(super) fn error(&self, message: &str) -> Exit {
-        self.message(&format!("error: {}\n", printable_text(message)));
-        self.annotate(&[Diagnostic::error("failed", message)]);
+        self.wrong("failed", message, None);
         Exit::Failed
     }
 
-    /// Says why there is no result: to stderr for people, as a document on stdout for programs.
-    pub(super) fn failure(&self, found: &[Diagnostic]) -> io::Result<()> {
+    /// Says why there is no result: to stderr for people, in the document on stdout for programs.
+    pub(super) fn failure(&self, found: &[Diagnostic]) {
         match self.format {
-            Format::Human => {
-                self.diagnostics(found);
-                Ok(())
-            }
+            Format::Human => self.diagnostics(found),
             Format::Json => {
-                let document = json!({
-                    "schema": "jobctl.error/1",
-                    "diagnostics": diagnostics::json(found),
-                });
                 self.annotate(found);
-                self.document(&document)
+                self.to_write().failures.extend(diagnostics::json(found));
             }
         }
     }
@@ -154,7 +211,11 @@ impl Output {
     pub(super) fn shown(&self, shown: io::Result<()>, exit: Exit) -> Exit {
         match shown {
             Ok(()) => exit,
-            Err(error) => self.error(&format!("can't write the job's output: {}", plain(&error))),
+            Err(error) => {
+                let message = format!("can't write the job's output: {}", plain(&error));
+                self.complain(&Diagnostic::error("failed", message));
+                Exit::Failed
+            }
         }
     }
 
@@ -173,9 +234,9 @@ impl Output {
     }
 
     /// Says why what was asked failed.
-    pub(super) fn failed(&self, why: &Diagnostic) -> io::Result<Exit> {
-        self.failure(std::slice::from_ref(why))?;
-        Ok(Exit::Failed)
+    pub(super) fn failed(&self, why: &Diagnostic) -> Exit {
+        self.failure(std::slice::from_ref(why));
+        Exit::Failed
     }
 
     /// Says that the command line is wrong, and how to mend it.
@@ -206,20 +267,20 @@ impl Output {
         if shown.contains(&text) {
             return;
         }
-        self.message(&format!("warning: {text}\n"));
+        self.message("warning", &format!("warning: {text}\n"));
         self.annotate(&[Diagnostic::warning("warning", text)]);
     }
 
     /// Says what is of interest to people.
     pub(super) fn note(&self, text: &str) {
         if !self.is_quiet {
-            self.message(&format!("{}\n", printable_text(text)));
+            self.message("note", &format!("{}\n", printable_text(text)));
         }
     }
 
     /// Asks the user something, on the line on which the answer is typed.
     pub(super) fn ask(&self, question: &str) {
-        self.message(&format!("{} ", printable_text(question)));
+        self.message("note", &format!("{} ", printable_text(question)));
     }
 
     /// Says that the user wanted no more of it.
@@ -231,21 +292,38 @@ impl Output {
     fn wrong(&self, rule: &'static str, message: &str, help: Option<&str>) {
         let mut diagnostic = Diagnostic::error(rule, message);
         diagnostic.help.extend(help.map(str::to_owned));
-        if self.format == Format::Json {
-            // Whoever closed stdout does not want it.
-            let _ = self.failure(&[diagnostic]);
-            return;
+        match self.format {
+            Format::Human => self.complain(&diagnostic),
+            Format::Json => self.failure(&[diagnostic]),
         }
-        let help = help.map(printable_text);
-        let help = help.map_or_else(String::new, |help| format!("help: {help}\n"));
-        self.message(&format!("error: {}\n{help}", printable_text(message)));
-        self.annotate(&[diagnostic]);
     }
 
-    /// Writes to stderr. Nobody can be told if that fails.
-    fn message(&self, text: &str) {
-        let _ = Standard(Stream::Stderr).write_text(text, self.color);
+    /// Writes an error to stderr, whatever stdout has.
+    fn complain(&self, error: &Diagnostic) {
+        let mut text = format!("error: {}\n", printable_text(&error.message));
+        for help in &error.help {
+            text += &format!("help: {}\n", printable_text(help));
+        }
+        self.message("error", &text);
+        self.annotate(std::slice::from_ref(error));
     }
+
+    /// Writes to stderr, on lines of its own. Nobody can be told if that fails.
+    fn message(&self, event: &str, text: &str) {
+        let _ = if self.is_json_progress {
+            let text = strip_str(text).to_string();
+            let text = text.trim();
+            let text = text.strip_prefix(&format!("{event}: ")).unwrap_or(text);
+            Standard(Stream::Stderr).write_text(&said_json(event, text), ColorChoice::Never)
+        } else {
+            Standard(Stream::Stderr).write_text(text, self.color)
+        };
+    }
+}
+
+/// That something can't be written, and why.
+pub(super) fn unwritten(error: &io::Error) -> String {
+    format!("can't write: {}", plain(error))
 }
 
 /// Says what is wrong with the command line before there is an output.

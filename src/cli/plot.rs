@@ -58,12 +58,12 @@ pub(super) fn exec(args: &PlotArgs, context: &mut Context) -> Ending {
     for run in &args.runs {
         match context.find_run(run) {
             Ok(run) => found.push(run),
-            Err(diagnostic) => return context.output.failed(&diagnostic),
+            Err(diagnostic) => return Ok(context.output.failed(&diagnostic)),
         }
     }
     let runs = match metrics(&found, &args.metrics) {
         Ok(runs) => runs,
-        Err(error) => return context.output.failed(&metrics_failure(&error)),
+        Err(error) => return Ok(context.output.failed(&metrics_failure(&error))),
     };
     let x = match args.x {
         X::Step => PlotX::Step,
@@ -91,6 +91,6 @@ pub(super) fn exec(args: &PlotArgs, context: &mut Context) -> Ending {
     let columns = context.columns();
     context
         .output
-        .styled_result(|| draw(&charts, columns), || plot_json(&plots, x))?;
+        .styled_result(|| draw(&charts, columns), || plot_json(&plots, x));
     Ok(Exit::Success)
 }

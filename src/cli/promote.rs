@@ -4,12 +4,14 @@ use clap::Args;
 
 use super::context::Context;
 use super::run::no_flags;
-use super::up::{PatienceArgs, asked, fail, in_pipeline, load, planned, unusable};
+use super::up::{PatienceArgs, asked, fail, in_pipeline, load, planned};
 use super::{Ending, reach};
 use crate::diagnostic::Diagnostic;
+use crate::engine::run::RunError;
 use crate::exit::Exit;
 use crate::manifest::Manifest;
-use crate::ops::up::{Wishes, promote};
+use crate::ops::run::RunFailure;
+use crate::ops::up::{UpFailure, Wishes, promote};
 use crate::plan::run::Subject;
 use crate::report::{promoted_human, promoted_json, up_human, up_json};
 
@@ -45,7 +47,7 @@ pub(super) fn exec(args: &PromoteArgs, context: &mut Context) -> Ending {
         Ok(promoted) => {
             context
                 .output
-                .result(|| promoted_human(&promoted), || promoted_json(&promoted))?;
+                .result(|| promoted_human(&promoted), || promoted_json(&promoted));
             Ok(Exit::Success)
         }
         Err(failure) => Ok(fail(context, &failure)?.of_other_verb()),
@@ -55,7 +57,7 @@ pub(super) fn exec(args: &PromoteArgs, context: &mut Context) -> Ending {
 pub(super) fn exec_rollback(args: &RollbackArgs, context: &mut Context) -> Ending {
     let manifest = match load(context) {
         Ok(manifest) => manifest,
-        Err(found) => return Ok(unusable(context, &found)?.of_other_verb()),
+        Err(found) => return Ok(unusable(context, &found)),
     };
     let planning = service(&manifest, args.job.as_deref());
     let planning = planning.and_then(|subject| match subject {
@@ -67,7 +69,7 @@ pub(super) fn exec_rollback(args: &RollbackArgs, context: &mut Context) -> Endin
     });
     let (name, plan) = match planning {
         Ok(planned) => planned,
-        Err(found) => return Ok(unusable(context, &found)?.of_other_verb()),
+        Err(found) => return Ok(unusable(context, &found)),
     };
     let wishes = Wishes {
         asked: asked(&[&plan], context),
@@ -83,13 +85,28 @@ pub(super) fn exec_rollback(args: &RollbackArgs, context: &mut Context) -> Endin
     })?;
     match outcome {
         Ok(done) => {
-            context
-                .output
-                .result(|| up_human(&done), || up_json(&done))?;
+            context.output.result(|| up_human(&done), || up_json(&done));
             Ok(Exit::Success)
         }
-        Err(failure) => Ok(fail(context, &failure)?.of_other_verb()),
+        Err(failure) => {
+            let is_engines = matches!(
+                &failure,
+                UpFailure::Run(RunFailure::Engine(_) | RunFailure::Run(RunError::Engine(_)))
+            );
+            let exit = fail(context, &failure)?;
+            Ok(if is_engines {
+                exit
+            } else {
+                exit.of_other_verb()
+            })
+        }
     }
+}
+
+/// Says why there is nothing to do: of a verb that ends with no job's code.
+fn unusable(context: &Context, found: &[Diagnostic]) -> Exit {
+    context.output.failure(found);
+    Exit::Usage
 }
 
 /// The service that is meant.

@@ -39,7 +39,7 @@ pub(super) fn exec(args: &PullArgs, context: &mut Context) -> Ending {
     let names = match names(args, context) {
         Ok(names) => names,
         Err(found) => {
-            context.output.failure(&found)?;
+            context.output.failure(&found);
             return Ok(Exit::Usage);
         }
     };
@@ -66,7 +66,7 @@ pub(super) fn exec(args: &PullArgs, context: &mut Context) -> Ending {
             }
             context
                 .output
-                .result(|| pull_human(&pulled), || pull_json(&pulled))?;
+                .result(|| pull_human(&pulled), || pull_json(&pulled));
             Ok(Exit::Success)
         }
         Ok(Some(Err((name, reason)))) => {
@@ -79,7 +79,7 @@ pub(super) fn exec(args: &PullArgs, context: &mut Context) -> Ending {
             why.help.push(format!(
                 "check the name and the network, or log in: `jobctl login {registry}`"
             ));
-            context.output.failed(&why)
+            Ok(context.output.failed(&why))
         }
         Ok(None) => Ok(context.output.interrupted("the pull was cancelled")),
         Err(error) => Ok(context.output.engine(&error)),

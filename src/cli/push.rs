@@ -101,7 +101,7 @@ pub(super) fn exec(args: &PushArgs, context: &mut Context) -> Ending {
     let subjects = match subjects(&args.what, &flags, context) {
         Ok(subjects) => subjects,
         Err(found) => {
-            context.output.failure(&found)?;
+            context.output.failure(&found);
             return Ok(Exit::Usage);
         }
     };
@@ -118,7 +118,7 @@ pub(super) fn exec(args: &PushArgs, context: &mut Context) -> Ending {
     let run = match run.map(|run| context.resolve(run)).transpose() {
         Ok(run) => run,
         Err(why) => {
-            context.output.failure(&[*why])?;
+            context.output.failure(&[*why]);
             return Ok(Exit::Engine);
         }
     };
@@ -161,7 +161,7 @@ pub(super) fn exec(args: &PushArgs, context: &mut Context) -> Ending {
         Ok(Outcome::Foreseen(foreseen)) => {
             context
                 .output
-                .result(|| push_plan_human(&foreseen), || push_plan_json(&foreseen))?;
+                .result(|| push_plan_human(&foreseen), || push_plan_json(&foreseen));
             Ok(Exit::Success)
         }
         Ok(Outcome::Pushed(pushed)) => say(context, &pushed, args.digest_file.as_deref()),
@@ -202,7 +202,7 @@ pub(super) fn push_built(
                     one.id
                 )
             }));
-            context.output.failed(&why)
+            Ok(context.output.failed(&why))
         }
         Err(unpushed) => fail(context, "push", unpushed),
     }
@@ -258,7 +258,7 @@ fn say(context: &Context, pushed: &[Pushed], digest_file: Option<&Path>) -> Endi
     context.summary(|| push_summary(pushed))?;
     context
         .output
-        .result(|| push_human(pushed), || push_json(pushed))?;
+        .result(|| push_human(pushed), || push_json(pushed));
     Ok(Exit::Success)
 }
 
@@ -267,7 +267,7 @@ pub(super) fn fail(context: &Context, verb: &'static str, unpushed: Unpushed) ->
     let failure = match unpushed {
         Unpushed::Interrupted => return Ok(context.output.interrupted("the push was cancelled")),
         Unpushed::Usage(found) => {
-            context.output.failure(&[*found])?;
+            context.output.failure(&[*found]);
             return Ok(Exit::Usage);
         }
         Unpushed::Failure(PushFailure::Engine(error)) => {
@@ -282,7 +282,7 @@ pub(super) fn fail(context: &Context, verb: &'static str, unpushed: Unpushed) ->
     };
     let mut why = Diagnostic::error(verb, failure.to_string());
     why.help.extend(failure.help());
-    context.output.failed(&why)
+    Ok(context.output.failed(&why))
 }
 
 /// What these words mean: jobs first. Without any, what was built under a name without jobs.yaml.

@@ -76,8 +76,22 @@ impl Target {
     }
 }
 
+/// The runs that are meant, each once, and what it ends with if one is not found, which is reported.
+pub(super) fn targets(context: &Context, written: &[String]) -> io::Result<(Vec<Target>, Exit)> {
+    let mut targets: Vec<Target> = Vec::new();
+    let mut exit = Exit::Success;
+    for written in written {
+        match target(context, written)? {
+            Ok(target) if targets.iter().any(|known| known.id() == target.id()) => {}
+            Ok(target) => targets.push(target),
+            Err(failed) => exit = failed.of_other_verb(),
+        }
+    }
+    Ok((targets, exit))
+}
+
 /// The run that is meant, whether or not its record is still there.
-pub(super) fn target(context: &Context, written: &str) -> io::Result<Result<Target, Exit>> {
+fn target(context: &Context, written: &str) -> io::Result<Result<Target, Exit>> {
     let error = match context.resolve(written) {
         Ok(id) => return Ok(Ok(Target::Run(id))),
         Err(error) => error,
@@ -107,6 +121,6 @@ pub(super) fn record(context: &Context, written: &str) -> Result<Record, Exit> {
 
 fn unmeant(context: &Context, error: Diagnostic) -> Exit {
     // Whoever closed stdout does not want it.
-    let _ = context.output.failure(&[error]);
+    context.output.failure(&[error]);
     Exit::Engine
 }

@@ -59,12 +59,10 @@ pub(super) fn exec(args: &RmArgs, context: &mut Context) -> Ending {
         return Ok(context.output.usage(&message, None));
     }
     let store = context.store();
+    // All of them first: what `JOB~1` means changes with each that is removed.
+    let (targets, mut exit) = reach::targets(context, &args.runs)?;
     let mut ids = Vec::new();
-    for written in &args.runs {
-        let target = match reach::target(context, written)? {
-            Ok(target) => target,
-            Err(exit) => return Ok(exit.of_other_verb()),
-        };
+    for target in targets {
         let id = target.id();
         let done: Result<(), Unrun> = context.watch(async |events| {
             let connect = || context.connect();
@@ -79,13 +77,14 @@ pub(super) fn exec(args: &RmArgs, context: &mut Context) -> Ending {
             Ok(())
         })?;
         if let Err(unrun) = done {
-            return Ok(say_undone(context, unrun));
+            exit = say_undone(context, unrun);
+            continue;
         }
-        context.output.done(id)?;
+        context.output.done(id);
         ids.push(id);
     }
-    context.output.all_done(|| ids_json(&ids))?;
-    Ok(Exit::Success)
+    context.output.all_done(|| ids_json(&ids));
+    Ok(exit)
 }
 
 pub(super) fn exec_prune(args: &PruneArgs, context: &mut Context) -> Ending {
@@ -103,22 +102,27 @@ pub(super) fn exec_prune(args: &PruneArgs, context: &mut Context) -> Ending {
         Err(unrun) => return Ok(say_undone(context, unrun)),
     };
     for id in &ids {
-        context.output.done(id)?;
+        context.output.done(id);
     }
     let images = if args.images {
         match prune_images(context, &ids, kept.since, args.dry_run)? {
             Ok(images) => images,
-            Err(exit) => return Ok(exit),
+            Err(exit) => {
+                context
+                    .output
+                    .all_done(|| prune_json(&ids, &[], args.dry_run));
+                return Ok(exit);
+            }
         }
     } else {
         Vec::new()
     };
     for image in &images {
-        context.output.done(image.name())?;
+        context.output.done(image.name());
     }
     context
         .output
-        .all_done(|| prune_json(&ids, &images, args.dry_run))?;
+        .all_done(|| prune_json(&ids, &images, args.dry_run));
     let verb = if args.dry_run {
         "would be removed"
     } else {

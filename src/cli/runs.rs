@@ -76,7 +76,7 @@ pub(super) fn exec(args: &RunsArgs, context: &mut Context) -> Ending {
     };
     let runs = match runs(&context.store(), &question) {
         Ok(runs) => runs,
-        Err(RunsError::Store(error)) => return context.output.failed(&(&error).into()),
+        Err(RunsError::Store(error)) => return Ok(context.output.failed(&(&error).into())),
         Err(RunsError::NoColumn { ref name, ref help }) => {
             let name = printable_name(name);
             let message = format!("--columns: no run has a column `{name}`");
@@ -89,19 +89,19 @@ pub(super) fn exec(args: &RunsArgs, context: &mut Context) -> Ending {
         && matches!(context.store().latest(job, |_| true), Ok(None))
         && let Some(error) = context.unknown_job(job)
     {
-        context.output.failure(&[error])?;
+        context.output.failure(&[error]);
         return Ok(Exit::Usage);
     }
     if let Some(warning) = &runs.warning {
         context.output.warning(warning);
     }
     if args.ids_only {
-        context.output.ids(runs.runs.iter().map(|run| run.id))?;
+        context.output.ids(runs.runs.iter().map(|run| run.id));
         return Ok(Exit::Success);
     }
     context.output.result(
         || runs_human(&runs, facts::host::now()),
         || runs_json(&runs),
-    )?;
+    );
     Ok(Exit::Success)
 }

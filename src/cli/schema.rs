@@ -30,8 +30,8 @@ pub(super) fn exec(args: &SchemaArgs, context: &mut Context) -> Ending {
         schemas.find(|(name, _)| *name == result)
     });
     match of_result {
-        Some((_, schema)) => context.output.text(schema.trim_end())?,
-        None => context.output.text(&format!("{:#}", json_schema()))?,
+        Some((_, schema)) => context.output.text(schema.trim_end()),
+        None => context.output.text(&format!("{:#}", json_schema())),
     }
     Ok(Exit::Success)
 }

@@ -97,16 +97,16 @@ impl Standard {
         Ok(())
     }
 
-    /// Writes a text, without its styles where they are not wanted.
-    pub(super) fn write_text(mut self, text: &str, color: ColorChoice) -> io::Result<()> {
+    /// Writes a text, without its styles where they are not wanted. In a CI system's log it begins a line.
+    pub(super) fn write_text(self, text: &str, color: ColorChoice) -> io::Result<()> {
         let color = match (color, self.0) {
             (ColorChoice::Auto, Stream::Stdout) => AutoStream::choice(&io::stdout()),
             (ColorChoice::Auto, Stream::Stderr) => AutoStream::choice(&io::stderr()),
             (color, _) => color,
         };
         match color {
-            ColorChoice::Never => self.write_all(strip_str(text).to_string().as_bytes()),
-            _ => self.write_all(text.as_bytes()),
+            ColorChoice::Never => Lines(self.0).write_all(strip_str(text).to_string().as_bytes()),
+            _ => Lines(self.0).write_all(text.as_bytes()),
         }
     }
 }
@@ -119,6 +119,34 @@ impl Write for Standard {
 
     fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.guarded(|guard| guard.pass(bytes), Some(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// One of the two, for whole lines of ours. In a CI system's log they begin a line, also where a job has left
+/// one without its end.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Lines(pub(super) Stream);
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.write_all(bytes)?;
+        Ok(bytes.len())
+    }
+
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let on_a_line = |guard: &mut Guard| {
+            let mut line = guard.end_line();
+            line.extend(guard.pass(bytes));
+            line
+        };
+        Standard(self.0).guarded(on_a_line, Some(bytes))
     }
 
     fn flush(&mut self) -> io::Result<()> {

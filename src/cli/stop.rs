@@ -8,7 +8,6 @@ use super::Ending;
 use super::context::Context;
 use super::reach::{self, Target};
 use super::run::{Unrun, say_undone};
-use crate::exit::Exit;
 use crate::ops::run::{GRACE, RunFailure, end, signal};
 use crate::records::Store;
 use crate::report::ids_json;
@@ -83,14 +82,7 @@ fn each(
     ) -> Result<(), RunFailure>,
 ) -> Ending {
     let store = context.store();
-    let mut targets = Vec::new();
-    for written in written {
-        match reach::target(context, written)? {
-            Ok(target) => targets.push(target),
-            Err(exit) => return Ok(exit.of_other_verb()),
-        }
-    }
-    let mut exit = Exit::Success;
+    let (targets, mut exit) = reach::targets(context, written)?;
     let mut ids = Vec::new();
     for target in targets {
         let done: Result<(), Unrun> = context.watch(async |events| {
@@ -101,9 +93,9 @@ fn each(
             exit = say_undone(context, unrun);
             continue;
         }
-        context.output.done(target.id())?;
+        context.output.done(target.id());
         ids.push(target.id());
     }
-    context.output.all_done(|| ids_json(&ids))?;
+    context.output.all_done(|| ids_json(&ids));
     Ok(exit)
 }

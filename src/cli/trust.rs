@@ -73,7 +73,7 @@ pub(super) fn exec(args: &TrustArgs, context: &mut Context) -> Ending {
     let (path, shown) = match found {
         Ok(found) => found,
         Err(found) => {
-            context.output.failure(&found)?;
+            context.output.failure(&found);
             return Ok(Exit::Usage);
         }
     };
@@ -104,7 +104,7 @@ pub(super) fn exec(args: &TrustArgs, context: &mut Context) -> Ending {
                 }
                 context
                     .output
-                    .all_done(|| revoked_json(&manifest, &revoked))?;
+                    .all_done(|| revoked_json(&manifest, &revoked));
                 Ok(Exit::Success)
             }
             Err(error) => Ok(unreadable(context, &error)),
@@ -113,18 +113,18 @@ pub(super) fn exec(args: &TrustArgs, context: &mut Context) -> Ending {
     let manifest = match manifest::load(&path, &shown, &context.environment) {
         Ok(manifest) => manifest,
         Err(found) => {
-            context.output.failure(&found)?;
+            context.output.failure(&found);
             return Ok(Exit::Usage);
         }
     };
     match programs(&manifest, context) {
         Ok(programs) if programs.is_empty() => {
             let said = format!("{} runs no program on this machine", shown.display());
-            context.output.result(|| said, || trust_json(&[]))?;
+            context.output.result(|| said, || trust_json(&[]));
             Ok(Exit::Success)
         }
         Ok(programs) => allow(context, &trust, programs),
-        Err(why) => context.output.failed(&why),
+        Err(why) => Ok(context.output.failed(&why)),
     }
 }
 
@@ -177,7 +177,7 @@ fn allow(context: &Context, trust: &Trust, programs: Vec<HostProgram>) -> Ending
     let mut grants = Vec::new();
     for program in programs {
         if let Err(error) = trust.grant(&program, granted) {
-            return context.output.failed(&not_kept(&error));
+            return Ok(context.output.failed(&not_kept(&error)));
         }
         grants.push(Grant { program, granted });
     }
@@ -187,7 +187,7 @@ fn allow(context: &Context, trust: &Trust, programs: Vec<HostProgram>) -> Ending
 fn show(context: &Context, grants: &[Grant]) -> Ending {
     context
         .output
-        .result(|| trust_human(grants), || trust_json(grants))?;
+        .result(|| trust_human(grants), || trust_json(grants));
     Ok(Exit::Success)
 }
 

@@ -93,7 +93,7 @@ pub(super) fn exec(args: &UpArgs, context: &mut Context) -> Ending {
     if args.dry_run {
         context
             .output
-            .result(|| pipeline_human(&steps), || pipeline_json(&steps))?;
+            .result(|| pipeline_human(&steps), || pipeline_json(&steps));
         return Ok(Exit::Success);
     }
     let built = steps.iter().flat_map(|step| match &step.plan.image {
@@ -122,9 +122,7 @@ pub(super) fn exec(args: &UpArgs, context: &mut Context) -> Ending {
             }
             let records: Vec<_> = done.iter().map(|step| &step.record).collect();
             ending::tell_ci(context, &records)?;
-            context
-                .output
-                .result(|| up_human(&done), || up_json(&done))?;
+            context.output.result(|| up_human(&done), || up_json(&done));
             Ok(Exit::Success)
         }
         Err(failure) => fail(context, &failure),
@@ -147,7 +145,7 @@ pub(super) fn load(context: &Context) -> Result<Manifest, Vec<Diagnostic>> {
 
 /// Says why there is nothing to do.
 pub(super) fn unusable(context: &Context, found: &[Diagnostic]) -> Ending {
-    context.output.failure(found)?;
+    context.output.failure(found);
     Ok(Exit::Engine)
 }
 
@@ -242,13 +240,15 @@ pub(super) fn fail(context: &Context, failure: &UpFailure) -> Ending {
         UpFailure::Run(failure) => return Ok(ending::fail(context, failure)),
         UpFailure::Step { record, .. } => return Ok(ending::say_failed(context, record)),
         UpFailure::Interrupted => {
-            return Ok(output.interrupted("interrupted; the next `jobctl up` goes on from here"));
+            let exit = output.interrupted("interrupted; the next `jobctl up` goes on from here");
+            // It may be another process that has stopped the run.
+            return Ok(signals::asked_to_part().unwrap_or(exit));
         }
         UpFailure::Detached => {
             output.note(
                 "let go of what runs; `jobctl ps` lists it, and the next `jobctl up` waits for it",
             );
-            return Ok(Exit::Success);
+            return Ok(signals::parting());
         }
         UpFailure::Gate { .. }
         | UpFailure::Unhealthy { .. }
@@ -263,7 +263,7 @@ pub(super) fn fail(context: &Context, failure: &UpFailure) -> Ending {
             .extend(log.iter().map(|line| printable_text(line)));
     }
     why.help.extend(failure.help());
-    output.failure(&[why])?;
+    output.failure(&[why]);
     Ok(exit)
 }
 

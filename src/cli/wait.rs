@@ -3,11 +3,11 @@
 use clap::Args;
 
 use super::context::Context;
-use super::globals::Format;
+use super::reach;
 use super::run::{Hold, Signals, ending, say};
-use super::{Ending, reach};
 use crate::exit::Exit;
-use crate::ops::run::{Streams, attend};
+use crate::ops::run::{Ended, Streams, attend};
+use crate::records::Ending;
 use crate::report::wait_json;
 
 /// Wait for runs to finish, and exit with the last one's exit code
@@ -21,14 +21,17 @@ pub(super) struct WaitArgs {
     runs: Vec<String>,
 }
 
-pub(super) fn exec(args: &WaitArgs, context: &mut Context) -> Ending {
+pub(super) fn exec(args: &WaitArgs, context: &mut Context) -> super::Ending {
     let store = context.store();
     let mut exit = Exit::Success;
     let mut waited = Vec::new();
     for written in &args.runs {
         let id = match reach::run(context, written) {
             Ok(id) => id,
-            Err(exit) => return Ok(exit),
+            Err(failed) => {
+                exit = failed;
+                break;
+            }
         };
         let outcome = context.watch(async |events| {
             let mut hold = Hold::take(Signals::listen(false), false)?;
@@ -43,23 +46,21 @@ pub(super) fn exec(args: &WaitArgs, context: &mut Context) -> Ending {
             );
             Ok(ended.await?)
         })?;
-        exit = match outcome {
-            Ok(crate::ops::run::Ended::Over(record)) => {
-                if record.ending == Some(crate::records::Ending::OutputsLost) {
-                    let exit = ending::say_failed(context, &record);
-                    // That is the document, and there is one.
-                    if context.globals.format == Format::Json {
-                        return Ok(exit);
-                    }
+        match outcome {
+            Ok(Ended::Over(record)) => {
+                if record.ending == Some(Ending::OutputsLost) {
+                    ending::say_failed(context, &record);
                 }
-                let exit = ending::exit(&record);
-                context.output.done(exit.code())?;
+                exit = ending::exit(&record);
+                context.output.done(exit.code());
                 waited.push((record.id, exit));
-                exit
             }
-            other => return Ok(say(context, other)),
-        };
+            other => {
+                exit = say(context, other);
+                break;
+            }
+        }
     }
-    context.output.all_done(|| wait_json(&waited))?;
+    context.output.all_done(|| wait_json(&waited));
     Ok(exit)
 }

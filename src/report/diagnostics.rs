@@ -65,7 +65,7 @@ pub fn tally(diagnostics: &[Diagnostic]) -> String {
 
 /// The diagnostics as JSON: an array of objects.
 #[must_use]
-pub fn json(diagnostics: &[Diagnostic]) -> Value {
+pub fn json(diagnostics: &[Diagnostic]) -> Vec<Value> {
     diagnostics.iter().map(one_json).collect()
 }
 

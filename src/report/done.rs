@@ -13,6 +13,16 @@ pub fn ids_json<T: ToString>(ids: &[T]) -> Value {
     json!({ "schema": "jobctl.ids/1", "ids": ids })
 }
 
+/// `{"schema":"jobctl.error/1","diagnostics":[…],"result":…}`: what failed, and what was done all the same.
+#[must_use]
+pub fn error_json(diagnostics: &[Value], result: Option<Value>) -> Value {
+    let mut document = json!({ "schema": "jobctl.error/1", "diagnostics": diagnostics });
+    if let Some(result) = result {
+        document["result"] = result;
+    }
+    document
+}
+
 /// `{"schema":"jobctl.wait/1","runs":[{"run":…,"exit_code":…}]}`.
 #[must_use]
 pub fn wait_json(waited: &[(RunId, Exit)]) -> Value {

@@ -26,9 +26,18 @@ impl Reporter for Json {
     fn event(&mut self, event: &Event) -> io::Result<()> {
         let mut line = event_json(event);
         line["schema"] = json!("jobctl.event/1");
-        writeln!(self.out, "{}", printable::escaped(&line.to_string()))?;
+        // In one piece: others write to the same log.
+        let line = format!("{}\n", printable::escaped(&line.to_string()));
+        self.out.write_all(line.as_bytes())?;
         self.out.flush()
     }
+}
+
+/// A line for what a verb itself reports: a `note`, a `warning` or an `error`.
+#[must_use]
+pub fn said_json(event: &str, text: &str) -> String {
+    let line = json!({ "schema": "jobctl.event/1", "event": event, "text": text });
+    format!("{}\n", printable::escaped(&line.to_string()))
 }
 
 fn event_json(event: &Event) -> Value {

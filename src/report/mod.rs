@@ -50,11 +50,11 @@ pub use ci::{Marks, build_summary, push_summary, runs_summary};
 pub use copied::{copied_human, copied_json, get_failure};
 pub use curves::{Plot, PlotX, charts, plot_json, plots};
 pub use diagnosis::{diagnosis_human, diagnosis_json};
-pub use done::{ids_json, prune_json, wait_json};
+pub use done::{error_json, ids_json, prune_json, wait_json};
 pub use export::compose_file;
 pub use guard::Guard;
 pub use images::{images_human, images_json, pull_human, pull_json};
-pub use json::Json;
+pub use json::{Json, said_json};
 pub use metrics::{
     history_csv, history_human, last_csv, last_human, metrics_failure, metrics_json,
 };

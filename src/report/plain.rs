@@ -87,7 +87,8 @@ impl Plain {
 
     fn line(&mut self, line: &str) -> io::Result<()> {
         self.last = Instant::now();
-        writeln!(self.out, "{line}")?;
+        // In one piece: others write to the same log.
+        self.out.write_all(format!("{line}\n").as_bytes())?;
         self.out.flush()
     }
 }

@@ -174,6 +174,57 @@ fn a_run_is_told_with_its_curve() {
 }
 
 #[test]
+fn a_run_in_the_background_is_known_to_the_next_steps() {
+    let project = Project::empty();
+    let folder = project.bench.path();
+    let start = |flags: &[&str], words: &[&str]| {
+        let mut command = project.run_image(flags, words);
+        as_github(&mut command, folder);
+        run(command.env("JOBCTL_OUTPUT", "home/variables"))
+    };
+    let started = start(&["-d"], &["sleep", "600"]);
+    let id = started.stdout.trim();
+    assert_eq!(started.code, Some(0), "{started:?}");
+    let outputs = read(folder, "output");
+    assert!(outputs.contains(&format!("image={DEBIAN}\n")), "{outputs}");
+    assert!(outputs.ends_with(&format!("run-id={id}\n")), "{outputs}");
+    let variables = read(folder, "variables");
+    assert!(
+        variables.ends_with(&format!("JOBCTL_RUN_ID={id}\n")),
+        "{variables}"
+    );
+    project.output(&["kill", id]);
+    // One that has failed by then is known, too.
+    let failed = start(&["-d", "--init=false"], &["no-such-program"]);
+    assert_eq!(failed.code, Some(127), "{failed:?}");
+    let id = project.records()[0]["id"].as_str().unwrap().to_owned();
+    let outputs = read(folder, "output");
+    assert!(outputs.ends_with(&format!("run-id={id}\n")), "{outputs}");
+    project.assert_clean();
+}
+
+#[test]
+fn what_jobctl_says_begins_a_line_behind_a_job_that_ends_none() {
+    let project = Project::with_name("a: { image: IMAGE, command: [printf, the end] }");
+    for system in ["GITHUB_ACTIONS", "GITLAB_CI"] {
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        let mut command = project.jobctl(&["run", "a"]);
+        command.env("CI", "true").env(system, "true");
+        command.stderr(writer.try_clone().unwrap()).stdout(writer);
+        let mut child = command.spawn().unwrap();
+        drop(command);
+        let mut log = String::new();
+        std::io::Read::read_to_string(&mut reader, &mut log).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(0), "{log}");
+        let lines: Vec<_> = log.lines().collect();
+        let at = lines.iter().position(|line| *line == "the end");
+        let at = at.unwrap_or_else(|| panic!("{system}: {log:?}"));
+        assert!(lines[at + 1].starts_with("run "), "{system}: {log:?}");
+    }
+    project.assert_clean();
+}
+
+#[test]
 fn gitlab_folds_steps_and_hears_of_what_was_made() {
     let pusher = Pusher::new(([127, 0, 0, 1], 1).into());
     let mut command = pusher.image.build(&pusher.bench, &["--version", "1.0.0"]);

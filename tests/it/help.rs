@@ -135,7 +135,7 @@ fn a_slip_in_a_jobs_name_is_answered_alike_everywhere() {
         ("images -q tarin", 2),
         ("runs --job tarin", 2),
         ("down tarin", 1),
-        ("rollback tarin", 1),
+        ("rollback tarin", 2),
         ("export --as compose tarin", 2),
     ] {
         let words: Vec<_> = line.split(' ').collect();
@@ -197,25 +197,6 @@ fn a_run_that_does_not_exist_has_one_code_for_verbs_that_pass_none_on() {
     ] {
         let ended = run(&mut project.jobctl(args));
         assert_eq!(ended.code, Some(code), "{args:?}: {ended:?}");
-    }
-}
-
-#[test]
-fn a_manifest_that_is_not_there_is_no_project_without_runs() {
-    let project = Project::empty();
-    for (args, code) in [
-        (&["ps", "-f", "nope.yaml"][..], 2),
-        (&["--file", "nope.yaml", "runs"], 2),
-        (&["logs", "--file", "nope.yaml", "none"], 2),
-        (&["rm", "--file", "nope.yaml", "none"], 2),
-        (&["wait", "-f", "nope.yaml", "none"], 125),
-    ] {
-        let ended = run(&mut project.jobctl(args));
-        assert_eq!(ended.code, Some(code), "{args:?}: {ended:?}");
-        assert!(
-            ended.stderr.contains("`nope.yaml` does not exist"),
-            "{args:?}: {ended:?}"
-        );
     }
 }
 

@@ -19,6 +19,7 @@ mod engine_connection;
 mod engine_run;
 mod engines;
 mod env_file;
+mod exit_codes;
 mod exporting;
 mod git;
 mod grammar;

@@ -315,7 +315,7 @@ fn a_terminal_that_is_closed_leaves_the_job_running() {
     project.wait_for_output("ready\n");
     kill_process(pid, Signal::HUP).unwrap();
     let ended = child.wait_with_output().unwrap();
-    assert_eq!(ended.status.code(), Some(0));
+    assert_eq!(ended.status.code(), Some(129));
     let listed = project.output(&["ps"]);
     assert!(listed.contains("running (unattended)"), "{listed}");
     let id = project.record()["id"].as_str().unwrap().to_owned();

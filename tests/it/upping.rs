@@ -176,14 +176,14 @@ last: {{ image: IMAGE, command: [cat, /in/it], needs: {{ slow: {{ outputs: {{ it
         let listed: Value = serde_json::from_str(&listed).unwrap();
         listed["runs"][0]["is_attended"] == true
     };
-    for signal in [Signal::KILL, Signal::HUP] {
+    for (signal, code) in [(Signal::KILL, None), (Signal::HUP, Some(129))] {
         let mut first = Project::start(&mut project.jobctl(&["up", "last"]));
         wait_for(is_attended);
         let second = run(&mut project.jobctl(&["up", "last"]));
         assert_eq!(second.code, Some(125), "{second:?}");
         assert!(second.stderr.contains("is at work in this project"));
         kill_process(Pid::from_child(&first), signal).unwrap();
-        first.wait().unwrap();
+        assert_eq!(first.wait().unwrap().code(), code);
     }
     let third = Project::start(&mut project.jobctl(&["--format", "json", "up", "last"]));
     wait_for(is_attended);

@@ -24,7 +24,7 @@ pub(super) fn exec(context: &Context, items: &[Item]) -> Ending {
     };
     context
         .output
-        .result(|| verification_human(&found), || verification_json(&found))?;
+        .result(|| verification_human(&found), || verification_json(&found));
     Ok(exit(&found))
 }
 

@@ -30,7 +30,6 @@ use crate::model::{RunId, Secret};
 use crate::ops::run::{Ended, Prepared, Streams, adopt, supervise};
 use crate::plan::run::{Pull, RunPlan};
 use crate::records::{OpenRun, RunFolder, RunLock, Store, spec};
-use crate::report::printable_text;
 
 /// Supervise a run that was prepared: for jobctl itself.
 #[derive(Debug, Args)]
@@ -104,27 +103,22 @@ pub(super) fn exec(context: &Context, plan: RunPlan, wishes: &Wishes) -> Ending 
             return Ok(context.output.unrun(&message, None));
         }
     };
+    let record = store.run(id).read().ok();
     match reply {
-        Told::Started { .. } => {
-            // What came up so far, nobody else is there to hear.
-            if let Ok(record) = store.run(id).read() {
-                for warning in &record.warnings {
-                    context.output.warning(&printable_text(warning));
-                }
+        Told::Started { .. } | Told::Over { code: 0, .. } => {
+            if let Some(record) = record {
+                super::ending::say_started(context, &record);
             }
-            context.output.ids(std::iter::once(id))?;
-            Ok(Exit::Success)
-        }
-        Told::Over { code: 0, .. } => {
-            context.output.ids(std::iter::once(id))?;
+            context.output.ids(std::iter::once(id));
             Ok(Exit::Success)
         }
         Told::Over { code, message } => {
-            // The job itself ended: its record says more.
-            if message.is_empty()
-                && let Ok(record) = store.run(id).read()
-            {
-                return Ok(super::ending::say_failed(context, &record));
+            if let Some(record) = record {
+                super::ending::let_ci_know(context, &record);
+                // The job itself ended: its record says more.
+                if message.is_empty() {
+                    return Ok(super::ending::say_failed(context, &record));
+                }
             }
             context.output.unrun(&message, None);
             Ok(Exit::Job(code))
@@ -335,7 +329,10 @@ pub(in crate::cli) fn supervise_exec(args: &SuperviseArgs, context: &mut Context
             let code = super::ending::exit(record).code();
             (code, message.unwrap_or_default())
         }
-        Ok(Ended::Detached(_)) => (0, String::new()),
+        Ok(Ended::Detached(_)) => {
+            let message = "the run's supervisor was asked to end before the job started";
+            (Exit::Engine.code(), message.to_owned())
+        }
         Err(Unrun::Failure(failure)) => (Exit::Engine.code(), failure.to_string()),
         Err(Unrun::Interrupted(exit)) => (exit.code(), "interrupted".to_owned()),
     };

@@ -4,6 +4,7 @@ use std::io;
 
 use crate::cli::ci::Made;
 use crate::cli::context::Context;
+use crate::cli::output::unwritten;
 use crate::engine::run::RunError;
 use crate::exit::Exit;
 use crate::model::{Digest, ImageRef};
@@ -47,23 +48,14 @@ fn said(context: &Context, record: &Record, is_told: bool) -> Exit {
     if has_files && is_told {
         context.output.note(&outputs(record));
     }
-    if let Err(error) = tell_ci(context, &[record]) {
-        context.output.warning(&format!("can't write: {error}"));
-    }
+    let_ci_know(context, record);
     exit(record)
 }
 
 /// Tells a CI system of runs that are over: the last is the one that the next steps know.
 pub(in crate::cli) fn tell_ci(context: &Context, records: &[&Record]) -> io::Result<()> {
     if let Some(last) = records.last() {
-        let id = last.image.id.as_ref().and_then(|id| id.parse().ok());
-        context.ci.made(&Made {
-            image: Some(last.image.name.clone()),
-            digest: registry_digest(&last.image).as_ref(),
-            id: id.as_ref(),
-            run: Some(last.id.to_string()),
-            ..Made::default()
-        })?;
+        made(context, last)?;
     }
     context.summary(|| {
         let runs = records.iter().map(|record| {
@@ -74,6 +66,38 @@ pub(in crate::cli) fn tell_ci(context: &Context, records: &[&Record]) -> io::Res
         });
         runs_summary(&runs.collect::<Vec<_>>())
     })
+}
+
+/// Lets the next steps know a run, which may have just started.
+fn made(context: &Context, record: &Record) -> io::Result<()> {
+    let id = record.image.id.as_ref().and_then(|id| id.parse().ok());
+    context.ci.made(&Made {
+        image: Some(record.image.name.clone()),
+        digest: registry_digest(&record.image).as_ref(),
+        id: id.as_ref(),
+        run: Some(record.id.to_string()),
+        ..Made::default()
+    })
+}
+
+/// What is reported of a run that was started in the background: nobody else is there to hear its warnings, and
+/// the next steps of CI are to know it. One that ended meanwhile is in the step's summary.
+pub(super) fn say_started(context: &Context, record: &Record) {
+    for warning in &record.warnings {
+        context.output.warning(&printable_text(warning));
+    }
+    if record.state.is_final() {
+        let_ci_know(context, record);
+    } else if let Err(error) = made(context, record) {
+        context.output.warning(&unwritten(&error));
+    }
+}
+
+/// Tells a CI system of a run that is over. Where that fails, the run is what it was.
+pub(super) fn let_ci_know(context: &Context, record: &Record) {
+    if let Err(error) = tell_ci(context, &[record]) {
+        context.output.warning(&unwritten(&error));
+    }
 }
 
 /// The digest that the registry of an image's own name has it under, if it was pulled or pushed.
@@ -163,7 +187,7 @@ pub(in crate::cli) fn fail(context: &Context, failure: &RunFailure) -> Exit {
         RunFailure::Engine(error) => context.output.engine(error),
         RunFailure::Build(failure) => {
             // Whoever closed stdout does not want it.
-            let _ = context.output.failure(&[build_failure(failure)]);
+            context.output.failure(&[build_failure(failure)]);
             Exit::Engine
         }
         other => context

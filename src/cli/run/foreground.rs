@@ -187,7 +187,7 @@ pub(in crate::cli) fn say(context: &Context, outcome: Result<Ended, Unrun>) -> E
                 "detached from the run {short}, which keeps running: `jobctl logs -f {short}`, `jobctl stop {short}`",
                 short = id.short()
             ));
-            Exit::Success
+            signals::parting()
         }
         Err(Unrun::Interrupted(exit)) => {
             context

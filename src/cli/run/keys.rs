@@ -6,6 +6,8 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::signals::note_parting;
+use crate::exit::Exit;
 use crate::ops::run::Control;
 
 /// docker's own: Ctrl-P, Ctrl-Q.
@@ -62,6 +64,7 @@ impl<R> Typed<R> {
             self.matched += 1;
             if self.matched == self.keys.len() {
                 self.is_over = true;
+                note_parting(Exit::Success);
                 let _ = self.controls.send(Control::Detach);
             }
             return;

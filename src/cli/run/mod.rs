@@ -11,14 +11,15 @@ pub(super) mod keys;
 pub(super) mod signals;
 mod terminal;
 
+use std::fs::File;
 use std::io::{self, IsTerminal as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use self::flags::flags;
 use super::Ending;
 use super::context::Context;
 use super::trust;
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, plain};
 use crate::exit::Exit;
 use crate::manifest;
 use crate::ops::build::settle;
@@ -47,7 +48,7 @@ pub(super) fn exec(args: &RunArgs, context: &mut Context) -> Ending {
     let plan = match planned(args, context) {
         Ok(plan) => plan,
         Err(found) => {
-            context.output.failure(&found)?;
+            context.output.failure(&found);
             return Ok(Exit::Engine);
         }
     };
@@ -80,7 +81,7 @@ fn dry_run(context: &Context, mut plan: RunPlan) -> Ending {
         match context.watch(async |events| settle(planned, cache.as_ref(), events).await)? {
             Ok(settled) => *items = settled,
             Err(failure) => {
-                context.output.failure(&[build_failure(&failure)])?;
+                context.output.failure(&[build_failure(&failure)]);
                 return Ok(Exit::Engine);
             }
         }
@@ -106,7 +107,7 @@ fn dry_run(context: &Context, mut plan: RunPlan) -> Ending {
     }
     context
         .output
-        .result(|| run_plan_human(&plan), || run_plan_json(&plan))?;
+        .result(|| run_plan_human(&plan), || run_plan_json(&plan));
     Ok(Exit::Success)
 }
 
@@ -132,6 +133,19 @@ fn wishes(args: &RunArgs, plan: &RunPlan, context: &Context) -> Result<Wishes, (
             "remove it, or name another".to_owned(),
         ));
     }
+    if let Some(path) = &cidfile
+        && let Err(error) = try_new(path)
+    {
+        let message = format!(
+            "--cidfile: can't write `{}`: {}",
+            path.display(),
+            plain(&error)
+        );
+        return Err((
+            message,
+            "name a file in a directory that you can write to".to_owned(),
+        ));
+    }
     Ok(Wishes {
         asked: Asked {
             argv: context.recorded_words(&[plan]),
@@ -145,6 +159,12 @@ fn wishes(args: &RunArgs, plan: &RunPlan, context: &Context) -> Result<Wishes, (
         passes_signals: terminal.sig_proxy.unwrap_or(true),
         detach_keys,
     })
+}
+
+/// Whether a file can be created, which is then not there yet.
+fn try_new(path: &Path) -> io::Result<()> {
+    File::create_new(path)?;
+    std::fs::remove_file(path)
 }
 
 /// What is to be run. An image that is run by its name has nothing to do with jobs.yaml.

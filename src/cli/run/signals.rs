@@ -1,12 +1,32 @@
 //! This process's signals, as what is asked of a run.
 
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::terminal;
+use crate::exit::Exit;
 use crate::ops::run::Control;
+
+/// What this process was last asked by to leave a run, as an exit code.
+static PARTING: Mutex<Option<Exit>> = Mutex::new(None);
+
+/// What a verb ends with that has left a run whose end it does not know: as shells number the signal that it
+/// was left for, 0 for the detach keys. Without either, the engine is gone.
+pub(in crate::cli) fn parting() -> Exit {
+    asked_to_part().unwrap_or(Exit::Engine)
+}
+
+/// What this process was asked by to leave a run, if it was.
+pub(in crate::cli) fn asked_to_part() -> Option<Exit> {
+    *PARTING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Takes note of why this process is asked to leave a run.
+pub(super) fn note_parting(exit: Exit) {
+    *PARTING.lock().unwrap_or_else(PoisonError::into_inner) = Some(exit);
+}
 
 /// Signals that go to the job as they are.
 const PASSED: [(&str, i32); 6] = [
@@ -86,6 +106,16 @@ pub(in crate::cli) fn is_ignored(kind: SignalKind) -> bool {
     (1..=64).contains(&number) && ignored >> (number - 1) & 1 == 1
 }
 
+/// What a process ends with that a signal has ended, as shells number it.
+fn exit_code(kind: SignalKind) -> Option<Exit> {
+    match kind {
+        kind if kind == SignalKind::interrupt() => Some(Exit::Interrupted),
+        kind if kind == SignalKind::terminate() => Some(Exit::Terminated),
+        kind if kind == SignalKind::hangup() => Some(Exit::HungUp),
+        _ => None,
+    }
+}
+
 fn spawn(
     controls: &UnboundedSender<Control>,
     kind: SignalKind,
@@ -102,6 +132,9 @@ fn spawn(
     // Ends with the runtime, or with whoever listens.
     tokio::spawn(async move {
         while signals.recv().await.is_some() {
+            if let Some(exit) = exit_code(kind) {
+                note_parting(exit);
+            }
             if let Some(control) = control()
                 && controls.send(control).is_err()
             {

@@ -275,7 +275,7 @@ fn outputs_are_collected_of_a_job_that_ended_before_it_was_stopped() {
     let (child, id) = collecting();
     signal(&child, Signal::HUP);
     let left = ended(child);
-    assert_eq!(left.code, Some(0), "{left:?}");
+    assert_eq!(left.code, Some(129), "{left:?}");
     project.output(&["wait", &id]);
     assert_whole();
 }
