@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use self::args::flags;
 use super::Ending;
 use super::ci::Made;
-use super::context::Context;
+use super::context::{Context, resolved};
 use super::run::signals::is_ignored;
 use super::trust;
 use crate::diagnostic::Diagnostic;
@@ -18,7 +18,7 @@ use crate::exit::Exit;
 use crate::facts::{Environment, dockerfile};
 use crate::manifest::{self, Manifest, RaiseError, Raised};
 use crate::model::Digest;
-use crate::ops::build::{Failure, Image, Reason, build, foresee, forget_replaced, settle};
+use crate::ops::build::{Failure, History, Image, Reason, build, foresee, forget_replaced, settle};
 use crate::plan::build::{BuildFlags, Item, VersionChoice, file_errors, plan};
 use crate::plan::push::{EngineName, Wanted, order};
 use crate::report::{
@@ -271,7 +271,9 @@ fn run(
             let engine = context.connect().await.map_err(Unbuilt::Engine)?;
             let built = build(&engine, items, cache.as_ref(), statements, events).await;
             let built = built.map_err(Unbuilt::Failure)?;
-            forget_replaced(&engine, &context.store(), cache.as_ref(), items, &built).await;
+            let store = context.store();
+            let history = History::new(&store, cache.as_deref());
+            forget_replaced(&engine, &history, items, &built, events).await;
             Ok(built)
         };
         tokio::select! {
@@ -335,12 +337,13 @@ pub(super) async fn interrupted() {
     select_all(received).await;
 }
 
-/// Where what is remembered of contexts is kept.
+/// Where what is remembered of contexts and images is kept, as the XDG Base Directory Specification has it: a path
+/// that is not absolute is no path. The user's own links are followed.
 pub(super) fn cache_folder(environment: &Environment) -> Option<PathBuf> {
-    let folder = environment
-        .path("XDG_CACHE_HOME")
-        .or_else(|| Some(environment.home()?.join(".cache")))?;
-    Some(folder.join("jobctl"))
+    let absolute = |path: Option<PathBuf>| path.filter(|path| path.is_absolute());
+    let folder = absolute(environment.path("XDG_CACHE_HOME"))
+        .or_else(|| Some(absolute(environment.home())?.join(".cache")))?;
+    Some(resolved(folder.join("jobctl")))
 }
 
 fn write(context: &Context, path: &Path, text: &str) -> std::io::Result<()> {

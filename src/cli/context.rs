@@ -112,7 +112,8 @@ impl Context {
         let environment = &self.environment;
         let state = environment.path("XDG_STATE_HOME");
         let state = state.filter(|folder| folder.is_absolute());
-        let state = state.or_else(|| Some(environment.home()?.join(".local/state")))?;
+        let home = environment.home().filter(|home| home.is_absolute());
+        let state = state.or_else(|| Some(home?.join(".local/state")))?;
         Some(resolved(state.join("jobctl")))
     }
 

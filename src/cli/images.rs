@@ -53,10 +53,11 @@ pub(super) fn exec(args: &ImagesArgs, context: &mut Context) -> Ending {
             });
         }
         let cache = cache_folder(&context.environment);
-        let history = History {
-            store: &context.store(),
-            cache: cache.as_deref(),
-        };
+        let store = context.store();
+        let history = History::new(&store, cache.as_deref());
+        if let Some(why) = history.problem().filter(|_| !images.is_empty()) {
+            context.output.warning(why);
+        }
         let found = images.len();
         images.retain(|image| history.knows(&image.id));
         hidden = found - images.len();

@@ -46,24 +46,22 @@ pub(super) fn exec(args: &PullArgs, context: &mut Context) -> Ending {
     let (names, of_jobs): (Vec<_>, Vec<_>) = names.into_iter().unzip();
     let outcome = context.watch(async |events| {
         let engine = context.connect().await?;
-        tokio::select! {
-            pulled = pull_all(&engine, context, &names, args.platform.as_deref(), events) => {
-                pulled.map(Some)
+        let pulled = tokio::select! {
+            pulled = pull_all(&engine, context, &names, args.platform.as_deref(), events) => pulled?,
+            () = interrupted() => return Ok(None),
+        };
+        if let Ok(pulled) = &pulled {
+            let (store, cache) = (context.store(), cache_folder(&context.environment));
+            let mut jobs = pulled.iter().zip(&of_jobs).filter(|(_, is_job)| **is_job).peekable();
+            if jobs.peek().is_some() {
+                let history = History::new(&store, cache.as_deref());
+                jobs.for_each(|(pulled, _)| history.keep_pulled(&pulled.image.id, events));
             }
-            () = interrupted() => Ok(None),
         }
+        Ok(Some(pulled))
     })?;
     match outcome {
         Ok(Some(Ok(pulled))) => {
-            let cache = cache_folder(&context.environment);
-            let history = History {
-                store: &context.store(),
-                cache: cache.as_deref(),
-            };
-            let of_jobs = pulled.iter().zip(of_jobs).filter(|(_, is_job)| *is_job);
-            for (pulled, _) in of_jobs {
-                history.keep_pulled(&pulled.image.id);
-            }
             context
                 .output
                 .result(|| pull_human(&pulled), || pull_json(&pulled));

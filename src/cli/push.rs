@@ -125,11 +125,9 @@ pub(super) fn exec(args: &PushArgs, context: &mut Context) -> Ending {
     let outcome = context.watch(async |events| {
         let engine = context.connect().await?;
         let cache = cache_folder(&context.environment);
-        let history = History {
-            store: &context.store(),
-            cache: cache.as_deref(),
-        };
-        let Names { wanted, named } = names(&engine, history, &subjects).await?;
+        let store = context.store();
+        let history = History::new(&store, cache.as_deref());
+        let Names { wanted, named } = names(&engine, &history, &subjects, events).await?;
         let wanted = order(wanted).map_err(|error| Unpushed::Usage(Box::new(error.into())))?;
         let runs = match args.with_run {
             Some(_) => runs_of(&wanted, run, &context.store())?,

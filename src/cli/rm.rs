@@ -12,7 +12,9 @@ use super::run::{Unrun, say_undone};
 use crate::exit::Exit;
 use crate::facts::host::now;
 use crate::model::{self, RunId};
-use crate::ops::build::{Unneeded, UnneededError, hold_images, remove as remove_image, unneeded};
+use crate::ops::build::{
+    History, Unneeded, UnneededError, hold_images, remove as remove_image, unneeded,
+};
 use crate::ops::run::{Kept, prune, remove, remove_orphan};
 use crate::report::{counted, ids_json, prune_json};
 
@@ -144,6 +146,10 @@ fn prune_images(
     is_dry: bool,
 ) -> std::io::Result<Result<Vec<Unneeded>, Exit>> {
     let Some(cache) = super::build::cache_folder(&context.environment) else {
+        let store = context.store();
+        if let Some(why) = History::new(&store, None).problem() {
+            context.output.warning(why);
+        }
         return Ok(Ok(Vec::new()));
     };
     let removed = removed.iter().copied().collect();

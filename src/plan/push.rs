@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use crate::engine::docker::{EngineError, LocalImage};
 use crate::model::{Digest, ImageRef, Tag, Version};
 use crate::plan::build::PlanError;
-use crate::plan::tags::{moves, newer};
+use crate::plan::tags::{is_generated, moves, newer};
 
 /// How long is waited before a second try, at most, and the longest of all tries.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
@@ -101,6 +101,30 @@ pub fn newest(built: Vec<Built<'_>>) -> Option<Built<'_>> {
     })
 }
 
+/// The name by which an image that isn't known may be newer than the one that is taken for the newest: `latest`, or
+/// a version that is not older than that of the other.
+#[must_use]
+pub fn overlooked<'a>(built: &'a [Built<'_>], newest: &Built<'_>) -> Option<&'a ImageRef> {
+    let versions = |names: &[ImageRef]| {
+        let names = names.iter().filter(|name| !is_generated(name));
+        names.filter_map(version).max()
+    };
+    let own = versions(&newest.names);
+    let is_newer = |name: &&ImageRef| {
+        is_latest(name)
+            || !is_generated(name) && version(name).is_some_and(|other| Some(other) >= own)
+    };
+    let others = built
+        .iter()
+        .filter(|other| other.image.id != newest.image.id);
+    let mut unknown = others.filter(|other| !other.is_known);
+    unknown.find_map(|other| {
+        let mut names = other.names.iter();
+        let latest = names.clone().find(|name| is_latest(name));
+        latest.or_else(|| names.find(is_newer))
+    })
+}
+
 /// The names in the order in which they are pushed, by [`turn`].
 ///
 /// # Errors
@@ -129,13 +153,18 @@ pub fn order(mut wanted: Vec<Wanted>) -> Result<Vec<Wanted>, PlanError> {
 #[must_use]
 pub fn turn(name: &ImageRef) -> impl Ord + use<> {
     let tag = name.tag().map_or("latest", Tag::as_str);
-    (tag == "latest", moves(tag), version(name).is_none())
+    (is_latest(name), moves(tag), version(name).is_none())
 }
 
 /// Whether a name is that of a release, which stands for the same image for ever.
 #[must_use]
 pub fn is_release(name: &ImageRef) -> bool {
     version(name).is_some_and(|version| !version.is_prerelease())
+}
+
+/// Whether a name is `latest`, be it written or not.
+fn is_latest(name: &ImageRef) -> bool {
+    name.tag().is_none_or(|tag| tag.as_str() == "latest")
 }
 
 /// The version that a name's tag says.
@@ -278,6 +307,47 @@ mod tests {
             );
         }
         assert_eq!(newest(Vec::new()), None);
+    }
+
+    #[test]
+    fn an_image_that_is_not_known_and_may_be_newer_is_noticed() {
+        for (names, is_known, expected) in [
+            (
+                &["app:ctx-0123456789ab", "app:latest"][..],
+                false,
+                Some("app:latest"),
+            ),
+            (&["app:1.3.0"], false, Some("app:1.3.0")),
+            (&["r.example/app:1.2.3"], false, Some("r.example/app:1.2.3")),
+            (&["app:1.2.3-rc.1"], false, None),
+            (&["app:1.2"], false, None),
+            (&["app:9.0.0-dirty.g0123456789ab"], false, None),
+            (&["app:ctx-0123456789ab"], false, None),
+            (&["app:latest"], true, None),
+        ] {
+            let image = |content: &[u8]| LocalImage {
+                has_triggers: false,
+                id: Digest::of(content),
+                tags: Vec::new(),
+                repo_digests: Vec::new(),
+                labels: BTreeMap::new(),
+                created: None,
+                tagged: None,
+                size: 0,
+            };
+            let (own, other) = (image(b"own"), image(b"other"));
+            let built = |image, names: &[&str], is_known| Built {
+                image,
+                names: names.iter().map(|name| name.parse().unwrap()).collect(),
+                claimed: None,
+                is_known,
+                tagged: None,
+            };
+            let own = built(&own, &["app:1.2.3", "app:1"], true);
+            let all = [own.clone(), built(&other, names, is_known)];
+            let found = overlooked(&all, &own).map(ToString::to_string);
+            assert_eq!(found.as_deref(), expected, "{names:?}");
+        }
     }
 
     fn wanted(names: &[&str]) -> Vec<Wanted> {

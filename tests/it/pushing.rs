@@ -8,6 +8,7 @@ mod latest;
 mod order;
 mod others;
 mod pulls;
+mod remembered;
 mod tokens;
 mod unread;
 mod versions;

@@ -22,7 +22,7 @@ use super::trust;
 use crate::diagnostic::{Diagnostic, plain};
 use crate::exit::Exit;
 use crate::manifest;
-use crate::ops::build::settle;
+use crate::ops::build::{History, settle};
 use crate::ops::env_files;
 use crate::ops::run::{Asked, RunFailure, last_built};
 use crate::plan::run::{ImageChoice, RunPlan, Subject, plan};
@@ -88,9 +88,11 @@ fn dry_run(context: &Context, mut plan: RunPlan) -> Ending {
     }
     if let ImageChoice::Built(spec) = &plan.image {
         let cache = super::build::cache_folder(&context.environment);
-        let found = context.watch(async |_events| {
+        let found = context.watch(async |events| {
             let engine = context.connect().await?;
-            last_built(&engine, &context.store(), &plan, spec, cache.as_deref()).await
+            let store = context.store();
+            let history = History::new(&store, cache.as_deref());
+            last_built(&engine, &history, &plan, spec, events).await
         })?;
         match found {
             Ok(image) => plan.spec.image = image.name,

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use rustix::fs::Access;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::docker::DockerEngine;
@@ -44,7 +45,7 @@ pub(super) enum Kind {
 impl Kind {
     /// Whether the image is a job's own.
     fn is_of_job(self) -> bool {
-        self != Self::Run
+        matches!(self, Self::Built | Self::Pulled)
     }
 }
 
@@ -84,6 +85,19 @@ impl Claim {
         self.process != std::process::id()
             && Path::new("/proc").join(self.process.to_string()).exists()
     }
+}
+
+/// Whether claims can be kept there.
+///
+/// # Errors
+///
+/// There is no place for them.
+pub(super) fn check(cache: &Path) -> io::Result<()> {
+    let claims = cache.join(CLAIMS);
+    durable::create_directory(cache)?;
+    durable::create_directory(&claims)?;
+    // Both may be there in what can't be changed.
+    Ok(rustix::fs::access(&claims, Access::WRITE_OK)?)
 }
 
 /// Keeps others from removing images, and from claiming them, until it is dropped.

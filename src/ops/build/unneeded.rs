@@ -11,8 +11,9 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 
 use super::claims::{self, Kind, built_at, claim, hold};
-use super::{Image, State};
+use super::{History, Image, State};
 use crate::engine::docker::{DockerEngine, EngineError, LocalImage};
+use crate::event::Events;
 use crate::model::{Digest, ImageRef, RunId};
 use crate::plan::build::{BuildSpec, Item};
 use crate::plan::run::JOB_LABEL;
@@ -38,24 +39,29 @@ impl Unneeded {
 
 /// Takes the names of earlier contexts from the images that new ones replace: those of the same job that this
 /// project has built, that no project of this user has ever run, and that no container and no other process
-/// needs. What can't be found out is left as it is.
+/// needs. What can't be found out is left as it is; that an image was built here and can't be written down is warned of.
 pub async fn forget_replaced(
     engine: &DockerEngine,
-    store: &Store,
-    cache: Option<&PathBuf>,
+    history: &History<'_>,
     items: &[Item],
     images: &[Image],
+    events: &Events,
 ) {
-    let Some(cache) = cache else {
-        return;
-    };
+    let store = history.store;
     for (item, image) in items.iter().zip(images) {
         let Item::Build(spec) = item else {
             continue;
         };
+        let Some(cache) = history.cache() else {
+            history.warn(events, "");
+            return;
+        };
         let forgetting = async {
             let lock = hold(cache).await;
-            claim(cache, store, &image.id, Kind::Built)?;
+            if let Err(error) = claim(cache, store, &image.id, Kind::Built) {
+                history.warn_unkept(events, &error);
+                return Ok(());
+            }
             if image.state == State::Built {
                 let _lock = lock?;
                 forget(engine, store, cache, spec, &image.id).await?;
@@ -222,7 +228,7 @@ impl<'a> Needs<'a> {
     }
 
     /// Whether a record needs an image, of this project or of any that has built or run it, or whether another
-    /// process has just built it or begun to run it.
+    /// process has just built it, or begun to run it.
     fn includes(&mut self, image: &Digest) -> io::Result<bool> {
         // This project may have been elsewhere when it ran the image.
         self.add(self.own.place())?;

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::PushFailure;
 use crate::engine::docker::{DockerEngine, LocalImage};
+use crate::event::Events;
 use crate::model::labels::{STANDARD_LABELS, is_stamped};
 use crate::model::{ImageRef, Tag, Version};
 use crate::ops::build::History;
@@ -37,8 +38,9 @@ pub struct Names {
 /// The engine has no such image, or can't be used.
 pub async fn names(
     engine: &DockerEngine,
-    history: History<'_>,
+    history: &History<'_>,
     subjects: &[Subject],
+    events: &Events,
 ) -> Result<Names, PushFailure> {
     let mut names = Names::default();
     for subject in subjects {
@@ -56,7 +58,7 @@ pub async fn names(
                     is_of_git: false,
                 });
             }
-            Subject::Job(spec) => add(engine, history, spec, &mut names).await?,
+            Subject::Job(spec) => add(engine, history, spec, &mut names, events).await?,
         }
     }
     Ok(names)
@@ -67,9 +69,10 @@ pub async fn names(
 /// job's image, and is pushed by its name alone.
 async fn add(
     engine: &DockerEngine,
-    history: History<'_>,
+    history: &History<'_>,
     spec: &BuildSpec,
     names: &mut Names,
+    events: &Events,
 ) -> Result<(), PushFailure> {
     let repository = format!("{}{}", spec.prefix, spec.name);
     let images = engine.images_labelled(JOB_LABEL, Some(&spec.title)).await?;
@@ -82,15 +85,16 @@ async fn add(
         Some(wanted) => (names.iter()).any(|name| version(name).as_ref() == Some(wanted)),
         None => !names.is_empty(),
     };
-    let named = named.filter(|(_, names)| is_meant(names));
-    let (known, others): (Vec<_>, Vec<_>) = named.partition(|(image, _)| history.knows(&image.id));
-    if known.is_empty()
-        && let Some((_, names)) = others.into_iter().next()
-        && let Some(name) = names.into_iter().min_by_key(is_of_context)
+    let named: Vec<_> = named.filter(|(_, names)| is_meant(names)).collect();
+    let is_any_known = named.iter().any(|(image, _)| history.knows(&image.id));
+    if !is_any_known
+        && let Some((_, names)) = named.first()
+        && let Some(name) = names.iter().min_by_key(|name| is_of_context(name))
     {
+        let name = name.clone();
         return Err(PushFailure::Unknown { name });
     }
-    let Some(Built { image, .. }) = history.newest(engine, known).await? else {
+    let Some(Built { image, .. }) = history.newest(engine, named, events).await? else {
         let name = match exact {
             Some(version) => format!("{repository}:{version}"),
             None => repository,
@@ -163,7 +167,7 @@ fn exact(choice: &VersionChoice) -> Option<&Version> {
 
 /// An image's version: its newest release in these repositories, else what jobctl has it say itself, else the
 /// newest pre-release. What jobctl has neither built nor pulled may have the label from the image that it is made from.
-fn version_of(image: &LocalImage, repositories: &[&str], history: History<'_>) -> Option<Version> {
+fn version_of(image: &LocalImage, repositories: &[&str], history: &History<'_>) -> Option<Version> {
     let names = names_in(image, repositories);
     let (released, others): (Vec<_>, Vec<_>) = names.iter().partition(|name| is_release(name));
     let newest = |names: Vec<&ImageRef>| names.into_iter().filter_map(version).max();

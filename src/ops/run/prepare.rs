@@ -342,7 +342,8 @@ async fn image(
             ..ImageRecord::default()
         }),
         ImageChoice::Built(spec) => {
-            last_built(engine, store, plan, spec, asked.cache.as_deref()).await
+            let history = History::new(store, asked.cache.as_deref());
+            last_built(engine, &history, plan, spec, events).await
         }
         ImageChoice::OfJob(job) => {
             let found = store.latest(job.as_str(), |record| record.image.id.is_some())?;
@@ -354,7 +355,8 @@ async fn image(
         ImageChoice::Build(items) => {
             let built = build::build(engine, items, asked.cache.as_ref(), None, events).await;
             let images = built.map_err(|failure| RunFailure::Build(Box::new(failure)))?;
-            build::forget_replaced(engine, store, asked.cache.as_ref(), items, &images).await;
+            let history = History::new(store, asked.cache.as_deref());
+            build::forget_replaced(engine, &history, items, &images, events).await;
             let image = images.last().expect("a job that builds has an image");
             built_image(engine, store, image).await
         }
@@ -369,10 +371,10 @@ async fn image(
 /// There is none, and no registry has such a name; or the engine can't be used.
 pub async fn last_built(
     engine: &DockerEngine,
-    store: &Store,
+    history: &History<'_>,
     plan: &RunPlan,
     spec: &BuildSpec,
-    cache: Option<&Path>,
+    events: &Events,
 ) -> Result<ImageRecord, RunFailure> {
     let version = match &spec.version {
         VersionChoice::Exact(version) | VersionChoice::Declared(version) => Some(version),
@@ -381,9 +383,8 @@ pub async fn last_built(
     let names = spec.names(version, None).unwrap_or_default();
     let platform = plan.spec.platform.as_deref();
     // What is always pulled is whatever the registry has under the name.
-    let history = History { store, cache };
     if plan.pull != Pull::Always
-        && let Some(built) = history.built_last(engine, spec, platform).await?
+        && let Some(built) = history.built_last(engine, spec, platform, events).await?
     {
         let name = named_best(&built, &names);
         return recorded(engine, name, &built.id).await;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use crate::engine::docker::DockerEngine;
 use crate::event::Events;
 use crate::model::{ImageRef, Name};
-use crate::ops::build;
+use crate::ops::build::{self, History};
 use crate::ops::pull::pull;
 use crate::ops::run::{RunFailure, built_image};
 use crate::plan::build::Item;
@@ -25,6 +25,7 @@ pub(super) async fn make(
 ) -> Result<BTreeMap<Name, ImageRecord>, RunFailure> {
     let mut images = BTreeMap::new();
     let mut built = BTreeSet::new();
+    let history = History::new(store, cache.map(PathBuf::as_path));
     for step in steps {
         match &step.plan.image {
             ImageChoice::Build(items) => {
@@ -33,7 +34,7 @@ pub(super) async fn make(
                 let items: Vec<_> = items.iter().filter(is_new).cloned().collect();
                 let made = build::build(engine, &items, cache, None, events).await;
                 let made = made.map_err(|failure| RunFailure::Build(Box::new(failure)))?;
-                build::forget_replaced(engine, store, cache, &items, &made).await;
+                build::forget_replaced(engine, &history, &items, &made, events).await;
                 if let Some(image) = made.last() {
                     let record = built_image(engine, store, image).await?;
                     images.insert(step.job.clone(), record);

@@ -293,3 +293,14 @@ fn what_can_name_no_image_is_refused_before_anything_is_done() {
     bench.write("Dockerfile", "FROM scratch\nLABEL a=b\n");
     refused(&["build", "job", "--dry-run"], said);
 }
+
+#[test]
+fn a_cache_that_is_not_absolute_is_ignored() {
+    let image = ImageName::new();
+    let bench = Bench::new();
+    bench.write("Dockerfile", "FROM scratch\nLABEL a=b\n");
+    let ended = run(image.build(&bench, &[]).env("XDG_CACHE_HOME", "rel"));
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(!bench.path().join("rel").exists());
+    assert!(bench.path().join("home/.cache/jobctl/images").is_dir());
+}
