@@ -17,7 +17,7 @@ use crate::exit::Exit;
 use crate::manifest::suggest::nearest;
 use crate::manifest::{self, Manifest};
 use crate::model::{ImageRef, Name, Version};
-use crate::ops::build::History;
+use crate::ops::build::{History, keep_pushed};
 use crate::ops::push::{
     Asked, Fate, Names, PushFailure, Pushed, Subject, foresee, forget_relays, names, push, runs_of,
 };
@@ -214,6 +214,9 @@ async fn push_all(
     events: &Events,
 ) -> Result<Vec<Pushed>, Unpushed> {
     let keyring = Keyring::open(&context.environment)?;
+    let (store, cache) = (context.store(), cache_folder(&context.environment));
+    let images = asked.wanted.iter().map(|wanted| &wanted.id);
+    let _kept = keep_pushed(&store, cache.as_deref(), images).await;
     tokio::select! {
         pushed = Box::pin(push(engine, &keyring, asked, events)) => Ok(pushed?),
         () = interrupted() => {

@@ -36,6 +36,8 @@ pub(super) enum Kind {
     Built,
     /// It has pulled the image as a job's. Its labels are whatever the registry's image says.
     Pulled,
+    /// It is pushing the image, until the process is gone.
+    Pushed,
     /// It runs the image.
     // The least that a claim without a kind may mean.
     #[default]
@@ -75,6 +77,7 @@ impl Claim {
         let suffix = match self.kind {
             Kind::Built => "",
             Kind::Pulled => "-pulled",
+            Kind::Pushed => "-pushed",
             Kind::Run => "-run",
         };
         format!("{store}-{}{suffix}", self.process)
@@ -98,6 +101,40 @@ pub(super) fn check(cache: &Path) -> io::Result<()> {
     durable::create_directory(&claims)?;
     // Both may be there in what can't be changed.
     Ok(rustix::fs::access(&claims, Access::WRITE_OK)?)
+}
+
+/// Images that no other process removes until it is dropped.
+#[derive(Debug, Default)]
+pub struct Kept(Vec<PathBuf>);
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        for path in &self.0 {
+            // What is left says nothing once the process is gone.
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+/// Keeps other processes from removing images that are about to be pushed.
+pub async fn keep_pushed<'a>(
+    store: &Store,
+    cache: Option<&Path>,
+    images: impl IntoIterator<Item = &'a Digest>,
+) -> Kept {
+    let mut kept = Kept::default();
+    let Some(cache) = cache else {
+        return kept;
+    };
+    // A push does not fail for it.
+    let _lock = hold(cache).await;
+    for image in images {
+        match claim(cache, store, image, Kind::Pushed) {
+            Ok(path) => kept.0.push(path),
+            Err(error) => tracing::info!("that {image} is pushed: {error}"),
+        }
+    }
+    kept
 }
 
 /// Keeps others from removing images, and from claiming them, until it is dropped.
@@ -137,7 +174,7 @@ pub(in crate::ops) async fn note_run(
         let _lock = hold(cache).await;
         let name = image.id.as_ref().unwrap_or(&image.name);
         match engine.image(name).await.map_err(io::Error::other)? {
-            Some(found) => claim(cache, store, &found.id, Kind::Run),
+            Some(found) => claim(cache, store, &found.id, Kind::Run).map(drop),
             None => Ok(()),
         }
     };
@@ -146,8 +183,13 @@ pub(in crate::ops) async fn note_run(
     }
 }
 
-/// Writes down what a project has to do with an image.
-pub(super) fn claim(cache: &Path, store: &Store, image: &Digest, kind: Kind) -> io::Result<()> {
+/// Writes down what a project has to do with an image; the file that says so.
+pub(super) fn claim(
+    cache: &Path,
+    store: &Store,
+    image: &Digest,
+    kind: Kind,
+) -> io::Result<PathBuf> {
     let directory = directory(cache, image);
     let claim = Claim::new(store, kind);
     let path = directory.join(claim.file_name());
@@ -160,7 +202,7 @@ pub(super) fn claim(cache: &Path, store: &Store, image: &Digest, kind: Kind) -> 
             let _ = fs::remove_file(other);
         }
     }
-    Ok(())
+    Ok(path)
 }
 
 /// What is said of an image, and where.
@@ -275,6 +317,27 @@ mod tests {
         assert_eq!(read(&cache, &image).unwrap(), []);
     }
 
+    #[tokio::test]
+    async fn what_is_pushed_is_kept_until_the_push_has_ended() {
+        let top = tempfile::tempdir().unwrap();
+        let cache = top.path().canonicalize().unwrap().join("cache");
+        let store = Store::new(top.path().join("project/.jobctl"));
+        let image = Digest::of(b"image");
+        claim(&cache, &store, &image, Kind::Built).unwrap();
+        let kept = keep_pushed(&store, Some(&cache), [&image]).await;
+        let kinds = || {
+            let claims = read(&cache, &image).unwrap().into_iter();
+            let mut kinds: Vec<_> = claims
+                .map(|(_, claim)| format!("{:?}", claim.kind))
+                .collect();
+            kinds.sort();
+            kinds
+        };
+        assert_eq!(kinds(), ["Built", "Pushed"]);
+        drop(kept);
+        assert_eq!(kinds(), ["Built"]);
+    }
+
     #[test]
     fn only_what_was_built_here_is_known() {
         let top = tempfile::tempdir().unwrap();
@@ -283,6 +346,7 @@ mod tests {
         for (kind, is_built, is_had) in [
             (Kind::Built, true, true),
             (Kind::Pulled, false, true),
+            (Kind::Pushed, false, false),
             (Kind::Run, false, false),
         ] {
             let image = Digest::of(format!("{kind:?}").as_bytes());

@@ -228,11 +228,15 @@ impl<'a> Needs<'a> {
     }
 
     /// Whether a record needs an image, of this project or of any that has built or run it, or whether another
-    /// process has just built it, or begun to run it.
+    /// process has just built it, begun to run it, or is pushing it.
     fn includes(&mut self, image: &Digest) -> io::Result<bool> {
         // This project may have been elsewhere when it ran the image.
         self.add(self.own.place())?;
         for (_, claim) in claims::read(self.cache, image)? {
+            // What is left of a push that was killed.
+            if claim.kind == Kind::Pushed && !claim.is_of_another_process() {
+                continue;
+            }
             if claim.is_of_another_process() || self.is_careful && claim.kind == Kind::Run {
                 return Ok(true);
             }

@@ -2,12 +2,16 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 use super::Pusher;
 use crate::support::image::docker;
-use crate::support::registry::Registry;
-use crate::support::{Ended, jobctl, run};
+use crate::support::registry::{Deed, Proxy, Registry};
+use crate::support::{Ended, jobctl, run, wait_for};
+
+/// What is done while something is pushed.
+type Build = Box<dyn Fn() + Send + Sync>;
 
 /// A job of a test's own, with a version.
 fn write(pusher: &Pusher, version: &str) {
@@ -139,4 +143,53 @@ fn a_newer_image_of_another_user_is_not_passed_over_silently() {
         assert!(!ended.stderr.contains("warning"), "{}", ended.stderr);
     }
     assert!(push.stdout.contains(&id(&pusher, "1.1.0")), "{push:?}");
+}
+
+#[test]
+fn what_is_being_pushed_is_not_removed_by_a_build() {
+    let registry = Registry::new();
+    // What is built while the version is on its way.
+    let building: Arc<OnceLock<Build>> = Arc::default();
+    let known = Arc::clone(&building);
+    let proxy = Proxy::start(registry.address(), move |method, path, before| {
+        if method == "PUT" && path.ends_with("/manifests/1.0.0-rc.1") && before == 0 {
+            known.get().unwrap()();
+        }
+        Deed::Pass
+    });
+    let pusher = Arc::new(Pusher::new(proxy.address));
+    let home: PathBuf = pusher.bench.path().join("home");
+    write(&pusher, "1.0.0-rc.1");
+    call(&pusher, Some(&home), &["build"]);
+    let pushed = id(&pusher, "1.0.0-rc.1");
+    let contexts = |pusher: &Pusher| {
+        let tags = pusher.image.tags();
+        tags.iter().filter(|tag| tag.contains(":ctx-")).count()
+    };
+    assert_eq!(contexts(&pusher), 2);
+    let other = Arc::downgrade(&pusher);
+    let at = home.clone();
+    // How many names of contexts there are then.
+    let found: Arc<OnceLock<usize>> = Arc::default();
+    let left = Arc::clone(&found);
+    let build: Build = Box::new(move || {
+        let pusher = other.upgrade().unwrap();
+        write(&pusher, "1.0.0-rc.2");
+        call(&pusher, Some(&at), &["build"]);
+        assert!(left.set(contexts(&pusher)).is_ok());
+    });
+    assert!(building.set(build).is_ok());
+    let ended = call(&pusher, Some(&home), &["push"]);
+    assert_eq!(found.get(), Some(&4));
+    let tags = registry.tags(&format!("test-{}", pusher.image.as_str()));
+    assert!(
+        tags.contains(&"1.0.0-rc.1".to_owned()),
+        "{tags:?}: {ended:?}"
+    );
+    assert!(tags.iter().any(|tag| tag.starts_with("ctx-")), "{tags:?}");
+    assert_eq!(id(&pusher, "1.0.0-rc.1"), pushed);
+    // Nothing keeps it any more.
+    write(&pusher, "1.0.0-rc.3");
+    call(&pusher, Some(&home), &["build"]);
+    wait_for(|| contexts(&pusher) == 2);
 }

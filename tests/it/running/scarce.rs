@@ -53,27 +53,6 @@ fn no_thread_to_be_had_is_an_error_and_no_panic() {
     project.assert_clean();
 }
 
-#[test]
-fn a_cidfile_that_is_not_written_is_a_warning_that_is_kept() {
-    let project = Project::empty();
-    for flags in [
-        &["--cidfile", "none/id"][..],
-        &["-d", "--cidfile", "none/id"],
-    ] {
-        let ended = run(&mut project.run_image(flags, &["true"]));
-        assert_eq!(ended.code, Some(0), "{ended:?}");
-        let records = project.records();
-        let warning = records[0]["warnings"][0].as_str().unwrap();
-        let path = project.bench.path().join("none/id");
-        let said = format!("the cidfile `{}` is not written: ", path.display());
-        assert!(warning.starts_with(&said), "{warning}");
-        assert_eq!(ended.stderr, format!("warning: {warning}\n"), "{flags:?}");
-        let id = records[0]["id"].as_str().unwrap();
-        project.output(&["wait", id]);
-    }
-    project.assert_clean();
-}
-
 /// jobctl, with a limit to the size of what it writes: a little more than 1 MB a file.
 fn with_small_files(project: &Project, args: &[&str]) -> Ended {
     let script = "trap '' XFSZ; ulimit -f 2200; exec \"$@\"";
