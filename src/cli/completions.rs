@@ -3,7 +3,6 @@
 use clap::Args;
 use clap_complete::Shell;
 
-use super::Ending;
 use super::context::Context;
 use crate::exit::Exit;
 
@@ -16,9 +15,9 @@ pub(super) struct CompletionsArgs {
     shell: Shell,
 }
 
-pub(super) fn exec(args: &CompletionsArgs, context: &mut Context) -> Ending {
+pub(super) fn exec(args: &CompletionsArgs, context: &mut Context) -> Exit {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut super::command(), "jobctl", &mut script);
     context.output.text(&String::from_utf8_lossy(&script));
-    Ok(Exit::Success)
+    Exit::Success
 }

@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::Ending;
 use super::context::Context;
 use super::run::no_flags;
 use super::up::{load, steps};
@@ -37,7 +36,7 @@ enum Tool {
     Compose,
 }
 
-pub(super) fn exec(args: &ExportArgs, context: &mut Context) -> Ending {
+pub(super) fn exec(args: &ExportArgs, context: &mut Context) -> Exit {
     let planned = load(context).and_then(|manifest| {
         // What the caller must supply, the caller of compose supplies.
         let flags = RunFlags {
@@ -51,7 +50,7 @@ pub(super) fn exec(args: &ExportArgs, context: &mut Context) -> Ending {
         Ok(planned) => planned,
         Err(found) => {
             context.output.failure(&found);
-            return Ok(Exit::Usage);
+            return Exit::Usage;
         }
     };
     let Tool::Compose = args.tool;
@@ -72,9 +71,9 @@ pub(super) fn exec(args: &ExportArgs, context: &mut Context) -> Ending {
             let path = context.environment.current_dir().join(path);
             if let Err(error) = std::fs::write(&path, text) {
                 let message = format!("can't write `{}`: {error}", path.display());
-                return Ok(context.output.error(&message));
+                return context.output.error(&message);
             }
         }
     }
-    Ok(Exit::Success)
+    Exit::Success
 }

@@ -4,7 +4,6 @@ use std::fmt::Write as _;
 
 use clap::{Arg, Args, Command};
 
-use super::Ending;
 use super::context::Context;
 use super::globals::Globals;
 use super::hints;
@@ -52,7 +51,7 @@ pub(super) struct HelpArgs {
     topic: Option<String>,
 }
 
-pub(super) fn exec(args: &HelpArgs, context: &mut Context) -> Ending {
+pub(super) fn exec(args: &HelpArgs, context: &mut Context) -> Exit {
     let mut command = with_short_help(super::command());
     command.build();
     let text = match args.topic.as_deref() {
@@ -66,12 +65,12 @@ pub(super) fn exec(args: &HelpArgs, context: &mut Context) -> Ending {
                               global options";
                 let help = hints::of_verb(topic, &command);
                 let help = help.unwrap_or_else(|| listed.to_owned());
-                return Ok(context.output.usage(&message, Some(&help)));
+                return context.output.usage(&message, Some(&help));
             }
         },
     };
     context.output.text(&text.ansi().to_string());
-    Ok(Exit::Success)
+    Exit::Success
 }
 
 /// The options of all verbs, as a command's help.

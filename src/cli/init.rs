@@ -83,7 +83,7 @@ pub(super) fn exec(args: &InitArgs, context: &mut Context) -> Ending {
     };
     // Nothing is asked or looked up in vain.
     if !args.force && path.symlink_metadata().is_ok() {
-        return already_there(context, &shown);
+        return Ok(already_there(context, &shown));
     }
     let manifest = match manifest(context, &project) {
         Ok(manifest) => manifest,
@@ -124,7 +124,7 @@ pub(super) fn exec(args: &InitArgs, context: &mut Context) -> Ending {
             Ok(Exit::Success)
         }
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            already_there(context, &shown)
+            Ok(already_there(context, &shown))
         }
         Err(error) => {
             let message = format!("can't write `{}`: {}", shown.display(), plain(&error));
@@ -144,10 +144,10 @@ fn manifest(context: &Context, project: &Project) -> Result<Option<Manifest>, Ve
     manifest::load(path, &shown, &context.environment).map(Some)
 }
 
-fn already_there(context: &Context, shown: &Path) -> Ending {
+fn already_there(context: &Context, shown: &Path) -> Exit {
     let why = Diagnostic::error("init", format!("`{}` already exists", shown.display()))
         .help("`--force` replaces it");
-    Ok(context.output.failed(&why))
+    context.output.failed(&why)
 }
 
 /// What the user answers on a terminal; nothing elsewhere.

@@ -118,7 +118,7 @@ pub(super) fn exec_login(args: &LoginArgs, context: &mut Context) -> Ending {
             ));
             Ok(Exit::Success)
         }
-        Err(unpushed) => fail(context, "login", unpushed),
+        Err(unpushed) => Ok(fail(context, "login", unpushed)),
     }
 }
 
@@ -147,7 +147,7 @@ pub(super) fn exec_logout(args: &LogoutArgs, context: &mut Context) -> Ending {
             context.output.note(&said);
             Ok(Exit::Success)
         }
-        Err(error) => fail(context, "login", error.into()),
+        Err(error) => Ok(fail(context, "login", error.into())),
     }
 }
 

@@ -247,14 +247,14 @@ fn exec(verb: Verb, context: &mut Context) -> Ending {
         Verb::Collect(args) => collect::exec(&args, context),
         Verb::Metrics(args) => metrics::exec(&args, context),
         Verb::Plot(args) => plot::exec(&args, context),
-        Verb::Export(args) => export::exec(&args, context),
+        Verb::Export(args) => Ok(export::exec(&args, context)),
         Verb::Doctor(args) => doctor::exec(&args, context),
-        Verb::Validate(args) => validate::exec(&args, context),
-        Verb::Trust(args) => trust::exec(&args, context),
-        Verb::Schema(args) => schema::exec(&args, context),
-        Verb::Completions(args) => completions::exec(&args, context),
+        Verb::Validate(args) => Ok(validate::exec(&args, context)),
+        Verb::Trust(args) => Ok(trust::exec(&args, context)),
+        Verb::Schema(args) => Ok(schema::exec(&args, context)),
+        Verb::Completions(args) => Ok(completions::exec(&args, context)),
         Verb::Man(args) => man::exec(&args, context),
-        Verb::Help(args) => help::exec(&args, context),
+        Verb::Help(args) => Ok(help::exec(&args, context)),
     }
 }
 

@@ -302,7 +302,7 @@ impl Output {
     fn complain(&self, error: &Diagnostic) {
         let mut text = format!("error: {}\n", printable_text(&error.message));
         for help in &error.help {
-            text += &format!("help: {}\n", printable_text(help));
+            text = text + "help: " + &printable_text(help) + "\n";
         }
         self.message("error", &text);
         self.annotate(std::slice::from_ref(error));

@@ -163,7 +163,7 @@ pub(super) fn exec(args: &PushArgs, context: &mut Context) -> Ending {
             Ok(Exit::Success)
         }
         Ok(Outcome::Pushed(pushed)) => say(context, &pushed, args.digest_file.as_deref()),
-        Err(unpushed) => fail(context, "push", unpushed),
+        Err(unpushed) => Ok(fail(context, "push", unpushed)),
     }
 }
 
@@ -202,7 +202,7 @@ pub(super) fn push_built(
             }));
             Ok(context.output.failed(&why))
         }
-        Err(unpushed) => fail(context, "push", unpushed),
+        Err(unpushed) => Ok(fail(context, "push", unpushed)),
     }
 }
 
@@ -264,26 +264,26 @@ fn say(context: &Context, pushed: &[Pushed], digest_file: Option<&Path>) -> Endi
 }
 
 /// Says why a verb failed.
-pub(super) fn fail(context: &Context, verb: &'static str, unpushed: Unpushed) -> Ending {
+pub(super) fn fail(context: &Context, verb: &'static str, unpushed: Unpushed) -> Exit {
     let failure = match unpushed {
-        Unpushed::Interrupted => return Ok(context.output.interrupted("the push was cancelled")),
+        Unpushed::Interrupted => return context.output.interrupted("the push was cancelled"),
         Unpushed::Usage(found) => {
             context.output.failure(&[*found]);
-            return Ok(Exit::Usage);
+            return Exit::Usage;
         }
         Unpushed::Failure(PushFailure::Engine(error)) => {
             let exit = context.output.engine(&error);
             // What the engine says no to, it was asked properly.
-            return Ok(match error {
+            return match error {
                 EngineError::Failed { .. } | EngineError::Refused { .. } => Exit::Failed,
                 _ => exit,
-            });
+            };
         }
         Unpushed::Failure(failure) => failure,
     };
     let mut why = Diagnostic::error(verb, failure.to_string());
     why.help.extend(failure.help());
-    Ok(context.output.failed(&why))
+    context.output.failed(&why)
 }
 
 /// What these words mean: jobs first. Without any, what was built under a name without jobs.yaml.

@@ -3,7 +3,6 @@
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 
-use super::Ending;
 use super::context::Context;
 use crate::exit::Exit;
 use crate::manifest::json_schema;
@@ -24,7 +23,7 @@ pub(super) struct SchemaArgs {
     result: Option<String>,
 }
 
-pub(super) fn exec(args: &SchemaArgs, context: &mut Context) -> Ending {
+pub(super) fn exec(args: &SchemaArgs, context: &mut Context) -> Exit {
     let of_result = args.result.as_deref().and_then(|result| {
         let mut schemas = SCHEMAS.iter();
         schemas.find(|(name, _)| *name == result)
@@ -33,5 +32,5 @@ pub(super) fn exec(args: &SchemaArgs, context: &mut Context) -> Ending {
         Some((_, schema)) => context.output.text(schema.trim_end()),
         None => context.output.text(&format!("{:#}", json_schema())),
     }
-    Ok(Exit::Success)
+    Exit::Success
 }

@@ -42,6 +42,6 @@ pub(super) fn exec(args: &TagArgs, context: &mut Context) -> Ending {
     })?;
     match outcome {
         Ok(()) => Ok(Exit::Success),
-        Err(unpushed) => fail(context, "tag", unpushed),
+        Err(unpushed) => Ok(fail(context, "tag", unpushed)),
     }
 }

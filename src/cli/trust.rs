@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::Ending;
 use super::context::{Context, resolved};
 use crate::diagnostic::{Diagnostic, plain};
 use crate::exit::Exit;
@@ -58,12 +57,12 @@ fn trust(context: &Context) -> Trust {
     Trust::new(directory).given(is_given)
 }
 
-pub(super) fn exec(args: &TrustArgs, context: &mut Context) -> Ending {
+pub(super) fn exec(args: &TrustArgs, context: &mut Context) -> Exit {
     let trust = trust(context).given(false);
     if args.list {
         return match trust.grants() {
             Ok(grants) => show(context, &grants),
-            Err(error) => Ok(unreadable(context, &error)),
+            Err(error) => unreadable(context, &error),
         };
     }
     let found = match &args.project {
@@ -74,7 +73,7 @@ pub(super) fn exec(args: &TrustArgs, context: &mut Context) -> Ending {
         Ok(found) => found,
         Err(found) => {
             context.output.failure(&found);
-            return Ok(Exit::Usage);
+            return Exit::Usage;
         }
     };
     if let Some(directory) = &args.project
@@ -83,7 +82,7 @@ pub(super) fn exec(args: &TrustArgs, context: &mut Context) -> Ending {
     {
         let message = format!("there is no jobs.yaml in `{}`", directory.display());
         let help = "name the directory of one; for a file of another name: `jobctl -f FILE trust`";
-        return Ok(context.output.usage(&message, Some(help)));
+        return context.output.usage(&message, Some(help));
     }
     if args.revoke {
         // A project that is gone can be named, too.
@@ -105,26 +104,26 @@ pub(super) fn exec(args: &TrustArgs, context: &mut Context) -> Ending {
                 context
                     .output
                     .all_done(|| revoked_json(&manifest, &revoked));
-                Ok(Exit::Success)
+                Exit::Success
             }
-            Err(error) => Ok(unreadable(context, &error)),
+            Err(error) => unreadable(context, &error),
         };
     }
     let manifest = match manifest::load(&path, &shown, &context.environment) {
         Ok(manifest) => manifest,
         Err(found) => {
             context.output.failure(&found);
-            return Ok(Exit::Usage);
+            return Exit::Usage;
         }
     };
     match programs(&manifest, context) {
         Ok(programs) if programs.is_empty() => {
             let said = format!("{} runs no program on this machine", shown.display());
             context.output.result(|| said, || trust_json(&[]));
-            Ok(Exit::Success)
+            Exit::Success
         }
         Ok(programs) => allow(context, &trust, programs),
-        Err(why) => Ok(context.output.failed(&why)),
+        Err(why) => context.output.failed(&why),
     }
 }
 
@@ -172,23 +171,23 @@ fn bootstraps<'a>(items: impl IntoIterator<Item = &'a Item>) -> Vec<&'a Bootstra
     bases.collect()
 }
 
-fn allow(context: &Context, trust: &Trust, programs: Vec<HostProgram>) -> Ending {
+fn allow(context: &Context, trust: &Trust, programs: Vec<HostProgram>) -> Exit {
     let granted = host::now();
     let mut grants = Vec::new();
     for program in programs {
         if let Err(error) = trust.grant(&program, granted) {
-            return Ok(context.output.failed(&not_kept(&error)));
+            return context.output.failed(&not_kept(&error));
         }
         grants.push(Grant { program, granted });
     }
     show(context, &grants)
 }
 
-fn show(context: &Context, grants: &[Grant]) -> Ending {
+fn show(context: &Context, grants: &[Grant]) -> Exit {
     context
         .output
         .result(|| trust_human(grants), || trust_json(grants));
-    Ok(Exit::Success)
+    Exit::Success
 }
 
 fn unreadable(context: &Context, error: &io::Error) -> Exit {

@@ -77,7 +77,7 @@ pub(super) struct PatienceArgs {
 pub(super) fn exec(args: &UpArgs, context: &mut Context) -> Ending {
     let manifest = match load(context) {
         Ok(manifest) => manifest,
-        Err(found) => return unusable(context, &found),
+        Err(found) => return Ok(unusable(context, &found)),
     };
     let planned = no_flags(context).and_then(|mut flags| {
         flags.build.trust = args.trust.get(context);
@@ -85,7 +85,7 @@ pub(super) fn exec(args: &UpArgs, context: &mut Context) -> Ending {
     });
     let steps = match planned {
         Ok(steps) => steps,
-        Err(found) => return unusable(context, &found),
+        Err(found) => return Ok(unusable(context, &found)),
     };
     for warning in steps.iter().flat_map(|step| &step.plan.warnings) {
         context.output.warning(&printable_text(warning));
@@ -144,9 +144,9 @@ pub(super) fn load(context: &Context) -> Result<Manifest, Vec<Diagnostic>> {
 }
 
 /// Says why there is nothing to do.
-pub(super) fn unusable(context: &Context, found: &[Diagnostic]) -> Ending {
+pub(super) fn unusable(context: &Context, found: &[Diagnostic]) -> Exit {
     context.output.failure(found);
-    Ok(Exit::Engine)
+    Exit::Engine
 }
 
 /// The jobs that are meant with all that they need, in an order in which they can be run.

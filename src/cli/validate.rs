@@ -2,7 +2,6 @@
 
 use clap::Args;
 
-use super::Ending;
 use super::context::Context;
 use crate::exit::Exit;
 use crate::ops;
@@ -18,7 +17,7 @@ pub(super) struct ValidateArgs {
     strict: bool,
 }
 
-pub(super) fn exec(args: &ValidateArgs, context: &mut Context) -> Ending {
+pub(super) fn exec(args: &ValidateArgs, context: &mut Context) -> Exit {
     let validation = ops::validate::validate(
         context.manifest(),
         &context.state_dir(),
@@ -31,9 +30,9 @@ pub(super) fn exec(args: &ValidateArgs, context: &mut Context) -> Ending {
     );
     let is_accepted =
         validation.defined.is_some() && (!args.strict || validation.diagnostics.is_empty());
-    Ok(if is_accepted {
+    if is_accepted {
         Exit::Success
     } else {
         Exit::Usage
-    })
+    }
 }
