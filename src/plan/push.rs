@@ -144,8 +144,13 @@ pub fn order(mut wanted: Vec<Wanted>) -> Result<Vec<Wanted>, PlanError> {
         }
     }
     wanted.sort_by_key(|wanted| turn(&wanted.name));
-    wanted.dedup();
-    Ok(wanted)
+    let mut ordered = Vec::new();
+    for one in wanted {
+        if !ordered.contains(&one) {
+            ordered.push(one);
+        }
+    }
+    Ok(ordered)
 }
 
 /// When a name is pushed: versions first, then those that move with no release, then `1` and `1.2`, and `latest`
