@@ -242,7 +242,7 @@ fn what_is_wrong_is_told_with_the_right_code() {
         (
             ["--secret", "id=x,src=nowhere"],
             2,
-            "the secret `x` is not there",
+            "the file of the secret `x` does not exist",
         ),
         (
             ["--host", "unix:///nowhere.sock"],
