@@ -1,4 +1,4 @@
-//! Errors that point into a file: what is wrong, where, and how to mend it.
+//! Errors that point into a file: what is wrong, where, and how to fix it.
 //!
 //! A diagnostic is data. [`crate::report`] draws it for people (as rustc does) or as JSON.
 
@@ -61,7 +61,7 @@ pub struct Diagnostic {
     pub related: Vec<Label>,
     /// What somebody else said about it, line by line: an engine, a program.
     pub notes: Vec<String>,
-    /// How to mend it.
+    /// How to fix it.
     pub help: Vec<String>,
 }
 
@@ -111,7 +111,7 @@ impl Diagnostic {
         self
     }
 
-    /// Says how to mend it.
+    /// Says how to fix it.
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help.push(help.into());

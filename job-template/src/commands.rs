@@ -138,9 +138,9 @@ fn train_and_serve(config: Config, runtime: &Runtime) -> Result<ExitCode, Failur
     serve(Config { model, ..config }, runtime, Some(&stop))
 }
 
-/// Answers over HTTP until it is told to end. `before` is who listened to the signals till then.
+/// Answers over HTTP until it is stopped. `before` is who listened to the signals till then.
 fn serve(config: Config, runtime: &Runtime, before: Option<&Stop>) -> Result<ExitCode, Failure> {
-    /// A batch that takes longer is told of: the model hangs.
+    /// A batch that takes longer is reported: the model hangs.
     const HANG_TIME: Duration = Duration::from_secs(60);
     let most_tokens = config.serving.max_batch_tokens;
     let check_tokens = move |positions: usize| {

@@ -17,7 +17,7 @@
 //! | [`log`] | what is reported, to people or programs |
 //! | [`classify`] | what serving needs of a model |
 //! | [`serve`] | a model over HTTP |
-//! | [`stop`] | the end of a training that is told to end |
+//! | [`stop`] | the end of a training that is signalled to end |
 
 pub mod batches;
 pub mod checkpoint;

@@ -13,7 +13,7 @@ use crate::progress::say;
 /// As a shell reports that SIGTERM ended a program.
 pub const TERMINATED: u8 = 143;
 
-/// What the process does when it is told to end.
+/// What the process does when it is signalled to end.
 ///
 /// It ends at once: files are replaced whole, and what a training had done by its last checkpoint is on disk.
 /// Only while steps are made does it wait, until the one that is being made is done and written. A second
@@ -34,7 +34,7 @@ impl Stop {
     /// The system doesn't let signals be handled, or a thread be started.
     pub fn listen() -> io::Result<Arc<Self>> {
         let stop = Arc::new(Self::default());
-        let told = Arc::clone(&stop);
+        let stop_seen = Arc::clone(&stop);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_io()
             .build()?;
@@ -47,7 +47,7 @@ impl Stop {
         };
         std::thread::Builder::new()
             .name("signals".to_owned())
-            .spawn(move || runtime.block_on(told.wait(terminate, interrupt)))?;
+            .spawn(move || runtime.block_on(stop_seen.wait(terminate, interrupt)))?;
         Ok(stop)
     }
 
@@ -78,7 +78,7 @@ impl Stop {
         self.deferred.store(is_deferred, Ordering::SeqCst);
     }
 
-    /// Whether the process was told to end.
+    /// Whether the process was signalled to end.
     #[must_use]
     pub fn is_requested(&self) -> bool {
         self.requested.load(Ordering::SeqCst)

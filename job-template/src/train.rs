@@ -3,6 +3,7 @@
 
 mod outcome;
 mod record;
+mod trained;
 
 use std::error::Error;
 use std::fs;
@@ -14,8 +15,9 @@ use tch::{Kind, Tensor};
 
 use self::outcome::Part;
 use self::record::Line;
+pub use self::trained::{check_weights, is_trained, is_trained_here, trained_positions};
 use crate::batches;
-use crate::checkpoint::{self, Position, Resume, TokenizerFiles, WEIGHTS};
+use crate::checkpoint::{self, Position, Resume, TokenizerFiles};
 use crate::config::{BASE_MODEL, Config, DEFAULT_POSITIONS};
 use crate::data::{self, Example, ModelLabels};
 use crate::evaluate::{self, Labelled, Report, label_tensor};
@@ -29,7 +31,7 @@ use crate::process::{KeptMemory, cpu_seconds};
 use crate::progress::{Progress, say};
 use crate::runtime::Runtime;
 use crate::stop::Stop;
-use crate::tokenize::{Tokenizer, model_max_length};
+use crate::tokenize::Tokenizer;
 
 /// What a trained model follows from.
 const METADATA: &str = "metadata.json";
@@ -44,7 +46,7 @@ const KEPT_CHECKPOINTS: usize = 3;
 pub enum Outcome {
     /// The model is in the folder.
     Done(Report),
-    /// It was told to stop, and goes on from there when it is called again.
+    /// It was asked to stop, and continues from there when it is called again.
     Stopped,
 }
 
@@ -127,7 +129,7 @@ pub fn train(
     stop.defer(true);
     let is_whole = training.run(stop)?;
     stop.defer(false);
-    // All steps are written; what was told meanwhile is obeyed before the test.
+    // All steps are written; a signal that came meanwhile is obeyed before the test.
     if !is_whole || stop.is_requested() {
         say("stopped; call it again to go on");
         return Ok(Outcome::Stopped);
@@ -311,7 +313,7 @@ impl<'a> Training<'a> {
         }
     }
 
-    /// Trains to the end, or until it is told to stop. Gives whether it came to the end.
+    /// Trains to the end, or until it is asked to stop. Gives whether it came to the end.
     fn run(&mut self, stop: &Stop) -> Result<bool, Box<dyn Error + Send + Sync>> {
         let (seed, batch_size) = (self.config.training.seed, self.config.training.batch_size);
         let per_epoch = self.steps_per_epoch();
@@ -482,61 +484,4 @@ impl<'a> Training<'a> {
 
 fn diverged(step: usize, loss: f64) -> String {
     format!("training diverged at step {step}: the loss is {loss}; a smaller LR may help")
-}
-
-/// Whether a folder has a model that was trained here.
-#[must_use]
-pub fn is_trained(folder: &std::path::Path) -> bool {
-    fs::exists(folder.join(WEIGHTS)).unwrap_or(false)
-}
-
-/// Whether a folder's model has the metadata of a training of this job.
-#[must_use]
-pub fn is_trained_here(folder: &std::path::Path) -> bool {
-    folder.join(METADATA).exists()
-}
-
-/// The tokens of a text that a folder's model was trained to read, where it was trained here, or says.
-///
-/// # Errors
-/// A file of the folder isn't JSON.
-pub fn trained_positions(
-    folder: &std::path::Path,
-) -> Result<Option<usize>, Box<dyn Error + Send + Sync>> {
-    if let Some(metadata) = metadata(folder)?
-        && let Some(positions) = metadata["given"]["NUM_MAX_POSITIONS"].as_u64()
-    {
-        return Ok(Some(positions as usize));
-    }
-    Ok(model_max_length(folder)?)
-}
-
-fn metadata(folder: &std::path::Path) -> Result<Option<Value>, String> {
-    let path = folder.join(METADATA);
-    // Base weights, or another program's.
-    let Ok(text) = fs::read(&path) else {
-        return Ok(None);
-    };
-    let metadata = serde_json::from_slice(&text);
-    Ok(Some(metadata.map_err(|reason| {
-        format!("{}: not JSON: {reason}", path.display())
-    })?))
-}
-
-/// Whether a folder's weights are those that training wrote, where it says which these are.
-///
-/// # Errors
-/// They have changed since: a bit of a number is as good as any other, and only this tells.
-pub fn check_weights(folder: &std::path::Path, sha256: &str) -> Result<(), String> {
-    let Some(metadata) = metadata(folder)? else {
-        return Ok(());
-    };
-    match metadata["weights_sha256"].as_str() {
-        Some(noted) if noted != sha256 => Err(format!(
-            "{}: damaged, or not of the training that {METADATA} beside it tells of; remove that \
-             if you changed the weights",
-            folder.join("model.safetensors").display()
-        )),
-        _ => Ok(()),
-    }
 }

@@ -227,7 +227,7 @@ impl Output {
         let place = |path: &Path| self.ci.place(path);
         for diagnostic in found {
             if let Some(line) = marks.annotation(diagnostic, place) {
-                // Nobody can be told if that fails.
+                // It can be reported to nobody if that fails.
                 let _ = Raw(Stream::Stderr).write_all(format!("{line}\n").as_bytes());
             }
         }
@@ -239,19 +239,19 @@ impl Output {
         Exit::Failed
     }
 
-    /// Says that the command line is wrong, and how to mend it.
+    /// Says that the command line is wrong, and how to fix it.
     pub(super) fn usage(&self, message: &str, help: Option<&str>) -> Exit {
         self.wrong("usage", message, help);
         Exit::Usage
     }
 
-    /// Says that the engine can't be used, and how to mend it.
+    /// Says that the engine can't be used, and how to fix it.
     pub(super) fn engine(&self, error: &EngineError) -> Exit {
         self.wrong("engine", &error.to_string(), Some(&error.help()));
         Exit::Engine
     }
 
-    /// Says that there is no run, or none that is meant, and how to mend it.
+    /// Says that there is no run, or none that is meant, and how to fix it.
     pub(super) fn unrun(&self, message: &str, help: Option<&str>) -> Exit {
         self.wrong("run", message, help);
         Exit::Engine
@@ -308,7 +308,7 @@ impl Output {
         self.annotate(std::slice::from_ref(error));
     }
 
-    /// Writes to stderr, on lines of its own. Nobody can be told if that fails.
+    /// Writes to stderr, on lines of its own. It can be reported to nobody if that fails.
     fn message(&self, event: &str, text: &str) {
         let _ = if self.is_json_progress {
             let text = strip_str(text).to_string();

@@ -76,7 +76,7 @@ impl Target {
     }
 }
 
-/// The runs that are meant, each once, and what it ends with if one is not found, which is reported.
+/// The selected runs, each once, and what it ends with if one is not found, which is reported.
 pub(super) fn targets(context: &Context, written: &[String]) -> io::Result<(Vec<Target>, Exit)> {
     let mut targets: Vec<Target> = Vec::new();
     let mut exit = Exit::Success;

@@ -240,7 +240,7 @@ pub(super) fn fail(context: &Context, failure: &UpFailure) -> Ending {
         UpFailure::Run(failure) => return Ok(ending::fail(context, failure)),
         UpFailure::Step { record, .. } => return Ok(ending::say_failed(context, record)),
         UpFailure::Interrupted => {
-            let exit = output.interrupted("interrupted; the next `jobctl up` goes on from here");
+            let exit = output.interrupted("interrupted; the next `jobctl up` continues from here");
             // It may be another process that has stopped the run.
             return Ok(signals::asked_to_part().unwrap_or(exit));
         }

@@ -60,7 +60,7 @@ pub enum ContextError {
 }
 
 impl ContextError {
-    /// How to mend it.
+    /// How to fix it.
     #[must_use]
     pub fn help(&self) -> String {
         match self {

@@ -17,7 +17,7 @@ pub struct PatternError {
 }
 
 impl PatternError {
-    /// How to mend it.
+    /// How to fix it.
     #[must_use]
     pub fn help(&self) -> String {
         match self.problem {

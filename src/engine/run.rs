@@ -3,6 +3,8 @@
 //! Nothing here is docker's alone: another engine takes the same [`RunSpec`], or says before
 //! anything is submitted what of it it can't do.
 
+mod error;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
@@ -10,10 +12,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::docker::EngineError;
+pub use self::error::RunError;
 use crate::model::{
-    ByteSize, Cpus, Device, Digest, EnvName, GpuRequest, Mount, NetworkAttachment, Port, Restart,
-    Secret, Ulimit, csv,
+    ByteSize, Cpus, Device, EnvName, GpuRequest, Mount, NetworkAttachment, Port, Restart, Secret,
+    Ulimit, csv,
 };
 
 /// A container as it is to be made.
@@ -382,123 +384,4 @@ pub struct ExecSpec {
     pub is_privileged: bool,
     /// Which keys detach, as docker's `--detach-keys` takes them.
     pub detach_keys: Option<String>,
-}
-
-/// Why the engine did not run something.
-#[derive(Debug, thiserror::Error)]
-pub enum RunError {
-    /// The engine was not there, or went away, or refused.
-    #[error(transparent)]
-    Engine(#[from] EngineError),
-    /// It does not have the image.
-    #[error("the engine does not have the image `{image}`")]
-    NoImage {
-        /// The image.
-        image: String,
-    },
-    /// It has the image, but for another platform.
-    #[error("the engine does not have the image `{image}` for the platform {platform}")]
-    OtherPlatform {
-        /// The image.
-        image: String,
-        /// The platform that was asked for.
-        platform: String,
-    },
-    /// The engine misses the init process that it is to put into the container.
-    #[error("the engine has no init process for containers: {message}")]
-    NoInit {
-        /// The engine's words.
-        message: String,
-    },
-    /// Another container has the name.
-    #[error("the name `{name}` is taken by the container {holder}")]
-    NameTaken {
-        /// The name.
-        name: String,
-        /// The other container's id.
-        holder: String,
-    },
-    /// There is no such container.
-    #[error("the engine has no container `{container}`")]
-    NoContainer {
-        /// What was asked for.
-        container: String,
-    },
-    /// There is no container that this one is to share a network or System V IPC with.
-    #[error("the engine has no container `{peer}`, which this one is to share with")]
-    NoPeer {
-        /// What was asked for.
-        peer: String,
-    },
-    /// The program is not in the image (docker's 127).
-    #[error("the command was not found: {message}")]
-    NotFound {
-        /// The engine's words.
-        message: String,
-    },
-    /// The program can't be executed (docker's 126).
-    #[error("the command can't be executed: {message}")]
-    NotExecutable {
-        /// The engine's words.
-        message: String,
-    },
-    /// The engine's machine does not have a device.
-    #[error("the engine can't give the container a device: {message}")]
-    NoDevice {
-        /// The engine's words.
-        message: String,
-    },
-    /// The engine has no way to give containers NVIDIA's GPUs.
-    #[error("the engine can't give containers GPUs: {message}")]
-    NoGpu {
-        /// The engine's words.
-        message: String,
-    },
-}
-
-/// What one runs to let Docker Engine give GPUs to containers.
-const INSTALL_NVIDIA: &str = "install NVIDIA's Container Toolkit: `sudo apt-get install -y \
-                              nvidia-container-toolkit`; then `sudo nvidia-ctk runtime configure \
-                              --runtime=docker && sudo systemctl restart docker`";
-
-impl RunError {
-    /// How to mend it.
-    #[must_use]
-    pub fn help(&self) -> Option<String> {
-        match self {
-            Self::Engine(error) => Some(error.help()),
-            Self::NoImage { .. } => Some("build or pull it first".to_owned()),
-            Self::OtherPlatform { image, platform } if image.parse::<Digest>().is_ok() => Some(format!(
-                "build it for that platform: `jobctl build --platform {platform}`"
-            )),
-            Self::OtherPlatform { image, platform } => Some(format!(
-                "pull it: `jobctl pull --platform {platform} {image}`; or build it for that platform"
-            )),
-            Self::NoInit { .. } => Some(
-                "install it where the engine runs: `sudo apt-get install catatonit` (Podman), `tini` \
-                 (Docker); or do without: `--init=false`"
-                    .to_owned(),
-            ),
-            Self::NameTaken { name, .. } => Some(format!(
-                "look at it: `docker ps -a --filter name={name}`; or take another `--name`, or none"
-            )),
-            Self::NoContainer { .. } => None,
-            Self::NoPeer { .. } => Some(
-                "check `--network container:NAME` and `--ipc container:NAME`; `docker ps` lists containers"
-                    .to_owned(),
-            ),
-            Self::NotFound { .. } => Some(
-                "check the command and the image's PATH; a script needs the program of its first \
-                 line, too"
-                    .to_owned(),
-            ),
-            Self::NotExecutable { .. } => {
-                Some("make it executable in the Dockerfile: `RUN chmod +x FILE`".to_owned())
-            }
-            Self::NoDevice { .. } => {
-                Some("check `--device`: it names a device of the engine's machine".to_owned())
-            }
-            Self::NoGpu { .. } => Some(INSTALL_NVIDIA.to_owned()),
-        }
-    }
 }

@@ -55,7 +55,7 @@ pub use tag::{Digest, Tag};
 pub use ulimit::Ulimit;
 pub use version::Version;
 
-/// Why a text is not a value of a type: what is wrong, and how to mend it.
+/// Why a text is not a value of a type: what is wrong, and how to fix it.
 ///
 /// The text itself may be a secret or very long, so parsers quote at most the part that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -63,7 +63,7 @@ pub use version::Version;
 pub struct ValueError {
     /// What is wrong: a lower-case fragment.
     pub message: String,
-    /// How to mend it: a fragment such as ``write `1.2.0` ``.
+    /// How to fix it: a fragment such as ``write `1.2.0` ``.
     pub help: Option<String>,
 }
 
@@ -77,7 +77,7 @@ impl ValueError {
         }
     }
 
-    /// Adds how to mend it.
+    /// Adds how to fix it.
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());

@@ -113,7 +113,7 @@ pub enum GetError {
 }
 
 impl GetError {
-    /// How to mend it.
+    /// How to fix it.
     #[must_use]
     pub fn help(&self) -> Option<String> {
         match self {

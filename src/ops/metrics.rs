@@ -53,7 +53,7 @@ pub enum MetricsError {
 }
 
 impl MetricsError {
-    /// How to mend it.
+    /// How to fix it.
     #[must_use]
     pub fn help(&self) -> Option<String> {
         match self {

@@ -83,7 +83,7 @@ impl StoreError {
         Self::Read { path, source }
     }
 
-    /// How to mend it.
+    /// How to fix it.
     #[must_use]
     pub fn help(&self) -> &'static str {
         match self {
@@ -143,7 +143,7 @@ pub enum ReadError {
 }
 
 impl ReadError {
-    /// How to mend it, where that is possible.
+    /// How to fix it, where that is possible.
     #[must_use]
     pub fn help(&self) -> Option<&'static str> {
         match self {

@@ -225,7 +225,7 @@ impl<'a> Named<'a> {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
                 format!(
-                    "what the first line of `{}` runs can't be told: `#!{}`",
+                    "what the first line of `{}` runs can't be known: `#!{}`",
                     file.display(),
                     line.escape_ascii()
                 ),
@@ -287,7 +287,7 @@ impl<'a> Named<'a> {
 }
 
 /// Whether the words of a first line say what it runs: nothing in it is quoted, escaped or a variable, as `env -S` and
-/// shells read them, and `env` is not told to look for programs elsewhere.
+/// shells read them, and `env` is not made to look for programs elsewhere.
 fn is_plain(line: &[u8]) -> bool {
     let is_special = |byte: &u8| {
         b"$\\\"'`;&|<>()".contains(byte) || byte.is_ascii_control() && !b"\t\r".contains(byte)

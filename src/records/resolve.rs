@@ -53,7 +53,7 @@ pub enum ResolveError {
 }
 
 impl ResolveError {
-    /// How to mend it.
+    /// How to fix it.
     #[must_use]
     pub fn help(&self) -> String {
         match self {

@@ -166,7 +166,7 @@ pub fn addresses(serving: &ServingConfig) -> io::Result<Vec<SocketAddr>> {
     Ok((host, serving.port).to_socket_addrs()?.collect())
 }
 
-/// Takes the port, before the model is loaded: if another program has it, that is told at once.
+/// Takes the port, before the model is loaded: if another program has it, that is reported at once.
 ///
 /// # Errors
 /// [`ServeError::Bind`].

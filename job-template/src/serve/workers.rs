@@ -464,7 +464,7 @@ impl<C: Classify> Workers<C> {
                         .computed(1, text.ids.len(), began.elapsed());
                     outcomes.push((text, row));
                 }
-                // Before its client knows: whoever asks for the model's health next is told.
+                // Before its client knows, so that its next look at the health is right.
                 None if self.logits(thread, &[&self.sample]).is_none() => {
                     self.shared.broke();
                     break;

@@ -1,4 +1,4 @@
-//! SIGTERM, whatever a training is doing: it ends soon, with 143, and goes on when it is called again.
+//! SIGTERM, whatever a training is doing: it ends soon, with 143, and continues when it is called again.
 
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
@@ -46,7 +46,7 @@ fn interrupt(job: &mut Command, line: &str, signals: usize) -> (Option<i32>, Str
             break;
         }
     }
-    let told = Instant::now();
+    let signalled = Instant::now();
     for _ in 0..signals {
         let pid = child.id().to_string();
         assert!(
@@ -62,9 +62,9 @@ fn interrupt(job: &mut Command, line: &str, signals: usize) -> (Option<i32>, Str
     }
     let code = child.wait().unwrap().code();
     assert!(
-        told.elapsed() < SOON,
+        signalled.elapsed() < SOON,
         "after {line:?} it took {:?}",
-        told.elapsed()
+        signalled.elapsed()
     );
     (code, said)
 }

@@ -140,7 +140,7 @@ fn dockers(words: &[OsString], at: usize) -> Option<(String, String)> {
 ///
 /// # Errors
 ///
-/// One of our flags stands behind the job. What is wrong, and how to mend it.
+/// One of our flags stands behind the job. What is wrong, and how to fix it.
 pub(in crate::cli) fn plain(
     words: Vec<OsString>,
     command: impl FnOnce() -> Command,

@@ -98,7 +98,7 @@ pub enum ConfigError {
 }
 
 impl ConfigError {
-    /// How to mend it.
+    /// How to fix it.
     #[must_use]
     pub fn help(&self) -> String {
         match self {

@@ -176,7 +176,7 @@ pub enum EndpointError {
 }
 
 impl EndpointError {
-    /// How to mend it.
+    /// How to fix it.
     #[must_use]
     pub fn help(&self) -> String {
         match self {

@@ -119,7 +119,7 @@ pub enum EngineError {
 }
 
 impl EngineError {
-    /// How to mend it.
+    /// How to fix it.
     #[must_use]
     pub fn help(&self) -> String {
         match self {

@@ -201,8 +201,8 @@ impl Repository {
         // No path begins with a colon then, which would mean something else.
         let paths = paths.iter().map(|path| [b"./", *path].concat());
         let paths: Vec<_> = paths.collect();
-        let told = self.tell(&["check-ignore", "-z", "--stdin"], &paths.join(&0))?;
-        let ignored = records(&told).filter_map(|path| path.strip_prefix(b"./"));
+        let answered = self.tell(&["check-ignore", "-z", "--stdin"], &paths.join(&0))?;
+        let ignored = records(&answered).filter_map(|path| path.strip_prefix(b"./"));
         Ok(ignored.map(<[u8]>::to_vec).collect())
     }
 
@@ -216,8 +216,8 @@ impl Repository {
             return Ok(Vec::new());
         }
         let args = ["cat-file", "--batch-check=%(objectsize)"];
-        let told = self.tell(&args, objects.join("\n").as_bytes())?;
-        let lines = String::from_utf8_lossy(&told);
+        let answered = self.tell(&args, objects.join("\n").as_bytes())?;
+        let lines = String::from_utf8_lossy(&answered);
         Ok(lines.lines().map(|line| line.parse().ok()).collect())
     }
 }

@@ -118,11 +118,11 @@ impl Repository {
         if objects.is_empty() {
             return Ok(Vec::new());
         }
-        let told = self.tell(
+        let answered = self.tell(
             &["cat-file", "--batch=%(objectsize)"],
             objects.join("\n").as_bytes(),
         )?;
-        let mut rest = told.as_slice();
+        let mut rest = answered.as_slice();
         let mut contents = Vec::new();
         // A line with the size, the content, and the end of a line.
         while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {

@@ -210,7 +210,7 @@ fn is_blank(c: char) -> bool {
     )
 }
 
-/// What is wrong with a name, and how to mend it.
+/// What is wrong with a name, and how to fix it.
 fn check_name(name: &str, is_alone: bool) -> Result<(), (&'static str, &'static str)> {
     let is_letter = |c: char| c.is_alphanumeric() || matches!(c, '_' | '.' | '-' | '[' | ']');
     let comment = "write `NAME=value`, or begin the line with `#` if it is a comment";

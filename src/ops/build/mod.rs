@@ -165,7 +165,7 @@ impl From<ContextError> for Reason {
 }
 
 impl Reason {
-    /// How to mend it.
+    /// How to fix it.
     #[must_use]
     pub fn help(&self) -> Option<String> {
         match self {

@@ -1,4 +1,4 @@
-//! Why images are not pushed, and how to mend it.
+//! Why images are not pushed, and how to fix it.
 
 use super::record::NoRecord;
 use crate::engine::docker::EngineError;
@@ -148,7 +148,7 @@ impl PushFailure {
         matches!(self, Self::Released { .. } | Self::Unreadable { .. })
     }
 
-    /// How to mend it.
+    /// How to fix it.
     #[must_use]
     pub fn help(&self) -> Option<String> {
         match self {

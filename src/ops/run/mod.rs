@@ -291,7 +291,7 @@ fn names(outputs: &[String]) -> String {
 }
 
 impl RunFailure {
-    /// How to mend it.
+    /// How to fix it.
     #[must_use]
     pub fn help(&self) -> Option<String> {
         match self {

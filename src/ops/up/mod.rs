@@ -216,7 +216,7 @@ pub enum UpFailure {
 }
 
 impl UpFailure {
-    /// How to mend it.
+    /// How to fix it.
     #[must_use]
     pub fn help(&self) -> Option<String> {
         match self {

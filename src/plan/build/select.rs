@@ -24,7 +24,7 @@ const NO_PROXY: &str = "localhost,127.0.0.1";
 pub struct PlanError {
     /// What is wrong.
     pub message: String,
-    /// How to mend it.
+    /// How to fix it.
     pub help: String,
 }
 

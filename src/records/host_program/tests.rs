@@ -200,7 +200,7 @@ fn a_line_whose_words_do_not_say_what_it_runs_is_refused() {
         "#!/bin/sh -c \"cd bin; ./tool\"",
     ] {
         let refused = read(line).unwrap_err().to_string();
-        assert!(refused.contains("can't be told"), "{line}: {refused}");
+        assert!(refused.contains("can't be known"), "{line}: {refused}");
     }
     for line in [
         "#!/usr/bin/env -S uv run --script",

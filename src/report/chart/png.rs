@@ -30,7 +30,7 @@ pub enum PngError {
 }
 
 impl PngError {
-    /// How to mend it.
+    /// How to fix it.
     #[must_use]
     pub fn help(&self) -> &'static str {
         match self {

@@ -65,28 +65,50 @@ fn no_name_moves_to_a_version_that_somebody_else_releases_meanwhile() {
     assert_eq!(proxy.count("PUT", "/manifests/"), 0);
 }
 
+/// A pusher of 1.0.0, of whose names one exists already in the registry.
+struct Moved {
+    proxy: Proxy,
+    pusher: Pusher,
+    /// The digest of that name.
+    before: String,
+}
+
+impl Moved {
+    /// Somebody else moves `name` to a pre-release while `trigger` is pushed.
+    fn new(registry: &Registry, name: &str, trigger: &'static str) -> Self {
+        let names: Arc<OnceLock<[String; 2]>> = Arc::default();
+        let known = Arc::clone(&names);
+        let proxy = Proxy::start(registry.address(), move |method, path, _| {
+            if method == "PUT" && path.ends_with(&format!("/manifests/{trigger}")) {
+                let [other, direct] = known.get().unwrap();
+                docker(&["tag", other, direct]);
+                docker(&["push", "--quiet", direct]);
+            }
+            Deed::Pass
+        });
+        let pusher = Pusher::new(proxy.address);
+        let repository = pusher.image.as_str();
+        pusher.build("1.0.0-rc.1");
+        pusher.bench.write("a", "two\n");
+        pusher.build("1.0.0");
+        let direct = format!("{}/{repository}:{name}", registry.address());
+        docker(&["tag", &pusher.name("1.0.0"), &direct]);
+        docker(&["push", "--quiet", &direct]);
+        let before = registry.digest(repository, name);
+        names.set([pusher.name("1.0.0-rc.1"), direct]).unwrap();
+        Self {
+            proxy,
+            pusher,
+            before,
+        }
+    }
+}
+
 #[test]
 fn a_name_that_was_there_and_is_moved_meanwhile_is_pushed() {
     let registry = Registry::new();
-    let names: Arc<OnceLock<[String; 2]>> = Arc::default();
-    let known = Arc::clone(&names);
-    let proxy = Proxy::start(registry.address(), move |method, path, _| {
-        if method == "PUT" && path.ends_with("/manifests/1.0.0") {
-            let [other, direct] = known.get().unwrap();
-            docker(&["tag", other, direct]);
-            docker(&["push", "--quiet", direct]);
-        }
-        Deed::Pass
-    });
-    let pusher = Pusher::new(proxy.address);
+    let Moved { proxy, pusher, .. } = Moved::new(&registry, "latest", "1.0.0");
     let repository = pusher.image.as_str();
-    pusher.build("1.0.0-rc.1");
-    pusher.bench.write("a", "two\n");
-    pusher.build("1.0.0");
-    let direct = format!("{}/{repository}:latest", registry.address());
-    docker(&["tag", &pusher.name("1.0.0"), &direct]);
-    docker(&["push", "--quiet", &direct]);
-    names.set([pusher.name("1.0.0-rc.1"), direct]).unwrap();
     let ended = pusher.push_built(&[]);
     assert_eq!(ended.code, Some(0), "{ended:?}");
     let digest = registry.digest(repository, "latest");
@@ -103,26 +125,12 @@ fn a_name_that_was_there_and_is_moved_meanwhile_is_pushed() {
 #[test]
 fn a_name_that_was_there_and_is_moved_after_its_turn_is_reported() {
     let registry = Registry::new();
-    let names: Arc<OnceLock<[String; 2]>> = Arc::default();
-    let known = Arc::clone(&names);
-    let proxy = Proxy::start(registry.address(), move |method, path, _| {
-        if method == "PUT" && path.ends_with("/manifests/latest") {
-            let [other, direct] = known.get().unwrap();
-            docker(&["tag", other, direct]);
-            docker(&["push", "--quiet", direct]);
-        }
-        Deed::Pass
-    });
-    let pusher = Pusher::new(proxy.address);
+    let Moved {
+        proxy: _proxy,
+        pusher,
+        before,
+    } = Moved::new(&registry, "1.0", "latest");
     let repository = pusher.image.as_str();
-    pusher.build("1.0.0-rc.1");
-    pusher.bench.write("a", "two\n");
-    pusher.build("1.0.0");
-    let direct = format!("{}/{repository}:1.0", registry.address());
-    docker(&["tag", &pusher.name("1.0.0"), &direct]);
-    docker(&["push", "--quiet", &direct]);
-    let before = registry.digest(repository, "1.0");
-    names.set([pusher.name("1.0.0-rc.1"), direct]).unwrap();
     let ended = pusher.push_built(&[]);
     assert_eq!(ended.code, Some(1), "{ended:?}");
     let said = format!(

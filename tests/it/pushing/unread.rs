@@ -10,7 +10,7 @@ use crate::support::run;
 
 const DENIED: &str = r#"{"errors":[{"code":"DENIED","message":"requested access is denied"}]}"#;
 
-/// Has another image released in a registry, which a pusher has to be told of.
+/// Has another image released in a registry, which has to be reported to a pusher.
 fn released(registry: &Registry, pusher: &Pusher, tags: &[&str]) -> String {
     let repository = pusher.image.as_str();
     pusher.bench.write("a", "released before\n");

@@ -15,7 +15,7 @@ pub enum CredentialsError {
     /// The variable with credentials is not what docker reads.
     #[error("{VARIABLE} is not valid JSON of `{{\"auths\": {{…}}}}`")]
     Variable,
-    /// What stands in the configuration for a registry is no credentials.
+    /// What is in the configuration for a registry is no credentials.
     #[error("the credentials for {registry} in {origin} can't be read")]
     Malformed {
         /// The registry.
@@ -52,12 +52,12 @@ pub enum CredentialsError {
 }
 
 impl CredentialsError {
-    /// How to mend it.
+    /// How to fix it.
     #[must_use]
     pub fn help(&self) -> Option<String> {
         match self {
             Self::Config(error) => Some(error.help()),
-            Self::Variable => Some(format!("unset {VARIABLE}, or mend it")),
+            Self::Variable => Some(format!("unset {VARIABLE}, or fix it")),
             Self::Malformed { registry, .. } => Some(format!("`jobctl login {registry}`")),
             Self::NoHelper { program, .. } => Some(format!(
                 "install `{program}`, or take it out of `credHelpers` and `credsStore` of docker's \
