@@ -1,6 +1,6 @@
 //! Which examples are computed together.
 
-use crate::random::Random;
+use bert_encoder::random::Random;
 
 /// The batches of an epoch: every example once, in an order that follows from seed and epoch.
 #[must_use]

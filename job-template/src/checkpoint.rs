@@ -9,8 +9,7 @@ use serde_json::{Map, Value};
 use tch::{Device, Tensor};
 
 use crate::files::{self, WriteError};
-use crate::model::Model;
-use crate::optimizer::AdamW;
+use crate::model::Architecture;
 
 /// Training can't go on from what an earlier one left.
 #[derive(Debug, thiserror::Error)]
@@ -68,7 +67,7 @@ pub struct TokenizerFiles {
 /// A file can't be written.
 pub fn write_model(
     folder: &Path,
-    model: &Model,
+    architecture: &Architecture,
     weights: &[u8],
     tokenizer: &TokenizerFiles,
     others: &[(&str, Value)],
@@ -77,7 +76,7 @@ pub fn write_model(
     for name in [WEIGHTS].iter().chain(OF_OLD_WEIGHTS) {
         files::remove(&folder.join(name))?;
     }
-    files::write_json(&folder.join("config.json"), &model.architecture.to_json())?;
+    files::write_json(&folder.join("config.json"), &architecture.to_json())?;
     files::write(&folder.join("tokenizer.json"), &tokenizer.tokenizer)?;
     files::write_json(&folder.join("tokenizer_config.json"), &tokenizer.config)?;
     for (name, value) in others {
@@ -115,7 +114,7 @@ struct State {
     position: Position,
 }
 
-const SCHEMA: u32 = 1;
+const SCHEMA: u32 = 2;
 
 /// Where a training keeps what it needs to go on.
 #[derive(Debug)]
@@ -134,14 +133,13 @@ impl Resume {
         }
     }
 
-    /// Reads where the training was, if it was broken off: sets the parameters and the optimizer.
+    /// Reads where the training was, if it was broken off, and writes the learner's state into its tensors.
     ///
     /// # Errors
     /// The files are damaged, or of another training.
     pub fn read(
         &self,
-        parameters: &mut Tensor,
-        optimizer: &mut AdamW,
+        tensors: &mut [(&'static str, Tensor)],
     ) -> Result<Option<Position>, ResumeError> {
         let path = self.folder.join("state.json");
         let Ok(text) = fs::read(&path) else {
@@ -168,15 +166,11 @@ impl Resume {
         let bytes = fs::read(&path).map_err(|error| damaged(&path, error.to_string()))?;
         let file =
             SafeTensors::deserialize(&bytes).map_err(|error| damaged(&path, error.to_string()))?;
-        for (name, row) in [
-            ("parameters", parameters),
-            ("mean", &mut optimizer.mean),
-            ("square", &mut optimizer.square),
-        ] {
+        for (name, into) in tensors {
             let tensor = file
                 .tensor(name)
                 .ok()
-                .filter(|tensor| tensor.dtype() == Dtype::F32 && tensor.shape() == [row.numel()])
+                .filter(|tensor| tensor.dtype() == Dtype::F32 && tensor.shape() == [into.numel()])
                 .ok_or_else(|| damaged(&path, format!("has no `{name}` of this model")))?;
             let numbers: Vec<f32> = tensor
                 .data()
@@ -185,9 +179,8 @@ impl Resume {
                 .iter()
                 .map(|&number| f32::from_le_bytes(number))
                 .collect();
-            row.copy_(&Tensor::from_slice(&numbers));
+            into.copy_(&Tensor::from_slice(&numbers));
         }
-        optimizer.steps = step as u64;
         Ok(Some(state.position))
     }
 
@@ -197,14 +190,12 @@ impl Resume {
     /// A file can't be written. What was written before still counts then.
     pub fn write(
         &self,
-        parameters: &Tensor,
-        optimizer: &AdamW,
+        tensors: &[(&'static str, Tensor)],
         position: &Position,
     ) -> Result<(), WriteError> {
         files::make_folder(&self.folder)?;
-        let bytes = [parameters, &optimizer.mean, &optimizer.square].map(bytes_of);
-        let names = ["parameters", "mean", "square"];
-        let views = names.iter().zip(&bytes).map(|(name, bytes)| {
+        let bytes: Vec<_> = tensors.iter().map(|(_, tensor)| bytes_of(tensor)).collect();
+        let views = tensors.iter().zip(&bytes).map(|((name, _), bytes)| {
             let view = TensorView::new(Dtype::F32, vec![bytes.len() / 4], bytes);
             (*name, view.expect("the bytes are the numbers'"))
         });
@@ -273,82 +264,53 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::model::Slot;
-    use crate::random::tensor;
 
     fn identity(lr: f64) -> Map<String, Value> {
         json!({ "LR": lr, "SEED": 1 }).as_object().unwrap().clone()
     }
 
-    fn optimizer() -> AdamW {
-        let slot = Slot {
-            name: "x".to_owned(),
-            shape: vec![10],
-            offset: 0,
-        };
-        AdamW::new(&[slot], 0.0, Device::Cpu)
+    fn tensors(value: f32) -> [(&'static str, Tensor); 2] {
+        ["parameters", "exp_avg"].map(|name| (name, Tensor::from_slice(&[value; 10])))
     }
 
     #[test]
     fn a_training_goes_on_where_it_was() {
         let folder = tempfile::tempdir().unwrap();
         let resume = Resume::new(folder.path(), identity(0.1));
-        let (mut parameters, mut before) = (tensor(1, &[10]), optimizer());
-        assert!(resume.read(&mut parameters, &mut before).unwrap().is_none());
+        let mut read = tensors(0.0);
+        assert!(resume.read(&mut read).unwrap().is_none());
         for step in 1..=2 {
-            before.step(&mut parameters, &tensor(step, &[10]), None, 0.1, None);
             let position = Position {
-                step: step as usize,
+                step,
                 ..Position::default()
             };
-            resume.write(&parameters, &before, &position).unwrap();
+            resume.write(&tensors(step as f32), &position).unwrap();
         }
-        let (mut read, mut after) = (tensor(0, &[10]), optimizer());
-        assert_eq!(resume.read(&mut read, &mut after).unwrap().unwrap().step, 2);
-        assert_eq!(
-            (read, after.mean, after.steps),
-            (parameters, before.mean, 2)
-        );
+        assert_eq!(resume.read(&mut read).unwrap().unwrap().step, 2);
+        assert_eq!(read, tensors(2.0));
         resume.clear();
-        assert!(
-            resume
-                .read(&mut tensor(0, &[10]), &mut optimizer())
-                .unwrap()
-                .is_none()
-        );
+        assert!(resume.read(&mut read).unwrap().is_none());
     }
 
     #[test]
     fn another_training_is_refused_with_what_is_different() {
         let folder = tempfile::tempdir().unwrap();
-        let (mut parameters, mut optimizer) = (tensor(1, &[10]), optimizer());
         let write = Resume::new(folder.path(), identity(0.1));
-        write
-            .write(&parameters, &optimizer, &Position::default())
-            .unwrap();
+        write.write(&tensors(1.0), &Position::default()).unwrap();
         let read = Resume::new(folder.path(), identity(0.2));
-        let error = read
-            .read(&mut parameters, &mut optimizer)
-            .unwrap_err()
-            .to_string();
+        let error = read.read(&mut tensors(0.0)).unwrap_err().to_string();
         assert!(error.contains("LR was 0.1, is 0.2. Go on"), "{error}");
     }
 
     #[test]
     fn a_damaged_state_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
-        let (mut parameters, mut optimizer) = (tensor(1, &[10]), optimizer());
         let resume = Resume::new(folder.path(), identity(0.1));
-        resume
-            .write(&parameters, &optimizer, &Position::default())
-            .unwrap();
-        let tensors = resume.tensors(0);
-        let bytes = fs::read(&tensors).unwrap();
-        fs::write(&tensors, &bytes[..bytes.len() - 1]).unwrap();
-        let error = resume
-            .read(&mut parameters, &mut optimizer)
-            .unwrap_err()
-            .to_string();
+        resume.write(&tensors(1.0), &Position::default()).unwrap();
+        let path = resume.tensors(0);
+        let bytes = fs::read(&path).unwrap();
+        fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
+        let error = resume.read(&mut tensors(0.0)).unwrap_err().to_string();
         assert!(
             error.contains("remove the directory to begin anew"),
             "{error}"

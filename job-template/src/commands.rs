@@ -11,7 +11,7 @@ use crate::classify::Classify;
 use crate::config::{BASE_MODEL, Config, DEFAULT_POSITIONS, ServingConfig, VARIABLES};
 use crate::data::ModelLabels;
 use crate::evaluate;
-use crate::model::{Model, Problem, check_label_names};
+use crate::model::{Model, Problem};
 use crate::progress::{Progress, say};
 use crate::runtime::{self, Runtime};
 use crate::serve::{self, Compute, ConnectionLimits, Loaded, ModelInfo, Processor, ServeOptions};
@@ -239,7 +239,7 @@ fn model_folder(config: &Config) -> PathBuf {
 /// Reads a fine-tuned model and its tokenizer.
 fn read_model(config: &Config, runtime: &Runtime) -> Result<(Model, Tokenizer), Failure> {
     let folder = model_folder(config);
-    let model = Model::read(&folder)?;
+    let model = Model::load(&folder)?;
     train::check_weights(&folder, &model.sha256)?;
     if !model.has_classifier {
         return Err(format!(
@@ -266,7 +266,7 @@ fn read_model(config: &Config, runtime: &Runtime) -> Result<(Model, Tokenizer), 
         )
         .into());
     }
-    check_label_names(&model.architecture.labels)
+    data::check_label_names(&model.architecture.labels)
         .map_err(|problem| format!("{}: `id2label`: {problem}", config_file.display()))?;
     let trained = train::trained_positions(&folder)?;
     let positions = config.data.max_positions.or(trained);
@@ -285,13 +285,7 @@ fn read_model(config: &Config, runtime: &Runtime) -> Result<(Model, Tokenizer), 
     if let Some(warning) = tokenizer.warning() {
         say(&format!("warning: {warning}"));
     }
-    let model = model.to(runtime.device, runtime.kind);
-    let model = if runtime.is_int8 {
-        model.quantized()
-    } else {
-        model
-    };
-    Ok((model, tokenizer))
+    Ok((model.prepare(runtime), tokenizer))
 }
 
 fn evaluate(config: &Config, runtime: &Runtime) -> Result<ExitCode, Failure> {
@@ -311,7 +305,7 @@ fn evaluate(config: &Config, runtime: &Runtime) -> Result<ExitCode, Failure> {
     files::make_folder(&config.output_dir)?;
     let test = train::tokenize(&tokenizer, &reviews.test, "reading test reviews")?;
     let mut progress = Progress::new("testing", test.labels.len(), 0);
-    let logits = evaluate::logits(&model, &test.sequences, |count| progress.advance(count, ""));
+    let logits = model.logits_of_all(&test.sequences, |count| progress.advance(count, ""));
     drop(progress);
     let report = evaluate::report(&logits, &test.labels, &reviews.labels);
     let eval = json!({

@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 
 use self::file::Record;
 use self::labels::Labels;
-pub use self::labels::ModelLabels;
+pub use self::labels::{ModelLabels, check_label_names};
 
 use crate::config::DataConfig;
 

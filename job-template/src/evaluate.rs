@@ -1,14 +1,6 @@
 //! How good a model is.
 
 use serde::Serialize;
-use tch::{Device, Kind, Tensor};
-
-use crate::batches::by_length;
-use crate::model::{Batch, Model};
-
-/// Tokens that are computed together: enough for the processor's speed, and little memory.
-const CPU_TOKENS: usize = 2048;
-const GPU_TOKENS: usize = 65_536;
 
 /// Sequences of token ids, and the numbers of their labels.
 #[derive(Debug, Default)]
@@ -51,39 +43,6 @@ pub struct Class {
     pub f1: f64,
     /// Examples of the label.
     pub examples: usize,
-}
-
-/// Groups of examples that are computed together.
-#[must_use]
-pub fn batches(sequences: &[Vec<u32>], device: Device) -> Vec<Vec<usize>> {
-    let lengths: Vec<usize> = sequences.iter().map(Vec::len).collect();
-    by_length(
-        &lengths,
-        if device == Device::Cpu {
-            CPU_TOKENS
-        } else {
-            GPU_TOKENS
-        },
-    )
-}
-
-/// The logits of all examples, [examples, labels] in their order.
-#[must_use]
-pub fn logits(
-    model: &Model,
-    sequences: &[Vec<u32>],
-    mut progress: impl FnMut(usize),
-) -> Vec<Vec<f32>> {
-    let mut logits = vec![Vec::new(); sequences.len()];
-    for indexes in batches(sequences, model.device()) {
-        let batch = Batch::of(sequences, &indexes, model.device());
-        let rows = batch.rows_as_given(&model.logits(&batch));
-        progress(indexes.len());
-        for (index, row) in indexes.into_iter().zip(rows) {
-            logits[index] = row;
-        }
-    }
-    logits
 }
 
 /// Compares logits with what the labels are.
@@ -156,14 +115,6 @@ pub fn report(logits: &[Vec<f32>], labels: &[usize], names: &[String]) -> Report
         classes,
         confusion_matrix: counts,
     }
-}
-
-/// The labels of some examples, as a tensor.
-pub fn label_tensor(labels: &[usize], device: Device) -> Tensor {
-    let labels: Vec<i64> = labels.iter().map(|&label| label as i64).collect();
-    Tensor::from_slice(&labels)
-        .to_kind(Kind::Int64)
-        .to_device(device)
 }
 
 #[cfg(test)]

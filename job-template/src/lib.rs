@@ -9,8 +9,7 @@
 //! | [`data`] | a CSV file → reviews to train on, to validate with, to test on |
 //! | [`tokenize`] | text → token ids |
 //! | [`batches`] | which reviews are computed together |
-//! | [`model`] | the encoder and its classifier, forward and backward |
-//! | [`optimizer`] | a step of training |
+//! | [`model`] | what answers, and what learns: all that is known of how a model computes |
 //! | [`train`] | all steps, and what is written of them |
 //! | [`checkpoint`] | what training leaves on disk |
 //! | [`evaluate`] | how good a model is |
@@ -29,11 +28,8 @@ pub mod evaluate;
 pub mod files;
 pub mod log;
 pub mod model;
-pub mod optimizer;
-mod parallel;
 pub mod process;
 pub mod progress;
-pub mod random;
 pub mod runtime;
 pub mod serve;
 pub mod stop;

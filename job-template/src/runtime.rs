@@ -1,12 +1,13 @@
 //! libtorch: the device that it computes on, its threads, and what it finds of the processor.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
 
+use bert_encoder::cpu::{has_avx2, use_mkl_fast_path};
+pub use bert_encoder::threads::{leave_computing_to_others, on_each_thread, set_threads};
 use tch::{Cuda, Device, Kind};
 
 use crate::config::{ComputeConfig, DeviceChoice, MklFix, Precision};
-use crate::{parallel, process};
+use crate::process;
 
 /// libtorch, set up.
 #[derive(Debug, Clone)]
@@ -53,44 +54,6 @@ pub enum RuntimeError {
     NoInt8,
 }
 
-static MKL_FIX: AtomicBool = AtomicBool::new(false);
-
-/// What MKL asks to know whether it runs on an Intel processor. On others it takes slower paths,
-/// though they can do the same; this answer is found before its own.
-#[unsafe(no_mangle)]
-#[expect(unsafe_code, reason = "MKL looks for this very name")]
-pub extern "C" fn mkl_serv_intel_cpu_true() -> i32 {
-    i32::from(MKL_FIX.load(Ordering::Relaxed) || processor_is_intel())
-}
-
-#[cfg(target_arch = "x86_64")]
-fn processor_is_intel() -> bool {
-    let vendor = std::arch::x86_64::__cpuid(0);
-    (vendor.ebx, vendor.edx, vendor.ecx)
-        == (
-            u32::from_le_bytes(*b"Genu"),
-            u32::from_le_bytes(*b"ineI"),
-            u32::from_le_bytes(*b"ntel"),
-        )
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn processor_is_intel() -> bool {
-    false
-}
-
-/// Whether the processor has AVX2, and multiplies and adds in one instruction.
-#[cfg(target_arch = "x86_64")]
-pub(crate) fn has_avx2() -> bool {
-    is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")
-}
-
-/// Whether the processor has AVX2: another kind hasn't.
-#[cfg(not(target_arch = "x86_64"))]
-pub(crate) fn has_avx2() -> bool {
-    false
-}
-
 impl Runtime {
     /// Sets libtorch up. To be called once, before anything else of it.
     ///
@@ -110,7 +73,7 @@ impl Runtime {
                 available,
             });
         }
-        MKL_FIX.store(mkl_fix, Ordering::Relaxed);
+        use_mkl_fast_path(mkl_fix);
         if config.device != DeviceChoice::Cpu && config.is_deterministic {
             #[expect(unsafe_code, reason = "the environment is changed")]
             // SAFETY: this is the start, where there is but one thread.
@@ -174,23 +137,6 @@ impl Runtime {
             _ => "cpu".to_owned(),
         }
     }
-}
-
-/// Ends the threads that the calling thread has computed with, as another thread computes from now on. One is left,
-/// so that those don't wait busily for each other.
-pub fn leave_computing_to_others() {
-    parallel::leave_computing_to_others();
-}
-
-/// Calls `body` on so many of libtorch's threads at once, and waits for them. See
-/// [`crate::serve::Compute::on_each_thread`].
-pub fn on_each_thread(threads: usize, body: &(dyn Fn(usize) + Sync)) {
-    parallel::on_each_thread(threads, body);
-}
-
-/// Sets the threads that the calling thread's computations are shared by.
-pub fn set_threads(threads: usize) {
-    parallel::set_threads(threads);
 }
 
 fn device(asked: DeviceChoice, cuda: Result<(), String>) -> Result<Device, RuntimeError> {

@@ -11,22 +11,17 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use serde_json::{Map, Value};
-use tch::{Kind, Tensor};
 
-use self::outcome::Part;
+use self::outcome::Subset;
 use self::record::Line;
 pub use self::trained::{check_weights, is_trained, is_trained_here, trained_positions};
 use crate::batches;
 use crate::checkpoint::{self, Position, Resume, TokenizerFiles};
 use crate::config::{BASE_MODEL, Config, DEFAULT_POSITIONS};
 use crate::data::{self, Example, ModelLabels};
-use crate::evaluate::{self, Labelled, Report, label_tensor};
+use crate::evaluate::{Labelled, Report};
 use crate::files::{self, WriteError};
-use crate::model::{
-    Architecture, Batch, Dropout, Model, Parameters, Pooling, check_label_names, layout,
-    to_safetensors,
-};
-use crate::optimizer::AdamW;
+use crate::model::{Architecture, Examples, Learner, MicroBatch, Model, Pooling};
 use crate::process::{KeptMemory, cpu_seconds};
 use crate::progress::{Progress, say};
 use crate::runtime::Runtime;
@@ -87,10 +82,10 @@ pub fn train(
         config: tokenizer.config_file(),
     };
     let reviews = data::read(&config.data, ModelLabels::Base(&architecture.labels))?;
-    check_label_names(&reviews.labels)
+    data::check_label_names(&reviews.labels)
         .map_err(|problem| format!("{}: {problem}", config.data.path.display()))?;
     let seed = config.training.seed;
-    let (model, replaced) = Model::read_for(&base, &reviews.labels, pooling, seed)?;
+    let (model, replaced) = Model::load_to_train(&base, &reviews.labels, pooling, seed)?;
     files::make_folder(&config.output_dir)?;
     let _kept = files::keep_folder(&config.output_dir)?;
     if let Some(replaced) = replaced {
@@ -119,12 +114,12 @@ pub fn train(
     ));
 
     let identity = record::identity(config, runtime, &reviews, &model, positions);
-    let examples = Examples {
-        train: tokenize(&tokenizer, &reviews.train, "reading training reviews")?,
-        valid: tokenize(&tokenizer, &reviews.valid, "reading validation reviews")?,
-        test: tokenize(&tokenizer, &reviews.test, "reading test reviews")?,
+    let parts = Parts {
+        train: tokenize(&tokenizer, &reviews.train, "reading training reviews")?.into(),
+        valid: tokenize(&tokenizer, &reviews.valid, "reading validation reviews")?.into(),
+        test: tokenize(&tokenizer, &reviews.test, "reading test reviews")?.into(),
     };
-    let mut training = Training::new(config, runtime, model, examples, identity, tokenizer_files)?;
+    let mut training = Training::new(config, runtime, model, parts, identity, tokenizer_files)?;
     training.prepare();
     stop.defer(true);
     let is_whole = training.run(stop)?;
@@ -172,38 +167,34 @@ pub fn tokenize(
     Ok(labelled)
 }
 
-struct Examples {
-    train: Labelled,
-    valid: Labelled,
-    test: Labelled,
+/// Examples of a part of the data.
+struct Part {
+    inputs: Examples,
+    /// Numbers of labels.
+    labels: Vec<usize>,
 }
 
-/// What a step learns from.
-enum Source {
-    /// The examples themselves: the whole model is trained.
-    Sequences,
-    /// Their features, [examples, hidden], computed once: the head is trained.
-    Features {
-        train: Tensor,
-        valid: Option<Tensor>,
-        test: Tensor,
-    },
+impl From<Labelled> for Part {
+    fn from(labelled: Labelled) -> Self {
+        Self {
+            inputs: Examples::Sequences(labelled.sequences),
+            labels: labelled.labels,
+        }
+    }
+}
+
+/// The parts of the data.
+struct Parts {
+    train: Part,
+    valid: Part,
+    test: Part,
 }
 
 struct Training<'a> {
     config: &'a Config,
     runtime: &'a Runtime,
-    model: Model,
-    examples: Examples,
-    source: Source,
-    /// The numbers that are trained, in binary32: a part of `master`.
-    trained: Tensor,
-    /// All parameters in binary32; the model's own, unless it computes in another precision.
-    master: Tensor,
-    gradients: Parameters,
-    /// The part of the gradients' row that is trained.
-    gradient: Tensor,
-    optimizer: AdamW,
+    learner: Learner,
+    parts: Parts,
     position: Position,
     resume: Resume,
     identity: Map<String, Value>,
@@ -215,51 +206,24 @@ impl<'a> Training<'a> {
         config: &'a Config,
         runtime: &'a Runtime,
         model: Model,
-        examples: Examples,
+        parts: Parts,
         identity: Map<String, Value>,
         tokenizer_files: TokenizerFiles,
     ) -> Result<Self, Box<dyn Error + Send + Sync>> {
-        let slots = layout(&model.architecture);
-        let slots = if config.training.train_body {
-            slots
-        } else {
-            slots
-                .into_iter()
-                .filter(crate::model::Slot::is_of_head)
-                .collect()
-        };
-        let (start, len) = (
-            slots[0].offset,
-            slots.iter().map(crate::model::Slot::len).sum(),
-        );
-        let master = model.parameters.row.to_device(runtime.device);
-        let model = model.to(runtime.device, runtime.kind);
-        let trained = master.narrow(0, start, len);
-        let gradients = Parameters::zeros(&model.architecture, runtime.kind, runtime.device);
-        let gradient = gradients.row.narrow(0, start, len);
         let mut training = Self {
-            optimizer: AdamW::new(&slots, config.training.weight_decay, runtime.device),
+            learner: Learner::new(model, &config.training, runtime),
             resume: Resume::new(&config.output_dir, identity.clone()),
-            source: Source::Sequences,
             position: Position::default(),
             config,
             runtime,
-            model,
-            examples,
-            trained,
-            master,
-            gradients,
-            gradient,
+            parts,
             identity,
             tokenizer_files,
         };
-        if let Some(position) = training
-            .resume
-            .read(&mut training.trained, &mut training.optimizer)?
-        {
+        if let Some(position) = training.resume.read(&mut training.learner.state())? {
             say(&format!("going on after step {}", position.step));
+            training.learner.restored(position.step as u64);
             training.position = position;
-            training.update_model();
         }
         record::cut(&training.metrics_path(), training.position.metrics_bytes)?;
         Ok(training)
@@ -274,15 +238,8 @@ impl<'a> Training<'a> {
         Ok(())
     }
 
-    /// The model computes with the numbers that are trained.
-    fn update_model(&mut self) {
-        if self.runtime.kind != Kind::Float {
-            self.model.parameters.row.copy_(&self.master);
-        }
-    }
-
     fn steps_per_epoch(&self) -> usize {
-        self.examples
+        self.parts
             .train
             .labels
             .len()
@@ -306,10 +263,25 @@ impl<'a> Training<'a> {
         self.config.training.lr * share
     }
 
-    /// Computes what all steps need.
+    /// Computes what all steps need: for the head alone, the encoder's part, once for all epochs.
     fn prepare(&mut self) {
-        if !self.config.training.train_body {
-            self.source = self.features();
+        if self.config.training.train_body {
+            return;
+        }
+        let Parts { train, valid, test } = &mut self.parts;
+        for (part, name) in [
+            (train, "features of training reviews"),
+            (valid, "features of validation reviews"),
+            (test, "features of test reviews"),
+        ] {
+            if let Examples::Sequences(sequences) = &part.inputs
+                && !sequences.is_empty()
+            {
+                let mut progress = Progress::new(name, sequences.len(), 0);
+                part.inputs = self
+                    .learner
+                    .features(sequences, |count| progress.advance(count, ""));
+            }
         }
     }
 
@@ -320,8 +292,7 @@ impl<'a> Training<'a> {
         let mut progress = Progress::new("step", self.steps(), self.position.step);
         let first_epoch = self.position.step / per_epoch;
         for epoch in first_epoch..self.config.training.epochs {
-            let batches =
-                batches::shuffled(self.examples.train.labels.len(), batch_size, seed, epoch);
+            let batches = batches::shuffled(self.parts.train.labels.len(), batch_size, seed, epoch);
             let done = self.position.step - epoch * per_epoch;
             for indexes in &batches[done..] {
                 let (start, cpu_start) = (Instant::now(), cpu_seconds());
@@ -340,8 +311,7 @@ impl<'a> Training<'a> {
                     self.log_loss(mean, norm)?;
                 }
                 if stop.is_requested() && !is_last {
-                    self.resume
-                        .write(&self.trained, &self.optimizer, &self.position)?;
+                    self.resume.write(&self.learner.state(), &self.position)?;
                     return Ok(false);
                 }
             }
@@ -355,72 +325,19 @@ impl<'a> Training<'a> {
 
     /// A step: its batch's mean loss and the gradient's norm.
     fn step(&mut self, indexes: &[usize]) -> (f64, f64) {
-        let device = self.runtime.device;
-        let dropout = Dropout::new(
-            self.model.architecture.dropout,
-            self.config.training.seed,
-            self.position.step as u64,
-        );
-        let labels: Vec<usize> = indexes
-            .iter()
-            .map(|&index| self.examples.train.labels[index])
-            .collect();
-        let (loss, words) = match &self.source {
-            Source::Sequences => {
-                let batch = Batch::of(&self.examples.train.sequences, indexes, device);
-                let labels = label_tensor(&batch.arrange(&labels), device);
-                let loss = self.model.train(&self.gradients, &batch, &labels, dropout);
-                (loss, Some(batch.ids))
-            }
-            Source::Features { train, .. } => {
-                let rows: Vec<i64> = indexes.iter().map(|&index| index as i64).collect();
-                let features = train.index_select(0, &Tensor::from_slice(&rows).to_device(device));
-                let labels = label_tensor(&labels, device);
-                let (loss, _) = self
-                    .model
-                    .train_head(&self.gradients, &features, &labels, dropout);
-                (loss, None)
-            }
+        let train = &self.parts.train;
+        let labels: Vec<usize> = indexes.iter().map(|&index| train.labels[index]).collect();
+        let batch = MicroBatch {
+            indexes,
+            labels: &labels,
+            weights: None,
+            normalizer: indexes.len() as f64,
+            number: self.position.step as u64,
         };
-        let lr = self.lr(self.position.step);
-        let max_norm = self.config.training.max_norm;
-        let norm = self.optimizer.step(
-            &mut self.trained,
-            &self.gradient,
-            words.as_ref(),
-            lr,
-            max_norm,
-        );
-        self.update_model();
+        let loss = self.learner.backward(&train.inputs, &batch);
+        let norm = self.learner.update(self.lr(self.position.step));
         self.position.step += 1;
-        (loss, norm)
-    }
-
-    /// The features of all examples: the encoder's part, once for all epochs.
-    fn features(&self) -> Source {
-        let of = |labelled: &Labelled, name| {
-            let sequences = &labelled.sequences;
-            let mut progress = Progress::new(name, sequences.len(), 0);
-            let size = [sequences.len() as i64, self.model.architecture.hidden_size];
-            let mut features = Tensor::zeros(size, (self.runtime.kind, self.runtime.device));
-            for indexes in evaluate::batches(sequences, self.runtime.device) {
-                let batch = Batch::of(sequences, &indexes, self.runtime.device);
-                let rows: Vec<i64> = indexes.iter().map(|&index| index as i64).collect();
-                let rows = Tensor::from_slice(&batch.arrange(&rows)).to_device(self.runtime.device);
-                let computed = self.model.features(&batch, Pooling::Mean);
-                let _ = features.index_copy_(0, &rows, &computed);
-                progress.advance(indexes.len(), "");
-            }
-            features
-        };
-        let Examples { train, valid, test } = &self.examples;
-        Source::Features {
-            train: of(train, "features of training reviews"),
-            valid: Some(valid)
-                .filter(|valid| !valid.labels.is_empty())
-                .map(|valid| of(valid, "features of validation reviews")),
-            test: of(test, "features of test reviews"),
-        }
+        (loss.double_value(&[]), norm.double_value(&[]))
     }
 
     fn line(&self) -> Line {
@@ -458,7 +375,7 @@ impl<'a> Training<'a> {
 
     /// Validates, and writes a checkpoint of the model and of all that going on needs.
     fn end_epoch(&mut self, epoch: usize) -> Result<(), WriteError> {
-        if let Some(report) = self.report(Part::Valid) {
+        if let Some(report) = self.report(Subset::Valid) {
             say(&format!(
                 "epoch {epoch}: valid_loss={:.4} valid_accuracy={:.4}",
                 report.loss, report.accuracy
@@ -471,14 +388,13 @@ impl<'a> Training<'a> {
             self.add_line(&line)?;
         }
         let folder = self.checkpoint(epoch);
-        let weights = to_safetensors(&self.master, &self.model.architecture);
-        let (model, tokenizer) = (&self.model, &self.tokenizer_files);
-        checkpoint::write_model(&folder, model, &weights, tokenizer, &[])?;
+        let weights = self.learner.to_safetensors();
+        let (architecture, tokenizer) = (self.learner.architecture(), &self.tokenizer_files);
+        checkpoint::write_model(&folder, architecture, &weights, tokenizer, &[])?;
         if let Some(old) = epoch.checked_sub(KEPT_CHECKPOINTS) {
             let _ = fs::remove_dir_all(self.checkpoint(old));
         }
-        self.resume
-            .write(&self.trained, &self.optimizer, &self.position)
+        self.resume.write(&self.learner.state(), &self.position)
     }
 }
 

@@ -8,6 +8,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::file::Record;
 
+/// What answers have beside labels, so that no label can be called so.
+const RESERVED_LABELS: [&str; 3] = ["truncated", "sentence", "time_taken"];
 const MOST_LABELS: usize = 100;
 const SENTIMENTS: [&str; 2] = ["negative", "positive"];
 /// What the sentiments are called for short.
@@ -183,6 +185,24 @@ fn sorted(mut names: Vec<String>) -> Vec<String> {
     names
 }
 
+/// Whether labels can be names in answers.
+///
+/// # Errors
+/// One is empty, or the name of something else there.
+pub fn check_label_names(labels: &[String]) -> Result<(), String> {
+    for label in labels {
+        if label.trim().is_empty() {
+            return Err("a label is empty".to_owned());
+        }
+        if RESERVED_LABELS.contains(&label.as_str()) {
+            return Err(format!(
+                "a label is called {label:?}, as a field of the answers is; rename it"
+            ));
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -297,5 +317,13 @@ mod tests {
                 .unwrap_err()
                 .contains("Are the columns swapped?")
         );
+    }
+
+    #[test]
+    fn fields_of_answers_are_no_labels() {
+        let check = |label: &str| check_label_names(&["fine".to_owned(), label.to_owned()]);
+        assert_eq!(check("good"), Ok(()));
+        assert!(check("truncated").unwrap_err().contains("rename it"));
+        assert!(check(" ").is_err());
     }
 }

@@ -4,64 +4,48 @@ use std::fs;
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use tch::{Device, Kind, Tensor};
 
-use super::{KEPT_CHECKPOINTS, METADATA, Source, Training};
+use super::{KEPT_CHECKPOINTS, METADATA, Training};
 use crate::checkpoint::{self, Position};
 use crate::data::{Example, Reviews};
 use crate::evaluate::{self, Report};
 use crate::files::WriteError;
-use crate::model::to_safetensors;
 use crate::process::{peak_memory, processor};
 use crate::progress::Progress;
 
 /// Reviews that a model is asked about.
 #[derive(Clone, Copy)]
-pub(super) enum Part {
+pub(super) enum Subset {
     Valid,
     Test,
 }
 
 impl Training<'_> {
-    pub(super) fn report(&self, part: Part) -> Option<Report> {
-        let labelled = match part {
-            Part::Valid => &self.examples.valid,
-            Part::Test => &self.examples.test,
+    pub(super) fn report(&self, subset: Subset) -> Option<Report> {
+        let (labelled, name) = match subset {
+            Subset::Valid => (&self.parts.valid, "validating"),
+            Subset::Test => (&self.parts.test, "testing"),
         };
         if labelled.labels.is_empty() {
             return None;
         }
-        let features = match (&self.source, part) {
-            (Source::Sequences, _) => None,
-            (Source::Features { valid, .. }, Part::Valid) => valid.as_ref(),
-            (Source::Features { test, .. }, Part::Test) => Some(test),
-        };
-        let logits = match features {
-            Some(features) => rows(&self.model.logits_of_features(features)),
-            None => {
-                let name = match part {
-                    Part::Valid => "validating",
-                    Part::Test => "testing",
-                };
-                let mut progress = Progress::new(name, labelled.labels.len(), 0);
-                evaluate::logits(&self.model, &labelled.sequences, |count| {
-                    progress.advance(count, "");
-                })
-            }
-        };
+        let mut progress = Progress::new(name, labelled.labels.len(), 0);
+        let logits = self
+            .learner
+            .logits(&labelled.inputs, |count| progress.advance(count, ""));
         Some(evaluate::report(
             &logits,
             &labelled.labels,
-            &self.model.architecture.labels,
+            &self.learner.architecture().labels,
         ))
     }
 
     /// Tests the model, and writes it and all that is to be known of it.
     pub(super) fn finish(&mut self, reviews: &Reviews) -> Result<Report, WriteError> {
         let report = self
-            .report(Part::Test)
+            .report(Subset::Test)
             .expect("there are reviews to test on");
-        let weights = to_safetensors(&self.master, &self.model.architecture);
+        let weights = self.learner.to_safetensors();
         let weights_sha256 = format!("{:x}", Sha256::digest(&weights));
         let metrics = json!({
             "accuracy": report.accuracy,
@@ -69,7 +53,7 @@ impl Training<'_> {
             "macro_f1": report.macro_f1,
             "majority_baseline": report.majority_baseline,
             "test": report,
-            "valid": self.report(Part::Valid),
+            "valid": self.report(Subset::Valid),
             "training": { "samples": self.samples(), "steps": self.position.step },
         });
         let others = [
@@ -79,15 +63,15 @@ impl Training<'_> {
             ("timings.json", self.timings()),
         ];
         let folder = &self.config.output_dir;
-        let (model, tokenizer) = (&self.model, &self.tokenizer_files);
-        checkpoint::write_model(folder, model, &weights, tokenizer, &others)?;
+        let (architecture, tokenizer) = (self.learner.architecture(), &self.tokenizer_files);
+        checkpoint::write_model(folder, architecture, &weights, tokenizer, &others)?;
         self.remove_old_checkpoints();
         self.resume.clear();
         Ok(report)
     }
 
     fn samples(&self) -> usize {
-        self.examples.train.labels.len() * self.config.training.epochs
+        self.parts.train.labels.len() * self.config.training.epochs
     }
 
     fn metadata(&self, reviews: &Reviews, weights_sha256: &str) -> Value {
@@ -168,11 +152,4 @@ fn split(reviews: &Reviews) -> Value {
         "valid": rows_of(&reviews.valid),
         "test": rows_of(&reviews.test),
     })
-}
-
-fn rows(logits: &Tensor) -> Vec<Vec<f32>> {
-    let logits = logits.to_kind(Kind::Float).to_device(Device::Cpu);
-    (0..logits.size()[0])
-        .map(|row| Vec::try_from(logits.get(row)).expect("a row of binary32 numbers"))
-        .collect()
 }

@@ -13,25 +13,31 @@ use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
 use self::linear::{Linear, Rows};
-use super::activation::Activation;
-use super::architecture::{Architecture, Pooling};
-use super::attention::Heads;
-use super::batch::Batch;
-use super::encoder::embed;
-use super::first::FirstHeads;
-use super::normalize::{ForwardParameters, forward_row};
-use super::parameters::{self, Parameters};
-use crate::parallel::{for_each_chunk, numbers, shared};
+use crate::activation::Activation;
+use crate::architecture::{Architecture, Pooling};
+use crate::attention::Heads;
+use crate::batch::Batch;
+use crate::cls::ClsAttention;
+use crate::encoder::Encoder;
+use crate::head;
+use crate::layers::embed;
+use crate::normalize::{ForwardParameters, forward_row};
+use crate::parameters::{self, Parameters};
+use crate::slices::{RowsMut, as_mut_slice, as_slice, for_each_chunk_mut, to_vec};
 
 /// Rows that a thread takes through a layer together: few, so that they stay in its cache.
 const CHUNK: usize = 16;
 
-/// All encoder layers.
+/// A model whose encoder layers compute in int8; all that is around them computes in binary32.
 #[derive(Debug)]
-pub(super) struct Encoder {
+pub struct Int8Encoder {
+    /// Its sizes, labels and pooling.
+    pub architecture: Architecture,
+    /// The embeddings and the head; no layers.
+    parameters: Parameters,
     layers: Arc<[Layer]>,
-    /// The last layer's queries, keys and values in binary32, where first tokens alone are asked for: as
-    /// [`FirstHeads`] use them, they cost less than in int8.
+    /// The last layer's queries, keys and values in binary32, where `[CLS]` alone is asked for: as
+    /// [`ClsAttention`] uses them, they cost less than in int8.
     last: Option<parameters::Linear>,
 }
 
@@ -57,8 +63,8 @@ struct Norm {
 impl Norm {
     fn new(norm: &parameters::Norm, eps: f64) -> Self {
         Self {
-            weight: numbers(&norm.weight).to_vec(),
-            bias: numbers(&norm.bias).to_vec(),
+            weight: to_vec(&norm.weight),
+            bias: to_vec(&norm.bias),
             eps: eps as f32,
         }
     }
@@ -90,9 +96,14 @@ thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
-impl Encoder {
-    /// Rounds the weights of all layers, which are in binary32 on a CPU.
-    pub(super) fn new(parameters: &Parameters, architecture: &Architecture) -> Self {
+impl Int8Encoder {
+    /// Rounds the weights of all layers of a model that computes in binary32 on a CPU.
+    ///
+    /// # Panics
+    /// Where the model computes on another device, or in another precision.
+    #[must_use]
+    pub fn quantize(encoder: &Encoder) -> Self {
+        let (parameters, architecture) = (&encoder.parameters, &encoder.architecture);
         let eps = architecture.norm_eps;
         let layers = parameters.layers.iter().map(|layer| Layer {
             query_key_value: Linear::new(&layer.query_key_value),
@@ -106,6 +117,8 @@ impl Encoder {
         let last = parameters.layers.last();
         let last = last.filter(|_| architecture.pooling == Pooling::First);
         Self {
+            architecture: architecture.clone(),
+            parameters: parameters.without_layers(architecture),
             layers: layers.collect(),
             last: last.map(|layer| parameters::Linear {
                 weight: layer.query_key_value.weight.copy(),
@@ -114,9 +127,23 @@ impl Encoder {
         }
     }
 
-    /// The same encoder, for another thread.
-    pub(super) fn share(&self) -> Self {
+    /// The labels' logits, [sequences, labels] in the batch's order.
+    pub fn forward(&self, batch: &Batch) -> Tensor {
+        let features = self.features(batch, self.architecture.pooling);
+        head::forward(&self.parameters, &features, None).0
+    }
+
+    /// A vector for each sequence, [sequences, hidden] in the batch's order.
+    pub fn features(&self, batch: &Batch, pooling: Pooling) -> Tensor {
+        pooling.pool(self.encode(batch, pooling), batch)
+    }
+
+    /// The same model, for another thread; the weights are shared.
+    #[must_use]
+    pub fn share(&self) -> Self {
         Self {
+            architecture: self.architecture.clone(),
+            parameters: self.parameters.share(&self.architecture),
             layers: Arc::clone(&self.layers),
             last: self.last.as_ref().map(|last| parameters::Linear {
                 weight: last.weight.shallow_clone(),
@@ -125,21 +152,16 @@ impl Encoder {
         }
     }
 
-    /// As `encoder::forward` without dropout; `parameters` are those around the layers.
-    pub(super) fn forward(
-        &self,
-        parameters: &Parameters,
-        architecture: &Architecture,
-        batch: &Batch,
-        pooling: Pooling,
-    ) -> Tensor {
-        let (mut x, _) = embed(parameters, architecture, batch);
+    /// As `layers::forward`, without dropout.
+    fn encode(&self, batch: &Batch, pooling: Pooling) -> Tensor {
+        let architecture = &self.architecture;
+        let (mut x, _) = embed(&self.parameters, architecture, batch);
         for (number, layer) in self.layers.iter().enumerate() {
             let only_first = number + 1 == self.layers.len() && pooling == Pooling::First;
             x = match &self.last {
                 Some(last) if only_first => {
-                    let heads = FirstHeads::new(last, architecture.heads, batch);
-                    let (attended, saved) = heads.forward(&x);
+                    let attention = ClsAttention::new(last, architecture.heads, batch);
+                    let (attended, saved) = attention.forward(&x);
                     layer.after_attention(&attended, &saved.input)
                 }
                 _ => {
@@ -163,22 +185,29 @@ impl Layer {
         let hidden = self.output.columns;
         let rows = residual.size()[0] as usize;
         let mut result = residual.empty_like();
-        let into = shared(&mut result);
-        let (attended, residual) = (numbers(attended), numbers(residual));
-        for_each_chunk(rows, CHUNK, |_, rows| {
-            let range = rows.start * hidden..rows.end * hidden;
-            #[expect(unsafe_code, reason = "each row is of one chunk alone")]
-            // SAFETY: chunks have rows of their own.
-            let into = unsafe { into.part(range.clone()) };
-            SCRATCH.with_borrow_mut(|scratch| {
-                self.chunk_after_attention(
-                    &attended[range.clone()],
-                    &residual[range],
-                    into,
-                    scratch,
-                );
+        {
+            #[expect(unsafe_code, reason = "tensors' memory")]
+            // SAFETY: nobody else has the new tensor, or writes to the others.
+            let (into, attended, residual) = unsafe {
+                (
+                    as_mut_slice(&mut result),
+                    as_slice(attended),
+                    as_slice(residual),
+                )
+            };
+            let into = RowsMut::new(into, hidden);
+            for_each_chunk_mut(rows, CHUNK, [into], [], |rows, [into], []| {
+                let range = rows.start * hidden..rows.end * hidden;
+                SCRATCH.with_borrow_mut(|scratch| {
+                    self.chunk_after_attention(
+                        &attended[range.clone()],
+                        &residual[range],
+                        into,
+                        scratch,
+                    );
+                });
             });
-        });
+        }
         result
     }
 
@@ -222,16 +251,17 @@ impl Layer {
 fn apply(layer: &Linear, x: &Tensor) -> Tensor {
     let (rows, width) = (x.size()[0], x.size()[1] as usize);
     let mut result = Tensor::empty([rows, layer.columns as i64], (Kind::Float, Device::Cpu));
-    let into = shared(&mut result);
-    let x = numbers(x);
-    for_each_chunk(rows as usize, CHUNK, |_, range| {
-        SCRATCH.with_borrow_mut(|Scratch { rows, .. }| {
-            rows.round(&x[range.start * width..range.end * width], width);
-            let range = range.start * layer.columns..range.end * layer.columns;
-            #[expect(unsafe_code, reason = "each row is of one chunk alone")]
-            // SAFETY: chunks have rows of their own.
-            layer.apply(rows, unsafe { into.part(range) });
+    {
+        #[expect(unsafe_code, reason = "tensors' memory")]
+        // SAFETY: nobody else has the new tensor, or writes to the other.
+        let (into, x) = unsafe { (as_mut_slice(&mut result), as_slice(x)) };
+        let into = RowsMut::new(into, layer.columns);
+        for_each_chunk_mut(rows as usize, CHUNK, [into], [], |range, [into], []| {
+            SCRATCH.with_borrow_mut(|Scratch { rows, .. }| {
+                rows.round(&x[range.start * width..range.end * width], width);
+                layer.apply(rows, into);
+            });
         });
-    });
+    }
     result
 }

@@ -6,8 +6,8 @@
 
 use tch::{Device, Kind, Tensor};
 
-use crate::parallel::{for_each_chunk, shared, suits_kernels};
 use crate::random::Random;
+use crate::slices::{RowsMut, as_mut_slice, for_each_chunk_mut, suits_kernels};
 
 /// How elements are dropped in one step of training.
 #[derive(Debug, Clone, Copy)]
@@ -19,12 +19,12 @@ pub struct Dropout {
 
 /// How elements of one tensor are dropped.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Mask {
+pub(crate) struct Mask {
     key: u32,
     /// Of 2^24: an element whose random number is below is dropped.
     threshold: u32,
     /// What the others are multiplied with, so that the mean stays.
-    pub(super) scale: f32,
+    pub(crate) scale: f32,
 }
 
 impl Dropout {
@@ -38,8 +38,13 @@ impl Dropout {
         }
     }
 
+    /// The mask of the head's hidden vectors, in a model of so many layers.
+    pub(crate) fn head_mask(&self, layers: usize) -> Mask {
+        self.mask(1 + 2 * layers)
+    }
+
     /// The mask of the tensor at `place`, a number of its own for each place in the model.
-    pub(super) fn mask(&self, place: usize) -> Mask {
+    pub(crate) fn mask(&self, place: usize) -> Mask {
         let key = Random::new(self.seed, &format!("dropout {} {place}", self.step)).bits();
         Mask {
             key: key as u32,
@@ -61,7 +66,7 @@ impl Mask {
         clippy::inline_always,
         reason = "it has to become part of loops over vectors"
     )]
-    pub(super) fn factor(self, index: u32) -> f32 {
+    pub(crate) fn factor(self, index: u32) -> f32 {
         let mut bits = index.wrapping_mul(0x9e37_79b9) ^ self.key;
         bits = (bits ^ (bits >> 16)).wrapping_mul(FIRST);
         bits = (bits ^ (bits >> 15)).wrapping_mul(SECOND);
@@ -74,25 +79,24 @@ impl Mask {
     }
 
     /// Multiplies all elements with their factors, in place.
-    pub(super) fn apply(self, tensor: &mut Tensor) {
+    pub(crate) fn apply(self, tensor: &mut Tensor) {
         const CHUNK: usize = 1 << 14;
         if !suits_kernels(tensor) {
             *tensor *= self.tensor(&tensor.size(), tensor.kind(), tensor.device());
             return;
         }
-        let len = tensor.numel();
-        let numbers = shared(tensor);
-        for_each_chunk(len, CHUNK, |_, range| {
-            let first = range.start as u32;
-            #[expect(unsafe_code, reason = "each number is of one chunk alone")]
-            // SAFETY: chunks don't overlap.
-            multiply(unsafe { numbers.part(range) }, self, first);
+        #[expect(unsafe_code, reason = "the tensor's memory")]
+        // SAFETY: who calls has the only handle of it.
+        let numbers = unsafe { as_mut_slice(tensor) };
+        let numbers = (numbers.len(), RowsMut::new(numbers, 1));
+        for_each_chunk_mut(numbers.0, CHUNK, [numbers.1], [], |range, [numbers], []| {
+            multiply(numbers, self, range.start as u32);
         });
     }
 
     /// All elements' factors, as a tensor of this shape. The plain version of [`Mask::factor`], for
     /// any device.
-    pub(super) fn tensor(self, shape: &[i64], kind: Kind, device: Device) -> Tensor {
+    pub(crate) fn tensor(self, shape: &[i64], kind: Kind, device: Device) -> Tensor {
         const LOW: i64 = 0xffff_ffff;
         let times = |bits: Tensor, number: u32| (bits * i64::from(number)).bitwise_and(LOW);
         let fold = |bits: &Tensor, shift: i64| {

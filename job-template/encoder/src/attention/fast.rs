@@ -1,5 +1,5 @@
 //! Attention on a CPU, head by head: a block of queries meets all keys while they are in the processor's
-//! cache, and the backward pass computes the shares once more, as `FlashAttention` does (Dao et al.,
+//! cache, and the backward pass recomputes the attention probabilities, as `FlashAttention` does (Dao et al.,
 //! 2022).
 
 use std::cell::RefCell;
@@ -9,8 +9,9 @@ use tch::{Device, Kind, Tensor};
 
 use super::Heads;
 use super::matrix::{COLUMNS, Matrix, ROWS, Size, multiply};
-use crate::model::activation::exp;
-use crate::parallel::{Shared, for_each_chunk, numbers, shared};
+use crate::activation::exp;
+use crate::slices::{DisjointMut, as_mut_slice, as_slice};
+use crate::threads::for_each_chunk;
 
 /// Queries that are computed together.
 const BLOCK: usize = 8 * ROWS;
@@ -29,12 +30,12 @@ struct Scratch {
     value: Vec<f32>,
     value_transposed: Vec<f32>,
     gradient: Vec<f32>,
-    /// A block's scores, which become its shares.
-    shares: Vec<f32>,
-    /// The gradients of a block's shares, which become those of its scores.
-    of_shares: Vec<f32>,
-    of_key: Vec<f32>,
-    of_value: Vec<f32>,
+    /// A block's scores, which become its attention probabilities.
+    probs: Vec<f32>,
+    /// The gradients of a block's probabilities, which become those of its scores.
+    grad_probs: Vec<f32>,
+    grad_key: Vec<f32>,
+    grad_value: Vec<f32>,
     /// A block's values, or the gradients of its queries.
     block: Vec<f32>,
 }
@@ -76,65 +77,82 @@ fn all(heads: &Heads<'_>) -> Vec<Head> {
     heads.collect()
 }
 
-/// What each token gets, [rows, hidden], and the logarithm of each query's sum of powers, [heads, rows].
+/// The context vectors, [rows, hidden], and each query's log-sum-exp, [heads, rows].
 pub(super) fn forward(heads: &Heads<'_>) -> (Tensor, Tensor) {
     let (rows, options) = (heads.query_key_value.size()[0], (Kind::Float, Device::Cpu));
-    let mut attended = Tensor::empty([rows, heads.hidden()], options);
-    let mut logarithms = Tensor::empty([heads.count, rows], options);
+    let mut context = Tensor::empty([rows, heads.hidden()], options);
+    let mut logsumexp = Tensor::empty([heads.count, rows], options);
     {
-        let query_key_value = numbers(heads.query_key_value);
-        let (attended, logarithms) = (shared(&mut attended), shared(&mut logarithms));
+        #[expect(unsafe_code, reason = "tensors' memory")]
+        // SAFETY: nobody else has the new tensors, or writes to the others.
+        let (out, logsumexp, query_key_value) = unsafe {
+            (
+                as_mut_slice(&mut context),
+                as_mut_slice(&mut logsumexp),
+                as_slice(heads.query_key_value),
+            )
+        };
+        let (out, logsumexp) = (DisjointMut::new(out), DisjointMut::new(logsumexp));
         let heads = all(heads);
         for_each_chunk(heads.len(), 1, |index, _| {
             let head = heads[index];
             let first = head.number * rows as usize + head.row;
             #[expect(unsafe_code, reason = "each head of a sequence has its own")]
-            // SAFETY: no other chunk has this one.
-            let logarithms = unsafe { logarithms.part(first..first + head.tokens) };
+            // SAFETY: no other chunk has this head of this sequence.
+            let logsumexp = unsafe { logsumexp.part(first..first + head.tokens) };
             SCRATCH.with_borrow_mut(|scratch| {
-                head.forward(query_key_value, attended, logarithms, scratch);
+                head.forward(query_key_value, &out, logsumexp, scratch);
             });
         });
     }
-    (attended, logarithms)
+    (context, logsumexp)
 }
 
-/// The gradients of queries, keys and values, [rows, 3 hidden], given that of what each token got, and
+/// The gradients of queries, keys and values, [rows, 3 hidden], given that of the context vectors, and
 /// what [`forward`] gave.
 pub(super) fn backward(
     heads: &Heads<'_>,
     gradient: &Tensor,
-    attended: &Tensor,
-    logarithms: &Tensor,
+    context: &Tensor,
+    logsumexp: &Tensor,
 ) -> Tensor {
     let rows = gradient.size()[0] as usize;
     let mut result = heads.query_key_value.empty_like();
     {
-        let query_key_value = numbers(heads.query_key_value);
-        let (gradient, attended) = (numbers(gradient), numbers(attended));
-        let (logarithms, into) = (numbers(logarithms), shared(&mut result));
+        #[expect(unsafe_code, reason = "tensors' memory")]
+        // SAFETY: nobody else has the new tensor, or writes to the others.
+        let (out, query_key_value, gradient, context, logsumexp) = unsafe {
+            (
+                as_mut_slice(&mut result),
+                as_slice(heads.query_key_value),
+                as_slice(gradient),
+                as_slice(context),
+                as_slice(logsumexp),
+            )
+        };
+        let out = DisjointMut::new(out);
         let heads = all(heads);
         for_each_chunk(heads.len(), 1, |index, _| {
             let head = heads[index];
-            let given = Given {
+            let saved = Saved {
                 query_key_value,
                 gradient,
-                attended,
-                logarithms: &logarithms[head.number * rows + head.row..][..head.tokens],
+                context,
+                logsumexp: &logsumexp[head.number * rows + head.row..][..head.tokens],
             };
-            SCRATCH.with_borrow_mut(|scratch| head.backward(&given, into, scratch));
+            SCRATCH.with_borrow_mut(|scratch| head.backward(&saved, &out, scratch));
         });
     }
     result
 }
 
-/// What the backward pass goes by.
-struct Given<'a> {
+/// What the backward pass takes.
+struct Saved<'a> {
     query_key_value: &'a [f32],
     gradient: &'a [f32],
-    attended: &'a [f32],
+    context: &'a [f32],
     /// Those of the head's queries.
-    logarithms: &'a [f32],
+    logsumexp: &'a [f32],
 }
 
 impl Head {
@@ -167,8 +185,8 @@ impl Head {
     fn forward(
         self,
         query_key_value: &[f32],
-        attended: Shared<'_>,
-        logarithms: &mut [f32],
+        out: &DisjointMut<'_>,
+        logsumexp: &mut [f32],
         scratch: &mut Scratch,
     ) {
         let (width, row_of_scores) = (self.width(), self.row_of_scores());
@@ -177,40 +195,40 @@ impl Head {
         copy(key, 1.0, width, &mut scratch.key);
         copy(value, 1.0, width, &mut scratch.value);
         self.transpose(&scratch.key, &mut scratch.key_transposed);
-        let Scratch { shares, block, .. } = scratch;
+        let Scratch { probs, block, .. } = scratch;
         for start in (0..self.tokens).step_by(BLOCK) {
             let count = (self.tokens - start).min(BLOCK);
             self.multiply_by_columns(
                 &scratch.query[start * width..],
                 &scratch.key_transposed,
                 count,
-                shares,
+                probs,
             );
             let mut factors = [0.0; BLOCK];
-            for (index, scores) in rows_of(shares, row_of_scores, count).enumerate() {
-                let (most, sum) = soften(scores, self.tokens);
-                logarithms[start + index] = most + sum.ln();
+            for (index, scores) in rows_of(probs, row_of_scores, count).enumerate() {
+                let (max, sum) = exp_shifted_row(scores, self.tokens);
+                logsumexp[start + index] = max + sum.ln();
                 factors[index] = 1.0 / sum;
             }
-            self.multiply_by_rows(shares, &scratch.value, count, block);
+            self.multiply_by_rows(probs, &scratch.value, count, block);
             for (index, values) in rows_of(block, width, count).enumerate() {
                 let range = self.range(start + index, 0, 1);
-                write(values, factors[index], attended, range);
+                write(values, factors[index], out, range);
             }
         }
     }
 
-    fn backward(self, given: &Given<'_>, into: Shared<'_>, scratch: &mut Scratch) {
+    fn backward(self, saved: &Saved<'_>, out: &DisjointMut<'_>, scratch: &mut Scratch) {
         let (width, row_of_scores) = (self.width(), self.row_of_scores());
-        let [query, key, value] = [0, 1, 2].map(|part| self.rows(given.query_key_value, part));
-        let gradient = (0..self.tokens).map(|token| &given.gradient[self.range(token, 0, 1)]);
+        let [query, key, value] = [0, 1, 2].map(|part| self.rows(saved.query_key_value, part));
+        let gradient = (0..self.tokens).map(|token| &saved.gradient[self.range(token, 0, 1)]);
         copy(query, self.scale(), width, &mut scratch.query);
         copy(key, 1.0, width, &mut scratch.key);
         copy(value, 1.0, width, &mut scratch.value);
         copy(gradient, 1.0, width, &mut scratch.gradient);
         self.transpose(&scratch.key, &mut scratch.key_transposed);
         self.transpose(&scratch.value, &mut scratch.value_transposed);
-        for sums in [&mut scratch.of_key, &mut scratch.of_value] {
+        for sums in [&mut scratch.grad_key, &mut scratch.grad_value] {
             sums.clear();
             sums.resize(self.tokens.next_multiple_of(ROWS) * width, 0.0);
         }
@@ -219,33 +237,33 @@ impl Head {
             let count = (self.tokens - start).min(BLOCK);
             let query = &scratch.query[start * width..];
             let gradient = &scratch.gradient[start * width..];
-            let (shares, of_shares) = (&mut scratch.shares, &mut scratch.of_shares);
-            self.multiply_by_columns(query, &scratch.key_transposed, count, shares);
-            self.multiply_by_columns(gradient, &scratch.value_transposed, count, of_shares);
-            let rows = rows_of(shares, row_of_scores, count);
-            let rows = rows.zip(rows_of(of_shares, row_of_scores, count));
-            for (index, (scores, of_shares)) in rows.enumerate() {
+            let (probs, grad_probs) = (&mut scratch.probs, &mut scratch.grad_probs);
+            self.multiply_by_columns(query, &scratch.key_transposed, count, probs);
+            self.multiply_by_columns(gradient, &scratch.value_transposed, count, grad_probs);
+            let rows = rows_of(probs, row_of_scores, count);
+            let rows = rows.zip(rows_of(grad_probs, row_of_scores, count));
+            for (index, (scores, grad_probs)) in rows.enumerate() {
                 let token = start + index;
-                shares_again(scores, self.tokens, given.logarithms[token]);
-                let attended = &given.attended[self.range(token, 0, 1)];
-                let along = dot(&gradient[index * width..][..self.size], attended);
-                gradient_of_scores(of_shares, scores, along);
+                recompute_probs(scores, self.tokens, saved.logsumexp[token]);
+                let context = &saved.context[self.range(token, 0, 1)];
+                let row_dot = dot(&gradient[index * width..][..self.size], context);
+                softmax_backward_row(grad_probs, scores, row_dot);
             }
-            self.add_product(shares, gradient, count, &mut scratch.of_value);
-            self.add_product(of_shares, query, count, &mut scratch.of_key);
-            self.multiply_by_rows(of_shares, &scratch.key, count, &mut scratch.block);
-            for (index, of_query) in rows_of(&mut scratch.block, width, count).enumerate() {
+            self.add_product(probs, gradient, count, &mut scratch.grad_value);
+            self.add_product(grad_probs, query, count, &mut scratch.grad_key);
+            self.multiply_by_rows(grad_probs, &scratch.key, count, &mut scratch.block);
+            for (index, grad_query) in rows_of(&mut scratch.block, width, count).enumerate() {
                 write(
-                    of_query,
+                    grad_query,
                     self.scale(),
-                    into,
+                    out,
                     self.range(start + index, 0, 3),
                 );
             }
         }
-        for (part, sums) in [(1, &mut scratch.of_key), (2, &mut scratch.of_value)] {
+        for (part, sums) in [(1, &mut scratch.grad_key), (2, &mut scratch.grad_value)] {
             for (token, sums) in rows_of(sums, width, self.tokens).enumerate() {
-                write(sums, 1.0, into, self.range(token, part, 3));
+                write(sums, 1.0, out, self.range(token, part, 3));
             }
         }
     }
@@ -332,47 +350,46 @@ fn copy<'a>(
 }
 
 /// Writes a head's numbers, times `factor`, to where they lie in a tensor.
-fn write(numbers: &[f32], factor: f32, into: Shared<'_>, range: Range<usize>) {
+fn write(numbers: &[f32], factor: f32, out: &DisjointMut<'_>, range: Range<usize>) {
     #[expect(unsafe_code, reason = "each head has numbers of its own")]
     // SAFETY: no other thread has this head of this sequence.
-    let into = unsafe { into.part(range) };
-    for (number, into) in numbers.iter().zip(into) {
-        *into = number * factor;
+    let out = unsafe { out.part(range) };
+    for (number, out) in numbers.iter().zip(out) {
+        *out = number * factor;
     }
 }
 
-/// Makes powers of a row's scores, of which the greatest is 1. Gives the greatest score, and the powers'
-/// sum. What is beyond `tokens` becomes 0.
+/// Makes `exp(score - max)` of a row's scores. Gives the greatest score, and the sum. What is beyond `tokens` becomes 0.
 #[multiversion::multiversion(targets("x86_64+avx512f+avx512dq", "x86_64+avx2+fma"))]
-fn soften(scores: &mut [f32], tokens: usize) -> (f32, f32) {
+fn exp_shifted_row(scores: &mut [f32], tokens: usize) -> (f32, f32) {
     let filled = tokens.next_multiple_of(COLUMNS);
     scores[tokens..filled].fill(f32::NEG_INFINITY);
     let tiles = scores[..filled].as_chunks_mut::<COLUMNS>().0;
-    let mut most = [f32::NEG_INFINITY; COLUMNS];
+    let mut max = [f32::NEG_INFINITY; COLUMNS];
     for tile in tiles.iter() {
-        for (most, &score) in most.iter_mut().zip(tile) {
+        for (max, &score) in max.iter_mut().zip(tile) {
             // Not `max`, which does more about what isn't a number.
-            *most = if score > *most { score } else { *most };
+            *max = if score > *max { score } else { *max };
         }
     }
-    let most = most.into_iter().fold(f32::NEG_INFINITY, f32::max);
+    let max = max.into_iter().fold(f32::NEG_INFINITY, f32::max);
     let mut sums = [0.0; COLUMNS];
     for tile in tiles {
         for (sum, score) in sums.iter_mut().zip(tile) {
-            *score = exp(*score - most);
+            *score = exp(*score - max);
             *sum += *score;
         }
     }
     scores[tokens..].fill(0.0);
-    (most, sums.iter().sum())
+    (max, sums.iter().sum())
 }
 
-/// Makes shares of a row's scores, given the logarithm of the sum of their powers. What is beyond `tokens`
+/// Makes attention probabilities of a row's scores, given their log-sum-exp. What is beyond `tokens`
 /// becomes 0.
 #[multiversion::multiversion(targets("x86_64+avx512f+avx512dq", "x86_64+avx2+fma"))]
-fn shares_again(scores: &mut [f32], tokens: usize, logarithm: f32) {
+fn recompute_probs(scores: &mut [f32], tokens: usize, logsumexp: f32) {
     for score in &mut scores[..tokens.next_multiple_of(COLUMNS)] {
-        *score = exp(*score - logarithm);
+        *score = exp(*score - logsumexp);
     }
     scores[tokens..].fill(0.0);
 }
@@ -391,11 +408,11 @@ fn dot(one: &[f32], other: &[f32]) -> f32 {
     rest.map(|(one, other)| one * other).sum::<f32>() + sums.iter().sum::<f32>()
 }
 
-/// Makes of the gradients of a row's shares those of its scores. `along` is the part of them that goes along
-/// with the shares.
+/// The backward pass of softmax: makes of the gradients of a row's probabilities those of its scores.
+/// `row_dot` is the sum of the gradients times the probabilities.
 #[multiversion::multiversion(targets("x86_64+avx512f+avx512dq", "x86_64+avx2+fma"))]
-fn gradient_of_scores(gradients: &mut [f32], shares: &[f32], along: f32) {
-    for (gradient, share) in gradients.iter_mut().zip(shares) {
-        *gradient = share * (*gradient - along);
+fn softmax_backward_row(gradients: &mut [f32], probs: &[f32], row_dot: f32) {
+    for (gradient, prob) in gradients.iter_mut().zip(probs) {
+        *gradient = prob * (*gradient - row_dot);
     }
 }

@@ -9,12 +9,12 @@
 
 use tch::{Kind, Tensor};
 
-use super::batch::{Batch, Group};
-use super::encoder::{apply, bias_gradient, weight_gradient};
-use super::parameters::Linear;
+use crate::batch::{Batch, Group};
+use crate::layers::{apply, bias_gradient, weight_gradient};
+use crate::parameters::Linear;
 
 /// The dense layer of queries, keys and values, to be used for first tokens.
-pub(super) struct FirstHeads<'a> {
+pub(crate) struct ClsAttention<'a> {
     /// [3 hidden, hidden]
     linear: &'a Linear,
     /// Heads, which divide the hidden vector.
@@ -23,21 +23,21 @@ pub(super) struct FirstHeads<'a> {
 }
 
 /// What the backward pass needs to know.
-pub(super) struct Saved {
+pub(crate) struct Saved {
     /// The first tokens' vectors, [sequences, hidden].
-    pub(super) input: Tensor,
+    pub(crate) input: Tensor,
     /// [heads, sequences, hidden / heads]
     query: Tensor,
-    /// What the keys' weight makes of the queries, [sequences, heads, hidden].
-    asked: Tensor,
-    /// The shares that tokens have of each query, a group each: [sequences, heads, tokens].
-    shares: Vec<Tensor>,
-    /// The tokens' vectors, weighted by their shares, [sequences, heads, hidden].
-    mixed: Tensor,
+    /// The keys' weight absorbed into the queries, [sequences, heads, hidden].
+    absorbed_query: Tensor,
+    /// The attention probabilities of each query, a group each: [sequences, heads, tokens].
+    attention_probs: Vec<Tensor>,
+    /// The tokens' vectors, weighted by their attention probabilities, [sequences, heads, hidden].
+    context: Tensor,
 }
 
-impl<'a> FirstHeads<'a> {
-    pub(super) fn new(linear: &'a Linear, count: i64, batch: &'a Batch) -> Self {
+impl<'a> ClsAttention<'a> {
+    pub(crate) fn new(linear: &'a Linear, count: i64, batch: &'a Batch) -> Self {
         Self {
             linear,
             count,
@@ -50,8 +50,8 @@ impl<'a> FirstHeads<'a> {
     }
 
     /// A dense layer's part of queries (0), keys (1) or values (2).
-    fn third(&self, linear: &Linear, third: i64) -> Linear {
-        let (start, len) = (third * self.hidden(), self.hidden());
+    fn part(&self, linear: &Linear, part: i64) -> Linear {
+        let (start, len) = (part * self.hidden(), self.hidden());
         Linear {
             weight: linear.weight.narrow(0, start, len),
             bias: linear.bias.narrow(0, start, len),
@@ -80,82 +80,86 @@ impl<'a> FirstHeads<'a> {
     }
 
     /// What each first token gets of the vectors `x`, [rows, hidden]: [sequences, hidden].
-    pub(super) fn forward(&self, x: &Tensor) -> (Tensor, Saved) {
+    pub(crate) fn forward(&self, x: &Tensor) -> (Tensor, Saved) {
         let input = x.index_select(0, &self.batch.firsts);
-        let query = self.split(&apply(&self.third(self.linear, 0), &input)) * self.scale();
-        let key = self.third(self.linear, 1);
-        let value = self.third(self.linear, 2);
-        let asked = query
+        let query = self.split(&apply(&self.part(self.linear, 0), &input)) * self.scale();
+        let key = self.part(self.linear, 1);
+        let value = self.part(self.linear, 2);
+        let absorbed_query = query
             .bmm(&self.by_head(&key.weight))
             .transpose(0, 1)
             .contiguous();
-        let (mut shares, mut mixed) = (Vec::new(), Vec::new());
+        let (mut attention_probs, mut context) = (Vec::new(), Vec::new());
         for group in &self.batch.groups {
             let tokens = tokens(x, group);
-            let scores = sequences(&asked, group).bmm(&tokens.transpose(1, 2));
+            let scores = sequences(&absorbed_query, group).bmm(&tokens.transpose(1, 2));
             let of_group = scores.softmax(-1, Kind::Float).to_kind(x.kind());
-            mixed.push(of_group.bmm(&tokens));
-            shares.push(of_group);
+            context.push(of_group.bmm(&tokens));
+            attention_probs.push(of_group);
         }
-        let mixed = Tensor::cat(&mixed, 0);
-        let values = mixed
+        let context = Tensor::cat(&context, 0);
+        let values = context
             .transpose(0, 1)
             .bmm(&self.by_head(&value.weight).transpose(1, 2));
-        let attended = self.join(&values) + value.bias;
+        let output = self.join(&values) + value.bias;
         let saved = Saved {
             input,
             query,
-            asked,
-            shares,
-            mixed,
+            absorbed_query,
+            attention_probs,
+            context,
         };
-        (attended, saved)
+        (output, saved)
     }
 
     /// Writes the gradients of the dense layer, and gives those of the first tokens' vectors by their
     /// queries, [sequences, hidden], and of all vectors by keys and values, [rows, hidden].
-    pub(super) fn backward(
+    pub(crate) fn backward(
         &self,
         gradient: &Tensor,
         saved: &Saved,
         x: &Tensor,
         into: &Linear,
     ) -> (Tensor, Tensor) {
-        let [query, key, value] = [0, 1, 2].map(|third| self.third(self.linear, third));
-        let [query_into, key_into, value_into] = [0, 1, 2].map(|third| self.third(into, third));
+        let [query, key, value] = [0, 1, 2].map(|part| self.part(self.linear, part));
+        let [query_into, key_into, value_into] = [0, 1, 2].map(|part| self.part(into, part));
 
-        let of_values = self.split(gradient);
-        let of_value_weight = of_values.transpose(1, 2).bmm(&saved.mixed.transpose(0, 1));
-        self.by_head(&value_into.weight).copy_(&of_value_weight);
+        let grad_values = self.split(gradient);
+        let grad_value_weight = grad_values
+            .transpose(1, 2)
+            .bmm(&saved.context.transpose(0, 1));
+        self.by_head(&value_into.weight).copy_(&grad_value_weight);
         bias_gradient(&value_into.bias, gradient);
-        let of_mixed = of_values
+        let grad_context = grad_values
             .bmm(&self.by_head(&value.weight))
             .transpose(0, 1)
             .contiguous();
 
-        let of_x = x.empty_like();
-        let mut of_asked = Vec::new();
-        for (group, shares) in self.batch.groups.iter().zip(&saved.shares) {
+        let grad_x = x.empty_like();
+        let mut grad_absorbed_query = Vec::new();
+        for (group, attention_probs) in self.batch.groups.iter().zip(&saved.attention_probs) {
             let tokens_of_group = tokens(x, group);
-            let of_mixed = sequences(&of_mixed, group);
-            let of_shares = of_mixed.bmm(&tokens_of_group.transpose(1, 2));
-            let along = (&of_shares * shares).sum_dim_intlist(-1, true, Kind::Float);
-            let of_scores = shares * (of_shares - along.to_kind(shares.kind()));
-            of_asked.push(of_scores.bmm(&tokens_of_group));
-            let factors = Tensor::cat(&[shares, &of_scores], 1).transpose(1, 2);
-            let vectors = Tensor::cat(&[of_mixed, sequences(&saved.asked, group)], 1);
-            tokens(&of_x, group).copy_(&factors.bmm(&vectors));
+            let grad_context = sequences(&grad_context, group);
+            let grad_probs = grad_context.bmm(&tokens_of_group.transpose(1, 2));
+            let row_dot = (&grad_probs * attention_probs).sum_dim_intlist(-1, true, Kind::Float);
+            let grad_scores =
+                attention_probs * (grad_probs - row_dot.to_kind(attention_probs.kind()));
+            grad_absorbed_query.push(grad_scores.bmm(&tokens_of_group));
+            let factors = Tensor::cat(&[attention_probs, &grad_scores], 1).transpose(1, 2);
+            let vectors = Tensor::cat(&[grad_context, sequences(&saved.absorbed_query, group)], 1);
+            tokens(&grad_x, group).copy_(&factors.bmm(&vectors));
         }
-        let of_asked = Tensor::cat(&of_asked, 0).transpose(0, 1);
+        let grad_absorbed_query = Tensor::cat(&grad_absorbed_query, 0).transpose(0, 1);
 
-        let of_key_weight = saved.query.transpose(1, 2).bmm(&of_asked);
-        self.by_head(&key_into.weight).copy_(&of_key_weight);
+        let grad_key_weight = saved.query.transpose(1, 2).bmm(&grad_absorbed_query);
+        self.by_head(&key_into.weight).copy_(&grad_key_weight);
         let _ = key_into.bias.shallow_clone().zero_();
-        let of_query = of_asked.bmm(&self.by_head(&key.weight).transpose(1, 2)) * self.scale();
-        let of_query = self.join(&of_query);
-        weight_gradient(&query_into.weight, &of_query, &saved.input);
-        bias_gradient(&query_into.bias, &of_query);
-        (of_query.matmul(&query.weight), of_x)
+        let grad_query =
+            grad_absorbed_query.bmm(&self.by_head(&key.weight).transpose(1, 2)) * self.scale();
+        let grad_query = self.join(&grad_query);
+        weight_gradient(&query_into.weight, &grad_query, &saved.input);
+        bias_gradient(&query_into.bias, &grad_query);
+        (grad_query.matmul(&query.weight), grad_x)
     }
 }
 

@@ -6,15 +6,15 @@
 
 use tch::Tensor;
 
-use super::activation;
-use super::architecture::{Architecture, Pooling};
-use super::attention::{self, Heads};
-use super::batch::Batch;
-use super::dropout::Dropout;
-use super::first::{self, FirstHeads};
-use super::normalize::{self, Gradients, Input};
-use super::parameters::{Layer, Linear, Parameters};
-use crate::parallel::{numbers, shared, suits_kernels};
+use crate::activation;
+use crate::architecture::{Architecture, Pooling};
+use crate::attention::{self, Heads};
+use crate::batch::Batch;
+use crate::cls::{self, ClsAttention};
+use crate::dropout::Dropout;
+use crate::normalize::{self, Gradients, Input};
+use crate::parameters::{Layer, Linear, Parameters};
+use crate::slices::{as_mut_slice, as_slice, suits_kernels};
 
 /// Places of dropout: the embeddings', then two a layer, then the head's.
 const EMBEDDINGS: usize = 0;
@@ -33,17 +33,17 @@ fn multiply(x: &Tensor, weight: &Tensor) -> Tensor {
 }
 
 /// `x` times the weight, and the bias.
-pub(super) fn apply(linear: &Linear, x: &Tensor) -> Tensor {
+pub(crate) fn apply(linear: &Linear, x: &Tensor) -> Tensor {
     linear.bias.addmm(x, &linear.weight.tr())
 }
 
 /// The gradient of a dense layer's weight, from that of its result.
-pub(super) fn weight_gradient(into: &Tensor, gradient: &Tensor, x: &Tensor) {
+pub(crate) fn weight_gradient(into: &Tensor, gradient: &Tensor, x: &Tensor) {
     let _ = gradient.tr().mm_out(into, x);
 }
 
 /// The gradient of a dense layer's bias, from that of its result.
-pub(super) fn bias_gradient(into: &Tensor, gradient: &Tensor) {
+pub(crate) fn bias_gradient(into: &Tensor, gradient: &Tensor) {
     let _ = gradient.sum_intlist_out(into, 0, false, gradient.kind());
 }
 
@@ -54,15 +54,14 @@ fn table_gradient(into: &Tensor, rows: &Tensor, gradient: &Tensor) {
     if suits_kernels(&into) {
         let width = into.size()[1] as usize;
         let rows: Vec<i64> = Vec::try_from(rows).expect("rows are integers");
-        let len = into.numel();
-        #[expect(unsafe_code, reason = "the whole table, on one thread")]
-        // SAFETY: no other thread has it.
-        let table = unsafe { shared(&mut into).part(0..len) };
+        #[expect(unsafe_code, reason = "tensors' memory")]
+        // SAFETY: nobody else has the table or the gradient meanwhile.
+        let (table, gradient) = unsafe { (as_mut_slice(&mut into), as_slice(gradient)) };
         let range = |row: i64| row as usize * width..(row as usize + 1) * width;
         for &row in &rows {
             table[range(row)].fill(0.0);
         }
-        for (&row, gradient) in rows.iter().zip(numbers(gradient).chunks_exact(width)) {
+        for (&row, gradient) in rows.iter().zip(gradient.chunks_exact(width)) {
             for (sum, gradient) in table[range(row)].iter_mut().zip(gradient) {
                 *sum += gradient;
             }
@@ -80,7 +79,7 @@ fn table_gradient(into: &Tensor, rows: &Tensor, gradient: &Tensor) {
 }
 
 /// What the backward pass needs of the embeddings and of all layers.
-pub(super) struct Tape {
+pub(crate) struct Tape {
     embedding: normalize::Saved,
     layers: Vec<Saved>,
 }
@@ -107,18 +106,20 @@ enum Attention {
     /// Queries, keys and values, [rows, 3 hidden], and what else is needed of all tokens.
     All(Tensor, attention::Saved),
     /// That of the first tokens alone.
-    First(first::Saved),
+    Cls(cls::Saved),
 }
 
 /// The embeddings of a batch's tokens, normalised, [rows, hidden].
-pub(super) fn embed(
+pub(crate) fn embed(
     parameters: &Parameters,
     architecture: &Architecture,
     batch: &Batch,
 ) -> (Tensor, normalize::Saved) {
-    let embedded = parameters.words.index_select(0, &batch.ids)
-        + parameters.positions.index_select(0, &batch.positions)
-        + parameters.token_types.get(0);
+    let embedded = parameters.word_embeddings.index_select(0, &batch.ids)
+        + parameters
+            .position_embeddings
+            .index_select(0, &batch.positions)
+        + parameters.token_type_embeddings.get(0);
     let input = Input {
         dense: embedded,
         dense_bias: None,
@@ -132,7 +133,7 @@ pub(super) fn embed(
 ///
 /// With [`Pooling::First`] they are those of the first tokens, [sequences, hidden], and the last
 /// layer computes no others; with [`Pooling::Mean`] those of all tokens, [rows, hidden].
-pub(super) fn forward(
+pub(crate) fn forward(
     parameters: &Parameters,
     architecture: &Architecture,
     batch: &Batch,
@@ -186,9 +187,9 @@ impl<'a> Place<'a> {
         }
     }
 
-    fn first_heads(&self) -> FirstHeads<'a> {
+    fn cls_attention(&self) -> ClsAttention<'a> {
         let linear = &self.layer.query_key_value;
-        FirstHeads::new(linear, self.architecture.heads, self.batch)
+        ClsAttention::new(linear, self.architecture.heads, self.batch)
     }
 }
 
@@ -201,8 +202,8 @@ fn forward_layer(place: Place<'_>, x: &Tensor, only_first: bool) -> (Tensor, Sav
         ..
     } = place;
     let (attended, attention) = if only_first {
-        let (attended, saved) = place.first_heads().forward(x);
-        (attended, Attention::First(saved))
+        let (attended, saved) = place.cls_attention().forward(x);
+        (attended, Attention::Cls(saved))
     } else {
         let all = apply(&layer.query_key_value, x);
         let (attended, saved) = place.heads(&all).forward();
@@ -210,7 +211,7 @@ fn forward_layer(place: Place<'_>, x: &Tensor, only_first: bool) -> (Tensor, Sav
     };
     let residual = match &attention {
         Attention::All(..) => x,
-        Attention::First(saved) => &saved.input,
+        Attention::Cls(saved) => &saved.input,
     };
     let input = Input {
         dense: multiply(&attended, &layer.attention_output.weight),
@@ -246,7 +247,7 @@ fn forward_layer(place: Place<'_>, x: &Tensor, only_first: bool) -> (Tensor, Sav
 }
 
 /// Writes the gradients of the encoder's parameters, given that of its result.
-pub(super) fn backward(
+pub(crate) fn backward(
     parameters: &Parameters,
     gradients: &Parameters,
     architecture: &Architecture,
@@ -278,10 +279,10 @@ pub(super) fn backward(
         &parameters.embedding_norm,
         &into,
     );
-    table_gradient(&gradients.words, &batch.ids, &gradient);
-    let _ = gradients.positions.shallow_clone().zero_();
-    table_gradient(&gradients.positions, &batch.positions, &gradient);
-    let mut token_types = gradients.token_types.shallow_clone();
+    table_gradient(&gradients.word_embeddings, &batch.ids, &gradient);
+    let _ = gradients.position_embeddings.shallow_clone().zero_();
+    table_gradient(&gradients.position_embeddings, &batch.positions, &gradient);
+    let mut token_types = gradients.token_type_embeddings.shallow_clone();
     let _ = token_types.zero_();
     bias_gradient(&token_types.get(0), &gradient);
 }
@@ -294,24 +295,24 @@ fn backward_layer(place: Place<'_>, into: &Layer, saved: &Saved, gradient: &Tens
         dense_bias: Some(&into.output.bias),
     };
     // By the residual; what comes by the feed-forward layer is added later.
-    let (mut of_normed, dense) =
+    let (mut grad_normed, dense) =
         normalize::backward(gradient, &saved.output_norm, &layer.output_norm, &norm);
     weight_gradient(&into.output.weight, &dense, &saved.inner);
     let derivative = saved.derivative.as_ref();
-    let of_inner = activation::backward(
+    let grad_inner = activation::backward(
         dense.matmul(&layer.output.weight),
         derivative.expect("a layer that is trained has its derivative"),
         &into.intermediate.bias,
     );
-    weight_gradient(&into.intermediate.weight, &of_inner, &saved.normed);
-    let _ = of_normed.addmm_(&of_inner, &layer.intermediate.weight);
+    weight_gradient(&into.intermediate.weight, &grad_inner, &saved.normed);
+    let _ = grad_normed.addmm_(&grad_inner, &layer.intermediate.weight);
 
     let norm = Gradients {
         norm: &into.attention_norm,
         dense_bias: Some(&into.attention_output.bias),
     };
     let (mut residual, dense) = normalize::backward(
-        &of_normed,
+        &grad_normed,
         &saved.attention_norm,
         &layer.attention_norm,
         &norm,
@@ -322,19 +323,19 @@ fn backward_layer(place: Place<'_>, into: &Layer, saved: &Saved, gradient: &Tens
     match &saved.attention {
         Attention::All(all, of_all_tokens) => {
             let heads = place.heads(all);
-            let of_all = heads.backward(&attended, &saved.attended, of_all_tokens);
-            weight_gradient(&into.query_key_value.weight, &of_all, &saved.input);
-            bias_gradient(&into.query_key_value.bias, &of_all);
-            residual.addmm_(&of_all, &layer.query_key_value.weight)
+            let grad_all = heads.backward(&attended, &saved.attended, of_all_tokens);
+            weight_gradient(&into.query_key_value.weight, &grad_all, &saved.input);
+            bias_gradient(&into.query_key_value.bias, &grad_all);
+            residual.addmm_(&grad_all, &layer.query_key_value.weight)
         }
-        Attention::First(of_first) => {
-            let (by_query, mut of_input) = place.first_heads().backward(
+        Attention::Cls(of_cls) => {
+            let (by_query, mut grad_input) = place.cls_attention().backward(
                 &attended,
-                of_first,
+                of_cls,
                 &saved.input,
                 &into.query_key_value,
             );
-            of_input.index_add_(0, &batch.firsts, &(residual + by_query))
+            grad_input.index_add_(0, &batch.firsts, &(residual + by_query))
         }
     }
 }

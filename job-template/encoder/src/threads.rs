@@ -2,16 +2,11 @@
 //!
 //! Threads of our own would be a second set on the same cores, while the first one waits busily.
 
-#![expect(
-    unsafe_code,
-    reason = "the interface of OpenMP's run-time library, and slices of tensors"
-)]
+#![expect(unsafe_code, reason = "the interface of OpenMP's run-time library")]
 
 use std::ffi::{c_int, c_uint, c_void};
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
-
-use tch::{Device, Kind, Tensor};
 
 unsafe extern "C" {
     /// Calls `body(argument)` on `threads` threads, this one among them, and waits for them: what a
@@ -91,7 +86,7 @@ pub(crate) fn for_each_chunk(rows: usize, size: usize, body: impl Fn(usize, Rang
 ///
 /// libtorch's own function would also start as many threads for XNNPACK, which nothing here uses, and start
 /// them anew with each change.
-pub(crate) fn set_threads(threads: usize) {
+pub fn set_threads(threads: usize) {
     tch::set_num_threads(1);
     // A thread's first question has libtorch set it to the number that was set last; not later, then.
     tch::get_num_threads();
@@ -107,7 +102,7 @@ pub(crate) fn set_threads(threads: usize) {
 /// thread. A loop or a product that `body` computes is not shared out again.
 ///
 /// `body` must not panic: that would end the process.
-pub(crate) fn on_each_thread(threads: usize, body: &(dyn Fn(usize) + Sync)) {
+pub fn on_each_thread(threads: usize, body: &(dyn Fn(usize) + Sync)) {
     extern "C" fn call(argument: *mut c_void) {
         // SAFETY: it is the reference below, which outlives the threads' work.
         let body = unsafe { *argument.cast_const().cast::<&(dyn Fn(usize) + Sync)>() };
@@ -130,7 +125,7 @@ pub(crate) fn on_each_thread(threads: usize, body: &(dyn Fn(usize) + Sync)) {
 /// threads than cores where every core has one that computes; and then OpenMP's threads don't wait busily for each
 /// other (libgomp's manual, `GOMP_SPINCOUNT`), which takes cores from other processes, and from a thread that is
 /// waited for.
-pub(crate) fn leave_computing_to_others() {
+pub fn leave_computing_to_others() {
     /// Keeps settings.
     const SOFT: c_int = 1;
     // SAFETY: nothing is computed on them now, as nothing is that this thread doesn't wait for. If they can't
@@ -139,64 +134,6 @@ pub(crate) fn leave_computing_to_others() {
         omp_pause_resource_all(SOFT);
     }
     on_each_thread(2, &|_| {});
-}
-
-/// Numbers that threads write, each its own part.
-#[derive(Clone, Copy)]
-pub(crate) struct Shared<'a> {
-    start: *mut f32,
-    len: usize,
-    tensor: std::marker::PhantomData<&'a Tensor>,
-}
-
-// SAFETY: whoever takes a part promises that no other thread has it.
-unsafe impl Send for Shared<'_> {}
-// SAFETY: as above.
-unsafe impl Sync for Shared<'_> {}
-
-impl Shared<'_> {
-    /// The part at `range`.
-    ///
-    /// # Safety
-    /// Nobody else has any of it meanwhile.
-    pub(crate) unsafe fn part<'b>(self, range: Range<usize>) -> &'b mut [f32] {
-        assert!(
-            range.start <= range.end && range.end <= self.len,
-            "the part is inside"
-        );
-        // SAFETY: it is inside, and nobody else's.
-        unsafe { std::slice::from_raw_parts_mut(self.start.add(range.start), range.len()) }
-    }
-}
-
-/// Whether kernels can take a tensor: binary32 numbers in main memory that libtorch isn't asked to
-/// differentiate.
-pub(crate) fn suits_kernels(tensor: &Tensor) -> bool {
-    tensor.device() == Device::Cpu && tensor.kind() == Kind::Float && !tensor.requires_grad()
-}
-
-fn assert_suitable(tensor: &Tensor) {
-    assert!(
-        suits_kernels(tensor) && tensor.is_contiguous(),
-        "kernels take contiguous binary32 numbers in main memory"
-    );
-}
-
-/// A tensor's numbers, to be written in parts.
-pub(crate) fn shared(tensor: &mut Tensor) -> Shared<'_> {
-    assert_suitable(tensor);
-    Shared {
-        start: tensor.data_ptr().cast(),
-        len: tensor.numel(),
-        tensor: std::marker::PhantomData,
-    }
-}
-
-/// A tensor's numbers.
-pub(crate) fn numbers(tensor: &Tensor) -> &[f32] {
-    assert_suitable(tensor);
-    // SAFETY: a contiguous tensor's numbers lie one after the other, and live as long as it does.
-    unsafe { std::slice::from_raw_parts(tensor.data_ptr().cast_const().cast(), tensor.numel()) }
 }
 
 /// What `body` gives with one thread, with two, and with three.

@@ -15,19 +15,19 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use tch::Tensor;
 
-use super::architecture::{Architecture, ModelError};
-use super::parameters::{Slot, count, layout};
+use crate::architecture::{Architecture, ModelError};
+use crate::parameters::{Slot, count, layout};
 
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 
 /// The files' bytes.
-pub(super) struct WeightFiles {
+pub(crate) struct WeightFiles {
     /// What errors are about: the one file, or the index.
     path: PathBuf,
     files: Vec<WeightFile>,
     /// SHA-256, in hexadecimal: the file's; of several, that of their names and SHA-256s.
-    pub(super) sha256: String,
+    pub(crate) sha256: String,
 }
 
 struct WeightFile {
@@ -38,19 +38,19 @@ struct WeightFile {
 }
 
 /// A folder's tensors, by [`canonical`] names.
-pub(super) struct Tensors<'a> {
+pub(crate) struct Tensors<'a> {
     path: &'a Path,
     by_name: HashMap<String, (String, TensorView<'a>)>,
 }
 
 /// Parameters as they were read.
-pub(super) struct Weights {
+pub(crate) struct Weights {
     /// All parameters in binary32, on the CPU; 0 where the folder has none.
-    pub(super) flat_params: Tensor,
+    pub(crate) flat_params: Tensor,
     /// Whether the folder has a pooler.
-    pub(super) has_pooler: bool,
+    pub(crate) has_pooler: bool,
     /// Whether the folder has a classifier, and it was taken.
-    pub(super) has_classifier: bool,
+    pub(crate) has_classifier: bool,
 }
 
 #[derive(Deserialize)]
@@ -63,7 +63,7 @@ impl WeightFiles {
     ///
     /// # Errors
     /// They are missing, or in a format that isn't read here; then the error has the fix.
-    pub(super) fn read(folder: &Path) -> Result<Self, ModelError> {
+    pub(crate) fn read(folder: &Path) -> Result<Self, ModelError> {
         let path = folder.join(SINGLE);
         match fs::read(&path) {
             Ok(bytes) => Ok(Self {
@@ -124,7 +124,7 @@ impl WeightFiles {
     ///
     /// # Errors
     /// A file is damaged, or lacks what the index says that it has.
-    pub(super) fn tensors(&self) -> Result<Tensors<'_>, ModelError> {
+    pub(crate) fn tensors(&self) -> Result<Tensors<'_>, ModelError> {
         let mut by_name = HashMap::new();
         for WeightFile { path, bytes, names } in &self.files {
             let error = |reason: String| ModelError::new(path, reason);
@@ -190,7 +190,7 @@ fn canonical(name: &str) -> String {
 
 impl Tensors<'_> {
     /// The classifier's labels, by its weight's shape; none where there is no classifier.
-    pub(super) fn classifier_labels(&self) -> Option<usize> {
+    pub(crate) fn classifier_labels(&self) -> Option<usize> {
         let (_, tensor) = self.by_name.get("classifier.weight")?;
         Some(tensor.shape().first().copied().unwrap_or_default())
     }
@@ -200,7 +200,7 @@ impl Tensors<'_> {
     ///
     /// # Errors
     /// A tensor is missing, or not of this architecture.
-    pub(super) fn weights(
+    pub(crate) fn weights(
         &self,
         architecture: &Architecture,
         with_classifier: bool,

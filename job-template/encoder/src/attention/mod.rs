@@ -5,9 +5,9 @@ mod matrix;
 
 use tch::{Kind, Tensor};
 
-use super::batch::Group;
-use crate::parallel::suits_kernels;
-use crate::runtime::has_avx2;
+use crate::batch::Group;
+use crate::cpu::has_avx2;
+use crate::slices::suits_kernels;
 
 /// What attention works on.
 pub(super) struct Heads<'a> {
@@ -21,10 +21,10 @@ pub(super) struct Heads<'a> {
 
 /// What the backward pass needs to know.
 pub(super) enum Saved {
-    /// The fast version: the logarithms of the sums of powers, [heads, rows].
-    Logarithms(Tensor),
-    /// The plain version: each group's shares, [sequences, heads, tokens, tokens].
-    Shares(Vec<Tensor>),
+    /// The fast version: the log-sum-exp of each query's scores, [heads, rows].
+    LogSumExp(Tensor),
+    /// The plain version: each group's attention probabilities, [sequences, heads, tokens, tokens].
+    Probs(Vec<Tensor>),
 }
 
 impl Heads<'_> {
@@ -32,53 +32,57 @@ impl Heads<'_> {
         self.query_key_value.size()[1] / 3
     }
 
-    /// What each token gets, [rows, hidden], and what the backward pass needs.
+    /// The context vectors: what each token gets, [rows, hidden]; and what the backward pass needs.
     pub(super) fn forward(&self) -> (Tensor, Saved) {
-        if suits_kernels(self.query_key_value) && can_fuse() {
-            let (attended, logarithms) = fast::forward(self);
-            (attended, Saved::Logarithms(logarithms))
+        if suits_kernels(self.query_key_value) && has_fma() {
+            let (context, logsumexp) = fast::forward(self);
+            (context, Saved::LogSumExp(logsumexp))
         } else {
-            let (attended, shares) = self.plain_forward();
-            (attended, Saved::Shares(shares))
+            let (context, probs) = self.plain_forward();
+            (context, Saved::Probs(probs))
         }
     }
 
     /// The gradients of queries, keys and values, [rows, 3 hidden], given that of what each token got,
-    /// `attended`.
-    pub(super) fn backward(&self, gradient: &Tensor, attended: &Tensor, saved: &Saved) -> Tensor {
+    /// `context`.
+    pub(super) fn backward(&self, gradient: &Tensor, context: &Tensor, saved: &Saved) -> Tensor {
         match saved {
-            Saved::Logarithms(logarithms) => fast::backward(self, gradient, attended, logarithms),
-            Saved::Shares(shares) => self.plain_backward(gradient, shares),
+            Saved::LogSumExp(logsumexp) => fast::backward(self, gradient, context, logsumexp),
+            Saved::Probs(probs) => self.plain_backward(gradient, probs),
         }
     }
 
     fn plain_forward(&self) -> (Tensor, Vec<Tensor>) {
         let all = self.query_key_value;
         let result = Tensor::empty([all.size()[0], self.hidden()], (all.kind(), all.device()));
-        let shares = self.groups.iter().map(|group| {
-            let [query, key, value] = self.thirds(all, group);
+        let probs = self.groups.iter().map(|group| {
+            let [query, key, value] = self.query_key_value_of(all, group);
             let scores = query.matmul(&key.transpose(-1, -2)) * self.scale();
-            let shares = scores.softmax(-1, Kind::Float).to_kind(all.kind());
-            self.split(&result, group).copy_(&shares.matmul(&value));
-            shares
+            let probs = scores.softmax(-1, Kind::Float).to_kind(all.kind());
+            self.split(&result, group).copy_(&probs.matmul(&value));
+            probs
         });
-        let shares = shares.collect();
-        (result, shares)
+        let probs = probs.collect();
+        (result, probs)
     }
 
-    fn plain_backward(&self, gradient: &Tensor, shares: &[Tensor]) -> Tensor {
+    fn plain_backward(&self, gradient: &Tensor, probs: &[Tensor]) -> Tensor {
         let result = self.query_key_value.empty_like();
-        for (group, shares) in self.groups.iter().zip(shares) {
+        for (group, probs) in self.groups.iter().zip(probs) {
             let gradient = self.split(gradient, group);
-            let [query, key, value] = self.thirds(self.query_key_value, group);
-            let of_value = shares.transpose(-1, -2).matmul(&gradient);
-            let of_shares = gradient.matmul(&value.transpose(-1, -2));
-            let along = (&of_shares * shares).sum_dim_intlist(-1, true, Kind::Float);
-            let of_scores = shares * (of_shares - along.to_kind(shares.kind())) * self.scale();
-            let of_query = of_scores.matmul(&key);
-            let of_key = of_scores.transpose(-1, -2).matmul(&query);
-            let gradients = [of_query, of_key, of_value];
-            for (mut into, gradient) in self.thirds(&result, group).into_iter().zip(gradients) {
+            let [query, key, value] = self.query_key_value_of(self.query_key_value, group);
+            let grad_value = probs.transpose(-1, -2).matmul(&gradient);
+            let grad_probs = gradient.matmul(&value.transpose(-1, -2));
+            let row_dot = (&grad_probs * probs).sum_dim_intlist(-1, true, Kind::Float);
+            let grad_scores = probs * (grad_probs - row_dot.to_kind(probs.kind())) * self.scale();
+            let grad_query = grad_scores.matmul(&key);
+            let grad_key = grad_scores.transpose(-1, -2).matmul(&query);
+            let gradients = [grad_query, grad_key, grad_value];
+            for (mut into, gradient) in self
+                .query_key_value_of(&result, group)
+                .into_iter()
+                .zip(gradients)
+            {
                 into.copy_(&gradient);
             }
         }
@@ -94,9 +98,9 @@ impl Heads<'_> {
     }
 
     /// A group's queries, keys and values, or their gradients; [`split`](Self::split) each.
-    fn thirds(&self, tensor: &Tensor, group: &Group) -> [Tensor; 3] {
+    fn query_key_value_of(&self, tensor: &Tensor, group: &Group) -> [Tensor; 3] {
         let hidden = self.hidden();
-        [0, 1, 2].map(|third| self.split(&tensor.narrow(1, third * hidden, hidden), group))
+        [0, 1, 2].map(|part| self.split(&tensor.narrow(1, part * hidden, hidden), group))
     }
 
     fn scale(&self) -> f64 {
@@ -106,16 +110,16 @@ impl Heads<'_> {
 
 /// Whether the processor multiplies and adds in one instruction. Without it, the fast version is slower than
 /// the plain one, by far.
-fn can_fuse() -> bool {
+fn has_fma() -> bool {
     cfg!(not(target_arch = "x86_64")) || has_avx2()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::batch::Batch;
-    use crate::parallel::with_threads;
+    use crate::batch::Batch;
     use crate::random::tensor;
+    use crate::threads::with_threads;
     use tch::Device;
 
     /// A batch of sequences of these lengths.
@@ -138,11 +142,11 @@ mod tests {
             groups: &batch.groups,
         };
         let gradient = tensor(2, &[query_key_value.size()[0], heads.hidden()]);
-        let (attended, logarithms) = fast::forward(&heads);
-        let of_all = fast::backward(&heads, &gradient, &attended, &logarithms);
-        let (plain_attended, shares) = heads.plain_forward();
-        let plain_of_all = heads.plain_backward(&gradient, &shares);
-        [(attended, of_all), (plain_attended, plain_of_all)]
+        let (context, logsumexp) = fast::forward(&heads);
+        let of_all = fast::backward(&heads, &gradient, &context, &logsumexp);
+        let (plain_attended, probs) = heads.plain_forward();
+        let plain_of_all = heads.plain_backward(&gradient, &probs);
+        [(context, of_all), (plain_attended, plain_of_all)]
     }
 
     #[test]
@@ -186,8 +190,8 @@ mod tests {
         let batch = batch(&[9, 30]);
         let query_key_value = tensor(1, &[39, 3 * 32]);
         let _ = query_key_value.narrow(0, 15, 1).fill_(f64::NAN);
-        let [(attended, of_all), _] = both(&query_key_value, 1, &batch);
-        for found in [attended, of_all] {
+        let [(context, of_all), _] = both(&query_key_value, 1, &batch);
+        for found in [context, of_all] {
             let is_nan = found.isnan();
             assert_eq!(is_nan.narrow(0, 0, 9).any().int64_value(&[]), 0);
             assert_eq!(is_nan.narrow(0, 9, 30).all().int64_value(&[]), 1);

@@ -17,18 +17,21 @@ use std::f32::consts::{FRAC_1_SQRT_2, LOG2_E};
 
 use tch::{Device, Kind, Tensor};
 
-use super::ROUNDING;
-use crate::parallel::{for_each_chunk, numbers, shared, suits_kernels};
+use crate::slices::{RowsMut, as_mut_slice, as_slice, for_each_chunk_mut, suits_kernels};
+
+/// What is added so that the fraction of a small number is rounded away, and its integer is in the
+/// lowest bits: 1.5 times the number from which on binary32 has no fractions.
+pub(crate) const ROUNDING: f32 = 12_582_912.0;
 
 /// Rows of a chunk. Sums over rows are of chunks first, so that they don't depend on threads.
 const CHUNK: usize = 32;
 
 /// Beyond this, the error function is ±1 in binary32.
-const BEYOND: f32 = 4.0;
+const ERF_SATURATION: f32 = 4.0;
 
 /// `sqrt(2 / π)` and the factor of the cube, of GELU's approximation.
 const SQRT_2_OVER_PI: f32 = 0.797_884_6;
-const CUBE: f32 = 0.044_715;
+const CUBIC_COEFFICIENT: f32 = 0.044_715;
 
 /// Which function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,7 +54,7 @@ const NAMES: [(&str, Activation); 4] = [
 
 impl Activation {
     /// The function that `hidden_act` names, or an error that has the names that are known.
-    pub(super) fn named(name: &str) -> Result<Self, String> {
+    pub(crate) fn named(name: &str) -> Result<Self, String> {
         let found = NAMES.iter().find(|(known, _)| *known == name);
         found.map(|(_, activation)| *activation).ok_or_else(|| {
             let known = NAMES.map(|(name, _)| name).join(", ");
@@ -60,7 +63,7 @@ impl Activation {
     }
 
     /// Each number becomes the function's value.
-    pub(super) fn apply(self, numbers: &mut [f32]) {
+    pub(crate) fn apply(self, numbers: &mut [f32]) {
         match self {
             Self::Gelu => gelu(numbers),
             Self::GeluTanh => gelu_tanh(numbers),
@@ -79,7 +82,7 @@ impl Activation {
 
 /// The error function as a quotient of polynomials of the square, from the highest power down; as in
 /// Eigen's `generic_fast_erf_float`.
-const ABOVE: [f32; 7] = [
+const ERF_NUMERATOR: [f32; 7] = [
     -2.726_142_3e-10,
     2.770_681_4e-8,
     -2.101_024e-6,
@@ -88,7 +91,7 @@ const ABOVE: [f32; 7] = [
     -2.954_6e-3,
     -1.609_603_3e-2,
 ];
-const BELOW: [f32; 5] = [
+const ERF_DENOMINATOR: [f32; 5] = [
     -1.456_607_2e-5,
     -2.133_740_6e-4,
     -1.682_827e-3,
@@ -97,7 +100,7 @@ const BELOW: [f32; 5] = [
 ];
 
 /// `exp(x)` for |x| up to half the logarithm of 2, from the highest power down; as in Cephes' `expf`.
-const POWERS: [f32; 8] = [
+const EXP_COEFFICIENTS: [f32; 8] = [
     1.987_569_2e-4,
     1.398_2e-3,
     8.333_452e-3,
@@ -108,24 +111,24 @@ const POWERS: [f32; 8] = [
     1.0,
 ];
 /// The logarithm of 2 in two parts, of which the first times a small integer is exact.
-const LOGARITHM: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
+const LN_2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
 /// Below this, the exponential function is no normal number in binary32 any more.
-const LEAST_EXPONENT: f32 = -87.0;
+const MIN_EXPONENT: f32 = -87.0;
 /// φ(0), the density at the mean.
-const DENSITY: f32 = 0.398_942_3;
+const NORMAL_PDF_AT_0: f32 = 0.398_942_3;
 
 impl Activation {
-    /// The function of `dense + bias`, and its derivative if that `is_wanted`, [rows, columns] each.
-    pub(super) fn forward(
+    /// The function of `dense + bias`, and its derivative if that `wants_derivative`, [rows, columns] each.
+    pub(crate) fn forward(
         self,
         dense: Tensor,
         bias: &Tensor,
-        is_wanted: bool,
+        wants_derivative: bool,
     ) -> (Tensor, Option<Tensor>) {
         if suits_kernels(&dense) {
-            self.fast_forward(dense, bias, is_wanted)
+            self.fast_forward(dense, bias, wants_derivative)
         } else {
-            self.plain_forward(&dense, bias, is_wanted)
+            self.plain_forward(&dense, bias, wants_derivative)
         }
     }
 
@@ -133,21 +136,21 @@ impl Activation {
         self,
         dense: &Tensor,
         bias: &Tensor,
-        is_wanted: bool,
+        wants_derivative: bool,
     ) -> (Tensor, Option<Tensor>) {
         let x = dense + bias;
         let ones = || x.ones_like();
         match self {
             Self::Gelu => {
-                let derivative = is_wanted.then(|| x.gelu_backward(&ones(), "none"));
+                let derivative = wants_derivative.then(|| x.gelu_backward(&ones(), "none"));
                 (x.gelu("none"), derivative)
             }
             Self::GeluTanh => {
-                let derivative = is_wanted.then(|| x.gelu_backward(&ones(), "tanh"));
+                let derivative = wants_derivative.then(|| x.gelu_backward(&ones(), "tanh"));
                 (x.gelu("tanh"), derivative)
             }
             Self::Relu => {
-                let derivative = is_wanted.then(|| x.gt(0.0).to_kind(x.kind()));
+                let derivative = wants_derivative.then(|| x.gt(0.0).to_kind(x.kind()));
                 (x.relu(), derivative)
             }
         }
@@ -157,41 +160,59 @@ impl Activation {
         self,
         mut dense: Tensor,
         bias: &Tensor,
-        is_wanted: bool,
+        wants_derivative: bool,
     ) -> (Tensor, Option<Tensor>) {
         let (rows, columns) = (dense.size()[0] as usize, dense.size()[1] as usize);
-        let mut derivative = is_wanted.then(|| dense.empty_like());
+        let mut derivative = wants_derivative.then(|| dense.empty_like());
         {
-            let x = shared(&mut dense);
-            let derivative = derivative.as_mut().map(shared);
-            let bias = numbers(bias);
-            for_each_chunk(rows, CHUNK, |_, rows| {
-                for row in rows {
-                    let range = row * columns..(row + 1) * columns;
-                    #[expect(unsafe_code, reason = "each row is of one chunk alone")]
-                    // SAFETY: chunks have rows of their own.
-                    let (x, derivative) = unsafe {
-                        (
-                            x.part(range.clone()),
-                            derivative.map(|derivative| derivative.part(range)),
-                        )
-                    };
-                    for (x, bias) in x.iter_mut().zip(bias) {
-                        *x += bias;
-                    }
-                    match derivative {
-                        Some(derivative) => self.apply_with_derivatives(x, derivative),
-                        None => self.apply(x),
-                    }
+            #[expect(unsafe_code, reason = "tensors' memory")]
+            // SAFETY: nobody else has the result of the dense layer, or the new tensor; the bias is only read.
+            let (x, derivative, bias) = unsafe {
+                (
+                    as_mut_slice(&mut dense),
+                    derivative
+                        .as_mut()
+                        .map(|derivative| as_mut_slice(derivative)),
+                    as_slice(bias),
+                )
+            };
+            let add_bias = |x: &mut [f32]| {
+                for (x, bias) in x.iter_mut().zip(bias) {
+                    *x += bias;
                 }
-            });
+            };
+            let x = RowsMut::new(x, columns);
+            match derivative {
+                Some(derivative) => {
+                    let derivative = RowsMut::new(derivative, columns);
+                    for_each_chunk_mut(
+                        rows,
+                        CHUNK,
+                        [x, derivative],
+                        [],
+                        |_, [x, derivative], []| {
+                            let derivative = derivative.chunks_exact_mut(columns);
+                            for (x, derivative) in x.chunks_exact_mut(columns).zip(derivative) {
+                                add_bias(x);
+                                self.apply_with_derivatives(x, derivative);
+                            }
+                        },
+                    );
+                }
+                None => for_each_chunk_mut(rows, CHUNK, [x], [], |_, [x], []| {
+                    for x in x.chunks_exact_mut(columns) {
+                        add_bias(x);
+                        self.apply(x);
+                    }
+                }),
+            }
         }
         (dense, derivative)
     }
 }
 
 /// The gradient of `dense`, given that of the result and the derivative; writes that of the bias.
-pub(super) fn backward(gradient: Tensor, derivative: &Tensor, bias: &Tensor) -> Tensor {
+pub(crate) fn backward(gradient: Tensor, derivative: &Tensor, bias: &Tensor) -> Tensor {
     if suits_kernels(&gradient) {
         fast_backward(gradient, derivative, bias)
     } else {
@@ -211,20 +232,27 @@ fn fast_backward(mut gradient: Tensor, derivative: &Tensor, bias: &Tensor) -> Te
     let size = [rows.div_ceil(CHUNK) as i64, columns as i64];
     let mut sums = Tensor::zeros(size, (Kind::Float, Device::Cpu));
     {
-        let (gradient, sums) = (shared(&mut gradient), shared(&mut sums));
-        let derivative = numbers(derivative);
-        for_each_chunk(rows, CHUNK, |chunk, rows| {
-            #[expect(unsafe_code, reason = "each chunk has sums of its own")]
-            // SAFETY: no other chunk has its number.
-            let sums = unsafe { sums.part(chunk * columns..(chunk + 1) * columns) };
-            for row in rows {
-                let range = row * columns..(row + 1) * columns;
-                #[expect(unsafe_code, reason = "each row is of one chunk alone")]
-                // SAFETY: chunks have rows of their own.
-                let gradient = unsafe { gradient.part(range.clone()) };
-                multiply_and_add(gradient, &derivative[range], sums);
-            }
-        });
+        #[expect(unsafe_code, reason = "tensors' memory")]
+        // SAFETY: nobody else has the gradient or the new tensor; the derivative is only read.
+        let (gradient, sums, derivative) = unsafe {
+            (
+                as_mut_slice(&mut gradient),
+                as_mut_slice(&mut sums),
+                as_slice(derivative),
+            )
+        };
+        for_each_chunk_mut(
+            rows,
+            CHUNK,
+            [RowsMut::new(gradient, columns)],
+            [RowsMut::new(sums, columns)],
+            |rows, [gradient], [sums]| {
+                let derivative = derivative[rows.start * columns..].chunks_exact(columns);
+                for (gradient, derivative) in gradient.chunks_exact_mut(columns).zip(derivative) {
+                    multiply_and_sum(gradient, derivative, sums);
+                }
+            },
+        );
     }
     bias.shallow_clone()
         .copy_(&sums.sum_dim_intlist(0, false, Kind::Float));
@@ -235,7 +263,7 @@ fn fast_backward(mut gradient: Tensor, derivative: &Tensor, bias: &Tensor) -> Te
 #[multiversion::multiversion(targets("x86_64+avx512f+avx512dq", "x86_64+avx2+fma"))]
 fn gelu(numbers: &mut [f32]) {
     for number in numbers {
-        *number *= distribution(*number);
+        *number *= normal_cdf(*number);
     }
 }
 
@@ -243,10 +271,10 @@ fn gelu(numbers: &mut [f32]) {
 #[multiversion::multiversion(targets("x86_64+avx512f+avx512dq", "x86_64+avx2+fma"))]
 fn gelu_and_derivative(numbers: &mut [f32], derivatives: &mut [f32]) {
     for (number, derivative) in numbers.iter_mut().zip(derivatives) {
-        let distribution = distribution(*number);
-        let density = DENSITY * exp(-0.5 * *number * *number);
-        *derivative = number.mul_add(density, distribution);
-        *number *= distribution;
+        let cdf = normal_cdf(*number);
+        let pdf = NORMAL_PDF_AT_0 * exp(-0.5 * *number * *number);
+        *derivative = number.mul_add(pdf, cdf);
+        *number *= cdf;
     }
 }
 
@@ -266,7 +294,7 @@ fn gelu_tanh_and_derivative(numbers: &mut [f32], derivatives: &mut [f32]) {
         let argument = tanh_argument(x);
         // Not 1 minus the other, which has lost its digits where it is small.
         let (share, rest) = (sigmoid(argument), sigmoid(-argument));
-        let slope = 2.0 * SQRT_2_OVER_PI * (3.0 * CUBE * x).mul_add(x, 1.0);
+        let slope = 2.0 * SQRT_2_OVER_PI * (3.0 * CUBIC_COEFFICIENT * x).mul_add(x, 1.0);
         *derivative = (x * slope * share).mul_add(rest, share);
         *number *= share;
     }
@@ -297,7 +325,7 @@ fn relu_and_derivative(numbers: &mut [f32], derivatives: &mut [f32]) {
     reason = "it has to become part of loops over vectors"
 )]
 fn tanh_argument(x: f32) -> f32 {
-    2.0 * SQRT_2_OVER_PI * (CUBE * x * x).mul_add(x, x)
+    2.0 * SQRT_2_OVER_PI * (CUBIC_COEFFICIENT * x * x).mul_add(x, x)
 }
 
 /// `1 / (1 + exp(-x))`.
@@ -314,7 +342,7 @@ fn sigmoid(x: f32) -> f32 {
 
 /// Each gradient is multiplied with its derivative, and then added to its sum.
 #[multiversion::multiversion(targets("x86_64+avx512f+avx512dq", "x86_64+avx2+fma"))]
-fn multiply_and_add(gradients: &mut [f32], derivatives: &[f32], sums: &mut [f32]) {
+fn multiply_and_sum(gradients: &mut [f32], derivatives: &[f32], sums: &mut [f32]) {
     for ((gradient, derivative), sum) in gradients.iter_mut().zip(derivatives).zip(sums) {
         *gradient *= derivative;
         *sum += *gradient;
@@ -327,13 +355,21 @@ fn multiply_and_add(gradients: &mut [f32], derivatives: &[f32], sums: &mut [f32]
     clippy::inline_always,
     reason = "it has to become part of loops over vectors"
 )]
-fn distribution(number: f32) -> f32 {
+fn normal_cdf(number: f32) -> f32 {
     let x = number * FRAC_1_SQRT_2;
     // Not `clamp`, which does more about what isn't a number.
-    let x = if x > BEYOND { BEYOND } else { x };
-    let x = if x < -BEYOND { -BEYOND } else { x };
+    let x = if x > ERF_SATURATION {
+        ERF_SATURATION
+    } else {
+        x
+    };
+    let x = if x < -ERF_SATURATION {
+        -ERF_SATURATION
+    } else {
+        x
+    };
     let square = x * x;
-    (x * polynomial(ABOVE, square) / polynomial(BELOW, square)).mul_add(0.5, 0.5)
+    (x * polynomial(ERF_NUMERATOR, square) / polynomial(ERF_DENOMINATOR, square)).mul_add(0.5, 0.5)
 }
 
 /// `e` to the power of a number that isn't above 0.
@@ -342,20 +378,20 @@ fn distribution(number: f32) -> f32 {
     clippy::inline_always,
     reason = "it has to become part of loops over vectors"
 )]
-pub(super) fn exp(number: f32) -> f32 {
-    let number = if number < LEAST_EXPONENT {
-        LEAST_EXPONENT
+pub(crate) fn exp(number: f32) -> f32 {
+    let number = if number < MIN_EXPONENT {
+        MIN_EXPONENT
     } else {
         number
     };
     let rounded = number.mul_add(LOG2_E, ROUNDING);
     let power = rounded - ROUNDING;
-    let rest = LOGARITHM
+    let rest = LN_2
         .iter()
         .fold(number, |rest, part| (-power).mul_add(*part, rest));
     let exponent = rounded.to_bits().wrapping_sub(ROUNDING.to_bits());
     let scale = f32::from_bits(exponent.wrapping_add(127) << 23);
-    polynomial(POWERS, rest) * scale
+    polynomial(EXP_COEFFICIENTS, rest) * scale
 }
 
 /// A polynomial by its factors, from the highest power down. Fused, so that the result doesn't depend on
@@ -374,8 +410,8 @@ fn polynomial<const COUNT: usize>(factors: [f32; COUNT], x: f32) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::parallel::with_threads;
     use crate::random::tensor;
+    use crate::threads::with_threads;
 
     fn assert_close(left: &Tensor, right: &Tensor) {
         let difference = (left - right).abs() / right.abs().clamp_min(1.0);
@@ -408,10 +444,8 @@ mod tests {
             let apart = ((&y - x.relu()) / x.abs().clamp_min(1.0)).abs().max();
             assert!(apart.double_value(&[]) < 1e-6, "{activation:?}: {y}");
             let expected = [0.0, 0.0, 0.0, f32::NAN, 1.0, 1.0, 1.0];
-            let pairs = numbers(&derivative.unwrap())
-                .to_vec()
-                .into_iter()
-                .zip(expected);
+            let derivative: Vec<f32> = Vec::try_from(derivative.unwrap().view(-1)).unwrap();
+            let pairs = derivative.into_iter().zip(expected);
             assert!(
                 pairs
                     .filter(|(_, it)| it.is_finite())

@@ -136,8 +136,8 @@ mod tests {
     use tch::Tensor;
 
     use super::*;
-    use crate::parallel::numbers;
     use crate::random::tensor;
+    use crate::slices::to_vec;
 
     #[test]
     fn products_are_those_of_libtorch() {
@@ -149,16 +149,17 @@ mod tests {
             };
             let [rows, depth, columns] = [rows, depth, columns].map(|count| count as i64);
             let (left, right) = (tensor(1, &[rows, depth]), tensor(2, &[depth, columns]));
-            let (turned, before) = (left.tr().contiguous(), tensor(3, &[rows, columns]));
-            let right = Matrix::of(numbers(&right), size.columns);
+            let (turned, before) = (to_vec(&left.tr()), tensor(3, &[rows, columns]));
+            let (left_rows, right) = (to_vec(&left), to_vec(&right));
+            let right = Matrix::of(&right, size.columns);
             let lefts = [
-                Matrix::of(numbers(&left), size.depth),
-                Matrix::of(numbers(&turned), size.rows).transposed(),
+                Matrix::of(&left_rows, size.depth),
+                Matrix::of(&turned, size.rows).transposed(),
             ];
             for left_matrix in lefts {
-                let mut sums = numbers(&before).to_vec();
+                let mut sums = to_vec(&before);
                 multiply::<true>(left_matrix, right, size, &mut sums, size.columns);
-                let mut product = numbers(&before).to_vec();
+                let mut product = to_vec(&before);
                 multiply::<false>(left_matrix, right, size, &mut product, size.columns);
                 let expected = left.matmul(&tensor(2, &[depth, columns]));
                 let found = Tensor::from_slice(&product).view([rows, columns]);

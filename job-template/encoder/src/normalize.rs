@@ -7,43 +7,43 @@
 
 use tch::{Device, Kind, Tensor};
 
-use super::dropout::Mask;
-use super::parameters::Norm;
-use crate::parallel::{for_each_chunk, numbers, shared, suits_kernels};
+use crate::dropout::Mask;
+use crate::parameters::Norm;
+use crate::slices::{RowsMut, as_mut_slice, as_slice, for_each_chunk_mut, suits_kernels};
 
 /// Rows of a chunk. Sums over rows are of chunks first, so that they don't depend on threads.
 const CHUNK: usize = 32;
 
 /// `normalised = (x - mean) / deviation`, `y = normalised * weight + bias`
 /// where `x = dropout(dense + dense_bias) + residual`.
-pub(super) struct Input<'a> {
+pub(crate) struct Input<'a> {
     /// What the dense layer gave, [rows, hidden].
-    pub(super) dense: Tensor,
+    pub(crate) dense: Tensor,
     /// The dense layer's bias, `[hidden]`; none: added already.
-    pub(super) dense_bias: Option<&'a Tensor>,
+    pub(crate) dense_bias: Option<&'a Tensor>,
     /// How the dense layer's elements are dropped; none: they are not.
-    pub(super) mask: Option<Mask>,
+    pub(crate) mask: Option<Mask>,
     /// What the dense layer is added to, [rows, hidden].
-    pub(super) residual: Option<&'a Tensor>,
+    pub(crate) residual: Option<&'a Tensor>,
 }
 
 /// What the backward pass needs to know.
-pub(super) struct Saved {
+pub(crate) struct Saved {
     /// [rows, hidden]
     normalised: Tensor,
     /// [rows, 1]
-    inverse_deviation: Tensor,
+    rstd: Tensor,
     mask: Option<Mask>,
 }
 
 /// Where the gradients of the parameters go.
-pub(super) struct Gradients<'a> {
-    pub(super) norm: &'a Norm,
-    pub(super) dense_bias: Option<&'a Tensor>,
+pub(crate) struct Gradients<'a> {
+    pub(crate) norm: &'a Norm,
+    pub(crate) dense_bias: Option<&'a Tensor>,
 }
 
 /// The normalised rows, [rows, hidden], and what the backward pass needs.
-pub(super) fn forward(input: Input<'_>, norm: &Norm, eps: f64) -> (Tensor, Saved) {
+pub(crate) fn forward(input: Input<'_>, norm: &Norm, eps: f64) -> (Tensor, Saved) {
     if suits_kernels(&input.dense) {
         fast_forward(input, norm, eps)
     } else {
@@ -52,7 +52,7 @@ pub(super) fn forward(input: Input<'_>, norm: &Norm, eps: f64) -> (Tensor, Saved
 }
 
 /// The gradients of the residual and of what the dense layer gave, [rows, hidden] each.
-pub(super) fn backward(
+pub(crate) fn backward(
     gradient: &Tensor,
     saved: &Saved,
     norm: &Norm,
@@ -80,14 +80,14 @@ fn plain_forward(input: &Input<'_>, norm: &Norm, eps: f64) -> (Tensor, Saved) {
     let mean = x.mean_dim(-1, true, Kind::Float);
     let centred = x - mean;
     let variance = centred.square().mean_dim(-1, true, Kind::Float);
-    let inverse_deviation = (variance + eps).rsqrt();
-    let normalised = centred * &inverse_deviation;
+    let rstd = (variance + eps).rsqrt();
+    let normalised = centred * &rstd;
     let y = (&normalised * &norm.weight + &norm.bias).to_kind(kind);
     (
         y,
         Saved {
             normalised,
-            inverse_deviation,
+            rstd,
             mask: input.mask,
         },
     )
@@ -112,7 +112,7 @@ fn plain_backward(
     let scaled = gradient * &norm.weight;
     let residual =
         (&scaled - mean(&scaled) - &saved.normalised * mean(&(&scaled * &saved.normalised)))
-            * &saved.inverse_deviation;
+            * &saved.rstd;
     let dense = match saved.mask {
         Some(mask) => &residual * mask.tensor(&residual.size(), Kind::Float, residual.device()),
         None => residual.shallow_clone(),
@@ -133,58 +133,78 @@ fn fast_forward(input: Input<'_>, norm: &Norm, eps: f64) -> (Tensor, Saved) {
     let size = dense.size();
     let (rows, hidden) = (size[0] as usize, size[1] as usize);
     let mut normalised = dense.empty_like();
-    let mut inverse_deviation = Tensor::empty([rows as i64, 1], (Kind::Float, Device::Cpu));
+    let mut rstd = Tensor::empty([rows as i64, 1], (Kind::Float, Device::Cpu));
     {
-        let (dense, normalised) = (shared(&mut dense), shared(&mut normalised));
-        let deviations = shared(&mut inverse_deviation);
+        #[expect(unsafe_code, reason = "tensors' memory")]
+        // SAFETY: nobody else has the result of the dense layer, or the new tensors.
+        let (dense, normalised, rstd) = unsafe {
+            (
+                as_mut_slice(&mut dense),
+                as_mut_slice(&mut normalised),
+                as_mut_slice(&mut rstd),
+            )
+        };
+        #[expect(unsafe_code, reason = "tensors' memory")]
+        // SAFETY: nobody writes to parameters or to the residual meanwhile.
+        let (dense_bias, weight, bias, residual) = unsafe {
+            (
+                dense_bias.map(|bias| as_slice(bias)),
+                as_slice(&norm.weight),
+                as_slice(&norm.bias),
+                residual.map(|residual| as_slice(residual)),
+            )
+        };
         let parameters = ForwardParameters {
-            dense_bias: dense_bias.map(numbers),
+            dense_bias,
             mask,
-            weight: numbers(&norm.weight),
-            bias: numbers(&norm.bias),
+            weight,
+            bias,
             eps: eps as f32,
         };
-        let residual = residual.map(numbers);
-        for_each_chunk(rows, CHUNK, |_, rows| {
-            for row in rows {
-                let range = row * hidden..(row + 1) * hidden;
-                #[expect(unsafe_code, reason = "each row is of one chunk alone")]
-                // SAFETY: chunks have rows of their own.
-                let (x, normalised, deviation) = unsafe {
-                    (
-                        dense.part(range.clone()),
-                        normalised.part(range.clone()),
-                        deviations.part(row..row + 1),
-                    )
-                };
-                let residual = residual.map(|residual| &residual[range.clone()]);
-                deviation[0] =
-                    forward_row(x, residual, normalised, range.start as u32, &parameters);
-            }
-        });
+        let per_row = [
+            RowsMut::new(dense, hidden),
+            RowsMut::new(normalised, hidden),
+            RowsMut::new(rstd, 1),
+        ];
+        for_each_chunk_mut(
+            rows,
+            CHUNK,
+            per_row,
+            [],
+            |rows, [x, normalised, rstd], []| {
+                let outputs = x
+                    .chunks_exact_mut(hidden)
+                    .zip(normalised.chunks_exact_mut(hidden));
+                for ((row, rstd), (x, normalised)) in rows.zip(rstd).zip(outputs) {
+                    let start = row * hidden;
+                    let residual = residual.map(|residual| &residual[start..start + hidden]);
+                    *rstd = forward_row(x, residual, normalised, start as u32, &parameters);
+                }
+            },
+        );
     }
     (
         dense,
         Saved {
             normalised,
-            inverse_deviation,
+            rstd,
             mask,
         },
     )
 }
 
-/// What a row's normalisation goes by; as [`Input`] and [`Norm`] have it.
-pub(super) struct ForwardParameters<'a> {
-    pub(super) dense_bias: Option<&'a [f32]>,
-    pub(super) mask: Option<Mask>,
-    pub(super) weight: &'a [f32],
-    pub(super) bias: &'a [f32],
-    pub(super) eps: f32,
+/// What a row's normalisation takes; as [`Input`] and [`Norm`] have it.
+pub(crate) struct ForwardParameters<'a> {
+    pub(crate) dense_bias: Option<&'a [f32]>,
+    pub(crate) mask: Option<Mask>,
+    pub(crate) weight: &'a [f32],
+    pub(crate) bias: &'a [f32],
+    pub(crate) eps: f32,
 }
 
 /// One row: `x` goes from what the dense layer gave to the result. Gives 1 / deviation.
 #[multiversion::multiversion(targets("x86_64+avx512f+avx512dq", "x86_64+avx2+fma"))]
-pub(super) fn forward_row(
+pub(crate) fn forward_row(
     x: &mut [f32],
     residual: Option<&[f32]>,
     normalised: &mut [f32],
@@ -209,15 +229,15 @@ pub(super) fn forward_row(
     let count = x.len() as f32;
     let mean = sum(x, |x| x) / count;
     let variance = sum(x, |x| (x - mean) * (x - mean)) / count;
-    let inverse_deviation = 1.0 / (variance + parameters.eps).sqrt();
+    let rstd = 1.0 / (variance + parameters.eps).sqrt();
     for (normalised, x) in normalised.iter_mut().zip(x.iter()) {
-        *normalised = (x - mean) * inverse_deviation;
+        *normalised = (x - mean) * rstd;
     }
     let parameters = parameters.weight.iter().zip(parameters.bias);
     for ((x, normalised), (weight, bias)) in x.iter_mut().zip(normalised).zip(parameters) {
         *x = *normalised * weight + bias;
     }
-    inverse_deviation
+    rstd
 }
 
 /// The sum of all `of(number)`, in eight lanes, which become one vector register.
@@ -252,35 +272,53 @@ fn fast_backward(
         (Kind::Float, Device::Cpu),
     );
     {
-        let (residual, dense) = (shared(&mut residual), shared(&mut dense));
-        let sums = shared(&mut sums);
-        let gradient = numbers(gradient);
-        let normalised = numbers(&saved.normalised);
-        let deviations = numbers(&saved.inverse_deviation);
-        let (weight, mask) = (numbers(&norm.weight), saved.mask);
-        for_each_chunk(rows, CHUNK, |chunk, rows| {
-            #[expect(unsafe_code, reason = "each chunk has sums of its own")]
-            // SAFETY: no other chunk has its number.
-            let sums = unsafe { sums.part(chunk * 3 * hidden..(chunk + 1) * 3 * hidden) };
-            for row in rows {
-                let range = row * hidden..(row + 1) * hidden;
-                #[expect(unsafe_code, reason = "each row is of one chunk alone")]
-                // SAFETY: chunks have rows of their own.
-                let (residual, dense) =
-                    unsafe { (residual.part(range.clone()), dense.part(range.clone())) };
-                backward_row(BackwardRow {
-                    gradient: &gradient[range.clone()],
-                    normalised: &normalised[range.clone()],
-                    inverse_deviation: deviations[row],
-                    weight,
-                    mask,
-                    first: range.start as u32,
-                    residual,
-                    dense,
-                    sums,
-                });
-            }
-        });
+        #[expect(unsafe_code, reason = "tensors' memory")]
+        // SAFETY: nobody else has the new tensors.
+        let (residual, dense, sums) = unsafe {
+            (
+                as_mut_slice(&mut residual),
+                as_mut_slice(&mut dense),
+                as_mut_slice(&mut sums),
+            )
+        };
+        #[expect(unsafe_code, reason = "tensors' memory")]
+        // SAFETY: nobody writes to these meanwhile.
+        let (gradient, normalised, rstd, weight) = unsafe {
+            (
+                as_slice(gradient),
+                as_slice(&saved.normalised),
+                as_slice(&saved.rstd),
+                as_slice(&norm.weight),
+            )
+        };
+        let mask = saved.mask;
+        let per_row = [RowsMut::new(residual, hidden), RowsMut::new(dense, hidden)];
+        let per_chunk = [RowsMut::new(sums, 3 * hidden)];
+        for_each_chunk_mut(
+            rows,
+            CHUNK,
+            per_row,
+            per_chunk,
+            |rows, [residual, dense], [sums]| {
+                let outputs = residual
+                    .chunks_exact_mut(hidden)
+                    .zip(dense.chunks_exact_mut(hidden));
+                for (row, (residual, dense)) in rows.zip(outputs) {
+                    let range = row * hidden..(row + 1) * hidden;
+                    backward_row(BackwardRow {
+                        gradient: &gradient[range.clone()],
+                        normalised: &normalised[range.clone()],
+                        rstd: rstd[row],
+                        weight,
+                        mask,
+                        first: range.start as u32,
+                        residual,
+                        dense,
+                        sums,
+                    });
+                }
+            },
+        );
     }
     let sums = sums.sum_dim_intlist(0, false, Kind::Float);
     gradients.norm.weight.shallow_clone().copy_(&sums.get(0));
@@ -294,7 +332,7 @@ fn fast_backward(
 struct BackwardRow<'a> {
     gradient: &'a [f32],
     normalised: &'a [f32],
-    inverse_deviation: f32,
+    rstd: f32,
     weight: &'a [f32],
     mask: Option<Mask>,
     /// The number of the row's first element.
@@ -310,7 +348,7 @@ fn backward_row(row: BackwardRow<'_>) {
     let BackwardRow {
         gradient,
         normalised,
-        inverse_deviation,
+        rstd,
         weight,
         residual,
         dense,
@@ -329,7 +367,7 @@ fn backward_row(row: BackwardRow<'_>) {
     let mean = sum(residual, |number| number) / hidden as f32;
     let along = sum(dense, |number| number) / hidden as f32;
     for index in 0..hidden {
-        residual[index] = (residual[index] - mean - normalised[index] * along) * inverse_deviation;
+        residual[index] = (residual[index] - mean - normalised[index] * along) * rstd;
     }
     match row.mask {
         Some(mask) => {
@@ -349,9 +387,9 @@ fn backward_row(row: BackwardRow<'_>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::dropout::Dropout;
-    use crate::parallel::with_threads;
+    use crate::dropout::Dropout;
     use crate::random::tensor;
+    use crate::threads::with_threads;
 
     fn assert_close(left: &Tensor, right: &Tensor) {
         let difference = (left - right).abs().max().double_value(&[]);

@@ -1,8 +1,9 @@
 //! A dense layer in int8: weights that are rounded once, and rows that are rounded as they come.
 
 use super::kernel::{Block, COLUMNS, HIGHEST, Kernel, ROWS, STEP};
-use crate::model::{ROUNDING, parameters};
-use crate::parallel::numbers;
+use crate::activation::ROUNDING;
+use crate::parameters;
+use crate::slices::to_vec;
 
 /// The largest weight, in its column's scale. Not 128: the smallest one is its opposite.
 const LARGEST_WEIGHT: f32 = 127.0;
@@ -107,8 +108,9 @@ impl Linear {
             bias: [0.0; COLUMNS],
         };
         let mut finish = vec![nothing; panels];
-        let weights = numbers(&linear.weight).chunks_exact(width);
-        for (index, (weights, &bias)) in weights.zip(numbers(&linear.bias)).enumerate() {
+        let (weights, biases) = (to_vec(&linear.weight), to_vec(&linear.bias));
+        let weights = weights.chunks_exact(width);
+        for (index, (weights, bias)) in weights.zip(biases).enumerate() {
             let (panel, column) = (index / COLUMNS, index % COLUMNS);
             let largest = weights
                 .iter()
@@ -214,7 +216,7 @@ mod tests {
             let layer = layer(width, columns);
             let x = tensor(3, &[rows, width]);
             let exact = layer.bias.addmm(&x, &layer.weight.tr());
-            let ours = applied(&Linear::new(&layer), numbers(&x));
+            let ours = applied(&Linear::new(&layer), &to_vec(&x));
             let difference = Tensor::from_slice(&ours).view([rows, columns]) - &exact;
             let relative = difference.norm().double_value(&[]) / exact.norm().double_value(&[]);
             assert!(relative < 0.02, "{rows}, {width}, {columns}: {relative}");
@@ -225,19 +227,19 @@ mod tests {
     fn a_rows_result_does_not_depend_on_the_others() {
         let linear = Linear::new(&layer(100, 70));
         let x = tensor(3, &[21, 100]);
-        let x = numbers(&x);
+        let x = to_vec(&x);
         let alone: Vec<f32> = x
             .chunks(100)
             .flat_map(|row| applied(&linear, row))
             .collect();
-        assert_eq!(applied(&linear, x), alone);
+        assert_eq!(applied(&linear, &x), alone);
     }
 
     #[test]
     fn a_row_of_zeros_gives_the_bias() {
         let layer = layer(10, 50);
         let ours = applied(&Linear::new(&layer), &[0.0; 10]);
-        assert_eq!(ours, numbers(&layer.bias));
+        assert_eq!(ours, to_vec(&layer.bias));
     }
 
     #[test]

@@ -6,21 +6,18 @@
 
 use std::path::{Path, PathBuf};
 
-use finetuning_job::model::{Batch, Model, Pooling};
-use finetuning_job::tokenize::Tokenizer;
+use bert_encoder::{Batch, Encoder, Int8Encoder, Pooling};
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
 
 #[derive(Deserialize)]
 struct Fixture {
-    max_positions: usize,
     pooled_every: usize,
     examples: Vec<Example>,
 }
 
 #[derive(Deserialize)]
 struct Example {
-    text: String,
     ids: Vec<u32>,
     /// Every so-manieth number of the pooler's output.
     pooled: Vec<f32>,
@@ -31,17 +28,17 @@ struct Example {
 }
 
 /// Where the real weights are: what `JOB_TEST_MODEL` names, or where ./check puts them.
-fn model_folder() -> PathBuf {
-    let folder = std::env::var_os("JOB_TEST_MODEL").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/model"),
+fn model_directory() -> PathBuf {
+    let directory = std::env::var_os("JOB_TEST_MODEL").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/model"),
         PathBuf::from,
     );
     assert!(
-        folder.join("model.safetensors").exists(),
+        directory.join("model.safetensors").exists(),
         "no weights: job-template/fetch-model {}",
-        folder.display()
+        directory.display()
     );
-    folder
+    directory
 }
 
 fn fixture() -> Fixture {
@@ -60,24 +57,10 @@ fn row(tensor: &Tensor) -> Vec<f32> {
 }
 
 #[test]
-fn token_ids_are_those_of_transformers() {
-    let fixture = fixture();
-    let tokenizer = Tokenizer::open(&model_folder(), fixture.max_positions, 30522).unwrap();
-    for example in fixture.examples {
-        assert_eq!(
-            tokenizer.encode(&example.text).unwrap().ids,
-            example.ids,
-            "{}",
-            example.text
-        );
-    }
-}
-
-#[test]
 fn vectors_are_those_of_transformers_alone_and_packed() {
     let _guard = tch::no_grad_guard();
     let fixture = fixture();
-    let model = Model::read(&model_folder()).unwrap();
+    let model = Encoder::load(&model_directory()).unwrap();
     let all: Vec<&[u32]> = fixture
         .examples
         .iter()
@@ -86,7 +69,7 @@ fn vectors_are_those_of_transformers_alone_and_packed() {
     let alone: Vec<Vec<&[u32]>> = all.iter().map(|ids| vec![*ids]).collect();
     for sequences in alone.iter().chain([&all]) {
         let batch = Batch::new(sequences, Device::Cpu);
-        let pooled = batch.rows_as_given(&model.pooled(&batch));
+        let pooled = batch.rows_as_given(&model.pooler_output(&batch));
         let first = batch.rows_as_given(&model.features(&batch, Pooling::First));
         for (index, ids) in sequences.iter().enumerate() {
             let example = fixture
@@ -108,10 +91,10 @@ fn vectors_are_those_of_transformers_alone_and_packed() {
 #[test]
 fn the_last_tokens_vector_is_that_of_transformers() {
     let _guard = tch::no_grad_guard();
-    let model = Model::read(&model_folder()).unwrap();
+    let model = Encoder::load(&model_directory()).unwrap();
     for example in fixture().examples {
         let batch = Batch::new(&[&example.ids], Device::Cpu);
-        let vectors = model.vectors(&batch);
+        let vectors = model.last_hidden_state(&batch);
         let last = row(&vectors.get(vectors.size()[0] - 1));
         assert_close(&last[..8], &example.hidden_last, "last token");
     }
@@ -120,12 +103,15 @@ fn the_last_tokens_vector_is_that_of_transformers() {
 #[test]
 fn in_int8_vectors_are_near_those_without_rounding() {
     let _guard = tch::no_grad_guard();
-    let exact = Model::read(&model_folder()).unwrap();
-    let rounded = Model::read(&model_folder()).unwrap().quantized();
+    let exact = Encoder::load(&model_directory()).unwrap();
+    let rounded = Int8Encoder::quantize(&exact);
     for pooling in [Pooling::First, Pooling::Mean] {
         let near = fixture().examples.into_iter().map(|example| {
             let batch = Batch::new(&[&example.ids], Device::Cpu);
-            let [exact, rounded] = [&exact, &rounded].map(|model| model.features(&batch, pooling));
+            let (exact, rounded) = (
+                exact.features(&batch, pooling),
+                rounded.features(&batch, pooling),
+            );
             Tensor::cosine_similarity(&exact, &rounded, 1, 0.0).double_value(&[0])
         });
         let near: Vec<f64> = near.collect();

@@ -4,7 +4,10 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
-use super::activation::Activation;
+use tch::Tensor;
+
+use crate::activation::Activation;
+use crate::batch::Batch;
 
 /// A BERT encoder's sizes, and the labels of its classifier.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,7 +28,7 @@ pub struct Architecture {
     pub token_types: i64,
     /// The feed-forward layer's function.
     pub activation: Activation,
-    /// What is added to variances.
+    /// `LayerNorm`'s epsilon.
     pub norm_eps: f64,
     /// Probability that training drops an element of a hidden vector.
     pub dropout: f64,
@@ -51,6 +54,16 @@ pub enum Pooling {
     Mean,
 }
 
+impl Pooling {
+    /// Of what the encoder gives, a vector for each sequence, [sequences, hidden].
+    pub(crate) fn pool(self, x: Tensor, batch: &Batch) -> Tensor {
+        match self {
+            Self::First => x,
+            Self::Mean => batch.means(&x),
+        }
+    }
+}
+
 /// What the classifier's logits mean: config.json's `problem_type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Problem {
@@ -62,8 +75,6 @@ pub enum Problem {
     Regression,
 }
 
-/// What answers have beside labels, so that no label can be called so.
-const RESERVED_LABELS: [&str; 3] = ["truncated", "sentence", "time_taken"];
 /// As many as no BERT has: more is a mistake.
 const MOST_LAYERS: i64 = 1000;
 
@@ -76,7 +87,7 @@ pub struct ModelError {
 }
 
 impl ModelError {
-    pub(super) fn new(file: &Path, reason: impl Into<String>) -> Self {
+    pub(crate) fn new(file: &Path, reason: impl Into<String>) -> Self {
         Self {
             file: file.to_owned(),
             reason: reason.into(),
@@ -98,7 +109,7 @@ impl Architecture {
         Self::of(fields).map_err(error)
     }
 
-    pub(super) fn of(fields: Map<String, Value>) -> Result<Self, String> {
+    pub(crate) fn of(fields: Map<String, Value>) -> Result<Self, String> {
         let expect = |name: &str, value: &str| match fields.get(name).and_then(Value::as_str) {
             Some(given) if given != value => Err(format!(
                 "`{name}` is {given:?}; only {value:?} is known here"
@@ -169,7 +180,7 @@ impl Architecture {
     /// The same for a classifier of so many columns. Where config.json has no names for them, they are
     /// `LABEL_0`, `LABEL_1`, and so on, as transformers names them.
     #[must_use]
-    pub(super) fn for_columns(mut self, columns: usize) -> Self {
+    pub(crate) fn for_columns(mut self, columns: usize) -> Self {
         if self.labels.is_empty() {
             self.labels = (0..columns).map(|id| format!("LABEL_{id}")).collect();
         }
@@ -261,24 +272,6 @@ fn problem(fields: &Map<String, Value>) -> Result<Problem, String> {
     }
 }
 
-/// Whether labels can be names in answers.
-///
-/// # Errors
-/// One is empty, or the name of something else there.
-pub fn check_label_names(labels: &[String]) -> Result<(), String> {
-    for label in labels {
-        if label.trim().is_empty() {
-            return Err("a label is empty".to_owned());
-        }
-        if RESERVED_LABELS.contains(&label.as_str()) {
-            return Err(format!(
-                "a label is called {label:?}, as a field of the answers is; rename it"
-            ));
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -361,13 +354,5 @@ mod tests {
         assert_eq!(written["dtype"], "float32");
         assert_eq!(written["problem_type"], "single_label_classification");
         assert!(written.get("torch_dtype").is_none() && written.get("num_labels").is_none());
-    }
-
-    #[test]
-    fn fields_of_answers_are_no_labels() {
-        let check = |label: &str| check_label_names(&["fine".to_owned(), label.to_owned()]);
-        assert_eq!(check("good"), Ok(()));
-        assert!(check("truncated").unwrap_err().contains("rename it"));
-        assert!(check(" ").is_err());
     }
 }

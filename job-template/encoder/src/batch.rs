@@ -4,15 +4,15 @@ use tch::{Device, Kind, Tensor};
 
 /// Sequences of equal length that lie one after the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Group {
+pub(crate) struct Group {
     /// The first one's first row.
-    pub(super) row: i64,
+    pub(crate) row: i64,
     /// The first one's number.
-    pub(super) sequence: i64,
+    pub(crate) sequence: i64,
     /// How many they are.
-    pub(super) count: i64,
+    pub(crate) count: i64,
     /// Tokens of each.
-    pub(super) length: i64,
+    pub(crate) length: i64,
 }
 
 /// Sequences of token ids, packed: row after row a token, sorted by their length.
@@ -21,10 +21,10 @@ pub struct Batch {
     /// The tokens' ids, `[rows]`.
     pub ids: Tensor,
     /// Their places in their sequences, `[rows]`.
-    pub(super) positions: Tensor,
+    pub(crate) positions: Tensor,
     /// The rows of the first tokens, `[sequences]`.
-    pub(super) firsts: Tensor,
-    pub(super) groups: Vec<Group>,
+    pub(crate) firsts: Tensor,
+    pub(crate) groups: Vec<Group>,
     /// Which of the sequences given is the first here, the second, …
     order: Vec<usize>,
 }
@@ -89,7 +89,7 @@ impl Batch {
     }
 
     /// The mean of each sequence's rows, [sequences, hidden].
-    pub(super) fn means(&self, x: &Tensor) -> Tensor {
+    pub(crate) fn means(&self, x: &Tensor) -> Tensor {
         let hidden = x.size()[1];
         let means: Vec<Tensor> = self
             .groups

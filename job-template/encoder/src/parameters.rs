@@ -1,15 +1,15 @@
-//! A model's parameters: all in one row of numbers, with views by name into it.
+//! A model's parameters: one flat tensor, with views by name into it.
 //!
-//! One row makes what concerns all of them a single pass over memory: the gradient's norm, the
-//! optimizer's step, a copy in another precision. The gradients have a row of the same layout.
+//! So what concerns all of them is a single pass over memory: the gradient's norm, the optimizer's
+//! step, a copy in another precision. The gradients are a flat tensor of the same layout.
 
 use safetensors::tensor::{Dtype, TensorView};
 use tch::{Device, Kind, Tensor};
 
-use super::architecture::Architecture;
+use crate::architecture::Architecture;
 use crate::random::Random;
 
-/// Where a parameter lies in the row.
+/// Where a parameter lies in the flat tensor.
 #[derive(Debug, Clone)]
 pub struct Slot {
     /// Hugging Face's name of it, without a leading `bert.`.
@@ -39,9 +39,9 @@ impl Slot {
         self.shape.len() > 1
     }
 
-    /// Whether it is the table of words, [words, hidden].
+    /// Whether it is the word embeddings, [words, hidden].
     #[must_use]
-    pub fn is_words(&self) -> bool {
+    pub fn is_word_embeddings(&self) -> bool {
         self.name == "embeddings.word_embeddings.weight"
     }
 
@@ -52,7 +52,7 @@ impl Slot {
     }
 
     /// The name in a model that has a classifier.
-    pub(super) fn full_name(&self) -> String {
+    pub(crate) fn full_name(&self) -> String {
         if self.name.starts_with("classifier.") {
             self.name.clone()
         } else {
@@ -96,17 +96,17 @@ pub struct Layer {
     pub output_norm: Norm,
 }
 
-/// Parameters, or their gradients, by name: views into one row.
+/// Parameters, or their gradients, by name: views into one flat tensor.
 #[derive(Debug)]
 pub struct Parameters {
     /// All of them, `[numbers]`.
-    pub row: Tensor,
-    /// One row a word.
-    pub words: Tensor,
-    /// One row a position.
-    pub positions: Tensor,
-    /// One row a kind of segment.
-    pub token_types: Tensor,
+    pub flat_params: Tensor,
+    /// [words, hidden]
+    pub word_embeddings: Tensor,
+    /// [positions, hidden]
+    pub position_embeddings: Tensor,
+    /// [kinds of segments, hidden]
+    pub token_type_embeddings: Tensor,
     /// After the embeddings.
     pub embedding_norm: Norm,
     /// From the first to the last.
@@ -180,18 +180,18 @@ pub fn layout(architecture: &Architecture) -> Vec<Slot> {
 }
 
 /// How many numbers a model's parameters are.
-pub(super) fn count(architecture: &Architecture) -> i64 {
+pub(crate) fn count(architecture: &Architecture) -> i64 {
     layout(architecture).iter().map(Slot::len).sum()
 }
 
 impl Parameters {
-    /// Views of `row`, which has as many numbers as [`layout`] has places for.
+    /// Views of `flat_params`, which has as many numbers as [`layout`] has places for.
     #[must_use]
-    pub fn of(row: Tensor, architecture: &Architecture) -> Self {
-        Self::with_layers(row, architecture, architecture.layers)
+    pub fn of(flat_params: Tensor, architecture: &Architecture) -> Self {
+        Self::with_layers(flat_params, architecture, architecture.layers)
     }
 
-    fn with_layers(row: Tensor, architecture: &Architecture, layers: usize) -> Self {
+    fn with_layers(flat_params: Tensor, architecture: &Architecture, layers: usize) -> Self {
         let hidden = architecture.hidden_size;
         let wide = architecture.intermediate_size;
         let labels = architecture.labels.len() as i64;
@@ -199,11 +199,11 @@ impl Parameters {
         let mut next = |shape: &[i64]| {
             let len = shape.iter().product();
             offset += len;
-            row.narrow(0, offset - len, len).view(shape)
+            flat_params.narrow(0, offset - len, len).view(shape)
         };
-        let words = next(&[architecture.vocab_size, hidden]);
-        let positions = next(&[architecture.max_positions, hidden]);
-        let token_types = next(&[architecture.token_types, hidden]);
+        let word_embeddings = next(&[architecture.vocab_size, hidden]);
+        let position_embeddings = next(&[architecture.max_positions, hidden]);
+        let token_type_embeddings = next(&[architecture.token_types, hidden]);
         let embedding_norm = norm(&mut next, hidden);
         let layers = (0..layers)
             .map(|_| Layer {
@@ -218,10 +218,10 @@ impl Parameters {
         let pooler = linear(&mut next, hidden, hidden);
         let classifier = linear(&mut next, labels, hidden);
         Self {
-            row,
-            words,
-            positions,
-            token_types,
+            flat_params,
+            word_embeddings,
+            position_embeddings,
+            token_type_embeddings,
             embedding_norm,
             layers,
             pooler,
@@ -242,20 +242,22 @@ impl Parameters {
     #[must_use]
     pub fn share(&self, architecture: &Architecture) -> Self {
         let layers = self.layers.len();
-        Self::with_layers(self.row.shallow_clone(), architecture, layers)
+        Self::with_layers(self.flat_params.shallow_clone(), architecture, layers)
     }
 
     /// A copy of what is around the encoder's layers, without them.
-    pub(super) fn without_layers(&self, architecture: &Architecture) -> Self {
+    pub(crate) fn without_layers(&self, architecture: &Architecture) -> Self {
         let slots = layout(architecture);
         let is_of_layers = |slot: &&Slot| slot.name.starts_with("encoder.");
         let first = slots.iter().find(is_of_layers);
         let start = first.map_or(0, |slot| slot.offset);
         let len: i64 = slots.iter().filter(is_of_layers).map(Slot::len).sum();
         let end = start + len;
-        let head = self.row.narrow(0, end, self.row.size()[0] - end);
-        let row = Tensor::cat(&[self.row.narrow(0, 0, start), head], 0);
-        Self::with_layers(row, architecture, 0)
+        let head = self
+            .flat_params
+            .narrow(0, end, self.flat_params.size()[0] - end);
+        let flat_params = Tensor::cat(&[self.flat_params.narrow(0, 0, start), head], 0);
+        Self::with_layers(flat_params, architecture, 0)
     }
 }
 
@@ -275,7 +277,7 @@ fn norm(next: &mut impl FnMut(&[i64]) -> Tensor, size: i64) -> Norm {
 
 /// Gives a layer of the head, `pooler` or `classifier`, new weights, as transformers does: normally
 /// distributed, and biases of 0.
-pub(super) fn initialize(
+pub(crate) fn initialize(
     flat_params: &Tensor,
     architecture: &Architecture,
     layer: &str,
@@ -299,11 +301,11 @@ pub(super) fn initialize(
 /// The bytes of a model.safetensors with these parameters, as Python's transformers read it.
 ///
 /// # Panics
-/// Where `row` isn't of this architecture.
+/// Where `flat_params` isn't of this architecture.
 #[must_use]
-pub fn to_safetensors(row: &Tensor, architecture: &Architecture) -> Vec<u8> {
+pub fn to_safetensors(flat_params: &Tensor, architecture: &Architecture) -> Vec<u8> {
     let numbers: Vec<f32> =
-        Vec::try_from(row.to_device(Device::Cpu)).expect("the row has binary32 numbers");
+        Vec::try_from(flat_params.to_device(Device::Cpu)).expect("binary32 numbers");
     let bytes: Vec<u8> = numbers
         .iter()
         .flat_map(|number| number.to_le_bytes())
