@@ -2,8 +2,6 @@
 //!
 //! `bench/parity --fixture` wrote what they give.
 
-#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
-
 use std::path::{Path, PathBuf};
 
 use finetuning_job::tokenize::Tokenizer;
