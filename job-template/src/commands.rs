@@ -74,7 +74,7 @@ pub fn main() -> ExitCode {
         arguments.command,
         Some(Command::Predict { .. } | Command::Variables)
     );
-    match run(arguments.command) {
+    runtime::report_out_of_memory(|| match run(arguments.command) {
         Ok(code) => code,
         // `variables | head` is no failure.
         Err(error) if is_list && is_broken_pipe(&error) => ExitCode::SUCCESS,
@@ -82,7 +82,7 @@ pub fn main() -> ExitCode {
             log::fail(&error.to_string());
             ExitCode::FAILURE
         }
-    }
+    })
 }
 
 /// Whether nobody reads any more what is written.

@@ -48,7 +48,12 @@ pub fn fail(message: &str) {
         tracing::error!("{message}");
     } else {
         for line in message.lines() {
-            eprintln!("error: {line}");
+            let prefix = if line.starts_with("help: ") {
+                ""
+            } else {
+                "error: "
+            };
+            eprintln!("{prefix}{line}");
         }
     }
 }

@@ -3,7 +3,9 @@
 //!
 //! Here, it is [`bert_encoder`], whose forward and backward passes are written out.
 
-use bert_encoder::{AdamW, Batch, Dropout, Encoder, Int8Encoder, Parameters, Slot, Targets};
+use bert_encoder::{
+    AdamW, Batch, Dropout, Encoder, Int8Encoder, Parameters, Slot, Targets, to_device,
+};
 pub use bert_encoder::{Architecture, ModelError, Pooling, Problem};
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
@@ -278,7 +280,7 @@ impl Learner {
                 let labels = index_tensor(&packed.arrange(batch.labels), device);
                 let weights = batch
                     .weights
-                    .map(|weights| Tensor::from_slice(&packed.arrange(weights)).to_device(device));
+                    .map(|weights| to_device(&packed.arrange(weights), device));
                 let targets = Targets {
                     labels: &labels,
                     weights: weights.as_ref(),
@@ -291,9 +293,7 @@ impl Learner {
             }
             Examples::Features(features) => {
                 let features = features.index_select(0, &index_tensor(batch.indexes, device));
-                let weights = batch
-                    .weights
-                    .map(|weights| Tensor::from_slice(weights).to_device(device));
+                let weights = batch.weights.map(|weights| to_device(weights, device));
                 let targets = Targets {
                     labels: &index_tensor(batch.labels, device),
                     weights: weights.as_ref(),
@@ -369,5 +369,5 @@ fn sequences_ids(sequences: &[Vec<u32>], indexes: &[usize]) -> Vec<i64> {
 /// Numbers of examples or labels, as libtorch takes them.
 fn index_tensor(indexes: &[usize], device: Device) -> Tensor {
     let indexes: Vec<i64> = indexes.iter().map(|&index| index as i64).collect();
-    Tensor::from_slice(&indexes).to_device(device)
+    to_device(&indexes, device)
 }

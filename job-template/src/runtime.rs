@@ -1,13 +1,16 @@
 //! libtorch: the device that it computes on, its threads, and what it finds of the processor.
 
+use std::ffi::{c_int, c_uint};
 use std::fmt;
+use std::panic;
+use std::process::ExitCode;
 
 use bert_encoder::cpu::{has_avx2, use_mkl_fast_path};
 pub use bert_encoder::threads::{leave_computing_to_others, on_each_thread, set_threads};
 use tch::{Cuda, Device, Kind};
 
 use crate::config::{ComputeConfig, DeviceChoice, MklFix, Precision};
-use crate::process;
+use crate::{log, process};
 
 /// libtorch, set up.
 #[derive(Debug, Clone)]
@@ -38,6 +41,11 @@ pub enum RuntimeError {
     /// bfloat16 on a CPU.
     #[error("PRECISION=bf16 needs a GPU; on this processor it is slower than fp32")]
     NoBf16,
+    /// bfloat16 on a GPU that has no instructions for it.
+    #[error(
+        "PRECISION=bf16 needs a GPU of compute capability 8.0 (Ampere) or later; use fp32 here"
+    )]
+    OldGpu,
     /// The system lets fewer threads start.
     #[error(
         "computing on {asked} threads: only {available} can be started here\n\
@@ -94,7 +102,11 @@ impl Runtime {
             (Precision::Int8, Device::Cpu) if has_avx2() => Kind::Float,
             (Precision::Int8, _) => return Err(RuntimeError::NoInt8),
             (Precision::Fp32, _) | (Precision::Auto, Device::Cpu) => Kind::Float,
-            (Precision::Bf16 | Precision::Auto, _) => Kind::BFloat16,
+            (Precision::Bf16 | Precision::Auto, Device::Cuda(index)) if has_bf16(index) => {
+                Kind::BFloat16
+            }
+            (Precision::Bf16, _) => return Err(RuntimeError::OldGpu),
+            (Precision::Auto, _) => Kind::Float,
         };
         set_threads(config.threads);
         Ok(Self {
@@ -180,6 +192,73 @@ fn open_cuda() -> Result<(), String> {
     }
 }
 
+/// Whether a GPU has instructions for bfloat16, as its driver says (CUDA Driver API, `cuDeviceGetAttribute`).
+fn has_bf16(index: usize) -> bool {
+    /// `CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR`
+    const MAJOR: c_int = 75;
+    const AMPERE: c_int = 8;
+    #[expect(unsafe_code, reason = "the interface of the driver's library")]
+    // SAFETY: the functions are declared as the driver has them, and are given places to write to.
+    let major = unsafe {
+        (|| {
+            let driver = libloading::Library::new("libcuda.so.1").ok()?;
+            let init = driver
+                .get::<unsafe extern "C" fn(c_uint) -> c_int>(b"cuInit")
+                .ok()?;
+            let get = driver
+                .get::<unsafe extern "C" fn(*mut c_int, c_int) -> c_int>(b"cuDeviceGet")
+                .ok()?;
+            let attribute = driver
+                .get::<unsafe extern "C" fn(*mut c_int, c_int, c_int) -> c_int>(
+                    b"cuDeviceGetAttribute",
+                )
+                .ok()?;
+            let (mut device, mut major) = (0, 0);
+            let is_known = init(0) == 0
+                && get(&raw mut device, index as c_int) == 0
+                && attribute(&raw mut major, MAJOR, device) == 0;
+            is_known.then_some(major)
+        })()
+    };
+    major.is_some_and(|major| major >= AMPERE)
+}
+
+/// What libtorch and the system say where there is no more memory, and on what.
+const OUT_OF_MEMORY: [(&str, &str); 2] = [
+    ("CUDA out of memory", "the GPU"),
+    ("can't allocate memory", "this machine or container"),
+];
+
+/// The error that a panic of libtorch is, if it is for want of memory.
+fn out_of_memory(panic: &str) -> Option<String> {
+    let (_, place) = OUT_OF_MEMORY
+        .iter()
+        .find(|(message, _)| panic.contains(message))?;
+    Some(format!(
+        "{place} has too little memory for this\n\
+         help: lower BATCH_SIZE or NUM_MAX_POSITIONS; to serve, also MAX_BATCH_TOKENS"
+    ))
+}
+
+/// Calls `body`. Where libtorch panics for want of memory, one error says so, on any thread; if it is this one,
+/// the result is a failure.
+pub fn report_out_of_memory(body: impl FnOnce() -> ExitCode) -> ExitCode {
+    let report = panic::take_hook();
+    panic::set_hook(Box::new(move |panic| {
+        match panic.payload_as_str().and_then(out_of_memory) {
+            Some(error) => log::fail(&error),
+            None => report(panic),
+        }
+    }));
+    panic::catch_unwind(panic::AssertUnwindSafe(body)).unwrap_or_else(|panic| {
+        let message = panic.downcast_ref::<String>();
+        match message.and_then(|message| out_of_memory(message)) {
+            Some(_) => ExitCode::FAILURE,
+            None => panic::resume_unwind(panic),
+        }
+    })
+}
+
 impl fmt::Display for Runtime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (device, kind) = (self.device_name(), self.precision());
@@ -188,5 +267,22 @@ impl fmt::Display for Runtime {
             _ if self.threads == 1 => write!(f, "{device} with 1 thread, {kind}"),
             _ => write!(f, "{device} with {} threads, {kind}", self.threads),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn want_of_memory_is_told_from_other_panics() {
+        let cuda = "called `Result::unwrap()` on an `Err` value: Torch(\"CUDA out of memory. Tried to \
+                    allocate 2.00 GiB. GPU 0 has a total capacity of 7.79 GiB\")";
+        let error = out_of_memory(cuda).unwrap();
+        assert!(
+            error.starts_with("the GPU has too little memory"),
+            "{error}"
+        );
+        assert_eq!(out_of_memory("index out of range in self"), None);
     }
 }

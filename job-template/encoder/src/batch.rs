@@ -1,5 +1,6 @@
 //! Sequences that are computed together, one after the other in one tensor: nothing is padded.
 
+use tch::kind::Element;
 use tch::{Device, Kind, Tensor};
 
 /// Sequences of equal length that lie one after the other.
@@ -57,7 +58,7 @@ impl Batch {
             ids.extend(sequence.iter().map(|&id| i64::from(id)));
             positions.extend(0..length);
         }
-        let tensor = |numbers: &[i64]| Tensor::from_slice(numbers).to_device(device);
+        let tensor = |numbers: &[i64]| to_device(numbers, device);
         Self {
             ids: tensor(&ids),
             positions: tensor(&positions),
@@ -123,6 +124,18 @@ impl Batch {
                 Vec::try_from(tensor.get(place as i64)).expect("a row of binary32 numbers");
         }
         rows
+    }
+}
+
+/// Numbers as a tensor on a device. To a GPU they are copied from memory that the device reads by itself, so
+/// that nothing waits for what it computes meanwhile.
+pub fn to_device<T: Element>(numbers: &[T], device: Device) -> Tensor {
+    let tensor = Tensor::from_slice(numbers);
+    if device.is_cuda() {
+        let pinned = tensor.pin_memory(device);
+        pinned.internal_to_copy((pinned.kind(), device), true)
+    } else {
+        tensor
     }
 }
 

@@ -1,8 +1,12 @@
 //! Dropout (Srivastava et al., 2014) whose masks are computed, not drawn: whether an element is
 //! dropped follows from the seed, the step, the place in the model, and the element's number.
 //!
-//! So a mask needs no memory between the forward and the backward pass, is the same for any number
-//! of threads and any device, and a run that goes on after a break sees the masks it would have.
+//! So a mask needs no memory between the forward and the backward pass, is the same for any number of
+//! threads, and a run that continues after a break sees the masks it would have.
+//!
+//! On a CPU it is a hash of the element's number. On a GPU that would be a dozen kernels, each a pass over
+//! memory; there, libtorch's own generator is seeded for each mask, and draws it in one (Philox 4x32; Salmon
+//! et al., 2011), which depends on nothing else.
 
 use tch::{Device, Kind, Tensor};
 
@@ -48,12 +52,14 @@ impl Dropout {
         let key = Random::new(self.seed, &format!("dropout {} {place}", self.step)).bits();
         Mask {
             key: key as u32,
-            threshold: (self.probability * f64::from(1 << 24)).round() as u32,
+            threshold: (self.probability * THRESHOLDS).round() as u32,
             scale: (1.0 / (1.0 - self.probability)) as f32,
         }
     }
 }
 
+/// As many thresholds as there are of 24 random bits.
+const THRESHOLDS: f64 = 16_777_216.0;
 const FIRST: u32 = 0x7feb_352d;
 const SECOND: u32 = 0x846c_a68b;
 
@@ -94,16 +100,36 @@ impl Mask {
         });
     }
 
-    /// All elements' factors, as a tensor of this shape. The plain version of [`Mask::factor`], for
-    /// any device.
+    /// All elements' factors, as a tensor of this shape.
     pub(crate) fn tensor(self, shape: &[i64], kind: Kind, device: Device) -> Tensor {
+        if device == Device::Cpu {
+            self.hashed(shape, kind)
+        } else {
+            self.drawn(shape, kind, device)
+        }
+    }
+
+    /// Drawn by libtorch's generator, in one kernel.
+    fn drawn(self, shape: &[i64], kind: Kind, device: Device) -> Tensor {
+        tch::manual_seed(i64::from(self.key));
+        let kept = 1.0 - f64::from(self.threshold) / THRESHOLDS;
+        let mut mask = Tensor::empty(shape, (Kind::Float, device)).bernoulli_float_(kept);
+        mask *= f64::from(self.scale);
+        mask.to_kind(kind)
+    }
+
+    /// The plain version of [`Mask::factor`].
+    fn hashed(self, shape: &[i64], kind: Kind) -> Tensor {
         const LOW: i64 = 0xffff_ffff;
         let times = |bits: Tensor, number: u32| (bits * i64::from(number)).bitwise_and(LOW);
         let fold = |bits: &Tensor, shift: i64| {
             bits.bitwise_xor_tensor(&bits.bitwise_right_shift_tensor_scalar(shift))
         };
         let count: i64 = shape.iter().product();
-        let bits = times(Tensor::arange(count, (Kind::Int64, device)), 0x9e37_79b9);
+        let bits = times(
+            Tensor::arange(count, (Kind::Int64, Device::Cpu)),
+            0x9e37_79b9,
+        );
         let bits = bits.bitwise_xor(i64::from(self.key));
         let bits = times(fold(&bits, 16), FIRST);
         let bits = times(fold(&bits, 15), SECOND);
@@ -159,5 +185,22 @@ mod tests {
                 .map(|index| mask.factor(index))
                 .collect::<Vec<_>>()
         );
+    }
+
+    /// What a GPU's masks are drawn by is there on a CPU, too.
+    #[test]
+    fn what_is_drawn_follows_from_the_mask_alone() {
+        let dropout = Dropout::new(0.1, 9, 1);
+        let draw = |place| {
+            dropout
+                .mask(place)
+                .drawn(&[1000, 100], Kind::Float, Device::Cpu)
+        };
+        let first = draw(0);
+        assert_ne!(draw(1), first);
+        assert_eq!(draw(0), first);
+        let dropped = first.eq(0.0).sum(Kind::Int64).int64_value(&[]);
+        assert!((9_500..10_500).contains(&dropped), "{dropped}");
+        assert!((first.mean(Kind::Float).double_value(&[]) - 1.0).abs() < 5e-3);
     }
 }

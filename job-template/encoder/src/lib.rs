@@ -24,7 +24,7 @@ mod weights;
 pub use activation::Activation;
 pub use adamw::AdamW;
 pub use architecture::{Architecture, ModelError, Pooling, Problem};
-pub use batch::Batch;
+pub use batch::{Batch, to_device};
 pub use dropout::Dropout;
 pub use encoder::Encoder;
 pub use head::Targets;

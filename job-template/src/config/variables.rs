@@ -146,7 +146,7 @@ pub const VARIABLES: &[Variable] = &[
         "PRECISION",
         "auto",
         Kind::Choice(&["auto", "fp32", "bf16", "int8"]),
-        "auto: bf16 on a GPU, fp32 else; int8: on a CPU, not in training",
+        "auto: bf16 on a GPU that has it, fp32 else; int8: on a CPU, not in training",
     ),
     variable(
         "DETERMINISTIC",

@@ -220,13 +220,13 @@ fn too_few_threads_are_told_before_anything_is_computed() {
         (
             "12",
             "error: computing on 12 threads: only 6 can be started here\n\
-             error: help: set OMP_NUM_THREADS to at most 6, or raise the limit \
+             help: set OMP_NUM_THREADS to at most 6, or raise the limit \
              (docker's --pids-limit, ulimit -u)\n",
         ),
         (
             "4",
             "error: serving with 4 threads that compute takes 8 threads more, and only 4 can be started\n\
-             error: help: lower OMP_NUM_THREADS, or raise the limit \
+             help: lower OMP_NUM_THREADS, or raise the limit \
              (docker's --pids-limit, ulimit -u)\n",
         ),
     ] {

@@ -23,8 +23,8 @@ pub(super) struct Heads<'a> {
 pub(super) enum Saved {
     /// The fast version: the log-sum-exp of each query's scores, [heads, rows].
     LogSumExp(Tensor),
-    /// The plain version: each group's attention probabilities, [sequences, heads, tokens, tokens].
-    Probs(Vec<Tensor>),
+    /// The plain version: nothing.
+    Nothing,
 }
 
 impl Heads<'_> {
@@ -38,8 +38,7 @@ impl Heads<'_> {
             let (context, logsumexp) = fast::forward(self);
             (context, Saved::LogSumExp(logsumexp))
         } else {
-            let (context, probs) = self.plain_forward();
-            (context, Saved::Probs(probs))
+            (self.plain_forward(), Saved::Nothing)
         }
     }
 
@@ -48,41 +47,50 @@ impl Heads<'_> {
     pub(super) fn backward(&self, gradient: &Tensor, context: &Tensor, saved: &Saved) -> Tensor {
         match saved {
             Saved::LogSumExp(logsumexp) => fast::backward(self, gradient, context, logsumexp),
-            Saved::Probs(probs) => self.plain_backward(gradient, probs),
+            Saved::Nothing => self.plain_backward(gradient),
         }
     }
 
-    fn plain_forward(&self) -> (Tensor, Vec<Tensor>) {
+    /// By libtorch's fused kernels, which keep no probabilities. Sequences of equal length are computed
+    /// together, without padding.
+    fn plain_forward(&self) -> Tensor {
         let all = self.query_key_value;
         let result = Tensor::empty([all.size()[0], self.hidden()], (all.kind(), all.device()));
-        let probs = self.groups.iter().map(|group| {
+        for group in self.groups {
             let [query, key, value] = self.query_key_value_of(all, group);
-            let scores = query.matmul(&key.transpose(-1, -2)) * self.scale();
-            let probs = scores.softmax(-1, Kind::Float).to_kind(all.kind());
-            self.split(&result, group).copy_(&probs.matmul(&value));
-            probs
-        });
-        let probs = probs.collect();
-        (result, probs)
+            let context = Tensor::scaled_dot_product_attention(
+                &query,
+                &key,
+                &value,
+                None::<&Tensor>,
+                0.0,
+                false,
+                None,
+                false,
+            );
+            self.split(&result, group).copy_(&context);
+        }
+        result
     }
 
-    fn plain_backward(&self, gradient: &Tensor, probs: &[Tensor]) -> Tensor {
+    /// Recomputes the probabilities, which takes less memory than to keep them, and adds in the same order
+    /// every time, as the fused kernels' own backward pass doesn't on a GPU.
+    fn plain_backward(&self, gradient: &Tensor) -> Tensor {
         let result = self.query_key_value.empty_like();
-        for (group, probs) in self.groups.iter().zip(probs) {
+        for group in self.groups {
             let gradient = self.split(gradient, group);
             let [query, key, value] = self.query_key_value_of(self.query_key_value, group);
+            let scores = query.matmul(&key.transpose(-1, -2)) * self.scale();
+            let probs = scores.softmax(-1, Kind::Float).to_kind(query.kind());
             let grad_value = probs.transpose(-1, -2).matmul(&gradient);
             let grad_probs = gradient.matmul(&value.transpose(-1, -2));
-            let row_dot = (&grad_probs * probs).sum_dim_intlist(-1, true, Kind::Float);
-            let grad_scores = probs * (grad_probs - row_dot.to_kind(probs.kind())) * self.scale();
+            let row_dot = (&grad_probs * &probs).sum_dim_intlist(-1, true, Kind::Float);
+            let grad_scores = &probs * (grad_probs - row_dot.to_kind(probs.kind())) * self.scale();
             let grad_query = grad_scores.matmul(&key);
             let grad_key = grad_scores.transpose(-1, -2).matmul(&query);
             let gradients = [grad_query, grad_key, grad_value];
-            for (mut into, gradient) in self
-                .query_key_value_of(&result, group)
-                .into_iter()
-                .zip(gradients)
-            {
+            let parts = self.query_key_value_of(&result, group);
+            for (mut into, gradient) in parts.into_iter().zip(gradients) {
                 into.copy_(&gradient);
             }
         }
@@ -144,8 +152,8 @@ mod tests {
         let gradient = tensor(2, &[query_key_value.size()[0], heads.hidden()]);
         let (context, logsumexp) = fast::forward(&heads);
         let of_all = fast::backward(&heads, &gradient, &context, &logsumexp);
-        let (plain_attended, probs) = heads.plain_forward();
-        let plain_of_all = heads.plain_backward(&gradient, &probs);
+        let plain_attended = heads.plain_forward();
+        let plain_of_all = heads.plain_backward(&gradient);
         [(context, of_all), (plain_attended, plain_of_all)]
     }
 
