@@ -7,21 +7,20 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use crate::classify::Classify;
 use crate::config::{BASE_MODEL, Config, DEFAULT_POSITIONS, ServingConfig, VARIABLES};
 use crate::data::ModelLabels;
 use crate::evaluate;
 use crate::model::{Model, Problem};
 use crate::progress::{Progress, say};
 use crate::runtime::{self, Runtime};
-use crate::serve::{self, Compute, ConnectionLimits, Loaded, ModelInfo, Processor, ServeOptions};
+use crate::serve::serve;
 use crate::stop::{Stop, TERMINATED};
 use crate::tokenize::Tokenizer;
 use crate::train::{self, Outcome};
-use crate::{data, files, log, process};
+use crate::{data, files, log};
 use clap::{Parser, Subcommand};
 use serde_json::{Map, Value, json};
-use tch::Device;
+use text_server::Classify;
 
 type Failure = Box<dyn Error + Send + Sync>;
 
@@ -64,12 +63,7 @@ enum Command {
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     // Before all variables are read: what is wrong with them is reported in the same form.
-    if std::env::var("LOG_FORMAT").is_ok_and(|format| format.trim() == "json")
-        && let Err(error) = log::start_json()
-    {
-        log::fail(&error.to_string());
-        return ExitCode::FAILURE;
-    }
+    log::start(std::env::var("LOG_FORMAT").is_ok_and(|format| format.trim() == "json"));
     let is_list = matches!(
         arguments.command,
         Some(Command::Predict { .. } | Command::Variables)
@@ -107,7 +101,7 @@ fn run(command: Option<Command>) -> Result<ExitCode, Failure> {
         Some(Command::Train) => train(&config, &runtime, &*Stop::listen()?),
         Some(Command::Evaluate) => evaluate(&config, &runtime),
         Some(Command::Predict { text, logits }) => predict(&config, &runtime, text, logits),
-        Some(Command::Serve) => serve(config, &runtime, None),
+        Some(Command::Serve) => serve(config, &runtime, None, read_model),
         _ => train_and_serve(config, &runtime),
     }
 }
@@ -135,94 +129,7 @@ fn train_and_serve(config: Config, runtime: &Runtime) -> Result<ExitCode, Failur
         return Ok(trained);
     }
     let model = Some(config.output_dir.clone());
-    serve(Config { model, ..config }, runtime, Some(&stop))
-}
-
-/// Answers over HTTP until it is stopped. `before` is who listened to the signals till then.
-fn serve(config: Config, runtime: &Runtime, before: Option<&Stop>) -> Result<ExitCode, Failure> {
-    /// A batch that takes longer is reported: the model hangs.
-    const HANG_TIME: Duration = Duration::from_secs(60);
-    let most_tokens = config.serving.max_batch_tokens;
-    let check_tokens = move |positions: usize| {
-        if most_tokens < positions {
-            return Err(format!(
-                "MAX_BATCH_TOKENS={most_tokens}: a text alone may have NUM_MAX_POSITIONS={positions} \
-                 tokens"
-            ));
-        }
-        Ok(())
-    };
-    check_tokens(config.data.max_positions.unwrap_or_default())?;
-    let processor = match runtime.device {
-        Device::Cpu => Processor::Cpu {
-            threads: runtime.threads,
-        },
-        _ => Processor::Gpu,
-    };
-    let compute = Compute {
-        processor,
-        set_threads: runtime::set_threads,
-        on_each_thread: runtime::on_each_thread,
-        hang_time: HANG_TIME,
-    };
-    let connections = ConnectionLimits::new(config.serving.max_connections);
-    if connections.connections < config.serving.max_connections {
-        say(&format!(
-            "warning: MAX_CONNECTIONS={} is more than the files that may be open here allow; it is {}",
-            config.serving.max_connections, connections.connections
-        ));
-    }
-    let options = ServeOptions {
-        serving: config.serving.clone(),
-        compute,
-        connections,
-    };
-    let runtime = runtime.clone();
-    if runtime.threads > 1 {
-        runtime::leave_computing_to_others();
-    }
-    let server = serve::runtime(runtime.threads)?;
-    let served = server.block_on(async {
-        let signals = serve::signals()?;
-        if let Some(before) = before {
-            before.disarm();
-        }
-        let listener = serve::bind(&options.serving).await?;
-        say(&format!(
-            "serving on http://{}; {runtime}",
-            listener.local_addr()?
-        ));
-        let load = move || {
-            let (model, tokenizer) = read_model(&config, &runtime)?;
-            check_tokens(tokenizer.max_positions())?;
-            let info = ModelInfo {
-                sha256: model.sha256.clone(),
-                labels: model.architecture.labels.clone(),
-                device: runtime.device_name(),
-                precision: runtime.precision(),
-                text_tokens: tokenizer.max_positions(),
-            };
-            Ok(Loaded {
-                classifier: model,
-                tokenizer,
-                info,
-            })
-        };
-        Ok::<_, Failure>(serve::serve(listener, options, load, signals).await?)
-    });
-    let code = match served {
-        Ok(serve::End::Graceful) => 0,
-        Ok(serve::End::Forced(reason)) => {
-            say(&format!("stopped at once: {reason}"));
-            TERMINATED
-        }
-        Err(error) => {
-            server.shutdown_background();
-            return Err(error);
-        }
-    };
-    // What still computes, or hangs, is not waited for.
-    process::exit_now(code)
+    serve(Config { model, ..config }, runtime, Some(&stop), read_model)
 }
 
 /// The folder of the fine-tuned model: the one named, else what training wrote, else the base.
@@ -404,7 +311,7 @@ fn health(serving: &ServingConfig) -> ExitCode {
         stream.read_exact(&mut start)?;
         Ok(start.ends_with(b" 200"))
     };
-    let outcome = serve::addresses(serving).and_then(|addresses| {
+    let outcome = serving.addresses().and_then(|addresses| {
         let mut last = None;
         for address in addresses {
             match ask(&reachable(address)) {

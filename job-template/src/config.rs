@@ -3,7 +3,8 @@
 mod variables;
 
 use std::fmt;
-use std::net::IpAddr;
+use std::io;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -151,6 +152,18 @@ pub struct ServingConfig {
     pub trusted_proxies: Vec<IpNet>,
     /// Time to finish what is in flight at the end.
     pub grace: Duration,
+}
+
+impl ServingConfig {
+    /// What the host and the port mean here.
+    ///
+    /// # Errors
+    /// The system doesn't know the host.
+    pub fn addresses(&self) -> io::Result<Vec<SocketAddr>> {
+        // An IPv6 address is written in brackets in a URL, and without here.
+        let host = self.host.trim_start_matches('[').trim_end_matches(']');
+        Ok((host, self.port).to_socket_addrs()?.collect())
+    }
 }
 
 /// Everything that is wrong with the variables, a line for each.

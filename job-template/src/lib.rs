@@ -14,13 +14,11 @@
 //! | [`checkpoint`] | what training leaves on disk |
 //! | [`evaluate`] | how good a model is |
 //! | [`log`] | what is reported, to people or programs |
-//! | [`classify`] | what serving needs of a model |
-//! | [`serve`] | a model over HTTP |
+//! | [`serve`] | a model over HTTP, by [`text_server`] |
 //! | [`stop`] | the end of a training that is signalled to end |
 
 pub mod batches;
 pub mod checkpoint;
-pub mod classify;
 pub mod commands;
 pub mod config;
 pub mod data;

@@ -11,9 +11,9 @@ use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
 use crate::batches::by_length;
-use crate::classify::{Classify, sigmoid, softmax};
 use crate::config::TrainingConfig;
 use crate::runtime::Runtime;
+use text_server::{Classify, sigmoid, softmax};
 
 /// Tokens that are computed together where nothing is learned: enough for the processor's speed, and
 /// little memory.

@@ -6,12 +6,36 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
 
 use crate::progress::say;
 
 /// As a shell reports that SIGTERM ended a program.
 pub const TERMINATED: u8 = 143;
+
+/// A message for each SIGTERM and SIGINT from now on, as [`text_server::serve`] takes them. To be called in a tokio
+/// runtime.
+///
+/// # Errors
+/// The system doesn't let signals be handled.
+pub fn signals() -> io::Result<mpsc::Receiver<()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let (sender, receiver) = mpsc::channel(2);
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if sender.send(()).await.is_err() {
+                return;
+            }
+        }
+    });
+    Ok(receiver)
+}
 
 /// What the process does when it is signalled to end.
 ///
@@ -38,25 +62,18 @@ impl Stop {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_io()
             .build()?;
-        let (terminate, interrupt) = {
+        let signals = {
             let _guard = runtime.enter();
-            (
-                signal(SignalKind::terminate())?,
-                signal(SignalKind::interrupt())?,
-            )
+            signals()?
         };
         std::thread::Builder::new()
             .name("signals".to_owned())
-            .spawn(move || runtime.block_on(stop_seen.wait(terminate, interrupt)))?;
+            .spawn(move || runtime.block_on(stop_seen.wait(signals)))?;
         Ok(stop)
     }
 
-    async fn wait(&self, mut terminate: Signal, mut interrupt: Signal) {
-        loop {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
+    async fn wait(&self, mut signals: mpsc::Receiver<()>) {
+        while signals.recv().await.is_some() {
             if self.disarmed.load(Ordering::SeqCst) {
                 return;
             }

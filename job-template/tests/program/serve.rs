@@ -240,6 +240,22 @@ fn too_few_threads_are_told_before_anything_is_computed() {
     }
 }
 
+#[test]
+fn a_port_that_is_taken_is_reported_before_the_model_is_loaded() {
+    let project = Project::new();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let (mut command, _) = command(&project, "127.0.0.1", &["serve"]);
+    command.env("PORT", port.to_string());
+    command.env("MODEL", project.path("nothing"));
+    let output = command.output().unwrap();
+    let message = format!(
+        "error: can't listen on 127.0.0.1:{port}: Address already in use (os error 98)\n\
+         error: help: set HOST or PORT to what is free here\n"
+    );
+    assert_eq!((output.status.code(), stderr(&output)), (Some(1), message));
+}
+
 /// From before it listens until after it's ready.
 #[test]
 fn whenever_it_is_told_to_end_it_is_quiet_and_has_its_code() {

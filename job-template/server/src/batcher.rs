@@ -1,24 +1,15 @@
-//! What waits for the model, and what it computes next. No threads and no clock: who calls it has
-//! those.
+//! What waits for the model, and what it computes next. Without threads or a clock, which its caller has. A channel or
+//! a semaphore would let one client's many texts wait before all others'.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 
+use crate::config::Limits;
+
 /// Where a text's result goes.
 pub(crate) trait Ticket {
-    /// Whether nobody waits for the result any more.
+    /// Whether the client is gone, and the result of no use.
     fn is_abandoned(&self) -> bool;
-}
-
-/// How much may wait, and how much is computed together.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Limits {
-    /// Tokens of a batch.
-    pub(crate) batch_tokens: usize,
-    /// Texts that wait.
-    pub(crate) queue: usize,
-    /// Texts of one client that wait.
-    pub(crate) per_client: usize,
 }
 
 /// Why texts can't wait here.
@@ -58,11 +49,11 @@ pub(crate) struct Text<T> {
 }
 
 /// Texts that wait. Each client has its turn: one text of each, in the order in which they came, and again
-/// (round robin). So who brings many has to wait for them, and nobody else.
+/// (round robin). So a client with many texts waits for them, and no other client does.
 #[derive(Debug)]
 pub(crate) struct Batcher<T> {
     limits: Limits,
-    /// By client; nobody has none.
+    /// By client; none of them is empty.
     waiting: HashMap<IpAddr, VecDeque<Text<T>>>,
     /// Those who wait, the one who is next first.
     turns: VecDeque<IpAddr>,
@@ -92,14 +83,9 @@ impl<T: Ticket> Batcher<T> {
 
     /// Whether `client` may bring so many texts now.
     pub(crate) fn check(&mut self, client: IpAddr, texts: usize) -> Result<(), Refusal> {
-        let Limits {
-            queue, per_client, ..
-        } = self.limits;
-        if texts > per_client.min(queue) {
-            return Err(Refusal::TooMany {
-                texts,
-                most: per_client.min(queue),
-            });
+        let most = self.limits.client_texts();
+        if texts > most {
+            return Err(Refusal::TooMany { texts, most });
         }
         if self.refusal(client, texts).is_some() {
             self.drop_abandoned();
@@ -130,7 +116,7 @@ impl<T: Ticket> Batcher<T> {
     }
 
     /// The texts that are due, for one of `workers` that share them: at least one, and else at most
-    /// `enough` tokens. Texts that nobody waits for any more are left out. Empty only if nothing
+    /// `enough` tokens. Those of clients that are gone are dropped. Empty only if nothing
     /// waits.
     pub(crate) fn next_batch(&mut self, workers: usize, enough: usize) -> Vec<Text<T>> {
         self.drop_abandoned();
@@ -144,7 +130,7 @@ impl<T: Ticket> Batcher<T> {
         while let Some(&client) = self.turns.front() {
             let texts = self.waiting.get_mut(&client);
             let texts = texts.expect("who has a turn has a text");
-            let text = texts.front().expect("nobody has none");
+            let text = texts.front().expect("none of them is empty");
             tokens += text.ids.len();
             if tokens > share && !batch.is_empty() {
                 break;
@@ -172,9 +158,9 @@ impl<T: Ticket> Batcher<T> {
 
     fn refusal(&self, client: IpAddr, texts: usize) -> Option<Refusal> {
         let held = self.waiting.get(&client).map_or(0, VecDeque::len);
-        if self.texts + texts > self.limits.queue {
+        if self.texts + texts > self.limits.queue_texts {
             Some(Refusal::Full)
-        } else if held + texts > self.limits.per_client {
+        } else if held + texts > self.limits.client_texts() {
             Some(Refusal::OverShare)
         } else {
             None
@@ -232,17 +218,18 @@ mod tests {
         }
     }
 
-    fn batcher(batch_tokens: usize, queue: usize, per_client: usize) -> Batcher<Numbered> {
+    /// One client may fill half of the queue.
+    fn batcher(batch_tokens: usize, queue_texts: usize) -> Batcher<Numbered> {
         Batcher::new(Limits {
             batch_tokens,
-            queue,
-            per_client,
+            queue_texts,
+            ..Limits::default()
         })
     }
 
     #[test]
     fn a_request_counts_as_its_texts() {
-        let mut batcher = batcher(10, 4, 4);
+        let mut batcher = batcher(10, 5);
         let three = |first| (first..first + 3).map(|number| text(number, 1)).collect();
         assert_eq!(batcher.push(client(1), three(0)), Ok(()));
         assert_eq!(batcher.push(client(2), three(3)), Err(Refusal::Full));
@@ -251,7 +238,7 @@ mod tests {
 
     #[test]
     fn one_client_cannot_fill_the_queue() {
-        let mut batcher = batcher(10, 4, 2);
+        let mut batcher = batcher(10, 4);
         assert_eq!(
             batcher.push(client(1), vec![text(0, 1), text(1, 1)]),
             Ok(())
@@ -265,7 +252,7 @@ mod tests {
 
     #[test]
     fn what_can_never_fit_is_refused_at_the_door() {
-        let mut batcher = batcher(10, 4, 2);
+        let mut batcher = batcher(10, 4);
         let refusal = Refusal::TooLong {
             tokens: 11,
             most: 10,
@@ -278,7 +265,7 @@ mod tests {
 
     #[test]
     fn abandoned_texts_make_room() {
-        let mut batcher = batcher(10, 1, 1);
+        let mut batcher = batcher(10, 1);
         let first = text(0, 1);
         let is_abandoned = Rc::clone(&first.ticket.is_abandoned);
         batcher.push(client(1), vec![first]).unwrap();
@@ -289,7 +276,7 @@ mod tests {
 
     #[test]
     fn workers_share_what_waits() {
-        let mut batcher = batcher(100, 8, 8);
+        let mut batcher = batcher(100, 16);
         batcher
             .push(client(1), (0..8).map(|number| text(number, 10)).collect())
             .unwrap();
@@ -298,8 +285,8 @@ mod tests {
     }
 
     #[test]
-    fn who_brings_one_text_waits_for_nobody_who_brings_many() {
-        let mut batcher = batcher(10, 16, 8);
+    fn a_client_with_one_text_does_not_wait_for_one_with_many() {
+        let mut batcher = batcher(10, 16);
         let mut came = 0..;
         let mut bring = |batcher: &mut Batcher<_>, from, texts| {
             let texts = came.by_ref().take(texts).map(|number| text(number, 1));
@@ -335,10 +322,10 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(10_000))]
 
         /// Against plain lists: limits hold, a client's texts keep their order, nothing is lost or comes
-        /// twice, and nobody has two turns while another who waits has none.
+        /// twice, and no client has two turns while another that waits has none.
         #[test]
         fn batches_are_what_came_in_turn(steps in prop::collection::vec(step(), 1..60)) {
-            let mut batcher = batcher(12, 9, 5);
+            let mut batcher = batcher(12, 9);
             let mut model: Vec<(u8, usize, Numbered)> = Vec::new();
             // How often each has had its turn since each other began to wait.
             let mut turns: HashMap<(u8, u8), usize> = HashMap::new();

@@ -1,56 +1,48 @@
-//! What all requests share: the model once it's there, the limits and the counts.
+//! What all requests share: the configuration, the metrics, and the model once it is loaded.
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use super::ServeOptions;
-use super::error::ApiError;
-use super::info::{ComputeInfo, Info, LimitsInfo, ModelInfo, ServedModel};
-use super::metrics::Metrics;
-use super::request::RequestLimits;
-use super::slots::Shortage;
-use super::workers::Pool;
-use crate::tokenize::Tokenizer;
+use crate::config::ServerConfig;
+use crate::error::ApiError;
+use crate::info::{ComputeInfo, Info, LimitsInfo, ServedModel};
+use crate::metrics::Metrics;
+use crate::model::{ModelInfo, Tokenize};
+use crate::pool::Pool;
+use crate::slots::Shortage;
 
 /// A model that answers.
 pub(crate) struct Model {
     pub(crate) pool: Pool,
-    pub(crate) tokenizer: Tokenizer,
+    pub(crate) tokenize: Box<Tokenize>,
     pub(crate) info: ModelInfo,
 }
 
 /// What all requests share.
 pub(crate) struct App {
-    pub(crate) limits: RequestLimits,
-    queue: usize,
-    connections: usize,
-    threads: usize,
+    pub(crate) config: ServerConfig,
     pub(crate) metrics: Arc<Metrics>,
     model: OnceLock<Model>,
     unanswered: AtomicUsize,
     is_draining: AtomicBool,
 }
 
-/// Who asks.
+/// The client of a request.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Peer {
     pub(crate) address: IpAddr,
-    /// Whether it came when the server was already ending.
+    /// Whether it connected when the server was already stopping.
     pub(crate) is_late: bool,
     /// Why only probes are answered.
     pub(crate) shortage: Option<Shortage>,
 }
 
 impl App {
-    /// `options` are what serving was started with.
-    pub(crate) fn new(limits: RequestLimits, options: &ServeOptions) -> Self {
+    pub(crate) fn new(config: ServerConfig) -> Self {
         Self {
-            limits,
-            queue: options.serving.max_queue,
-            connections: options.connections.connections,
-            threads: options.compute.processor.threads(),
-            metrics: Arc::new(Metrics::new()),
+            metrics: Arc::new(Metrics::new(config.version)),
+            config,
             model: OnceLock::new(),
             unanswered: AtomicUsize::new(0),
             is_draining: AtomicBool::new(false),
@@ -62,7 +54,7 @@ impl App {
         assert!(self.model.set(model).is_ok(), "a model is loaded once");
     }
 
-    /// From now on, nobody new shall come.
+    /// From now on, no new client is welcome.
     pub(crate) fn drain(&self) {
         self.is_draining.store(true, Ordering::Relaxed);
     }
@@ -71,7 +63,7 @@ impl App {
         self.is_draining.load(Ordering::Relaxed)
     }
 
-    /// Counts a request as unanswered for as long as what this gives lives.
+    /// Counts a request as unanswered until the result is dropped.
     pub(crate) fn answering(&self) -> Answering<'_> {
         self.unanswered.fetch_add(1, Ordering::Relaxed);
         Answering(self)
@@ -102,8 +94,9 @@ impl App {
     /// Which model answers, on what, and how much it takes.
     pub(crate) fn info(&self) -> Result<Info, ApiError> {
         let info = &self.model()?.info;
+        let limits = self.config.limits;
         Ok(Info {
-            version: env!("CARGO_PKG_VERSION"),
+            version: self.config.version,
             model: ServedModel {
                 sha256: info.sha256.clone(),
                 labels: info.labels.clone(),
@@ -111,16 +104,16 @@ impl App {
             compute: ComputeInfo {
                 device: info.device.clone(),
                 precision: info.precision,
-                threads: self.threads,
+                threads: self.config.compute.processor.threads(),
             },
             limits: LimitsInfo {
-                text_bytes: self.limits.text_bytes,
+                text_bytes: limits.text_bytes,
                 text_tokens: info.text_tokens,
-                request_texts: self.limits.texts,
-                request_bytes: self.limits.body_bytes(),
-                queue_texts: self.queue,
-                client_texts: self.limits.texts,
-                connections: self.connections,
+                request_texts: limits.client_texts(),
+                request_bytes: limits.body_bytes(),
+                queue_texts: limits.queue_texts,
+                client_texts: limits.client_texts(),
+                connections: limits.connections,
             },
         })
     }
@@ -158,7 +151,7 @@ fn broken() -> ApiError {
     ApiError::unavailable("model_broken", "the model fails with every text")
 }
 
-/// The error of a server that ends.
+/// The error of a server that is stopping.
 pub(crate) fn draining() -> ApiError {
     ApiError::unavailable("draining", "the server is ending")
 }

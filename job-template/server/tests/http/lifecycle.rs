@@ -4,16 +4,16 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use finetuning_job::serve::{self, End};
+use text_server::{End, ForcedEnd};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::client::{read_all, read_answer};
-use crate::fake::{Server, load, options};
+use crate::fake::{Server, config, load};
 
 #[tokio::test]
 async fn it_lives_but_is_not_ready_while_the_model_loads() {
     let (go_on, wait) = mpsc::channel();
-    let server = Server::start_with(options(), |watched| {
+    let server = Server::start_with(config(), |watched| {
         let load = load(watched);
         Box::new(move || {
             wait.recv().unwrap();
@@ -37,7 +37,7 @@ async fn it_lives_but_is_not_ready_while_the_model_loads() {
 async fn a_model_that_cannot_be_loaded_ends_it() {
     let failing =
         |_: &_| -> crate::fake::Load { Box::new(|| Err("model.safetensors: cut".into())) };
-    let mut server = Server::start_with(options(), failing).await;
+    let mut server = Server::start_with(config(), failing).await;
     let error = (&mut server.ended).await.unwrap().unwrap_err();
     assert_eq!(
         error.to_string(),
@@ -45,7 +45,7 @@ async fn a_model_that_cannot_be_loaded_ends_it() {
     );
 
     let panicking = |_: &_| -> crate::fake::Load { Box::new(|| panic!("as it should")) };
-    let mut server = Server::start_with(options(), panicking).await;
+    let mut server = Server::start_with(config(), panicking).await;
     let error = (&mut server.ended).await.unwrap().unwrap_err();
     assert_eq!(
         error.to_string(),
@@ -54,33 +54,8 @@ async fn a_model_that_cannot_be_loaded_ends_it() {
 }
 
 #[tokio::test]
-async fn a_port_that_is_taken_is_told() {
-    let server = Server::start(options()).await;
-    let mut serving = options().serving;
-    serving.port = server.address.port();
-    let error = serve::bind(&serving).await.unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        format!(
-            "can't listen on 127.0.0.1:{}: Address already in use (os error 98)\n\
-             help: set HOST or PORT to what is free here",
-            serving.port
-        )
-    );
-}
-
-#[tokio::test]
-async fn ipv6_is_listened_on_with_and_without_brackets() {
-    for host in ["::1", "[::1]"] {
-        let mut options = options();
-        options.serving.host = host.to_owned();
-        assert_eq!(Server::start(options).await.ask("good").await.status, 200);
-    }
-}
-
-#[tokio::test]
 async fn what_was_asked_is_answered_before_the_end() {
-    let mut server = Server::start(options()).await;
+    let mut server = Server::start(config()).await;
     let mut idle = server.connect().await;
     idle.write_all(b"GET /livez HTTP/1.1\r\nhost: here\r\n\r\n")
         .await
@@ -114,9 +89,9 @@ async fn what_was_asked_is_answered_before_the_end() {
 
 #[tokio::test]
 async fn clients_that_stall_do_not_keep_it_from_ending() {
-    let mut options = options();
-    options.serving.grace = Duration::from_millis(300);
-    let mut server = Server::start(options).await;
+    let mut config = config();
+    config.timeouts.grace = Duration::from_millis(300);
+    let mut server = Server::start(config).await;
     let mut stalled = server.connect().await;
     stalled
         .write_all(b"POST /inference HTTP/1.1\r\ncontent-length: 9\r\n\r\n")
@@ -132,35 +107,35 @@ async fn clients_that_stall_do_not_keep_it_from_ending() {
 
 #[tokio::test]
 async fn what_is_not_answered_in_time_makes_the_end_a_forced_one() {
-    let mut options = options();
-    options.serving.grace = Duration::ZERO;
-    let mut server = Server::start(options.clone()).await;
+    let mut config = config();
+    config.timeouts.grace = Duration::ZERO;
+    let mut server = Server::start(config.clone()).await;
     server.stop.send(()).await.unwrap();
     assert_eq!((&mut server.ended).await.unwrap().unwrap(), End::Graceful);
 
-    let mut server = Server::start(options).await;
+    let mut server = Server::start(config).await;
     let _computed = server.begin("wait").await;
     server.watched.batches(1).await;
     server.stop.send(()).await.unwrap();
     let end = (&mut server.ended).await.unwrap().unwrap();
-    assert_eq!(end, End::Forced("GRACE_SECONDS are over"));
+    assert_eq!(end, End::Forced(ForcedEnd::GraceOver));
 }
 
 #[tokio::test]
 async fn a_second_signal_ends_it_at_once() {
-    let mut server = Server::start(options()).await;
+    let mut server = Server::start(config()).await;
     let _computed = server.begin("wait").await;
     server.watched.batches(1).await;
     server.stop.send(()).await.unwrap();
     server.stop.send(()).await.unwrap();
     let end = (&mut server.ended).await.unwrap().unwrap();
-    assert_eq!(end, End::Forced("a second signal came"));
+    assert_eq!(end, End::Forced(ForcedEnd::StoppedTwice));
 }
 
 #[tokio::test]
 async fn a_signal_while_the_model_loads_is_not_kept_waiting() {
     let (go_on, wait) = mpsc::channel::<()>();
-    let mut server = Server::start_with(options(), |watched| {
+    let mut server = Server::start_with(config(), |watched| {
         let load = load(watched);
         Box::new(move || {
             // Until the test is over.
@@ -171,13 +146,13 @@ async fn a_signal_while_the_model_loads_is_not_kept_waiting() {
     .await;
     server.stop.send(()).await.unwrap();
     let end = (&mut server.ended).await.unwrap().unwrap();
-    assert_eq!(end, End::Forced("the model was still loading"));
+    assert_eq!(end, End::Forced(ForcedEnd::Loading));
     drop(go_on);
 }
 
 #[tokio::test]
 async fn a_model_that_cannot_compute_is_never_ready() {
-    let mut server = Server::start_with(options(), |watched| {
+    let mut server = Server::start_with(config(), |watched| {
         watched.is_broken.store(true, Ordering::Relaxed);
         load(watched)
     })

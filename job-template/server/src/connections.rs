@@ -1,4 +1,5 @@
-//! Accepts connections, not too many and none for ever.
+//! Accepts connections, not too many and none for ever. `axum::serve` has neither a limit per client nor a time limit
+//! for a request's head, and answers probes only while there is room.
 
 use std::convert::Infallible;
 use std::io::{self, ErrorKind};
@@ -17,10 +18,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tower::ServiceExt;
 
-use super::app::Peer;
-use super::proxies::TrustedProxies;
-use super::slots::{ConnState, ConnectionSlots};
-use super::stream::TimedStream;
+use crate::app::Peer;
+use crate::config::{ServerConfig, Timeouts};
+use crate::proxies::TrustedProxies;
+use crate::slots::{ConnState, ConnectionSlots};
+use crate::stream::TimedStream;
 
 /// Bytes of a request's head.
 const HEAD_BYTES: usize = 64 << 10;
@@ -28,51 +30,11 @@ const HEAD_BYTES: usize = 64 << 10;
 /// How long to wait when no connection can be accepted: others have to end first.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// How many connections there may be, and how patient the server is with each.
-#[derive(Debug, Clone, Copy)]
-pub struct ConnectionLimits {
-    /// Connections at a time; half of them from one client.
-    pub connections: usize,
-    /// Time for a request's head, from the start or from the last answer. Ends idle connections, too.
-    pub head_time: Duration,
-    /// Time for a request's body.
-    pub body_time: Duration,
-    /// Time for the client to read an answer.
-    pub write_time: Duration,
-    /// Time that a closed connection's client has to stop sending.
-    pub linger: Duration,
-}
-
-impl ConnectionLimits {
-    /// So many connections, and the patience that clients on slow lines need. Fewer, if they would leave less
-    /// than a fifth of the files that may be open.
-    #[must_use]
-    pub fn new(connections: usize) -> Self {
-        Self {
-            connections: most_files()
-                .map_or(connections, |files| connections.min((files / 5 * 4).max(1))),
-            head_time: Duration::from_secs(10),
-            body_time: Duration::from_secs(30),
-            write_time: Duration::from_secs(30),
-            linger: Duration::from_secs(1),
-        }
-    }
-}
-
-/// How many files this process may have open, where Linux tells.
-fn most_files() -> Option<usize> {
-    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
-    let line = limits
-        .lines()
-        .find_map(|line| line.strip_prefix("Max open files"))?;
-    line.split_whitespace().next()?.parse().ok()
-}
-
 /// Accepts connections, and serves each.
 pub(crate) struct Acceptor {
     listener: TcpListener,
     router: Router,
-    limits: ConnectionLimits,
+    timeouts: Timeouts,
     proxies: Arc<TrustedProxies>,
     slots: ConnectionSlots,
     tasks: JoinSet<()>,
@@ -81,18 +43,13 @@ pub(crate) struct Acceptor {
 }
 
 impl Acceptor {
-    pub(crate) fn new(
-        listener: TcpListener,
-        router: Router,
-        limits: ConnectionLimits,
-        proxies: TrustedProxies,
-    ) -> Self {
+    pub(crate) fn new(listener: TcpListener, router: Router, config: &ServerConfig) -> Self {
         Self {
             listener,
             router,
-            limits,
-            proxies: Arc::new(proxies),
-            slots: ConnectionSlots::new(limits.connections),
+            timeouts: config.timeouts,
+            proxies: Arc::new(TrustedProxies::new(config.trusted_proxies.clone())),
+            slots: ConnectionSlots::new(config.limits.connections),
             tasks: JoinSet::new(),
             graceful: GracefulShutdown::new(),
             is_closing: false,
@@ -117,7 +74,7 @@ impl Acceptor {
     }
 
     /// Ends the connections: at once where nothing is asked, else after the answer. Done when those
-    /// are that are open now. Who comes later can ask once how the server is.
+    /// are that are open now. Later ones get one answer each, for probes.
     pub(crate) fn close(&mut self) -> impl Future<Output = ()> + use<> {
         self.is_closing = true;
         std::mem::take(&mut self.graceful).shutdown()
@@ -135,8 +92,8 @@ impl Acceptor {
         let stream = TimedStream::new(
             stream,
             Arc::clone(&state),
-            self.limits.write_time,
-            self.limits.linger,
+            self.timeouts.write,
+            self.timeouts.linger,
         );
         let (router, proxies) = (self.router.clone(), Arc::clone(&self.proxies));
         let asking = Arc::clone(&state);
@@ -163,7 +120,7 @@ impl Acceptor {
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(self.limits.head_time)
+            .header_read_timeout(self.timeouts.head)
             .max_header_size(HEAD_BYTES)
             .max_buf_size(HEAD_BYTES)
             .keep_alive(!is_late && shortage.is_none())
@@ -186,16 +143,4 @@ fn is_clients_own(error: &io::Error) -> bool {
         error.kind(),
         ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn fewer_connections_than_files() {
-        let files = most_files().unwrap();
-        assert!(ConnectionLimits::new(usize::MAX).connections < files);
-        assert_eq!(ConnectionLimits::new(7).connections, 7);
-    }
 }

@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use finetuning_job::serve::Processor;
+use text_server::Processor;
 
 use crate::client::{exchange, read_answer, with_body};
-use crate::fake::{Server, niceness, options};
+use crate::fake::{Server, config, niceness};
 
 #[tokio::test]
 async fn what_waited_is_the_next_batch() {
-    let server = Server::start(options()).await;
+    let server = Server::start(config()).await;
     let mut first = server.begin("wait").await;
     server.watched.batches(1).await;
     let mut second = server.begin("good").await;
@@ -30,9 +30,9 @@ async fn what_waited_is_the_next_batch() {
 
 #[tokio::test]
 async fn a_text_alone_gets_all_threads_and_several_get_one_each() {
-    let mut options = options();
-    options.compute.processor = Processor::Cpu { threads: 3 };
-    let server = Server::start(options).await;
+    let mut config = config();
+    config.compute.processor = Processor::Cpu { threads: 3 };
+    let server = Server::start(config).await;
     server.ask("good").await;
     assert_eq!(server.watched.batches(1).await, [(3, vec![1])]);
     let mut stream = server.connect().await;
@@ -61,9 +61,9 @@ async fn a_text_alone_gets_all_threads_and_several_get_one_each() {
 #[tokio::test]
 async fn threads_that_answer_come_before_those_that_compute_on_a_cpu() {
     for (processor, nicer) in [(Processor::Cpu { threads: 1 }, 10), (Processor::Gpu, 0)] {
-        let mut options = options();
-        options.compute.processor = processor;
-        let server = Server::start(options).await;
+        let mut config = config();
+        config.compute.processor = processor;
+        let server = Server::start(config).await;
         server.ask("good").await;
         let computing = server.watched.niceness.load(Ordering::Relaxed);
         assert_eq!(computing, (niceness() + nicer).min(19), "{processor:?}");
@@ -72,7 +72,7 @@ async fn threads_that_answer_come_before_those_that_compute_on_a_cpu() {
 
 #[tokio::test]
 async fn a_full_queue_refuses_at_once() {
-    let server = Server::start(options()).await;
+    let server = Server::start(config()).await;
     let mut computed = server.begin("wait").await;
     server.watched.batches(1).await;
     let four = with_body(
@@ -109,7 +109,7 @@ async fn a_full_queue_refuses_at_once() {
 
 #[tokio::test]
 async fn one_client_gets_half_of_the_queue() {
-    let server = Server::start(options()).await;
+    let server = Server::start(config()).await;
     let _computed = server.begin("wait").await;
     server.watched.batches(1).await;
     let mut waiting = server.connect().await;
@@ -142,7 +142,7 @@ async fn one_client_gets_half_of_the_queue() {
 
 #[tokio::test]
 async fn a_client_that_left_is_not_computed() {
-    let server = Server::start(options()).await;
+    let server = Server::start(config()).await;
     let mut first = server.begin("wait").await;
     server.watched.batches(1).await;
     let second = server.begin("good good good").await;
@@ -161,7 +161,7 @@ async fn a_client_that_left_is_not_computed() {
 
 #[tokio::test]
 async fn an_answer_that_is_no_number_fails_its_own_request_only() {
-    let server = Server::start(options()).await;
+    let server = Server::start(config()).await;
     let mut first = server.begin("wait").await;
     server.watched.batches(1).await;
     let mut together = Vec::new();
@@ -184,9 +184,9 @@ async fn an_answer_that_is_no_number_fails_its_own_request_only() {
 #[tokio::test]
 async fn a_text_that_makes_the_model_panic_fails_alone() {
     for processor in [Processor::Gpu, Processor::Cpu { threads: 2 }] {
-        let mut options = options();
-        options.compute.processor = processor;
-        let server = Server::start(options).await;
+        let mut config = config();
+        config.compute.processor = processor;
+        let server = Server::start(config).await;
         let mut first = server.begin("wait").await;
         server.watched.batches(1).await;
         let mut together = Vec::new();
@@ -206,7 +206,7 @@ async fn a_text_that_makes_the_model_panic_fails_alone() {
 
 #[tokio::test]
 async fn a_text_that_makes_the_model_panic_can_come_again_and_again() {
-    let server = Server::start(options()).await;
+    let server = Server::start(config()).await;
     let mut ids = BTreeSet::new();
     for _ in 0..5 {
         let answer = server.ask("panic").await;
@@ -224,7 +224,7 @@ async fn a_text_that_makes_the_model_panic_can_come_again_and_again() {
 
 #[tokio::test]
 async fn a_text_without_a_token_fails_by_itself() {
-    let server = Server::start(options()).await;
+    let server = Server::start(config()).await;
     let mut first = server.begin("wait").await;
     server.watched.batches(1).await;
     let answer = server.ask("\u{1}").await;
@@ -240,11 +240,29 @@ async fn a_text_without_a_token_fails_by_itself() {
 }
 
 #[tokio::test]
+async fn a_text_that_the_tokenizer_fails_with_fails_by_itself() {
+    let server = Server::start(config()).await;
+    for (text, message) in [
+        ("\u{2}", "the tokenizer failed: U+0002 is no text"),
+        ("\u{3}", "the tokenizer panicked"),
+    ] {
+        let answer = server.ask(text).await;
+        assert_eq!(
+            (answer.status, answer.error().0.as_str()),
+            (500, "model_error")
+        );
+        assert_eq!(answer.json()["error"]["message"], message);
+        assert_eq!(server.ask("good").await.status, 200);
+    }
+    assert_eq!(server.get("/readyz").await.status, 200);
+}
+
+#[tokio::test]
 async fn a_model_that_panics_with_every_text_is_given_up() {
     for processor in [Processor::Gpu, Processor::Cpu { threads: 2 }] {
-        let mut options = options();
-        options.compute.processor = processor;
-        let server = Server::start(options).await;
+        let mut config = config();
+        config.compute.processor = processor;
+        let server = Server::start(config).await;
         server.watched.is_broken.store(true, Ordering::Relaxed);
         assert_eq!(server.get("/livez").await.status, 200);
         assert_eq!(server.ask("good").await.status, 500);
@@ -261,10 +279,10 @@ async fn a_model_that_panics_with_every_text_is_given_up() {
 }
 
 #[tokio::test]
-async fn a_model_that_hangs_is_told() {
-    let mut options = options();
-    options.compute.hang_time = Duration::from_millis(200);
-    let server = Server::start(options).await;
+async fn a_model_that_hangs_is_reported() {
+    let mut config = config();
+    config.timeouts.batch = Duration::from_millis(200);
+    let server = Server::start(config).await;
     let mut hanging = server.begin("wait").await;
     server.until("/livez", 503).await;
     assert_eq!(server.get("/readyz").await.error().0, "model_hangs");

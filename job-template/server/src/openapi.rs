@@ -8,8 +8,8 @@ use utoipa::openapi::{Info, OpenApi, OpenApiBuilder, RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
 /// The document without its routes, which the router adds.
-pub(crate) fn document() -> OpenApi {
-    let mut info = Info::new("Text classifier", env!("CARGO_PKG_VERSION"));
+pub(crate) fn document(version: &str) -> OpenApi {
+    let mut info = Info::new("Text classifier", version);
     info.description = Some(
         "Tells how likely each label is for a text. Every error has the same form: a `code` for \
          programs, a `message` for people, and the `field` that is wrong, if it is one. A status of \
@@ -19,8 +19,8 @@ pub(crate) fn document() -> OpenApi {
     OpenApiBuilder::new().info(info).build()
 }
 
-/// The shape of what `POST /inference` takes. The reader of [`super::request`] tells better what is
-/// wrong than a derived one.
+/// The shape of what `POST /inference` takes. [`crate::request`] reads it by hand, for better
+/// errors than a derived type's.
 pub(crate) struct InferenceBody;
 
 impl PartialSchema for InferenceBody {

@@ -33,7 +33,7 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(version: &str) -> Self {
         let registry = Registry::new();
         let histogram = |name, help, buckets: &[f64]| {
             let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
@@ -45,7 +45,7 @@ impl Metrics {
         )
         .buckets(SECONDS.to_vec());
         let build = Opts::new("job_build_info", "The program that runs; always 1.")
-            .const_label("version", env!("CARGO_PKG_VERSION"));
+            .const_label("version", version);
         add(&registry, IntGauge::with_opts(build)).set(1);
         Self {
             requests: add(
@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     fn what_is_counted_is_in_the_text() {
-        let metrics = Metrics::new();
+        let metrics = Metrics::new("1.2.3");
         let took = Duration::from_millis(5);
         metrics.computed(1, 16, took);
         metrics.computed(3, 17, took);
@@ -153,6 +153,7 @@ mod tests {
         metrics.inferred(took);
         let text = metrics.render(7);
         for line in [
+            "job_build_info{version=\"1.2.3\"} 1",
             "job_batch_texts_bucket{le=\"1\"} 1",
             "job_batch_texts_bucket{le=\"4\"} 2",
             "job_batch_texts_bucket{le=\"+Inf\"} 2",

@@ -16,14 +16,18 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use utoipa_swagger_ui::SwaggerUi;
 
-use super::answer::{Answer, Answers, Predicted, Prediction};
-use super::app::{App, Peer, draining};
-use super::error::{ApiError, ErrorBody};
-use super::info::Info;
-use super::openapi::{self, InferenceBody};
-use super::page;
-use super::request::{Texts, read_body, read_query};
-use super::request_id::{self, NewId};
+use crate::answer::{Answer, Answers, Predicted, Prediction};
+use crate::app::{App, Peer, draining};
+use crate::error::{ApiError, ErrorBody};
+use crate::info::Info;
+use crate::model::Tokens;
+use crate::openapi::{self, InferenceBody};
+use crate::page;
+use crate::request::{Texts, read_body, read_query};
+use crate::request_id::{self, NewId};
+
+/// The target of the `tracing` event of each request but successful probes, so that a program can leave it out.
+pub const REQUEST_LOG: &str = "text_server::request";
 
 /// Bytes of a path that are logged.
 const LOGGED_PATH: usize = 256;
@@ -33,7 +37,7 @@ const PROBES: [&str; 3] = ["/livez", "/readyz", "/metrics"];
 
 /// Everything that can be asked for.
 pub(crate) fn router(app: Arc<App>) -> Router {
-    let (routes, document) = documented();
+    let (routes, document) = documented(app.config.version);
     routes
         .merge(SwaggerUi::new("/docs").url("/openapi.json", document))
         .fallback(unknown_path)
@@ -48,8 +52,8 @@ pub(crate) fn router(app: Arc<App>) -> Router {
 }
 
 /// The routes, and the document that describes them: a route that isn't described can't be added.
-fn documented() -> (Router<Arc<App>>, OpenApi) {
-    OpenApiRouter::with_openapi(openapi::document())
+fn documented(version: &str) -> (Router<Arc<App>>, OpenApi) {
+    OpenApiRouter::with_openapi(openapi::document(version))
         .routes(routes!(page::page))
         .routes(routes!(inference))
         .routes(routes!(predict))
@@ -90,7 +94,7 @@ async fn inference(
     Extension(peer): Extension<Peer>,
     request: Request,
 ) -> Result<Json<Answers>, ApiError> {
-    let answers = match read_body(request, app.limits).await? {
+    let answers = match read_body(request, &app.config).await? {
         Texts::One(text) => {
             let mut answers = classify(&app, peer, vec![text], "text").await?;
             Answers::One(answers.pop().expect("a text has an answer"))
@@ -129,7 +133,7 @@ async fn predict(
     uri: Uri,
 ) -> Result<Json<Prediction>, ApiError> {
     let began = Instant::now();
-    let sentence = read_query(&uri, app.limits)?;
+    let sentence = read_query(&uri, app.config.limits)?;
     let mut answers = classify(&app, peer, vec![sentence.clone()], "sentence").await?;
     let answer = answers.pop().expect("a text has an answer");
     let time_taken = began.elapsed().as_secs_f64();
@@ -217,7 +221,7 @@ async fn classify(
     if peer.is_late {
         return Err(draining());
     }
-    // Who has to be refused is refused before the work of cutting texts to tokens.
+    // What has to be refused is refused before the work of tokenizing.
     app.model()?.pool.check(peer.address, texts.len())?;
     let tokens = tokenize(Arc::clone(app), texts).await?;
     if let Some(index) = tokens.iter().position(|tokens| tokens.ids.is_empty()) {
@@ -257,16 +261,13 @@ async fn classify(
     Ok(answers)
 }
 
-/// Cuts texts to tokens, where it doesn't hold up other requests.
-async fn tokenize(
-    app: Arc<App>,
-    texts: Vec<String>,
-) -> Result<Vec<crate::tokenize::Tokens>, ApiError> {
+/// Tokenizes texts on a thread where that holds up no other request.
+async fn tokenize(app: Arc<App>, texts: Vec<String>) -> Result<Vec<Tokens>, ApiError> {
     tokio::task::spawn_blocking(move || {
-        let tokenizer = &app.model()?.tokenizer;
+        let tokenize = &app.model()?.tokenize;
         texts
             .iter()
-            .map(|text| tokenizer.encode(text))
+            .map(|text| tokenize(text))
             .collect::<Result<_, _>>()
             .map_err(|error| ApiError::model(format!("the tokenizer failed: {error}")))
     })
@@ -325,6 +326,7 @@ async fn measure(State(app): State<Arc<App>>, request: Request, next: Next) -> R
     // Successful probes come all the time, and say nothing.
     if !(PROBES.contains(&route) && status.is_success()) {
         tracing::info!(
+            target: REQUEST_LOG,
             request_id = id,
             client = peer.map(|peer| peer.address.to_string()),
             method = method.as_str(),

@@ -1,4 +1,4 @@
-//! Every error that a client can get, in one JSON form.
+//! Every error that a client can get, in one JSON form: axum's and hyper's own are plain text, or empty.
 
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -6,10 +6,9 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::batcher::Refusal;
-use super::request_id;
-use super::slots::Shortage;
-use crate::log;
+use crate::batcher::Refusal;
+use crate::request_id;
+use crate::slots::Shortage;
 
 /// What every error looks like.
 #[derive(Debug, Serialize, ToSchema)]
@@ -123,7 +122,7 @@ impl ApiError {
         .into_bytes()
     }
 
-    /// Nobody can be served just now.
+    /// The server is temporarily unavailable.
     pub(crate) fn unavailable(code: &'static str, message: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, code, message)
     }
@@ -132,7 +131,7 @@ impl ApiError {
     pub(crate) fn model(message: impl Into<String>) -> Self {
         let mut error = Self::new(StatusCode::INTERNAL_SERVER_ERROR, "model_error", message);
         let id = request_id::current();
-        log::fail_request(&id, &error.detail.message);
+        tracing::error!(request_id = id, "{}", error.detail.message);
         error.detail.id = Some(id);
         error
     }

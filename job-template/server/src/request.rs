@@ -1,7 +1,7 @@
-//! From a request to the texts that it asks about, with everything that can be wrong.
+//! From a request to the texts that it asks about, with everything that can be wrong. An extractor with a derived
+//! type would name neither the field nor the list's index.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::body::HttpBody;
 use axum::extract::{Query, Request};
@@ -9,30 +9,9 @@ use axum::http::{StatusCode, Uri, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde_json::{Map, Value};
 
-use super::error::ApiError;
-use super::slots::ConnState;
-
-/// How much of a request is read.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct RequestLimits {
-    /// Bytes of a text.
-    pub(crate) text_bytes: usize,
-    /// Texts of a request.
-    pub(crate) texts: usize,
-    /// Time until the whole body is there.
-    pub(crate) body_time: Duration,
-}
-
-impl RequestLimits {
-    /// Bytes of a body. The longest text fits in, even if each of its bytes is written as `\u0000`.
-    pub(crate) fn body_bytes(self) -> usize {
-        const AT_LEAST: usize = 1 << 20;
-        self.text_bytes
-            .saturating_mul(6)
-            .saturating_add(1024)
-            .max(AT_LEAST)
-    }
-}
+use crate::config::{Limits, ServerConfig};
+use crate::error::ApiError;
+use crate::slots::ConnState;
 
 /// What a request asks about.
 #[derive(Debug, PartialEq, Eq)]
@@ -44,7 +23,7 @@ pub(crate) enum Texts {
 }
 
 /// The body of `POST /inference`: `{"text": …}` or `{"texts": […]}`.
-pub(crate) async fn read_body(request: Request, limits: RequestLimits) -> Result<Texts, ApiError> {
+pub(crate) async fn read_body(request: Request, config: &ServerConfig) -> Result<Texts, ApiError> {
     let encoding = request.headers().get(header::CONTENT_ENCODING);
     if encoding.is_some_and(|encoding| encoding != "identity") {
         let message = "the body must not be compressed";
@@ -54,6 +33,7 @@ pub(crate) async fn read_body(request: Request, limits: RequestLimits) -> Result
             message,
         ));
     }
+    let (limits, body_time) = (config.limits, config.timeouts.body);
     let most = limits.body_bytes();
     let too_large = || {
         let message = format!("the body is larger than {most} bytes");
@@ -65,7 +45,7 @@ pub(crate) async fn read_body(request: Request, limits: RequestLimits) -> Result
     if body.size_hint().lower() > most as u64 {
         return Err(too_large());
     }
-    let read = tokio::time::timeout(limits.body_time, Limited::new(body, most).collect());
+    let read = tokio::time::timeout(body_time, Limited::new(body, most).collect());
     let bytes = match read.await {
         Ok(Ok(collected)) => {
             if let Some(state) = state {
@@ -83,7 +63,7 @@ pub(crate) async fn read_body(request: Request, limits: RequestLimits) -> Result
             ));
         }
         Err(_) => {
-            let message = format!("the body didn't come within {:?}", limits.body_time);
+            let message = format!("the body didn't come within {body_time:?}");
             return Err(ApiError::new(
                 StatusCode::REQUEST_TIMEOUT,
                 "body_timeout",
@@ -95,7 +75,7 @@ pub(crate) async fn read_body(request: Request, limits: RequestLimits) -> Result
 }
 
 /// The `sentence` of `GET /predict?sentence=…`.
-pub(crate) fn read_query(uri: &Uri, limits: RequestLimits) -> Result<String, ApiError> {
+pub(crate) fn read_query(uri: &Uri, limits: Limits) -> Result<String, ApiError> {
     let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(uri)
         .map_err(|error| ApiError::new(StatusCode::BAD_REQUEST, "bad_query", error.body_text()))?;
     let mut sentences = pairs.into_iter().filter(|(name, _)| name == "sentence");
@@ -110,8 +90,8 @@ pub(crate) fn read_query(uri: &Uri, limits: RequestLimits) -> Result<String, Api
     }
 }
 
-fn parse(bytes: &[u8], limits: RequestLimits) -> Result<Texts, ApiError> {
-    // serde_json tells the line and the column.
+fn parse(bytes: &[u8], limits: Limits) -> Result<Texts, ApiError> {
+    // serde_json's error has the line and the column.
     let value: Value = serde_json::from_slice(bytes).map_err(|error| {
         ApiError::new(
             StatusCode::BAD_REQUEST,
@@ -130,8 +110,12 @@ fn parse(bytes: &[u8], limits: RequestLimits) -> Result<Texts, ApiError> {
             if texts.is_empty() {
                 return Err(ApiError::invalid("empty_list", "`texts` is empty").of("texts"));
             }
-            if texts.len() > limits.texts {
-                let message = format!("{} texts are more than {}", texts.len(), limits.texts);
+            if texts.len() > limits.client_texts() {
+                let message = format!(
+                    "{} texts are more than {}",
+                    texts.len(),
+                    limits.client_texts()
+                );
                 let status = StatusCode::PAYLOAD_TOO_LARGE;
                 return Err(ApiError::new(status, "too_many_texts", message).of("texts"));
             }
@@ -163,14 +147,14 @@ fn refuse_unknown(rest: &Map<String, Value>) -> Result<(), ApiError> {
     }
 }
 
-fn string(value: Value, field: &str, limits: RequestLimits) -> Result<String, ApiError> {
+fn string(value: Value, field: &str, limits: Limits) -> Result<String, ApiError> {
     match value {
         Value::String(text) => checked(text, field, limits),
         _ => Err(ApiError::invalid("wrong_type", format!("`{field}` is not a string")).of(field)),
     }
 }
 
-fn checked(text: String, field: &str, limits: RequestLimits) -> Result<String, ApiError> {
+fn checked(text: String, field: &str, limits: Limits) -> Result<String, ApiError> {
     if text.len() > limits.text_bytes {
         let message = format!(
             "`{field}` has {} bytes, and a text at most {}",

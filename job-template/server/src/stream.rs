@@ -1,4 +1,5 @@
-//! A connection that doesn't wait for ever for a client that won't read, and on which every error has its form.
+//! A connection that doesn't wait for ever for a client that won't read, and on which every error has its form. hyper has
+//! no time limit for writing, and answers a head that it can't read by itself.
 
 use std::io;
 use std::pin::Pin;
@@ -10,8 +11,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
-use super::error::ApiError;
-use super::slots::ConnState;
+use crate::error::ApiError;
+use crate::slots::ConnState;
 
 /// A TCP stream with a limit on the time that an answer takes to be read, from when it first had to
 /// wait for the client.

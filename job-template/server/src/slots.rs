@@ -1,4 +1,5 @@
-//! The slots for connections, and which connection loses its own when all are taken.
+//! The slots for connections, and which connection loses its own when all are taken: a semaphore, or tower's limit, could
+//! only have the next one wait.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -96,8 +97,8 @@ impl ConnectionSlots {
     }
 
     /// Makes room for a client's next connection. Where there is none, the oldest connection on which no whole
-    /// request waits for its answer is ended, and of a client that has its share, the oldest such one of its own: who
-    /// opens many, and asks nothing, keeps nobody else out.
+    /// request waits for its answer is ended, and of a client that has its share, the oldest such one of its own: a client
+    /// that opens many, and asks nothing, keeps no other out.
     ///
     /// # Errors
     /// There is no such one.

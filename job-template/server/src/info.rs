@@ -3,21 +3,6 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// What is known of a model that is served.
-#[derive(Debug, Clone)]
-pub struct ModelInfo {
-    /// SHA-256 of its weights' file, in hexadecimal.
-    pub sha256: String,
-    /// The labels, in the order of the logits.
-    pub labels: Vec<String>,
-    /// The device that it computes on, as DEVICE names it.
-    pub device: String,
-    /// The numbers that it computes in, as PRECISION names them.
-    pub precision: &'static str,
-    /// Tokens of a text that it reads.
-    pub text_tokens: usize,
-}
-
 /// Which model answers, on what, and how much it takes.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Info {

@@ -1,18 +1,16 @@
 //! A model whose answers are known, and a server of it.
 
 use std::cell::Cell;
-use std::error::Error;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-use finetuning_job::classify::Classify;
-use finetuning_job::config::ServingConfig;
-use finetuning_job::serve::{
-    self, Compute, ConnectionLimits, End, Loaded, ModelInfo, Processor, ServeError, ServeOptions,
+use text_server::{
+    Classify, Compute, End, Failure, Limits, Loaded, ModelInfo, Processor, ServeError,
+    ServerConfig, Tokens,
 };
-use finetuning_job::tokenize::Tokenizer;
+use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
@@ -40,7 +38,7 @@ pub struct Watched {
 }
 
 impl Watched {
-    /// Lets every `wait` go on.
+    /// Lets every `wait` continue.
     pub fn open(&self) {
         *self.is_open.lock().unwrap() = true;
         self.opened.notify_all();
@@ -126,36 +124,24 @@ pub struct Server {
 }
 
 /// Loads a model.
-pub type Load = Box<dyn FnOnce() -> Result<Loaded<Fake>, Box<dyn Error + Send + Sync>> + Send>;
+pub type Load = Box<dyn FnOnce() -> Result<Loaded<Fake>, Failure> + Send>;
 
 /// Small limits, so that tests reach them.
-pub fn options() -> ServeOptions {
-    ServeOptions {
-        serving: ServingConfig {
-            host: "127.0.0.1".to_owned(),
-            port: 0,
-            max_batch_tokens: 64,
-            max_queue: 8,
-            max_text_bytes: 1000,
-            max_connections: 64,
-            trusted_proxies: Vec::new(),
-            grace: Duration::from_secs(20),
-        },
-        compute: Compute {
-            processor: Processor::Gpu,
-            set_threads: |threads| THREADS.set(threads),
-            on_each_thread: |threads, body| {
-                std::thread::scope(|scope| {
-                    for thread in 1..threads {
-                        scope.spawn(move || body(thread));
-                    }
-                    body(0);
-                });
-            },
-            hang_time: Duration::from_mins(1),
-        },
-        connections: ConnectionLimits::new(64),
-    }
+pub fn config() -> ServerConfig {
+    let compute = Compute {
+        processor: Processor::Gpu,
+        set_threads: |threads| THREADS.set(threads),
+        ..Compute::on_std_threads(1)
+    };
+    let mut config = ServerConfig::new("1.2.3", compute);
+    config.timeouts.grace = Duration::from_secs(20);
+    config.limits = Limits {
+        batch_tokens: 64,
+        queue_texts: 8,
+        text_bytes: 1000,
+        connections: 64,
+    };
+    config
 }
 
 /// Loads a fake.
@@ -164,7 +150,7 @@ pub fn load(watched: &Arc<Watched>) -> Load {
     Box::new(move || {
         Ok(Loaded {
             classifier: Fake { watched },
-            tokenizer: tokenizer(),
+            tokenize: Box::new(tokenize),
             info: info(&["positive", "negative"]),
         })
     })
@@ -183,8 +169,8 @@ pub fn info(labels: &[&str]) -> ModelInfo {
 
 impl Server {
     /// A server that is ready.
-    pub async fn start(options: ServeOptions) -> Self {
-        let server = Self::start_with(options, load).await;
+    pub async fn start(config: ServerConfig) -> Self {
+        let server = Self::start_with(config, load).await;
         server.until("/readyz", 200).await;
         // What it was tried with.
         server.watched.forget();
@@ -193,14 +179,19 @@ impl Server {
 
     /// A server of what `load` gives, as soon as it listens.
     pub async fn start_with(
-        options: ServeOptions,
+        config: ServerConfig,
         load: impl FnOnce(&Arc<Watched>) -> Load,
     ) -> Self {
         let watched = Arc::default();
-        let listener = serve::bind(&options.serving).await.unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = mpsc::channel(2);
-        let ended = tokio::spawn(serve::serve(listener, options, load(&watched), stopped));
+        let ended = tokio::spawn(text_server::serve(
+            listener,
+            config,
+            load(&watched),
+            stopped,
+        ));
         Self {
             address,
             watched,
@@ -217,20 +208,21 @@ impl Drop for Server {
     }
 }
 
-fn tokenizer() -> Tokenizer {
-    let vocabulary: serde_json::Map<_, _> = WORDS
-        .iter()
-        .enumerate()
-        .map(|(id, word)| ((*word).to_owned(), id.into()))
+/// A word is a token; U+0001 is nothing, U+0002 an error, U+0003 a panic.
+fn tokenize(text: &str) -> Result<Tokens, Failure> {
+    if text.contains('\u{2}') {
+        return Err("U+0002 is no text".into());
+    }
+    assert!(!text.contains('\u{3}'), "the text says so");
+    let text = text.replace('\u{1}', "");
+    let mut words = text.split_whitespace();
+    let id = |word| WORDS.iter().position(|known| *known == word);
+    let ids = words.by_ref().take(MOST_TOKENS);
+    let ids = ids
+        .map(|word| id(word).unwrap_or_default() as u32)
         .collect();
-    let file = serde_json::json!({
-        "version": "1.0", "truncation": null, "padding": null, "added_tokens": [],
-        "normalizer": {"type": "Replace", "pattern": {"String": "\u{1}"}, "content": ""},
-        "pre_tokenizer": {"type": "WhitespaceSplit"},
-        "post_processor": null, "decoder": null,
-        "model": {"type": "WordLevel", "vocab": vocabulary, "unk_token": "[UNK]"},
-    });
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("tokenizer.json"), file.to_string()).unwrap();
-    Tokenizer::open(folder.path(), MOST_TOKENS, WORDS.len()).unwrap()
+    Ok(Tokens {
+        ids,
+        is_truncated: words.next().is_some(),
+    })
 }

@@ -6,15 +6,15 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpSocket;
 
 use crate::client::{exchange, read_all, read_answer, with_body};
-use crate::fake::{Server, load, options};
+use crate::fake::{Server, config, load};
 
 const SHORT: Duration = Duration::from_millis(200);
 
 #[tokio::test]
 async fn half_a_head_is_not_waited_for() {
-    let mut options = options();
-    options.connections.head_time = SHORT;
-    let server = Server::start(options).await;
+    let mut config = config();
+    config.timeouts.head = SHORT;
+    let server = Server::start(config).await;
     let mut stream = server.connect().await;
     stream
         .write_all(b"GET /livez HTTP/1.1\r\nho")
@@ -25,9 +25,9 @@ async fn half_a_head_is_not_waited_for() {
 
 #[tokio::test]
 async fn an_idle_connection_is_closed() {
-    let mut options = options();
-    options.connections.head_time = SHORT;
-    let server = Server::start(options).await;
+    let mut config = config();
+    config.timeouts.head = SHORT;
+    let server = Server::start(config).await;
     let mut stream = server.connect().await;
     stream
         .write_all(b"GET /livez HTTP/1.1\r\nhost: here\r\n\r\n")
@@ -42,9 +42,9 @@ async fn an_idle_connection_is_closed() {
 
 #[tokio::test]
 async fn half_a_body_is_not_waited_for() {
-    let mut options = options();
-    options.connections.body_time = SHORT;
-    let server = Server::start(options).await;
+    let mut config = config();
+    config.timeouts.body = SHORT;
+    let server = Server::start(config).await;
     let mut stream = server.connect().await;
     let half = b"POST /inference HTTP/1.1\r\nhost: here\r\ncontent-length: 20\r\n\r\n{\"text\"";
     stream.write_all(half).await.unwrap();
@@ -57,10 +57,10 @@ async fn half_a_body_is_not_waited_for() {
 }
 
 #[tokio::test]
-async fn one_connection_too_many_is_told_so() {
-    let mut options = options();
-    options.connections.connections = 1;
-    let server = Server::start(options).await;
+async fn one_connection_too_many_is_refused() {
+    let mut config = config();
+    config.limits.connections = 1;
+    let server = Server::start(config).await;
     let mut busy = server.begin("wait").await;
     server.watched.batches(1).await;
     let mut other = server.connect_from("127.0.0.2").await;
@@ -77,9 +77,9 @@ async fn one_connection_too_many_is_told_so() {
 
 #[tokio::test]
 async fn one_client_gets_half_of_the_connections() {
-    let mut options = options();
-    options.connections.connections = 4;
-    let server = Server::start(options).await;
+    let mut config = config();
+    config.limits.connections = 4;
+    let server = Server::start(config).await;
     let mut busy = vec![server.begin("wait").await];
     server.watched.batches(1).await;
     busy.push(server.begin("good").await);
@@ -108,10 +108,10 @@ async fn one_client_gets_half_of_the_connections() {
 
 #[tokio::test]
 async fn a_trusted_proxy_has_the_connections_and_the_texts_of_many_clients() {
-    let mut options = options();
-    options.connections.connections = 4;
-    options.serving.trusted_proxies = vec!["127.0.0.1/32".parse().unwrap()];
-    let server = Server::start(options).await;
+    let mut config = config();
+    config.limits.connections = 4;
+    config.trusted_proxies = vec!["127.0.0.1/32".parse().unwrap()];
+    let server = Server::start(config).await;
     let mut busy = vec![server.begin("wait").await];
     server.watched.batches(1).await;
     let ask = async |client: &str, texts: &[u8]| {
@@ -140,9 +140,9 @@ async fn a_trusted_proxy_has_the_connections_and_the_texts_of_many_clients() {
 /// All connections are busy, many more come and say nothing, and the model's queue is full.
 #[tokio::test]
 async fn probes_are_answered_whatever_the_load() {
-    let mut options = options();
-    options.connections.connections = 2;
-    let server = Server::start(options).await;
+    let mut config = config();
+    config.limits.connections = 2;
+    let server = Server::start(config).await;
     let mut busy = vec![server.begin("wait").await];
     server.watched.batches(1).await;
     let mut other = server.connect_from("127.0.0.2").await;
@@ -175,10 +175,10 @@ async fn probes_are_answered_whatever_the_load() {
 }
 
 #[tokio::test]
-async fn connections_that_ask_nothing_keep_nobody_out() {
-    let mut options = options();
-    options.connections.connections = 2;
-    let server = Server::start(options).await;
+async fn connections_that_ask_nothing_keep_no_other_out() {
+    let mut config = config();
+    config.limits.connections = 2;
+    let server = Server::start(config).await;
     let mut half = Vec::new();
     for _ in 0..10 {
         let mut stream = server.connect().await;
@@ -198,10 +198,10 @@ async fn connections_that_ask_nothing_keep_nobody_out() {
 }
 
 #[tokio::test]
-async fn half_a_body_keeps_nobody_out_either() {
-    let mut options = options();
-    options.connections.connections = 2;
-    let server = Server::start(options).await;
+async fn half_a_body_keeps_no_other_out_either() {
+    let mut config = config();
+    config.limits.connections = 2;
+    let server = Server::start(config).await;
     let mut half = Vec::new();
     for address in ["127.0.0.2", "127.0.0.3"] {
         let mut stream = server.connect_from(address).await;
@@ -216,13 +216,13 @@ async fn half_a_body_keeps_nobody_out_either() {
     assert_eq!(read_all(&mut half[0]).await, "");
 }
 
-/// It holds the only place, so that the next client tells when it's gone.
+/// It holds the only slot: the next client is answered when it is gone.
 #[tokio::test]
 async fn a_client_that_does_not_read_is_let_go() {
-    let mut options = options();
-    options.connections.connections = 1;
-    options.connections.write_time = SHORT;
-    let server = Server::start_with(options, load).await;
+    let mut config = config();
+    config.limits.connections = 1;
+    config.timeouts.write = SHORT;
+    let server = Server::start_with(config, load).await;
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
     let mut stalled = socket.connect(server.address).await.unwrap();

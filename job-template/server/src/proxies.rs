@@ -1,4 +1,5 @@
-//! Who asks, where proxies ask for others.
+//! The client of a request that comes through proxies. Only those of named networks are trusted, which the crates for
+//! axum can't do.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -21,7 +22,7 @@ impl TrustedProxies {
     }
 
     /// The client of a request that came from `peer`: the last address of X-Forwarded-For that no trusted proxy
-    /// has. What is before it is the client's own word, and may be made up.
+    /// has. What is before it comes from the client, and may be forged.
     pub(crate) fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         let mut client = peer;
         let lines = headers.get_all(FORWARDED_FOR).iter();
@@ -90,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_else_is_believed() {
+    fn no_other_header_is_believed() {
         for (peer, lines, expected) in [
             ("1.2.3.4", &["5.6.7.8"][..], "1.2.3.4"),
             ("10.1.1.1", &[], "10.1.1.1"),

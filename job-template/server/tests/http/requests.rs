@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 
 use crate::client::{read_all, read_answer, with_body};
-use crate::fake::{MOST_TOKENS, Server, options};
+use crate::fake::{MOST_TOKENS, Server, config};
 
 /// How sure the fake is of a text with so many more good words than bad ones.
 fn sure(score: f64) -> f64 {
@@ -20,7 +20,7 @@ fn assert_near(value: &Value, expected: f64) {
 
 #[tokio::test]
 async fn a_text_gets_an_object_and_texts_get_a_list_in_their_order() {
-    let server = Server::start(options()).await;
+    let server = Server::start(config()).await;
     let one = server.post(r#"{"text": "good"}"#).await;
     assert_eq!(
         (one.status, one.headers["content-type"].as_str()),
@@ -43,7 +43,7 @@ async fn a_text_gets_an_object_and_texts_get_a_list_in_their_order() {
 
 #[tokio::test]
 async fn predict_answers_as_the_book_has_it() {
-    let server = Server::start(options()).await;
+    let server = Server::start(config()).await;
     let answer = server.get("/predict?sentence=good%20bad+bad").await.json();
     let response = answer["response"].as_object().unwrap();
     let names: Vec<_> = response.keys().collect();
@@ -55,7 +55,7 @@ async fn predict_answers_as_the_book_has_it() {
 
 #[tokio::test]
 async fn a_text_that_was_cut_is_marked() {
-    let server = Server::start(options()).await;
+    let server = Server::start(config()).await;
     let text = |words| json!({ "text": vec!["good"; words].join(" ") }).to_string();
     assert_eq!(
         server
@@ -70,8 +70,8 @@ async fn a_text_that_was_cut_is_marked() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_is_told_with_the_field() {
-    let server = Server::start(options()).await;
+async fn what_is_wrong_is_reported_with_the_field() {
+    let server = Server::start(config()).await;
     let long = json!({ "text": "x".repeat(1001) }).to_string();
     let cases: &[(&str, u16, &str, &str)] = &[
         ("", 400, "bad_json", ""),
@@ -131,8 +131,8 @@ async fn what_is_wrong_is_told_with_the_field() {
 }
 
 #[tokio::test]
-async fn bad_json_is_told_with_its_place() {
-    let server = Server::start(options()).await;
+async fn bad_json_is_reported_with_its_line_and_column() {
+    let server = Server::start(config()).await;
     let answer = server.post("{\n  \"text\": 'good'\n}").await;
     let message = "not JSON: expected value at line 2 column 11";
     assert_eq!(answer.json()["error"]["message"], message);
@@ -152,7 +152,7 @@ async fn bad_json_is_told_with_its_place() {
 
 #[tokio::test]
 async fn odd_characters_are_text_like_any_other() {
-    let server = Server::start(options()).await;
+    let server = Server::start(config()).await;
     for text in [
         "\0",
         "good\0",
@@ -167,7 +167,7 @@ async fn odd_characters_are_text_like_any_other() {
 
 #[tokio::test]
 async fn unknown_paths_and_methods_have_the_form_of_every_error() {
-    let server = Server::start(options()).await;
+    let server = Server::start(config()).await;
     let answer = server.get("/inference/").await;
     assert_eq!(
         (answer.status, answer.error().0.as_str()),
@@ -193,7 +193,7 @@ async fn unknown_paths_and_methods_have_the_form_of_every_error() {
 
 #[tokio::test]
 async fn a_large_body_is_refused_before_it_is_sent() {
-    let server = Server::start(options()).await;
+    let server = Server::start(config()).await;
     let head = b"POST /inference HTTP/1.1\r\nhost: here\r\ncontent-length: 104857600\r\n\r\n";
     let answer = server.send(head).await;
     assert_eq!(
@@ -205,7 +205,7 @@ async fn a_large_body_is_refused_before_it_is_sent() {
 
 #[tokio::test]
 async fn a_body_without_a_length_is_refused_where_it_gets_too_large() {
-    let server = Server::start(options()).await;
+    let server = Server::start(config()).await;
     let mut stream = server.connect().await;
     stream
         .write_all(b"POST /inference HTTP/1.1\r\nhost: here\r\ntransfer-encoding: chunked\r\n\r\n")
@@ -225,7 +225,7 @@ async fn a_body_without_a_length_is_refused_where_it_gets_too_large() {
 
 #[tokio::test]
 async fn a_compressed_body_is_refused() {
-    let server = Server::start(options()).await;
+    let server = Server::start(config()).await;
     let request = with_body(
         "POST",
         "/inference",
@@ -241,7 +241,7 @@ async fn a_compressed_body_is_refused() {
 
 #[tokio::test]
 async fn a_head_that_cannot_be_read_has_the_form_of_every_error() {
-    let server = Server::start(options()).await;
+    let server = Server::start(config()).await;
     let long = format!("x-long: {}\r\n", "x".repeat(70_000));
     let path = format!("/{}", "x".repeat(65_600));
     for (request, status, code) in [
@@ -293,8 +293,9 @@ async fn a_head_that_cannot_be_read_has_the_form_of_every_error() {
 
 #[tokio::test]
 async fn the_document_lists_exactly_the_routes() {
-    let server = Server::start(options()).await;
+    let server = Server::start(config()).await;
     let document = server.get("/openapi.json").await.json();
+    assert_eq!(document["info"]["version"], "1.2.3");
     let paths = document["paths"].as_object().unwrap();
     let found: BTreeSet<_> = paths.keys().map(String::as_str).collect();
     let expected = BTreeSet::from([
@@ -323,7 +324,7 @@ async fn the_document_lists_exactly_the_routes() {
 
 #[tokio::test]
 async fn the_pages_need_nothing_from_elsewhere() {
-    let server = Server::start(options()).await;
+    let server = Server::start(config()).await;
     let page = server.get("/").await;
     assert_eq!(page.headers["content-type"], "text/html; charset=utf-8");
     assert!(page.body.contains("<title>positive or negative?</title>"));
@@ -336,7 +337,7 @@ async fn the_pages_need_nothing_from_elsewhere() {
 
 #[tokio::test]
 async fn counts_do_not_grow_with_what_clients_make_up() {
-    let server = Server::start(options()).await;
+    let server = Server::start(config()).await;
     server.ask("good bad").await;
     server.get("/nothing/here").await;
     server.get("/nothing/there").await;
@@ -366,13 +367,13 @@ async fn counts_do_not_grow_with_what_clients_make_up() {
 
 #[tokio::test]
 async fn info_names_the_model_and_its_limits() {
-    let server = Server::start(options()).await;
+    let server = Server::start(config()).await;
     let answer = server.get("/info").await;
     assert_eq!(answer.status, 200);
     assert_eq!(
         answer.json(),
         json!({
-            "version": env!("CARGO_PKG_VERSION"),
+            "version": "1.2.3",
             "model": {"sha256": "5f0c".repeat(16), "labels": ["positive", "negative"]},
             "compute": {"device": "cpu", "precision": "fp32", "threads": 1},
             "limits": {
@@ -385,7 +386,7 @@ async fn info_names_the_model_and_its_limits() {
 
 #[tokio::test]
 async fn a_request_keeps_its_id_or_gets_one() {
-    let server = Server::start(options()).await;
+    let server = Server::start(config()).await;
     let ask = async |headers: &str| {
         let answer = server.send(&with_body("GET", "/livez", headers, b"")).await;
         answer.headers["x-request-id"].clone()
