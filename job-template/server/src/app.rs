@@ -1,7 +1,7 @@
 //! What all requests share: the configuration, the metrics, and the model once it is loaded.
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use crate::config::ServerConfig;
@@ -24,7 +24,8 @@ pub(crate) struct App {
     pub(crate) config: ServerConfig,
     pub(crate) metrics: Arc<Metrics>,
     model: OnceLock<Model>,
-    unanswered: AtomicUsize,
+    /// Held by each request that was read whole and has no answer yet.
+    answering: Arc<()>,
     is_draining: AtomicBool,
 }
 
@@ -44,7 +45,7 @@ impl App {
             metrics: Arc::new(Metrics::new(config.version)),
             config,
             model: OnceLock::new(),
-            unanswered: AtomicUsize::new(0),
+            answering: Arc::default(),
             is_draining: AtomicBool::new(false),
         }
     }
@@ -64,14 +65,13 @@ impl App {
     }
 
     /// Counts a request as unanswered until the result is dropped.
-    pub(crate) fn answering(&self) -> Answering<'_> {
-        self.unanswered.fetch_add(1, Ordering::Relaxed);
-        Answering(self)
+    pub(crate) fn answering(&self) -> Arc<()> {
+        Arc::clone(&self.answering)
     }
 
     /// Requests that were read whole, and have no answer yet.
     pub(crate) fn unanswered(&self) -> usize {
-        self.unanswered.load(Ordering::Relaxed)
+        Arc::strong_count(&self.answering) - 1
     }
 
     /// Texts that wait.
@@ -135,15 +135,6 @@ impl App {
                 "the model is still being loaded",
             )),
         }
-    }
-}
-
-/// A request that was read whole, and is being answered.
-pub(crate) struct Answering<'a>(&'a App);
-
-impl Drop for Answering<'_> {
-    fn drop(&mut self) {
-        self.0.unanswered.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Labels come from the routes and the statuses, so their number is bounded whatever clients send.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus::core::Collector;
@@ -28,7 +29,9 @@ pub(crate) struct Metrics {
     batch_tokens: Histogram,
     tokens: IntCounter,
     queue_texts: IntGauge,
-    pub(crate) in_flight: IntGauge,
+    requests_in_flight: IntGauge,
+    /// Held by each request that is being answered.
+    in_flight: Arc<()>,
     pub(crate) model_restarts: IntCounter,
 }
 
@@ -81,7 +84,7 @@ impl Metrics {
                 &registry,
                 IntGauge::new("job_queue_texts", "Texts that wait for the model."),
             ),
-            in_flight: add(
+            requests_in_flight: add(
                 &registry,
                 IntGauge::new("job_requests_in_flight", "Requests being answered."),
             ),
@@ -89,8 +92,14 @@ impl Metrics {
                 &registry,
                 IntCounter::new("job_model_restarts_total", "Panics of the model."),
             ),
+            in_flight: Arc::default(),
             registry,
         }
+    }
+
+    /// Counts a request as in flight until the result is dropped.
+    pub(crate) fn in_flight(&self) -> Arc<()> {
+        Arc::clone(&self.in_flight)
     }
 
     /// Counts a request that was answered.
@@ -124,6 +133,8 @@ impl Metrics {
     /// All of it in Prometheus's text format 0.0.4; `waiting` texts wait now.
     pub(crate) fn render(&self, waiting: usize) -> String {
         self.queue_texts.set(waiting as i64);
+        let in_flight = Arc::strong_count(&self.in_flight) - 1;
+        self.requests_in_flight.set(in_flight as i64);
         TextEncoder::new()
             .encode_to_string(&self.registry.gather())
             .expect("what was registered can be written")

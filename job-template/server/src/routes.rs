@@ -314,7 +314,7 @@ async fn wrong_method(method: Method, uri: Uri) -> ApiError {
 /// Counts a request, also one whose client leaves, and logs it: its path, but not its query, which holds a text.
 async fn measure(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let began = Instant::now();
-    let _counted = InFlight::new(&app);
+    let _in_flight = app.metrics.in_flight();
     let route = request.extensions().get::<MatchedPath>().cloned();
     let peer = request.extensions().get::<Peer>().copied();
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
@@ -337,20 +337,4 @@ async fn measure(State(app): State<Arc<App>>, request: Request, next: Next) -> R
         );
     }
     response
-}
-
-/// A request that is being answered.
-struct InFlight<'a>(&'a App);
-
-impl<'a> InFlight<'a> {
-    fn new(app: &'a App) -> Self {
-        app.metrics.in_flight.inc();
-        Self(app)
-    }
-}
-
-impl Drop for InFlight<'_> {
-    fn drop(&mut self) {
-        self.0.metrics.in_flight.dec();
-    }
 }

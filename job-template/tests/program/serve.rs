@@ -256,6 +256,17 @@ fn a_port_that_is_taken_is_reported_before_the_model_is_loaded() {
     assert_eq!((output.status.code(), stderr(&output)), (Some(1), message));
 }
 
+#[test]
+fn it_serves_whether_or_not_its_lines_are_read() {
+    let project = trained();
+    let (mut command, address) = command(&project, "127.0.0.1", &["serve"]);
+    let mut server = Server::start(&mut command, address);
+    drop(server.child.stderr.take());
+    server.until_ready();
+    server.signal();
+    assert_eq!(server.child.wait().unwrap().code(), Some(0));
+}
+
 /// From before it listens until after it's ready.
 #[test]
 fn whenever_it_is_told_to_end_it_is_quiet_and_has_its_code() {

@@ -42,6 +42,12 @@ impl Answer {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
+    /// It is an error of this status and code.
+    #[track_caller]
+    pub fn assert_error(&self, status: u16, code: &str) {
+        assert_eq!((self.status, self.error().0.as_str()), (status, code));
+    }
+
     /// The code and the field of an error.
     pub fn error(&self) -> (String, String) {
         let json = self.json();
@@ -66,6 +72,11 @@ pub fn with_body(method: &str, path: &str, headers: &str, body: &[u8]) -> Vec<u8
         body.len()
     );
     [head.as_bytes(), body].concat()
+}
+
+/// A request with a body about texts.
+pub fn with_texts(body: &[u8]) -> Vec<u8> {
+    with_body("POST", "/inference", "", body)
 }
 
 /// All that the server sends until it closes.
@@ -102,8 +113,7 @@ impl Server {
     }
 
     pub async fn post(&self, body: &str) -> Answer {
-        self.send(&with_body("POST", "/inference", "", body.as_bytes()))
-            .await
+        self.send(&with_texts(body.as_bytes())).await
     }
 
     /// What the model says to one text.
@@ -116,7 +126,7 @@ impl Server {
     pub async fn begin(&self, text: &str) -> TcpStream {
         let mut stream = self.connect().await;
         let body = serde_json::json!({ "text": text }).to_string();
-        let request = with_body("POST", "/inference", "", body.as_bytes());
+        let request = with_texts(body.as_bytes());
         stream.write_all(&request).await.unwrap();
         stream
     }

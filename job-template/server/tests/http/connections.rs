@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpSocket;
 
-use crate::client::{exchange, read_all, read_answer, with_body};
+use crate::client::{exchange, read_all, read_answer, with_body, with_texts};
 use crate::fake::{Server, config, load};
 
 const SHORT: Duration = Duration::from_millis(200);
@@ -49,10 +49,7 @@ async fn half_a_body_is_not_waited_for() {
     let half = b"POST /inference HTTP/1.1\r\nhost: here\r\ncontent-length: 20\r\n\r\n{\"text\"";
     stream.write_all(half).await.unwrap();
     let answer = read_answer(&mut stream).await;
-    assert_eq!(
-        (answer.status, answer.error().0.as_str()),
-        (408, "body_timeout")
-    );
+    answer.assert_error(408, "body_timeout");
     assert_eq!(answer.headers["connection"], "close");
 }
 
@@ -65,10 +62,7 @@ async fn one_connection_too_many_is_refused() {
     server.watched.batches(1).await;
     let mut other = server.connect_from("127.0.0.2").await;
     let refused = exchange(&mut other, &with_body("GET", "/", "", b"")).await;
-    assert_eq!(
-        (refused.status, refused.error().0.as_str()),
-        (503, "too_many_connections")
-    );
+    refused.assert_error(503, "too_many_connections");
     assert_eq!(refused.headers["retry-after"], "1");
     server.watched.open();
     assert_eq!(read_answer(&mut busy).await.status, 200);
@@ -91,10 +85,7 @@ async fn one_client_gets_half_of_the_connections() {
     };
     while !waits().await {}
     let refused = server.ask("good").await;
-    assert_eq!(
-        (refused.status, refused.error().0.as_str()),
-        (429, "too_many_connections")
-    );
+    refused.assert_error(429, "too_many_connections");
     assert_eq!(refused.headers["retry-after"], "1");
     let mut other = server.connect_from("127.0.0.2").await;
     let page = exchange(&mut other, &with_body("GET", "/", "", b"")).await;
@@ -125,10 +116,7 @@ async fn a_trusted_proxy_has_the_connections_and_the_texts_of_many_clients() {
     busy.push(ask("1.2.3.4", br#"{"texts": ["a", "b", "c", "d"]}"#).await);
     server.until_counted("job_queue_texts", 4).await;
     let refused = read_answer(&mut ask("1.2.3.4", br#"{"text": "e"}"#).await).await;
-    assert_eq!(
-        (refused.status, refused.error().0.as_str()),
-        (429, "over_your_share")
-    );
+    refused.assert_error(429, "over_your_share");
     busy.push(ask("5.6.7.8", br#"{"text": "e"}"#).await);
     server.until_counted("job_queue_texts", 5).await;
     server.watched.open();
@@ -146,12 +134,7 @@ async fn probes_are_answered_whatever_the_load() {
     let mut busy = vec![server.begin("wait").await];
     server.watched.batches(1).await;
     let mut other = server.connect_from("127.0.0.2").await;
-    let texts = with_body(
-        "POST",
-        "/inference",
-        "",
-        br#"{"texts": ["a", "b", "c", "d"]}"#,
-    );
+    let texts = with_texts(br#"{"texts": ["a", "b", "c", "d"]}"#);
     other.write_all(&texts).await.unwrap();
     busy.push(other);
     server.until_counted("job_queue_texts", 4).await;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use text_server::Processor;
 
-use crate::client::{exchange, read_answer, with_body};
+use crate::client::{exchange, read_answer, with_texts};
 use crate::fake::{Server, config, niceness};
 
 #[tokio::test]
@@ -36,12 +36,7 @@ async fn a_text_alone_gets_all_threads_and_several_get_one_each() {
     server.ask("good").await;
     assert_eq!(server.watched.batches(1).await, [(3, vec![1])]);
     let mut stream = server.connect().await;
-    let two = with_body(
-        "POST",
-        "/inference",
-        "",
-        br#"{"texts": ["wait", "good bad"]}"#,
-    );
+    let two = with_texts(br#"{"texts": ["wait", "good bad"]}"#);
     let two = tokio::spawn(async move { exchange(&mut stream, &two).await });
     let mut batches = server.watched.batches(3).await.split_off(1);
     batches.sort();
@@ -75,12 +70,7 @@ async fn a_full_queue_refuses_at_once() {
     let server = Server::start(config()).await;
     let mut computed = server.begin("wait").await;
     server.watched.batches(1).await;
-    let four = with_body(
-        "POST",
-        "/inference",
-        "",
-        br#"{"texts": ["a", "b", "c", "d"]}"#,
-    );
+    let four = with_texts(br#"{"texts": ["a", "b", "c", "d"]}"#);
     let mut waiting = Vec::new();
     for address in ["127.0.0.2", "127.0.0.3"] {
         let mut stream = server.connect_from(address).await;
@@ -94,10 +84,7 @@ async fn a_full_queue_refuses_at_once() {
     let began = Instant::now();
     let refused = server.ask("good").await;
     assert!(began.elapsed() < Duration::from_secs(1));
-    assert_eq!(
-        (refused.status, refused.error().0.as_str()),
-        (503, "queue_full")
-    );
+    refused.assert_error(503, "queue_full");
     assert_eq!(refused.headers["retry-after"], "1");
 
     server.watched.open();
@@ -113,24 +100,16 @@ async fn one_client_gets_half_of_the_queue() {
     let _computed = server.begin("wait").await;
     server.watched.batches(1).await;
     let mut waiting = server.connect().await;
-    let four = with_body(
-        "POST",
-        "/inference",
-        "",
-        br#"{"texts": ["a", "b", "c", "d"]}"#,
-    );
+    let four = with_texts(br#"{"texts": ["a", "b", "c", "d"]}"#);
     let waiting = tokio::spawn(async move { exchange(&mut waiting, &four).await });
     server.until_counted("job_queue_texts", 4).await;
 
     let refused = server.ask("good").await;
-    assert_eq!(
-        (refused.status, refused.error().0.as_str()),
-        (429, "over_your_share")
-    );
+    refused.assert_error(429, "over_your_share");
     assert_eq!(refused.headers["retry-after"], "1");
 
     let mut other = server.connect_from("127.0.0.2").await;
-    let one = with_body("POST", "/inference", "", br#"{"text": "good"}"#);
+    let one = with_texts(br#"{"text": "good"}"#);
     let other = tokio::spawn(async move { exchange(&mut other, &one).await });
     server.until_counted("job_queue_texts", 5).await;
     server.watched.open();
@@ -212,10 +191,7 @@ async fn a_text_that_makes_the_model_panic_can_come_again_and_again() {
         let answer = server.ask("panic").await;
         let id = answer.json()["error"]["id"].as_str().unwrap().to_owned();
         assert!(id.len() == 16 && ids.insert(id));
-        assert_eq!(
-            (answer.status, answer.error().0.as_str()),
-            (500, "model_error")
-        );
+        answer.assert_error(500, "model_error");
     }
     assert_eq!(server.get("/livez").await.status, 200);
     assert_eq!(server.ask("good").await.status, 200);
@@ -247,10 +223,7 @@ async fn a_text_that_the_tokenizer_fails_with_fails_by_itself() {
         ("\u{3}", "the tokenizer panicked"),
     ] {
         let answer = server.ask(text).await;
-        assert_eq!(
-            (answer.status, answer.error().0.as_str()),
-            (500, "model_error")
-        );
+        answer.assert_error(500, "model_error");
         assert_eq!(answer.json()["error"]["message"], message);
         assert_eq!(server.ask("good").await.status, 200);
     }
@@ -268,10 +241,7 @@ async fn a_model_that_panics_with_every_text_is_given_up() {
         assert_eq!(server.ask("good").await.status, 500);
         for path in ["/livez", "/readyz"] {
             let answer = server.get(path).await;
-            assert_eq!(
-                (answer.status, answer.error().0.as_str()),
-                (503, "model_broken")
-            );
+            answer.assert_error(503, "model_broken");
         }
         assert_eq!(server.ask("good").await.error().0, "model_broken");
         assert_eq!(server.get("/metrics").await.status, 200);

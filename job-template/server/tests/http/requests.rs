@@ -144,10 +144,7 @@ async fn bad_json_is_reported_with_its_line_and_column() {
             b"{\"text\": \"\xff\"}",
         ))
         .await;
-    assert_eq!(
-        (answer.status, answer.error().0.as_str()),
-        (400, "bad_json")
-    );
+    answer.assert_error(400, "bad_json");
 }
 
 #[tokio::test]
@@ -169,20 +166,11 @@ async fn odd_characters_are_text_like_any_other() {
 async fn unknown_paths_and_methods_have_the_form_of_every_error() {
     let server = Server::start(config()).await;
     let answer = server.get("/inference/").await;
-    assert_eq!(
-        (answer.status, answer.error().0.as_str()),
-        (404, "unknown_path")
-    );
+    answer.assert_error(404, "unknown_path");
     let answer = server.get("/docs/nothing/here").await;
-    assert_eq!(
-        (answer.status, answer.error().0.as_str()),
-        (404, "unknown_path")
-    );
+    answer.assert_error(404, "unknown_path");
     let answer = server.get("/inference").await;
-    assert_eq!(
-        (answer.status, answer.error().0.as_str()),
-        (405, "wrong_method")
-    );
+    answer.assert_error(405, "wrong_method");
     assert_eq!(answer.headers["allow"], "POST");
     let answer = server.send(&with_body("DELETE", "/predict", "", b"")).await;
     assert_eq!(
@@ -196,10 +184,7 @@ async fn a_large_body_is_refused_before_it_is_sent() {
     let server = Server::start(config()).await;
     let head = b"POST /inference HTTP/1.1\r\nhost: here\r\ncontent-length: 104857600\r\n\r\n";
     let answer = server.send(head).await;
-    assert_eq!(
-        (answer.status, answer.error().0.as_str()),
-        (413, "body_too_large")
-    );
+    answer.assert_error(413, "body_too_large");
     assert_eq!(answer.headers["connection"], "close");
 }
 
@@ -217,10 +202,7 @@ async fn a_body_without_a_length_is_refused_where_it_gets_too_large() {
         let _ = stream.write_all(&chunk).await;
     }
     let answer = read_answer(&mut stream).await;
-    assert_eq!(
-        (answer.status, answer.error().0.as_str()),
-        (413, "body_too_large")
-    );
+    answer.assert_error(413, "body_too_large");
 }
 
 #[tokio::test]
@@ -233,10 +215,7 @@ async fn a_compressed_body_is_refused() {
         b"\x1f\x8b",
     );
     let answer = server.send(&request).await;
-    assert_eq!(
-        (answer.status, answer.error().0.as_str()),
-        (415, "encoded_body")
-    );
+    answer.assert_error(415, "encoded_body");
 }
 
 #[tokio::test]
@@ -270,7 +249,7 @@ async fn a_head_that_cannot_be_read_has_the_form_of_every_error() {
         (b"GET /livez HTTP/3.0\r\n\r\n".to_vec(), 400, "bad_request"),
     ] {
         let answer = server.send(&request).await;
-        assert_eq!((answer.status, answer.error().0.as_str()), (status, code));
+        answer.assert_error(status, code);
         assert_eq!(answer.headers["content-type"], "application/json");
         assert_eq!(answer.headers["connection"], "close");
     }
