@@ -55,7 +55,7 @@ fn threads_of_each(threads: usize) -> usize {
 /// that read and answer requests and tokenize texts.
 #[must_use]
 pub fn threads(threads: usize) -> usize {
-    threads + 2 * threads_of_each(threads)
+    threads.max(1) + 2 * threads_of_each(threads)
 }
 
 /// The runtime of a server that computes with so many threads. All of its own threads are started here: one that
@@ -85,7 +85,7 @@ pub fn runtime(threads: usize) -> io::Result<Runtime> {
 }
 
 /// Serves what `load` returns, until `stop` has a message. Then no new request is accepted, and those in flight are
-/// answered within the grace time; a second message ends it at once.
+/// answered within the grace time; a second message ends it at once. To drop the sender doesn't stop it.
 ///
 /// `load` runs on the thread that computes. Until it is done, `/livez` is 200 and `/readyz` 503.
 ///

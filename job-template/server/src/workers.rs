@@ -44,8 +44,15 @@ pub(crate) fn prepare<C: Classify>(
     (workers.shared.compute.set_threads)(threads);
     for ids in [&workers.sample, &tokens(&"again ".repeat(LONG_WORDS))?] {
         let rows = workers.logits(0, &[ids]).ok_or_else(failure)?;
-        if !rows.iter().flatten().all(|logit| logit.is_finite()) {
+        let logits = rows.concat();
+        if !logits.iter().all(|logit| logit.is_finite()) {
             return Err(failure());
+        }
+        if logits.len() != info.labels.len() {
+            let (logits, labels) = (logits.len(), info.labels.len());
+            return Err(
+                format!("it computes {logits} logits for a text, and has {labels} labels").into(),
+            );
         }
     }
     let failures = AtomicUsize::new(0);

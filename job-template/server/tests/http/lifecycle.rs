@@ -160,3 +160,21 @@ async fn a_model_that_cannot_compute_is_never_ready() {
         "can't load the model: it can't compute a sample text: its weights may be damaged"
     );
 }
+
+#[tokio::test]
+async fn a_model_with_other_labels_than_logits_is_never_ready() {
+    let mut server = Server::start_with(config(), |watched| {
+        let load = load(watched);
+        Box::new(|| {
+            let mut loaded = load()?;
+            loaded.info.labels.push("neutral".to_owned());
+            Ok(loaded)
+        })
+    })
+    .await;
+    let error = (&mut server.ended).await.unwrap().unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "can't load the model: it computes 2 logits for a text, and has 3 labels"
+    );
+}
