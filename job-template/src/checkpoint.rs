@@ -72,7 +72,7 @@ pub fn write_model(
     tokenizer: &TokenizerFiles,
     others: &[(&str, Value)],
 ) -> Result<(), WriteError> {
-    files::make_folder(folder)?;
+    files::make_directory(folder)?;
     for name in [WEIGHTS].iter().chain(OF_OLD_WEIGHTS) {
         files::remove(&folder.join(name))?;
     }
@@ -193,7 +193,7 @@ impl Resume {
         tensors: &[(&'static str, Tensor)],
         position: &Position,
     ) -> Result<(), WriteError> {
-        files::make_folder(&self.folder)?;
+        files::make_directory(&self.folder)?;
         let bytes: Vec<_> = tensors.iter().map(|(_, tensor)| bytes_of(tensor)).collect();
         let views = tensors.iter().zip(&bytes).map(|((name, _), bytes)| {
             let view = TensorView::new(Dtype::F32, vec![bytes.len() / 4], bytes);

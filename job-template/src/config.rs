@@ -1,23 +1,163 @@
-//! The job's variables: what they are called, what they may be, and what was given.
+//! The job's settings: environment variables with their defaults and allowed values, as typed values.
+//!
+//! Each field is a variable. clap parses them, as it would options of the same names; a field's
+//! documentation is its row in the README's table.
 
-mod variables;
-
-use std::fmt;
+use std::error::Error;
+use std::fmt::{self, Display};
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
+use clap::builder::PossibleValue;
+use clap::{Arg, ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, ValueEnum};
 use ipnet::IpNet;
-
-use self::variables::Kind;
-pub use self::variables::{VARIABLES, Variable};
 
 /// The base weights that the image brings along.
 pub const BASE_MODEL: &str = "/model";
 
 /// Tokens of a review that are read, where neither `NUM_MAX_POSITIONS` nor the model says.
 pub const DEFAULT_POSITIONS: usize = 256;
+
+/// All that can be set, as it was set.
+#[derive(Debug, Clone, clap::Parser)]
+#[command(rename_all = "SCREAMING_SNAKE_CASE")]
+pub struct Config {
+    /// a Hugging Face BERT directory to start from, or to evaluate or serve
+    #[arg(long, value_name = "a path")]
+    pub model: Option<PathBuf>,
+    /// Which reviews are read, and how much of each.
+    #[command(flatten)]
+    pub data: DataConfig,
+    /// where the model and the metrics go
+    #[arg(long, default_value = "/artifacts", value_name = "a path")]
+    pub output_dir: PathBuf,
+    /// How a model is trained.
+    #[command(flatten)]
+    pub training: TrainingConfig,
+    /// Where and how to compute.
+    #[command(flatten)]
+    pub compute: ComputeConfig,
+    /// How to serve.
+    #[command(flatten)]
+    pub serving: ServingConfig,
+    // It is read before all others, whose problems are reported in its form.
+    /// json: each line on standard error is an object, and each request has one
+    #[arg(long, default_value = "text")]
+    pub log_format: LogFormat,
+}
+
+/// Which reviews are read, and how much of each.
+#[derive(Debug, Clone, Args)]
+#[command(rename_all = "SCREAMING_SNAKE_CASE")]
+pub struct DataConfig {
+    /// CSV or JSON Lines, also with gzip, of text,label or review,sentiment
+    #[arg(
+        long = "DATA",
+        default_value = "/data/reviews.csv",
+        value_name = "a path"
+    )]
+    pub path: PathBuf,
+    /// at most so many reviews to train on
+    #[arg(long, default_value = "5000", value_parser = integer(1..=10_000_000_usize))]
+    pub num_train: usize,
+    /// at most so many held-out reviews to test on
+    #[arg(long, default_value = "5000", value_parser = integer(1..=10_000_000_usize))]
+    pub num_test: usize,
+    /// share of the training reviews kept for validation
+    #[arg(long, default_value = "0.05", value_parser = number(0.0..=0.5))]
+    pub valid_pct: f64,
+    /// tokens of a review that are read; 256, or what the model was trained with
+    #[arg(long = "NUM_MAX_POSITIONS", value_parser = integer(8..=512_usize))]
+    pub max_positions: Option<usize>,
+}
+
+/// How a model is trained.
+#[derive(Debug, Clone, Args)]
+#[command(rename_all = "SCREAMING_SNAKE_CASE")]
+pub struct TrainingConfig {
+    /// times that training sees every review
+    #[arg(long = "N_EPOCHS", default_value = "1", value_parser = integer(1..=1000_usize))]
+    pub epochs: usize,
+    /// reviews per step
+    #[arg(long, default_value = "8", value_parser = integer(1..=1024_usize))]
+    pub batch_size: usize,
+    /// highest learning rate
+    #[arg(long, default_value = "6.5e-5", value_parser = number(0.0..=1.0))]
+    pub lr: f64,
+    /// gradients longer than this are scaled down; 0: never
+    #[arg(long, default_value = "2.0", value_parser = number(0.0..=1e6))]
+    pub max_norm: Option<f64>,
+    /// share of the steps in which the learning rate rises
+    #[arg(long, default_value = "0.1", value_parser = number(0.0..=1.0))]
+    pub warmup_pct: f64,
+    /// AdamW's decay; not on biases and normalisations
+    #[arg(long, default_value = "0.01", value_parser = number(0.0..=1.0))]
+    pub weight_decay: f64,
+    /// everything random follows from it
+    #[arg(long, default_value = "1337", value_parser = integer(0..=u64::MAX))]
+    pub seed: u64,
+    /// 0: train the head only, on features computed once
+    #[arg(long, default_value = "1", action = ArgAction::Set, value_parser = switch)]
+    pub train_body: bool,
+}
+
+/// Where and how to compute.
+#[derive(Debug, Clone, Args)]
+#[command(rename_all = "SCREAMING_SNAKE_CASE")]
+pub struct ComputeConfig {
+    /// threads that compute; all cores if not given
+    #[arg(long = "OMP_NUM_THREADS", default_value_t = cores(), hide_default_value = true)]
+    #[arg(value_parser = integer(1..=1024_usize))]
+    pub threads: usize,
+    /// where to compute; auto: a GPU if there is one
+    #[arg(long, default_value = "auto", value_parser = DeviceChoice::parse)]
+    pub device: DeviceChoice,
+    /// auto: bf16 on a GPU, fp32 else; int8: on a CPU, not in training
+    #[arg(long, default_value = "auto")]
+    pub precision: Precision,
+    /// 1: the same weights, bit for bit, every time
+    #[arg(long = "DETERMINISTIC", default_value = "1", action = ArgAction::Set)]
+    #[arg(value_parser = switch)]
+    pub is_deterministic: bool,
+    /// have MKL take its fast path on AMD too; auto: where AVX2 is
+    #[arg(long = "MKL_AMD_FIX", default_value = "auto")]
+    pub mkl_fix: MklFix,
+}
+
+/// How to serve.
+#[derive(Debug, Clone, Args)]
+#[command(rename_all = "SCREAMING_SNAKE_CASE")]
+pub struct ServingConfig {
+    /// address to serve on
+    #[arg(long, default_value = "0.0.0.0", value_name = "an address")]
+    pub host: String,
+    /// port to serve on
+    #[arg(long, default_value = "8000", value_parser = integer(1..=65535_u16))]
+    pub port: u16,
+    /// tokens that are computed together in serving
+    #[arg(long, default_value = "4096", value_parser = integer(8..=1_000_000_usize))]
+    pub max_batch_tokens: usize,
+    /// texts that may wait; more are refused at once
+    #[arg(long, default_value = "512", value_parser = integer(1..=1_000_000_usize))]
+    pub max_queue: usize,
+    /// a longer text is refused
+    #[arg(long, default_value = "65536", value_parser = integer(1..=16_777_216_usize))]
+    pub max_text_bytes: usize,
+    /// connections at a time; half of them from one client
+    #[arg(long, default_value = "1024", value_parser = integer(1..=1_000_000_usize))]
+    pub max_connections: usize,
+    /// proxies whose X-Forwarded-For names the client
+    #[arg(long, value_delimiter = ',', value_parser = network)]
+    pub trusted_proxies: Vec<IpNet>,
+    /// time to finish what is in flight at the end
+    #[arg(long = "GRACE_SECONDS", default_value = "30")]
+    #[arg(value_parser = |value: &str| integer(0..=3600)(value).map(Duration::from_secs))]
+    pub grace: Duration,
+}
 
 /// Where to compute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +170,20 @@ pub enum DeviceChoice {
     Cuda(usize),
 }
 
-impl fmt::Display for DeviceChoice {
+impl DeviceChoice {
+    fn parse(value: &str) -> Result<Self, String> {
+        let index = value.strip_prefix("cuda:").map(str::parse);
+        match (value, index) {
+            ("auto", _) => Ok(Self::Auto),
+            ("cpu", _) => Ok(Self::Cpu),
+            ("cuda", _) => Ok(Self::Cuda(0)),
+            (_, Some(Ok(index))) => Ok(Self::Cuda(index)),
+            _ => Err("auto, cpu, cuda or cuda:N".to_owned()),
+        }
+    }
+}
+
+impl Display for DeviceChoice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Auto => f.write_str("auto"),
@@ -41,7 +194,7 @@ impl fmt::Display for DeviceChoice {
 }
 
 /// In which numbers to compute.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Precision {
     /// What is best for the device.
     Auto,
@@ -54,104 +207,25 @@ pub enum Precision {
 }
 
 /// Whether MKL is told that it runs on an Intel processor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum MklFix {
     /// Where the processor has AVX2.
     Auto,
     /// Never.
+    #[value(name = "0")]
     Off,
     /// Always.
+    #[value(name = "1")]
     On,
 }
 
-/// All that can be set, as it was set.
-#[derive(Debug, Clone)]
-pub struct Config {
-    /// Which examples are read, and how much of each.
-    pub data: DataConfig,
-    /// How training goes.
-    pub training: TrainingConfig,
-    /// Where and how to compute.
-    pub compute: ComputeConfig,
-    /// How to serve.
-    pub serving: ServingConfig,
-    /// A model's folder, where one is named.
-    pub model: Option<PathBuf>,
-    /// Where the model and the metrics go.
-    pub output_dir: PathBuf,
-}
-
-/// Which examples are read, and how much of each.
-#[derive(Debug, Clone)]
-pub struct DataConfig {
-    /// The CSV file.
-    pub path: PathBuf,
-    /// At most so many reviews to train on.
-    pub num_train: usize,
-    /// At most so many reviews to test on.
-    pub num_test: usize,
-    /// Share of the training reviews that is kept for validation, 0 to 0.5.
-    pub valid_pct: f64,
-    /// Tokens of a review that are read, with the two special ones; none: [`DEFAULT_POSITIONS`] in
-    /// training, then what the model was trained with.
-    pub max_positions: Option<usize>,
-}
-
-/// How training goes.
-#[derive(Debug, Clone)]
-pub struct TrainingConfig {
-    /// Times that every review is seen.
-    pub epochs: usize,
-    /// Reviews per step.
-    pub batch_size: usize,
-    /// Highest learning rate.
-    pub lr: f64,
-    /// Longest gradient, in the Euclidean norm; none: any.
-    pub max_norm: Option<f64>,
-    /// Share of the steps in which the learning rate rises, 0 to 1.
-    pub warmup_pct: f64,
-    /// `AdamW`'s decoupled decay.
-    pub weight_decay: f64,
-    /// Everything random follows from it.
-    pub seed: u64,
-    /// Whether the encoder is trained, or the head only.
-    pub train_body: bool,
-}
-
-/// Where and how to compute.
-#[derive(Debug, Clone)]
-pub struct ComputeConfig {
-    /// Threads that compute.
-    pub threads: usize,
-    /// The device that is asked for.
-    pub device: DeviceChoice,
-    /// The numbers that are asked for.
-    pub precision: Precision,
-    /// Whether equal inputs have to give equal bits.
-    pub is_deterministic: bool,
-    /// Whether MKL is told that it runs on an Intel processor.
-    pub mkl_fix: MklFix,
-}
-
-/// How to serve.
-#[derive(Debug, Clone)]
-pub struct ServingConfig {
-    /// Address to listen on.
-    pub host: String,
-    /// Port to listen on.
-    pub port: u16,
-    /// Tokens that are computed together.
-    pub max_batch_tokens: usize,
-    /// Texts that may wait.
-    pub max_queue: usize,
-    /// Longest text, in bytes.
-    pub max_text_bytes: usize,
-    /// Connections at a time.
-    pub max_connections: usize,
-    /// Proxies whose X-Forwarded-For is believed.
-    pub trusted_proxies: Vec<IpNet>,
-    /// Time to finish what is in flight at the end.
-    pub grace: Duration,
+/// How the program reports on standard error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// Lines for people.
+    Text,
+    /// Objects for programs.
+    Json,
 }
 
 impl ServingConfig {
@@ -180,178 +254,107 @@ impl Config {
     /// # Errors
     /// All variables with a value that isn't allowed, each with what is.
     pub fn read(get: impl Fn(&str) -> Option<String>) -> Result<Self, InvalidVariables> {
-        let mut values = Values {
-            get,
-            problems: Vec::new(),
-        };
-        // It counts before the others can be read.
-        values.word("LOG_FORMAT");
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let config = Self {
-            data: DataConfig {
-                path: values.path("DATA").unwrap_or_default(),
-                num_train: values.integer("NUM_TRAIN"),
-                num_test: values.integer("NUM_TEST"),
-                valid_pct: values.number("VALID_PCT"),
-                max_positions: values
-                    .whole("NUM_MAX_POSITIONS")
-                    .map(|positions| positions as usize),
-            },
-            training: TrainingConfig {
-                epochs: values.integer("N_EPOCHS"),
-                batch_size: values.integer("BATCH_SIZE"),
-                lr: values.number("LR"),
-                max_norm: Some(values.number("MAX_NORM")).filter(|norm| *norm > 0.0),
-                warmup_pct: values.number("WARMUP_PCT"),
-                weight_decay: values.number("WEIGHT_DECAY"),
-                seed: values.whole("SEED").unwrap_or_default(),
-                train_body: values.switch("TRAIN_BODY"),
-            },
-            compute: ComputeConfig {
-                threads: values
-                    .whole("OMP_NUM_THREADS")
-                    .map_or(cores, |threads| threads as usize),
-                device: values.device("DEVICE"),
-                precision: match values.word("PRECISION").as_str() {
-                    "fp32" => Precision::Fp32,
-                    "bf16" => Precision::Bf16,
-                    "int8" => Precision::Int8,
-                    _ => Precision::Auto,
-                },
-                is_deterministic: values.switch("DETERMINISTIC"),
-                mkl_fix: match values.word("MKL_AMD_FIX").as_str() {
-                    "0" => MklFix::Off,
-                    "1" => MklFix::On,
-                    _ => MklFix::Auto,
-                },
-            },
-            serving: ServingConfig {
-                host: values.text("HOST").unwrap_or_default(),
-                port: values.whole("PORT").unwrap_or_default() as u16,
-                max_batch_tokens: values.integer("MAX_BATCH_TOKENS"),
-                max_queue: values.integer("MAX_QUEUE"),
-                max_text_bytes: values.integer("MAX_TEXT_BYTES"),
-                max_connections: values.integer("MAX_CONNECTIONS"),
-                trusted_proxies: values.networks("TRUSTED_PROXIES"),
-                grace: Duration::from_secs(values.whole("GRACE_SECONDS").unwrap_or_default()),
-            },
-            model: values.path("MODEL"),
-            output_dir: values.path("OUTPUT_DIR").unwrap_or_default(),
-        };
-        if values.problems.is_empty() {
-            Ok(config)
-        } else {
-            Err(InvalidVariables {
-                problems: values.problems,
-            })
-        }
-    }
-}
-
-/// Reads values, and notes what is wrong with them. What is wrong reads as the default.
-struct Values<F> {
-    get: F,
-    problems: Vec<String>,
-}
-
-impl<F: Fn(&str) -> Option<String>> Values<F> {
-    /// The variable's value, if `parse` takes it; its default else. None where there is no default.
-    fn parsed<T>(&mut self, name: &str, parse: impl Fn(Kind, &str) -> Option<T>) -> Option<T> {
-        let variable = VARIABLES
-            .iter()
-            .find(|variable| variable.name == name)
-            .expect("every variable that is read is in the table");
-        if let Some(given) = (self.get)(name) {
-            let value = given.trim();
-            if !value.is_empty() {
-                if let Some(parsed) = parse(variable.kind, value) {
-                    return Some(parsed);
-                }
-                self.problems.push(format!(
-                    "{name}={value:?}: {name} is {}",
-                    variable.allowed()
-                ));
+        let mut options = vec![String::new()];
+        let mut problems = Vec::new();
+        for arg in Self::command().get_arguments() {
+            let name = name(arg);
+            let value = get(name).unwrap_or_default();
+            let value = value.trim();
+            if value.is_empty() {
+                continue;
+            }
+            match parse(name, value) {
+                Ok(_) => options.push(format!("--{name}={value}")),
+                Err(_) => problems.push(format!("{name}={value:?}: {name} is {}", allowed(arg))),
             }
         }
-        Some(variable.default)
-            .filter(|default| !default.is_empty())
-            .map(|default| parse(variable.kind, default).expect("defaults are allowed values"))
+        if !problems.is_empty() {
+            return Err(InvalidVariables { problems });
+        }
+        let matches = Self::command().get_matches_from(options);
+        let mut config = Self::from_arg_matches(&matches).expect("each value was parsed before");
+        config.training.max_norm = config.training.max_norm.filter(|norm| *norm > 0.0);
+        Ok(config)
     }
 
-    fn whole(&mut self, name: &str) -> Option<u64> {
-        self.parsed(name, |kind, value| match kind {
-            Kind::Integer { min, max } => value
-                .parse()
-                .ok()
-                .filter(|number| (min..=max).contains(number)),
-            _ => None,
-        })
-    }
-
-    fn integer(&mut self, name: &str) -> usize {
-        self.whole(name).unwrap_or_default() as usize
-    }
-
-    fn number(&mut self, name: &str) -> f64 {
-        self.parsed(name, |kind, value| match kind {
-            Kind::Number { min, max } => value
-                .parse()
-                .ok()
-                .filter(|number| (min..=max).contains(number)),
-            _ => None,
-        })
-        .unwrap_or_default()
-    }
-
-    fn switch(&mut self, name: &str) -> bool {
-        self.parsed(name, |_, value| match value {
-            "0" => Some(false),
-            "1" => Some(true),
-            _ => None,
-        })
-        .unwrap_or_default()
-    }
-
-    fn word(&mut self, name: &str) -> String {
-        self.parsed(name, |kind, value| match kind {
-            Kind::Choice(words) => words.contains(&value).then(|| value.to_owned()),
-            _ => None,
-        })
-        .unwrap_or_default()
-    }
-
-    fn device(&mut self, name: &str) -> DeviceChoice {
-        self.parsed(name, |_, value| match value {
-            "auto" => Some(DeviceChoice::Auto),
-            "cpu" => Some(DeviceChoice::Cpu),
-            "cuda" => Some(DeviceChoice::Cuda(0)),
-            _ => value
-                .strip_prefix("cuda:")?
-                .parse()
-                .ok()
-                .map(DeviceChoice::Cuda),
-        })
-        .unwrap_or(DeviceChoice::Auto)
-    }
-
-    fn networks(&mut self, name: &str) -> Vec<IpNet> {
-        let network = |text: &str| -> Option<IpNet> {
-            let address = || text.parse::<IpAddr>().ok().map(IpNet::from);
-            text.parse().ok().or_else(address)
+    /// The README's table of variables: the name, the default (none where that depends on the machine or the
+    /// model), what is allowed, and the meaning.
+    #[must_use]
+    pub fn variables() -> Vec<[String; 4]> {
+        let row = |arg: &Arg| {
+            let default = arg.get_default_values().first();
+            let default = default.filter(|_| !arg.is_hide_default_value_set());
+            [
+                name(arg).to_owned(),
+                default.map_or_else(String::new, |value| value.display().to_string()),
+                allowed(arg),
+                arg.get_help().map(ToString::to_string).unwrap_or_default(),
+            ]
         };
-        self.parsed(name, |_, value| {
-            value.split(',').map(|text| network(text.trim())).collect()
-        })
-        .unwrap_or_default()
+        Self::command().get_arguments().map(row).collect()
     }
+}
 
-    fn path(&mut self, name: &str) -> Option<PathBuf> {
-        self.text(name).map(PathBuf::from)
-    }
+fn name(arg: &Arg) -> &str {
+    arg.get_long().expect("each variable is a long option")
+}
 
-    fn text(&mut self, name: &str) -> Option<String> {
-        self.parsed(name, |_, value| Some(value.to_owned()))
+fn parse(name: &str, value: &str) -> Result<ArgMatches, clap::Error> {
+    Config::command().try_get_matches_from([String::new(), format!("--{name}={value}")])
+}
+
+/// What a variable may be: one of the possible values, else what its parser says of a value that isn't allowed,
+/// else, where all are allowed, what a value is.
+fn allowed(arg: &Arg) -> String {
+    let possible = arg.get_possible_values();
+    if !possible.is_empty() {
+        let names: Vec<&str> = possible.iter().map(PossibleValue::get_name).collect();
+        return names.join(", ");
     }
+    let refused = parse(name(arg), "\0").err();
+    let reason = refused.as_ref().and_then(Error::source);
+    reason.map_or_else(
+        || arg.get_value_names().unwrap_or_default().concat(),
+        ToString::to_string,
+    )
+}
+
+fn integer<T>(range: RangeInclusive<T>) -> impl Fn(&str) -> Result<T, String> + Clone
+where
+    T: FromStr + PartialOrd + Display + Clone,
+{
+    let allowed = format!("a whole number from {} to {}", range.start(), range.end());
+    move |value| in_range(value, &range).ok_or_else(|| allowed.clone())
+}
+
+fn number(range: RangeInclusive<f64>) -> impl Fn(&str) -> Result<f64, String> + Clone {
+    let allowed = format!("a number from {} to {}", range.start(), range.end());
+    move |value| in_range(value, &range).ok_or_else(|| allowed.clone())
+}
+
+/// The number, if it is in the range; NaN is in none.
+fn in_range<T: FromStr + PartialOrd>(value: &str, range: &RangeInclusive<T>) -> Option<T> {
+    value.parse().ok().filter(|number| range.contains(number))
+}
+
+fn switch(value: &str) -> Result<bool, String> {
+    match value {
+        "0" => Ok(false),
+        "1" => Ok(true),
+        _ => Err("0 or 1".to_owned()),
+    }
+}
+
+fn network(value: &str) -> Result<IpNet, String> {
+    let value = value.trim();
+    let address = || value.parse::<IpAddr>().map(IpNet::from);
+    let network = value.parse().or_else(|_| address());
+    let allowed = "a list of addresses and networks (10.0.0.0/8) with commas between";
+    network.map_err(|_| allowed.to_owned())
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 #[cfg(test)]

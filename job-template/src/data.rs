@@ -7,14 +7,13 @@
 mod file;
 mod labels;
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
-use std::io;
-use std::path::PathBuf;
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
 use self::file::Record;
+pub(crate) use self::file::json_line;
 use self::labels::Labels;
 pub use self::labels::{ModelLabels, check_label_names};
 
@@ -68,61 +67,32 @@ pub struct Reviews {
 
 /// The file can't be used.
 #[derive(Debug, thiserror::Error)]
-pub enum DataError {
-    /// It can't be read.
-    #[error("DATA={}: {source}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// Something in it is wrong.
-    #[error("{}: line {line}: {problem}", path.display())]
-    Line {
-        /// The file.
-        path: PathBuf,
-        /// The line where the record begins, from 1.
-        line: u64,
-        /// What is wrong.
-        problem: String,
-    },
-    /// It is well formed but can't be trained with.
-    #[error("{}: {problem}", path.display())]
-    Content {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        problem: String,
-    },
+#[error("{}: {}{problem}", path.display(), line.map_or_else(String::new, |line| format!("line {line}: ")))]
+pub struct DataError {
+    path: PathBuf,
+    /// The line where the record begins, from 1, if it is one record that is wrong.
+    line: Option<u64>,
+    problem: String,
 }
 
-/// An example whose part isn't known yet.
+impl DataError {
+    fn new(path: &Path, line: Option<u64>, problem: String) -> Self {
+        Self {
+            path: path.to_owned(),
+            line,
+            problem,
+        }
+    }
+}
+
+/// A text that is there once, whose part isn't known yet.
 struct Candidate {
     /// Hash of the text; examples are sorted by it.
     order: [u8; 32],
-    /// Hash of how the text begins.
-    beginning: u64,
-    /// The parts by the text's beginning, and by all of it.
-    by_beginning: Parts,
-    by_text: Parts,
+    /// How the text begins.
+    beginning: String,
+    line: u64,
     example: Example,
-}
-
-/// Numbers of the parts for the test's split and for the validation's.
-#[derive(Clone, Copy)]
-struct Parts {
-    test: u64,
-    valid: u64,
-}
-
-impl Parts {
-    fn of(text: &str) -> Self {
-        Self {
-            test: hash(&["split", text]) % PARTS,
-            valid: hash(&["valid", text]) % PARTS,
-        }
-    }
 }
 
 /// Reads and splits the file.
@@ -131,113 +101,110 @@ impl Parts {
 /// It can't be read, isn't CSV or JSON Lines with `text,label` or `review,sentiment`, or hasn't enough
 /// in it to train and test with.
 pub fn read(config: &DataConfig, model: ModelLabels<'_>) -> Result<Reviews, DataError> {
-    let content = |problem: String| DataError::Content {
-        path: config.path.clone(),
-        problem,
-    };
+    let error = |problem| DataError::new(&config.path, None, problem);
     let (records, sha256) = file::read(&config.path)?;
-    let rows = records.len();
     let mut warnings = Vec::new();
-    let labels = Labels::of(&records, model, &mut warnings).map_err(content)?;
-    let mut counts = Counts::new(labels.names.len());
-    let candidates = candidates(records, &labels, &mut counts);
-    counts.warn(&labels.names, candidates.len(), &mut warnings);
-
-    let (training, test) = split(candidates, &mut warnings);
-    let mut parts = [training, test];
-    // By their hash, the first so many are a random choice, and more are the same and others.
-    for part in &mut parts {
-        part.sort_unstable_by_key(|(order, ..)| *order);
-    }
-    let [mut training, mut test] = parts;
-    training.truncate(config.num_train);
-    test.truncate(config.num_test);
-    let most_valid = config.valid_pct * PARTS as f64;
-    let (valid, train): (Vec<_>, Vec<_>) = training
-        .into_iter()
-        .partition(|(_, part, _)| (*part as f64) < most_valid);
-    let examples = |found: Vec<Placed>| found.into_iter().map(|(.., it)| it).collect();
-    let reviews = Reviews {
-        train: examples(train),
-        valid: examples(valid),
-        test: examples(test),
-        labels: labels.names,
-        rows,
-        duplicates: counts.duplicates,
-        contradictions: counts.contradictions,
-        unlabelled: counts.unlabelled,
+    let labels = Labels::of(&records, model, &mut warnings).map_err(error)?;
+    let mut reviews = Reviews {
+        rows: records.len(),
+        labels: labels.names.clone(),
+        train: Vec::new(),
+        valid: Vec::new(),
+        test: Vec::new(),
+        duplicates: 0,
+        contradictions: 0,
+        unlabelled: 0,
         warnings,
         sha256,
     };
+    let candidates = unique(records, &labels, &mut reviews);
+    warn_of_labels(&candidates, &mut reviews);
+    split(candidates, config, &mut reviews);
     for (name, examples) in [("train", &reviews.train), ("test", &reviews.test)] {
         if examples.is_empty() {
-            return Err(content(format!(
-                "its {rows} rows leave no review to {name} on; give it more, or raise NUM_{}",
-                name.to_uppercase()
+            return Err(error(format!(
+                "its {} rows leave no review to {name} on; it needs more rows",
+                reviews.rows
             )));
         }
     }
     Ok(reviews)
 }
 
-/// What is noticed on the way.
-struct Counts {
-    duplicates: usize,
-    contradictions: usize,
-    /// The lines of the first two texts that are the same and labelled otherwise.
-    first_contradiction: Option<(u64, u64)>,
-    unlabelled: usize,
-    first_unlabelled: Option<u64>,
-    /// For each label, how many texts have it, and the first one's line.
-    labels: Vec<(usize, u64)>,
+/// Each text once, with the first label that it has. Counts the other rows, and warns of them.
+fn unique(records: Vec<Record>, labels: &Labels, reviews: &mut Reviews) -> Vec<Candidate> {
+    let mut seen: HashMap<[u8; 32], (usize, usize, u64)> = HashMap::new();
+    let mut unlabelled = Vec::new();
+    let mut contradictions = Vec::new();
+    let mut candidates = Vec::new();
+    for Record {
+        row,
+        line,
+        text,
+        label,
+    } in records
+    {
+        let Some(label) = label.map(|label| labels.id(&label)) else {
+            unlabelled.push(line);
+            continue;
+        };
+        let key = text.to_lowercase();
+        let order = Sha256::digest(&key).into();
+        let (first, first_label, first_line) = *seen.entry(order).or_insert((row, label, line));
+        if first != row {
+            reviews.duplicates += 1;
+            if first_label != label {
+                contradictions.push((first_line, line));
+            }
+            continue;
+        }
+        candidates.push(Candidate {
+            order,
+            beginning: key.chars().take(BEGINNING).collect(),
+            line,
+            example: Example { row, text, label },
+        });
+    }
+    if let [line, ..] = unlabelled[..] {
+        reviews.warnings.push(format!(
+            "{} without a label {} left out; the first is on line {line}",
+            counted(unlabelled.len(), "row"),
+            if unlabelled.len() == 1 { "is" } else { "are" },
+        ));
+    }
+    if let [(first, second), ..] = contradictions[..] {
+        reviews.warnings.push(format!(
+            "{} {} a text that another row labels otherwise, as on lines {first} and {second}; the first \
+             label of a text counts",
+            counted(contradictions.len(), "row"),
+            if contradictions.len() == 1 { "has" } else { "have" },
+        ));
+    }
+    reviews.unlabelled = unlabelled.len();
+    reviews.contradictions = contradictions.len();
+    candidates
 }
 
-impl Counts {
-    fn new(labels: usize) -> Self {
-        Self {
-            duplicates: 0,
-            contradictions: 0,
-            first_contradiction: None,
-            unlabelled: 0,
-            first_unlabelled: None,
-            labels: vec![(0, 0); labels],
-        }
-    }
-
-    fn warn(&self, names: &[String], texts: usize, warnings: &mut Vec<String>) {
-        if let Some(line) = self.first_unlabelled {
-            warnings.push(format!(
-                "{} without a label {} left out; the first is on line {line}",
-                counted(self.unlabelled, "row"),
-                if self.unlabelled == 1 { "is" } else { "are" },
+/// Warns of labels that hardly any text has, or nearly all.
+fn warn_of_labels(candidates: &[Candidate], reviews: &mut Reviews) {
+    let texts = candidates.len();
+    for (label, name) in reviews.labels.iter().enumerate() {
+        let mut with_label = candidates.iter().filter(|it| it.example.label == label);
+        let first = with_label.next();
+        let count = usize::from(first.is_some()) + with_label.count();
+        if let (1, Some(Candidate { line, .. })) = (count, first) {
+            reviews.warnings.push(format!(
+                "the label `{name}` has 1 example, on line {line}: it can't be both trained on and \
+                 tested on"
             ));
         }
-        if let Some((first, second)) = self.first_contradiction {
-            warnings.push(format!(
-                "{} a text that another row labels otherwise, as on lines {first} and {second}; the first \
-                 label of a text counts",
-                if self.contradictions == 1 {
-                    "1 row has".to_owned()
-                } else {
-                    format!("{} rows have", self.contradictions)
-                },
+        let share = count as f64 / texts.max(1) as f64;
+        if share > LARGEST_SHARE {
+            reviews.warnings.push(format!(
+                "{:.1} % of the texts ({count} of {texts}) have the label `{name}`: compare accuracy \
+                 with majority_baseline, and see macro_f1",
+                share * 100.0
             ));
-        }
-        for (name, (count, line)) in names.iter().zip(&self.labels) {
-            if *count == 1 {
-                warnings.push(format!(
-                    "the label `{name}` has 1 example, on line {line}: it can't be both trained on and \
-                     tested on"
-                ));
-            }
-            let share = *count as f64 / texts.max(1) as f64;
-            if share > LARGEST_SHARE {
-                warnings.push(format!(
-                    "{:.1} % of the texts ({count} of {texts}) have the label `{name}`: compare accuracy \
-                     with majority_baseline, and see macro_f1",
-                    share * 100.0
-                ));
-            }
         }
     }
 }
@@ -247,89 +214,49 @@ fn counted(count: usize, noun: &str) -> String {
     format!("{count} {noun}{plural}")
 }
 
-/// Each text once, with its label.
-fn candidates(records: Vec<Record>, labels: &Labels, counts: &mut Counts) -> Vec<Candidate> {
-    let mut seen: HashMap<[u8; 32], (usize, u64)> = HashMap::new();
-    let mut candidates = Vec::new();
-    for record in records {
-        let Record {
-            row,
-            line,
-            text,
-            label,
-        } = record;
-        let Some(label) = label else {
-            counts.unlabelled += 1;
-            counts.first_unlabelled.get_or_insert(line);
-            continue;
-        };
-        let label = labels.id(&label);
-        let key = text.to_lowercase();
-        let order: [u8; 32] = Sha256::digest(&key).into();
-        match seen.entry(order) {
-            Entry::Occupied(first) => {
-                counts.duplicates += 1;
-                let (first_label, first_line) = *first.get();
-                if first_label != label {
-                    counts.contradictions += 1;
-                    counts.first_contradiction.get_or_insert((first_line, line));
-                }
-                continue;
-            }
-            Entry::Vacant(place) => place.insert((label, line)),
-        };
-        let (count, first_line) = &mut counts.labels[label];
-        *count += 1;
-        if *count == 1 {
-            *first_line = line;
-        }
-        let beginning: String = key.chars().take(BEGINNING).collect();
-        candidates.push(Candidate {
-            order,
-            beginning: hash(&["beginning", &beginning]),
-            by_beginning: Parts::of(&beginning),
-            by_text: Parts::of(&key),
-            example: Example { row, text, label },
-        });
-    }
-    candidates
-}
-
-/// An example with what it is sorted by, and its number for validation.
-type Placed = ([u8; 32], u64, Example);
-
-/// Those to train on and those to test on.
-fn split(candidates: Vec<Candidate>, warnings: &mut Vec<String>) -> (Vec<Placed>, Vec<Placed>) {
-    let mut alike: HashMap<u64, usize> = HashMap::new();
+/// Puts each candidate into the part that its hash says, in the order of the hashes: the first so many are
+/// a random choice, and more are the same and others.
+fn split(mut candidates: Vec<Candidate>, config: &DataConfig, reviews: &mut Reviews) {
+    let mut alike: HashMap<&str, usize> = HashMap::new();
     for candidate in &candidates {
-        *alike.entry(candidate.beginning).or_default() += 1;
+        *alike.entry(&candidate.beginning).or_default() += 1;
     }
-    let many = alike.values().filter(|count| **count > MOST_ALIKE);
-    let (groups, texts) = many.fold((0, 0), |(groups, texts), count| (groups + 1, texts + count));
-    if groups > 0 {
-        warnings.push(format!(
-            "{texts} texts share their first {BEGINNING} characters with more than {MOST_ALIKE} others \
+    alike.retain(|_, count| *count > MOST_ALIKE);
+    if !alike.is_empty() {
+        reviews.warnings.push(format!(
+            "{} texts share their first {BEGINNING} characters with more than {MOST_ALIKE} others \
              ({}); which of these are held out follows from a hash of the whole text",
-            counted(groups, "beginning")
+            alike.values().sum::<usize>(),
+            counted(alike.len(), "beginning")
         ));
     }
-    let (mut training, mut test) = (Vec::new(), Vec::new());
-    for candidate in candidates {
-        let is_shared = alike[&candidate.beginning] > MOST_ALIKE;
-        let parts = if is_shared {
-            candidate.by_text
+    let shared: HashSet<String> = alike.into_keys().map(str::to_owned).collect();
+
+    let most_valid = config.valid_pct * PARTS as f64;
+    candidates.sort_unstable_by_key(|candidate| candidate.order);
+    for Candidate {
+        beginning, example, ..
+    } in candidates
+    {
+        let key = if shared.contains(&beginning) {
+            example.text.to_lowercase()
         } else {
-            candidate.by_beginning
+            beginning
         };
-        let placed = (candidate.order, parts.valid, candidate.example);
-        if parts.test < TEST_PARTS {
-            &mut test
-        } else {
-            &mut training
+        if hash(&["split", &key]) % PARTS < TEST_PARTS {
+            if reviews.test.len() < config.num_test {
+                reviews.test.push(example);
+            }
+        } else if reviews.train.len() + reviews.valid.len() < config.num_train {
+            let is_valid = ((hash(&["valid", &key]) % PARTS) as f64) < most_valid;
+            let part = if is_valid {
+                &mut reviews.valid
+            } else {
+                &mut reviews.train
+            };
+            part.push(example);
         }
-        .push(placed);
     }
-    (training, test)
 }
 
 /// The first 64 bits of the hash of some words, with a zero between each two.

@@ -25,7 +25,7 @@ impl WriteError {
 /// new one.
 ///
 /// # Errors
-/// The disk is full, or the folder can't be written.
+/// The disk is full, or the directory can't be written.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<(), WriteError> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(".part");
@@ -62,11 +62,11 @@ pub fn remove(path: &Path) -> Result<(), WriteError> {
     }
 }
 
-/// Makes a folder and those above it, where they aren't there, and tries whether it can be written.
+/// Makes a directory and those above it, where they aren't there, and tries whether it can be written.
 ///
 /// # Errors
 /// It can't.
-pub fn make_folder(path: &Path) -> Result<(), WriteError> {
+pub fn make_directory(path: &Path) -> Result<(), WriteError> {
     let probe = path.join(".writable");
     fs::create_dir_all(path)
         .and_then(|()| File::create(&probe))
@@ -74,21 +74,21 @@ pub fn make_folder(path: &Path) -> Result<(), WriteError> {
         .map_err(WriteError::new(path))
 }
 
-/// Keeps a folder for this process alone, as far as others ask for it too, while the result lives. It is
-/// the folder itself that is locked, so that nothing is left of it (flock(2)).
+/// Locks a directory, as far as other processes ask for the lock, while the result lives. It is the directory
+/// itself that is locked (flock(2)), so that no file is left.
 ///
 /// # Errors
-/// Another process has it, or the folder can't be opened.
-pub fn keep_folder(path: &Path) -> Result<File, WriteError> {
-    let folder = File::open(path).map_err(WriteError::new(path))?;
-    match folder.try_lock() {
+/// Another process has it, or the directory can't be opened.
+pub fn lock_directory(path: &Path) -> Result<File, WriteError> {
+    let directory = File::open(path).map_err(WriteError::new(path))?;
+    match directory.try_lock() {
         Err(TryLockError::WouldBlock) => {
             let reason =
                 "another process is writing to this directory; wait for it, or name another";
             Err(WriteError::new(path)(io::Error::other(reason)))
         }
         // Some file systems of other machines know no locks.
-        Err(TryLockError::Error(_)) | Ok(()) => Ok(folder),
+        Err(TryLockError::Error(_)) | Ok(()) => Ok(directory),
     }
 }
 
@@ -98,12 +98,12 @@ mod tests {
 
     #[test]
     fn a_file_is_replaced_and_nothing_left_beside_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a");
         write(&path, b"one").unwrap();
         write(&path, b"two").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"two");
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
     }
 
     #[test]

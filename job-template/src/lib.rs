@@ -13,6 +13,7 @@
 //! | [`train`] | all steps, and what is written of them |
 //! | [`checkpoint`] | what training leaves on disk |
 //! | [`evaluate`] | how good a model is |
+//! | [`load`] | a fine-tuned model that is used |
 //! | [`log`] | what is reported, to people or programs |
 //! | [`serve`] | a model over HTTP, by [`text_server`] |
 //! | [`stop`] | the end of a training that is signalled to end |
@@ -24,6 +25,7 @@ pub mod config;
 pub mod data;
 pub mod evaluate;
 pub mod files;
+pub mod load;
 pub mod log;
 pub mod model;
 pub mod process;

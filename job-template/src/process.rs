@@ -1,17 +1,15 @@
 //! What the system knows of this process and its processor.
 
 use std::fs;
-use std::io::{self, Write as _};
-use std::sync::{Arc, RwLock};
+use std::sync::RwLock;
 use std::thread;
 use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
 
 /// Ends the process at once. Threads that still compute are not waited for, and no destructor of a library
 /// runs while they do: libtorch's would take from them what they use.
 pub fn exit_now(code: u8) -> ! {
-    // What can't be written any more has nobody who reads it.
-    let _ = io::stdout().flush();
-    let _ = io::stderr().flush();
     #[expect(unsafe_code, reason = "the C library's own end of a process")]
     // SAFETY: it takes any code, and doesn't return.
     unsafe {
@@ -19,34 +17,33 @@ pub fn exit_now(code: u8) -> ! {
     }
 }
 
-/// How many threads can be started now, up to `wanted`. They are gone again when it returns.
-#[must_use]
-pub fn available_threads(wanted: usize) -> usize {
+/// Does `own` on this thread, and `other` on up to `others` more, as far as they can be started. They are gone
+/// again when it returns; gives how many they were.
+pub fn with_threads(others: usize, other: impl Fn() + Sync, own: impl FnOnce()) -> usize {
     let before = threads();
-    // All of them wait for it, so that they are there at the same time.
-    let gate = Arc::new(RwLock::new(()));
-    let closed = gate.write();
-    let started: Vec<_> = (0..wanted)
-        .map_while(|_| {
-            let gate = Arc::clone(&gate);
-            let wait = move || drop(gate.read());
-            thread::Builder::new().stack_size(64 << 10).spawn(wait).ok()
-        })
-        .collect();
-    drop(closed);
-    let available = started.len();
-    for thread in started {
-        // It can't have panicked.
-        let _ = thread.join();
-    }
-    // A thread that was joined still counts for a moment.
+    let started = thread::scope(|scope| {
+        let start = |_| thread::Builder::new().spawn_scoped(scope, &other).ok();
+        let started = (0..others).map_while(start).count();
+        own();
+        started
+    });
+    // A thread that has ended still counts for a moment.
     for _ in 0..1000 {
         if threads() <= before {
             break;
         }
         thread::sleep(Duration::from_millis(1));
     }
-    available
+    started
+}
+
+/// How many threads can be started now, up to `wanted`.
+#[must_use]
+pub fn available_threads(wanted: usize) -> usize {
+    // All of them wait for it, so that they are there at the same time.
+    let gate = RwLock::new(());
+    let closed = gate.write();
+    with_threads(wanted, || drop(gate.read()), || drop(closed))
 }
 
 /// The threads of this process.
@@ -57,21 +54,8 @@ fn threads() -> usize {
 /// Seconds of processors' time that this process took, of all its threads.
 #[must_use]
 pub fn cpu_seconds() -> f64 {
-    /// As `sysconf(_SC_CLK_TCK)` says on Linux everywhere.
-    const TICKS_PER_SECOND: f64 = 100.0;
-    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    // The second field is the program's name in parentheses, which may hold blanks.
-    let fields = stat
-        .rsplit(')')
-        .next()
-        .unwrap_or_default()
-        .split_whitespace();
-    let ticks: f64 = fields
-        .skip(11)
-        .take(2)
-        .filter_map(|ticks| ticks.parse::<f64>().ok())
-        .sum();
-    ticks / TICKS_PER_SECOND
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
 /// The most memory that this process had, in bytes.
@@ -144,11 +128,20 @@ fn field(path: &str, name: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
 
     #[test]
     fn threads_can_be_started() {
         assert_eq!(available_threads(20), 20);
+        let started = AtomicUsize::new(0);
+        let mut is_own = false;
+        let count = || {
+            started.fetch_add(1, Ordering::Relaxed);
+        };
+        let others = with_threads(3, count, || is_own = true);
+        assert_eq!((others, started.into_inner(), is_own), (3, 3, true));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::io::{IsTerminal, stderr};
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{FormattedDuration, ProgressBar, ProgressStyle};
 
 use crate::log;
 pub use crate::log::say;
@@ -48,6 +48,13 @@ impl Progress {
         }
     }
 
+    /// So many are done, those that were done already included.
+    pub fn advance_to(&mut self, done: usize) {
+        if done > self.done {
+            self.advance(done - self.done, "");
+        }
+    }
+
     /// `count` more are done. `detail` says more of them.
     pub fn advance(&mut self, count: usize, detail: &str) {
         self.done += count;
@@ -55,7 +62,10 @@ impl Progress {
         let rate = (self.done - self.before) as f64 / seconds.max(1e-9);
         let left = Duration::from_secs_f64((self.total - self.done) as f64 / rate.max(1e-9));
         let blank = if detail.is_empty() { "" } else { "  " };
-        let message = format!("{detail}{blank}{rate:.1}/s  {} left", clock(left));
+        let message = format!(
+            "{detail}{blank}{rate:.1}/s  {} left",
+            FormattedDuration(left)
+        );
         match &self.bar {
             Some(bar) => {
                 bar.set_position(self.done as u64);
@@ -79,30 +89,5 @@ impl Drop for Progress {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
-    }
-}
-
-/// A duration as people say it: `45s`, `2m05s`, `1h02m`.
-#[must_use]
-pub fn clock(duration: Duration) -> String {
-    let seconds = duration.as_secs();
-    match seconds {
-        0..60 => format!("{seconds}s"),
-        60..3600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
-        _ => format!("{}h{:02}m", seconds / 3600, seconds / 60 % 60),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations_read_well() {
-        let clock = |seconds| clock(Duration::from_secs(seconds));
-        assert_eq!(
-            [clock(5), clock(125), clock(3725)],
-            ["5s", "2m05s", "1h02m"]
-        );
     }
 }

@@ -1,7 +1,5 @@
 //! SIGTERM and SIGINT, while something is computed that can't be asked to end.
 
-#![expect(unsafe_code, reason = "a process ends at once by the C library alone")]
-
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
+use crate::process;
 use crate::progress::say;
 
 /// As a shell reports that SIGTERM ended a program.
@@ -82,9 +81,7 @@ impl Stop {
                 if !is_second {
                     say("stopped; call it again to go on");
                 }
-                // SAFETY: it never returns. Destructors of libtorch, which other threads compute with, are
-                // not to run.
-                unsafe { libc::_exit(i32::from(TERMINATED)) }
+                process::exit_now(TERMINATED);
             }
         }
     }

@@ -18,7 +18,7 @@ pub use self::trained::{check_weights, is_trained, is_trained_here, trained_posi
 use crate::batches;
 use crate::checkpoint::{self, Position, Resume, TokenizerFiles};
 use crate::config::{BASE_MODEL, Config, DEFAULT_POSITIONS};
-use crate::data::{self, Example, ModelLabels};
+use crate::data::{self, ModelLabels};
 use crate::evaluate::{Labelled, Report};
 use crate::files::{self, WriteError};
 use crate::model::{Architecture, Examples, Learner, MicroBatch, Model, Pooling};
@@ -26,7 +26,7 @@ use crate::process::{KeptMemory, cpu_seconds};
 use crate::progress::{Progress, say};
 use crate::runtime::Runtime;
 use crate::stop::Stop;
-use crate::tokenize::Tokenizer;
+use crate::tokenize::{Tokenizer, tokenize};
 
 /// What a trained model follows from.
 const METADATA: &str = "metadata.json";
@@ -86,8 +86,8 @@ pub fn train(
         .map_err(|problem| format!("{}: {problem}", config.data.path.display()))?;
     let seed = config.training.seed;
     let (model, replaced) = Model::load_to_train(&base, &reviews.labels, pooling, seed)?;
-    files::make_folder(&config.output_dir)?;
-    let _kept = files::keep_folder(&config.output_dir)?;
+    files::make_directory(&config.output_dir)?;
+    let _kept = files::lock_directory(&config.output_dir)?;
     if let Some(replaced) = replaced {
         say(&format!(
             "the model's classifier is for other labels ({}), and is replaced by a new one ({})",
@@ -114,10 +114,11 @@ pub fn train(
     ));
 
     let identity = record::identity(config, runtime, &reviews, &model, positions);
+    let tokenize = |examples, name| tokenize(&tokenizer, examples, runtime.threads, name);
     let parts = Parts {
-        train: tokenize(&tokenizer, &reviews.train, "reading training reviews")?.into(),
-        valid: tokenize(&tokenizer, &reviews.valid, "reading validation reviews")?.into(),
-        test: tokenize(&tokenizer, &reviews.test, "reading test reviews")?.into(),
+        train: tokenize(&reviews.train, "reading training reviews")?.into(),
+        valid: tokenize(&reviews.valid, "reading validation reviews")?.into(),
+        test: tokenize(&reviews.test, "reading test reviews")?.into(),
     };
     let mut training = Training::new(config, runtime, model, parts, identity, tokenizer_files)?;
     training.prepare();
@@ -142,29 +143,6 @@ fn positions(config: &Config, architecture: &Architecture) -> Result<usize, Stri
         )),
         given => Ok(given.unwrap_or(DEFAULT_POSITIONS).min(most)),
     }
-}
-
-/// Examples as the model reads them.
-///
-/// # Errors
-/// The tokenizer can't take a text.
-pub fn tokenize(
-    tokenizer: &Tokenizer,
-    examples: &[Example],
-    name: &'static str,
-) -> Result<Labelled, Box<dyn Error + Send + Sync>> {
-    let mut progress = Progress::new(name, examples.len(), 0);
-    let mut labelled = Labelled::default();
-    for chunk in examples.chunks(64) {
-        for example in chunk {
-            labelled
-                .sequences
-                .push(tokenizer.encode(&example.text)?.ids);
-            labelled.labels.push(example.label);
-        }
-        progress.advance(chunk.len(), "");
-    }
-    Ok(labelled)
 }
 
 /// Examples of a part of the data.

@@ -6,6 +6,7 @@ use std::io::Read;
 use std::path::Path;
 
 use flate2::read::MultiGzDecoder;
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
@@ -19,8 +20,15 @@ pub(super) struct Record {
     pub(super) line: u64,
     /// Its text, cleaned.
     pub(super) text: String,
-    /// Its label; none where it is empty or not a number (`NaN`).
+    /// Its label as the file has it, with blanks around it; none where it is empty or `NaN`.
     pub(super) label: Option<String>,
+}
+
+/// What is wrong with the file, and on which line, from 1, if it is one line.
+type Problem = (Option<u64>, String);
+
+fn at(line: u64, problem: impl Into<String>) -> Problem {
+    (Some(line), problem.into())
 }
 
 /// The names of the two columns.
@@ -61,235 +69,238 @@ const OTHER_FORMATS: [(&[u8], &str, &str); 9] = [
 
 /// Reads all rows, and the file's SHA-256.
 pub(super) fn read(path: &Path) -> Result<(Vec<Record>, String), DataError> {
-    let file = File { path };
-    let bytes = fs::read(path).map_err(|source| DataError::Read {
-        path: path.to_owned(),
-        source,
-    })?;
-    let sha256 = format!("{:x}", Sha256::digest(&bytes));
-    let bytes = file.decompressed(&bytes)?;
-    let text = file.text(&bytes)?;
-    let text = text.trim_start_matches('\u{feff}');
-    let records = if file.is_json_lines(text)? {
-        file.json_lines(text)
+    let bytes = fs::read(path)
+        .map_err(|error| DataError::new(path, None, format!("{error}; DATA names the reviews")))?;
+    let records = records(&bytes).map_err(|(line, problem)| DataError::new(path, line, problem))?;
+    Ok((records, format!("{:x}", Sha256::digest(&bytes))))
+}
+
+fn records(bytes: &[u8]) -> Result<Vec<Record>, Problem> {
+    let bytes = decompressed(bytes)?;
+    let text = utf8(&bytes)?.trim_start_matches('\u{feff}');
+    let start = text.trim_start();
+    if let Some(rest) = start.strip_prefix('[')
+        && rest.trim_start().starts_with(['{', ']'])
+    {
+        let problem =
+            "is a JSON list; an object a line is read. Convert it: jq -c '.[]' IN > OUT.jsonl";
+        return Err((None, problem.to_owned()));
+    }
+    if start.starts_with('{') {
+        json_lines(text)
     } else {
-        file.csv(text)
-    };
-    Ok((records?, sha256))
+        csv(text)
+    }
 }
 
-struct File<'a> {
-    path: &'a Path,
+fn decompressed(bytes: &[u8]) -> Result<Cow<'_, [u8]>, Problem> {
+    if !bytes.starts_with(GZIP) {
+        return Ok(bytes.into());
+    }
+    let mut inner = Vec::new();
+    if let Err(error) = MultiGzDecoder::new(bytes).read_to_end(&mut inner) {
+        let length = inner.len();
+        let problem = format!(
+            "is compressed with gzip, and damaged or cut off after {length} bytes of text: {error}"
+        );
+        return Err((None, problem));
+    }
+    if inner.starts_with(GZIP) {
+        let problem = "is compressed with gzip twice; call gunzip once";
+        return Err((None, problem.to_owned()));
+    }
+    Ok(inner.into())
 }
 
-impl File<'_> {
-    fn at(&self, line: u64, problem: impl Into<String>) -> DataError {
-        DataError::Line {
-            path: self.path.to_owned(),
-            line,
-            problem: problem.into(),
-        }
+/// The file as text, or what it is instead.
+fn utf8(bytes: &[u8]) -> Result<&str, Problem> {
+    if let Some((_, what, fix)) = OTHER_FORMATS
+        .iter()
+        .find(|(start, ..)| bytes.starts_with(start))
+    {
+        let problem = format!(
+            "is {what}; CSV and JSON Lines in UTF-8 are read, also with gzip. Convert it: {fix}"
+        );
+        return Err((None, problem));
     }
-
-    fn content(&self, problem: impl Into<String>) -> DataError {
-        DataError::Content {
-            path: self.path.to_owned(),
-            problem: problem.into(),
-        }
+    // UTF-16 without its mark: every other byte of Latin letters is 0.
+    let start = &bytes[..bytes.len().min(1000)];
+    if start.len() > 3 && start.iter().filter(|byte| **byte == 0).count() * 3 >= start.len() {
+        let kind = if start[0] == 0 {
+            "UTF-16BE"
+        } else {
+            "UTF-16LE"
+        };
+        let problem =
+            format!("is {kind}; UTF-8 is read. Convert it: iconv -f {kind} -t UTF-8 IN > OUT");
+        return Err((None, problem));
     }
+    std::str::from_utf8(bytes).map_err(|error| {
+        let end = error.valid_up_to();
+        let line = bytes[..end].split(|byte| *byte == b'\n').count() as u64;
+        if error.error_len().is_none() {
+            return at(line, "ends within a character; is the file cut off?");
+        }
+        let problem = format!(
+            "the byte 0x{:02x} is not UTF-8; if it is Latin-1 or Windows-1252, convert it: \
+             iconv -f WINDOWS-1252 -t UTF-8 IN > OUT",
+            bytes[end]
+        );
+        at(line, problem)
+    })
+}
 
-    fn decompressed<'b>(&self, bytes: &'b [u8]) -> Result<Cow<'b, [u8]>, DataError> {
-        if !bytes.starts_with(GZIP) {
-            return Ok(bytes.into());
-        }
-        let mut inner = Vec::new();
-        let read = MultiGzDecoder::new(bytes).read_to_end(&mut inner);
-        read.map_err(|error| {
-            self.content(format!(
-                "is compressed with gzip, and damaged or cut off after {} bytes of text: {error}",
-                inner.len()
-            ))
-        })?;
-        if inner.starts_with(GZIP) {
-            return Err(self.content("is compressed with gzip twice; call gunzip once"));
-        }
-        Ok(inner.into())
-    }
+/// Parses a line of JSON Lines.
+///
+/// # Errors
+/// What is wrong with it, and in which column.
+pub(crate) fn json_line<T: DeserializeOwned>(line: &str) -> Result<T, String> {
+    serde_json::from_str(line).map_err(|error| {
+        // The line is known better: this is always the first of its own.
+        let error = error.to_string().replace(" at line 1 column", " at column");
+        let hint = if line.contains("NaN") {
+            "; JSON has no NaN, but null"
+        } else {
+            ""
+        };
+        format!("not a JSON object, one a line: {error}{hint}")
+    })
+}
 
-    /// The file as text, or what it is instead.
-    fn text<'b>(&self, bytes: &'b [u8]) -> Result<&'b str, DataError> {
-        for (beginning, what, fix) in OTHER_FORMATS {
-            if bytes.starts_with(beginning) {
-                return Err(self.content(format!(
-                    "is {what}; CSV and JSON Lines in UTF-8 are read, also with gzip. Convert it: {fix}"
-                )));
-            }
+fn json_lines(text: &str) -> Result<Vec<Record>, Problem> {
+    let mut records = Vec::new();
+    for (line, object) in (1..).zip(text.lines()) {
+        if object.trim().is_empty() {
+            continue;
         }
-        let start = &bytes[..bytes.len().min(1000)];
-        // UTF-16 without its mark: every other byte of Latin letters is 0.
-        if start.split(|byte| *byte == 0).count() * 3 > start.len() && start.len() > 3 {
-            let kind = if start[0] == 0 {
-                "UTF-16BE"
-            } else {
-                "UTF-16LE"
-            };
-            return Err(self.content(format!(
-                "is {kind}; UTF-8 is read. Convert it: iconv -f {kind} -t UTF-8 IN > OUT"
-            )));
-        }
-        std::str::from_utf8(bytes).map_err(|error| {
-            let before = &bytes[..error.valid_up_to()];
-            let line = before.split(|byte| *byte == b'\n').count() as u64;
-            match error.error_len() {
-                None => self.at(line, "ends within a character; is the file cut off?"),
-                Some(_) => self.at(
-                    line,
-                    format!(
-                        "the byte 0x{:02x} is not UTF-8; if it is Latin-1 or Windows-1252, convert it: \
-                         iconv -f WINDOWS-1252 -t UTF-8 IN > OUT",
-                        bytes[before.len()]
-                    ),
-                ),
-            }
-        })
-    }
-
-    fn is_json_lines(&self, text: &str) -> Result<bool, DataError> {
-        let text = text.trim_start();
-        let is_list = text
-            .strip_prefix('[')
-            .is_some_and(|rest| rest.trim_start().starts_with(['{', ']']));
-        if is_list {
-            return Err(self.content(
-                "is a JSON list; an object a line is read. Convert it: jq -c '.[]' IN > OUT.jsonl",
-            ));
-        }
-        Ok(text.starts_with('{'))
-    }
-
-    fn json_lines(&self, text: &str) -> Result<Vec<Record>, DataError> {
-        let mut records = Vec::new();
-        for (line, object) in (1..).zip(text.lines()) {
-            if object.trim().is_empty() {
-                continue;
-            }
-            let object: Map<String, Value> = serde_json::from_str(object).map_err(|error| {
-                self.at(line, format!("not a JSON object, one a line: {error}"))
-            })?;
-            let field = |names: [&str; 2]| {
-                let found = object
-                    .iter()
-                    .find(|(name, _)| names.iter().any(|known| name.eq_ignore_ascii_case(known)));
-                found.map(|(_, value)| value).ok_or_else(|| {
-                    let problem = format!("no field `{}`; {COLUMNS} is needed", names[0]);
-                    self.at(line, problem)
-                })
-            };
-            let text = match field(TEXT)? {
-                Value::String(text) => text,
-                Value::Null => "",
-                other => {
-                    return Err(self.at(line, format!("the text is {other}, and not a string")));
-                }
-            };
-            let label = match field(LABEL)? {
-                Value::String(label) => label.clone(),
-                Value::Null => String::new(),
-                value @ (Value::Number(_) | Value::Bool(_)) => value.to_string(),
-                Value::Array(_) | Value::Object(_) => {
-                    return Err(self.at(
-                        line,
-                        "the label is a list or an object; a text has one label",
-                    ));
-                }
-            };
-            records.push(self.record(records.len(), line, text, &label)?);
-        }
-        Ok(records)
-    }
-
-    fn csv(&self, text: &str) -> Result<Vec<Record>, DataError> {
-        let mut reader = csv::Reader::from_reader(text.as_bytes());
-        let header = reader
-            .headers()
-            .map_err(|error| self.csv_error(&error))?
-            .clone();
-        if header.is_empty() {
-            let problem = format!("the file is empty; a header {COLUMNS} is needed");
-            return Err(self.at(1, problem));
-        }
-        let column = |names: [&str; 2]| {
-            let is_one = |name: &str| {
-                let name = name.trim();
-                names.iter().any(|known| name.eq_ignore_ascii_case(known))
-            };
-            let mut found = (0..header.len()).filter(|column| is_one(&header[*column]));
-            let (first, second) = (found.next(), found.next());
-            if let (Some(first), Some(second)) = (first, second) {
-                return Err(self.at(
-                    1,
-                    format!(
-                        "the columns `{}` and `{}` could both be the {}; rename one",
-                        &header[first], &header[second], names[0]
-                    ),
-                ));
-            }
-            first.ok_or_else(|| {
-                let given = header.iter().collect::<Vec<_>>().join(",");
-                let separator = [('\t', "tabs"), (';', "semicolons")]
-                    .into_iter()
-                    .find(|(separator, _)| header.len() == 1 && given.contains(*separator))
-                    .map_or_else(String::new, |(_, name)| {
-                        format!(", separated by commas, not by {name}")
-                    });
+        let object: Map<String, Value> = json_line(object).map_err(|problem| at(line, problem))?;
+        let field = |names: [&str; 2]| {
+            let found = object.iter().find(|(name, _)| is_named(name, names));
+            found.map(|(_, value)| value).ok_or_else(|| {
+                let given = object
+                    .keys()
+                    .map(String::as_str)
+                    .collect::<Vec<_>>()
+                    .join(",");
                 let problem = format!(
-                    "no column `{}`: the header is `{}`; {COLUMNS} is needed{separator}",
-                    names[0],
-                    given.chars().take(80).collect::<String>()
+                    "no field `{}`: it has `{given}`; {COLUMNS} is needed",
+                    names[0]
                 );
-                self.at(1, problem)
+                at(line, problem)
             })
         };
-        let (text_column, label_column) = (column(TEXT)?, column(LABEL)?);
-        let mut records = Vec::new();
-        for (row, record) in reader.records().enumerate() {
-            let record = record.map_err(|error| self.csv_error(&error))?;
-            let line = record.position().map_or(0, csv::Position::line);
-            let field = |column: usize| record.get(column).unwrap_or_default();
-            records.push(self.record(row, line, field(text_column), field(label_column))?);
-        }
-        Ok(records)
-    }
-
-    fn record(&self, row: usize, line: u64, text: &str, label: &str) -> Result<Record, DataError> {
-        if text.trim().is_empty() {
-            return Err(self.at(line, "no text"));
-        }
-        let text = clean(text);
-        if text.is_empty() {
-            return Err(self.at(line, "no text but line breaks"));
-        }
-        let label = label.trim();
-        // What pandas writes for a label that is missing.
-        let is_missing = label.is_empty() || label.eq_ignore_ascii_case("nan");
-        Ok(Record {
-            row,
-            line,
-            text,
-            label: (!is_missing).then(|| label.to_owned()),
-        })
-    }
-
-    fn csv_error(&self, error: &csv::Error) -> DataError {
-        let line = error.position().map_or(1, csv::Position::line);
-        let problem = match error.kind() {
-            csv::ErrorKind::UnequalLengths {
-                expected_len, len, ..
-            } => {
-                format!("{len} fields, and the header has {expected_len}; is the file cut off?")
-            }
-            _ => error.to_string(),
+        let text = match field(TEXT)? {
+            Value::String(text) => text,
+            Value::Null => "",
+            other => return Err(at(line, format!("the text is {other}, and not a string"))),
         };
-        self.at(line, problem)
+        let label = match field(LABEL)? {
+            Value::String(label) => label.clone(),
+            Value::Null => String::new(),
+            value @ (Value::Number(_) | Value::Bool(_)) => value.to_string(),
+            Value::Array(_) | Value::Object(_) => {
+                let problem = "the label is a list or an object; a text has one label";
+                return Err(at(line, problem));
+            }
+        };
+        records.push(record(records.len(), line, text, &label)?);
+    }
+    Ok(records)
+}
+
+fn csv(text: &str) -> Result<Vec<Record>, Problem> {
+    let mut reader = csv::Reader::from_reader(text.as_bytes());
+    let header = reader.headers().map_err(csv_problem)?.clone();
+    if header.is_empty() {
+        let problem = format!("the file is empty; a header {COLUMNS} is needed");
+        return Err(at(1, problem));
+    }
+    let (text, label) = (column(&header, TEXT)?, column(&header, LABEL)?);
+    let mut records = Vec::new();
+    for (row, fields) in reader.records().enumerate() {
+        let fields = fields.map_err(csv_problem)?;
+        let line = fields.position().map_or(0, csv::Position::line);
+        records.push(record(row, line, &fields[text], &fields[label])?);
+    }
+    Ok(records)
+}
+
+/// The number of the column with one of these names.
+fn column(header: &csv::StringRecord, names: [&str; 2]) -> Result<usize, Problem> {
+    let found: Vec<usize> = (0..header.len())
+        .filter(|column| is_named(&header[*column], names))
+        .collect();
+    match found[..] {
+        [column] => Ok(column),
+        [first, second, ..] => {
+            let (first, second, what) = (&header[first], &header[second], names[0]);
+            let problem = format!(
+                "the columns `{first}` and `{second}` could both be the {what}; rename one"
+            );
+            Err(at(1, problem))
+        }
+        [] => {
+            let given = header.iter().collect::<Vec<_>>().join(",");
+            let separator = [('\t', "tabs"), (';', "semicolons"), ('|', "bars")]
+                .into_iter()
+                .find(|(separator, _)| header.len() == 1 && given.contains(*separator))
+                .map(|(_, name)| format!(", separated by commas, not by {name}"));
+            let problem = format!(
+                "no column `{}`: the header is `{}`; {COLUMNS} is needed{}",
+                names[0],
+                given.chars().take(80).collect::<String>(),
+                separator.unwrap_or_default()
+            );
+            Err(at(1, problem))
+        }
+    }
+}
+
+fn is_named(name: &str, names: [&str; 2]) -> bool {
+    names
+        .iter()
+        .any(|known| name.trim().eq_ignore_ascii_case(known))
+}
+
+fn record(row: usize, line: u64, text: &str, label: &str) -> Result<Record, Problem> {
+    let cleaned = clean(text);
+    if cleaned.is_empty() {
+        let but = if text.trim().is_empty() {
+            ""
+        } else {
+            " but line breaks"
+        };
+        return Err(at(
+            line,
+            format!("no text{but}; remove the row, or give it one"),
+        ));
+    }
+    // What pandas writes for a label that is missing.
+    let is_missing = label.trim().is_empty() || label.trim().eq_ignore_ascii_case("nan");
+    Ok(Record {
+        row,
+        line,
+        text: cleaned,
+        label: (!is_missing).then(|| label.to_owned()),
+    })
+}
+
+fn csv_problem(error: csv::Error) -> Problem {
+    let line = error.position().map_or(1, csv::Position::line);
+    match error.kind() {
+        csv::ErrorKind::UnequalLengths {
+            expected_len, len, ..
+        } => {
+            let fix = if len > expected_len {
+                "a text with commas needs quotes around it: \"a, b\",label"
+            } else {
+                "is the file cut off, or a quote not closed?"
+            };
+            at(
+                line,
+                format!("{len} fields, and the header has {expected_len}; {fix}"),
+            )
+        }
+        _ => at(line, error.to_string()),
     }
 }

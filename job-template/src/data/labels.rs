@@ -4,7 +4,7 @@
 //! they called negative and positive. Their order is that of a model that has the same; else that of
 //! numbers, where all are numbers; else that of names.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::file::Record;
 
@@ -32,6 +32,21 @@ pub(super) struct Labels {
     ids: HashMap<String, usize>,
 }
 
+impl<'a> ModelLabels<'a> {
+    fn names(self) -> &'a [String] {
+        match self {
+            Self::Base(names) | Self::Tested(names) => names,
+        }
+    }
+
+    /// Whether these are the labels of the model; some of them are enough where it is tested.
+    fn has(self, names: &BTreeSet<&str>) -> bool {
+        let known = self.names();
+        let has_all = names.iter().all(|name| known.iter().any(|it| it == name));
+        has_all && (matches!(self, Self::Tested(_)) || known.len() == names.len())
+    }
+}
+
 impl Labels {
     /// The number of a label that the file has.
     pub(super) fn id(&self, label: &str) -> usize {
@@ -51,86 +66,75 @@ impl Labels {
         for label in records.iter().filter_map(|record| record.label.as_deref()) {
             *counts.entry(label).or_default() += 1;
         }
-        let known = match model {
-            ModelLabels::Base(labels) | ModelLabels::Tested(labels) => labels,
-        };
-        let spellings = one_spelling(&counts, known, warnings);
-        let mut names: Vec<&str> = spellings.values().copied().collect();
-        names.sort_unstable();
-        names.dedup();
-        check_number(names.len(), model)?;
+        let spellings = one_spelling(&counts, model.names(), warnings);
+        let given: BTreeSet<&str> = spellings.values().copied().collect();
+        check_number(&given, records.len(), model)?;
 
-        let numbers = |label: &str| known.iter().position(|name| name == label);
-        let short = SHORT.iter().find(|short| is_short(&names, short, model));
-        let full = |label: &str| match short {
-            Some(short) if label == short[0] => SENTIMENTS[0].to_owned(),
-            Some(_) => SENTIMENTS[1].to_owned(),
-            None => label.to_owned(),
+        // Of a model that is tested, one of the short names is enough.
+        let is_tested = matches!(model, ModelLabels::Tested(_));
+        let short = SHORT.iter().find(|short| {
+            given.iter().all(|name| short.contains(name)) && (is_tested || given.len() == 2)
+        });
+        let full = |name| match short {
+            Some(short) => SENTIMENTS[usize::from(name == short[1])],
+            None => name,
         };
+        let in_full: BTreeSet<&str> = given.iter().map(|name| full(name)).collect();
         // A model that calls them 0 and 1 itself has the last word.
-        let are_known = |names: &[String]| names.iter().all(|name| numbers(name).is_some());
-        let as_given: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        let in_full: Vec<String> = names.iter().map(|name| full(name)).collect();
-        let is_whole = |names: &[String]| match model {
-            ModelLabels::Base(known) => are_known(names) && known.len() == names.len(),
-            ModelLabels::Tested(_) => are_known(names),
-        };
-        let (named, order) = if is_whole(&as_given) {
-            (as_given, known.to_vec())
-        } else if is_whole(&in_full) {
-            (in_full, known.to_vec())
+        let is_as_given = model.has(&given);
+        let names = if is_as_given || model.has(&in_full) {
+            model.names().to_vec()
         } else if let ModelLabels::Tested(known) = model {
-            let unknown: Vec<_> = as_given.iter().filter(|it| !known.contains(it)).collect();
+            let is_unknown = |name: &&&str| !known.iter().any(|it| it == *name);
+            let unknown: Vec<_> = given.iter().filter(is_unknown).collect();
             return Err(format!(
                 "has labels that the model doesn't have: {unknown:?}; it has {known:?}"
             ));
         } else {
-            let order = sorted(in_full.clone());
-            (in_full, order)
+            sorted(&in_full)
         };
-        let id = |name: &String| order.iter().position(|it| it == name);
-        let by_spelling: HashMap<&str, usize> = names
-            .iter()
-            .zip(&named)
-            .map(|(name, named)| (*name, id(named).expect("each name has its place")))
-            .collect();
+        let id = |name| {
+            let name = if is_as_given { name } else { full(name) };
+            let id = names.iter().position(|it| it == name);
+            id.expect("each label has its place")
+        };
         let ids = spellings
-            .into_iter()
-            .map(|(label, name)| (label.to_owned(), by_spelling[name]))
-            .collect();
-        Ok(Self { names: order, ids })
+            .iter()
+            .map(|(label, name)| ((*label).to_owned(), id(name)));
+        Ok(Self {
+            ids: ids.collect(),
+            names,
+        })
     }
 }
 
-fn check_number(labels: usize, model: ModelLabels<'_>) -> Result<(), String> {
-    let least = match model {
-        ModelLabels::Base(_) => 2,
-        ModelLabels::Tested(_) => 1,
-    };
-    if labels < least {
-        return Err(format!(
-            "has {labels} different labels; at least {least} are needed"
-        ));
-    }
-    if labels > MOST_LABELS {
-        return Err(format!(
-            "has {labels} different labels; at most {MOST_LABELS} are allowed. Are the columns swapped?"
-        ));
-    }
-    Ok(())
-}
-
-/// Whether the labels are the two short names; of a model that is tested, one of them is enough.
-fn is_short(names: &[&str], short: &[&str; 2], model: ModelLabels<'_>) -> bool {
-    let is_some = names.iter().all(|name| short.contains(name));
-    match model {
-        ModelLabels::Base(_) => is_some && names.len() == short.len(),
-        ModelLabels::Tested(_) => is_some,
+fn check_number(
+    labels: &BTreeSet<&str>,
+    rows: usize,
+    model: ModelLabels<'_>,
+) -> Result<(), String> {
+    let is_tested = matches!(model, ModelLabels::Tested(_));
+    let all = || labels.iter().map(|label| format!("`{label}`"));
+    match labels.len() {
+        0 if rows == 0 => Err("has no reviews, but a header alone".to_owned()),
+        0 => Err(format!(
+            "has no label in any of its {rows} rows: all are empty or NaN"
+        )),
+        1 if !is_tested => Err(format!(
+            "has the label {} alone; at least 2 different labels are needed",
+            all().collect::<String>()
+        )),
+        2..=MOST_LABELS | 1 => Ok(()),
+        count => Err(format!(
+            "has {count} different labels ({}, …); at most {MOST_LABELS} are allowed. Are the columns \
+             swapped?",
+            all().take(3).collect::<Vec<_>>().join(", ")
+        )),
     }
 }
 
-/// For each label, how those that differ from it in their case alone are spelled: as the model does, else as
-/// most of them are.
+/// For each label, how those that differ from it in their case or in blanks alone are spelled: as the model
+/// does, else as most of them are.
 fn one_spelling<'a>(
     counts: &BTreeMap<&'a str, usize>,
     known: &'a [String],
@@ -138,30 +142,33 @@ fn one_spelling<'a>(
 ) -> BTreeMap<&'a str, &'a str> {
     let mut groups: BTreeMap<String, Vec<(&'a str, usize)>> = BTreeMap::new();
     for (label, count) in counts {
-        let group = groups.entry(label.to_lowercase()).or_default();
+        let group = groups.entry(label.trim().to_lowercase()).or_default();
         group.push((label, *count));
     }
     let mut spellings = BTreeMap::new();
     for (lower, group) in groups {
-        let mut of_model = known.iter().filter(|name| name.to_lowercase() == lower);
+        let of_model: Vec<&String> = known
+            .iter()
+            .filter(|it| it.to_lowercase() == lower)
+            .collect();
         let most = group.iter().rev().max_by_key(|(_, count)| *count);
-        let spelling = match (of_model.next(), of_model.next()) {
+        let spelling = match of_model[..] {
+            [] => most.map_or("", |(label, _)| label.trim()),
+            [name] => name.as_str(),
             // A model that has several of them tells them apart.
-            (Some(_), Some(_)) => {
-                spellings.extend(group.into_iter().map(|(label, _)| (label, label)));
+            _ => {
+                spellings.extend(group.into_iter().map(|(label, _)| (label, label.trim())));
                 continue;
             }
-            (Some(name), None) => name.as_str(),
-            (None, _) => most.map_or("", |(label, _)| *label),
         };
         if group.len() > 1 {
-            let all: Vec<String> = group
+            let all = group
                 .iter()
-                .map(|(label, count)| format!("`{label}` ({count})"))
-                .collect();
+                .map(|(label, count)| format!("`{label}` ({count})"));
             warnings.push(format!(
-                "the labels {} differ in their case alone, and are taken as one, `{spelling}`",
-                all.join(", ")
+                "the labels {} differ in their case or in blanks alone, and are taken as one, \
+                 `{spelling}`",
+                all.collect::<Vec<_>>().join(", ")
             ));
         }
         spellings.extend(group.into_iter().map(|(label, _)| (label, spelling)));
@@ -170,19 +177,16 @@ fn one_spelling<'a>(
 }
 
 /// In the order of numbers, where all are numbers; else in that of names.
-fn sorted(mut names: Vec<String>) -> Vec<String> {
+fn sorted(names: &BTreeSet<&str>) -> Vec<String> {
     let number = |name: &String| name.parse::<f64>().ok().filter(|it| it.is_finite());
-    if names.iter().all(|name| number(name).is_some()) {
-        names.sort_by(|left, right| {
-            let by_number = number(left).partial_cmp(&number(right));
-            by_number
-                .expect("finite numbers have an order")
-                .then_with(|| left.cmp(right))
+    let mut sorted: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    if sorted.iter().all(|name| number(name).is_some()) {
+        sorted.sort_by(|left, right| {
+            let order = number(left).partial_cmp(&number(right));
+            order.expect("finite numbers have an order")
         });
-    } else {
-        names.sort_unstable();
     }
-    names
+    sorted
 }
 
 /// Whether labels can be names in answers.
@@ -309,13 +313,15 @@ mod tests {
     fn too_few_and_too_many_are_refused() {
         let base = ModelLabels::Base(&[]);
         let few = of(&["a"], base).unwrap_err();
-        assert_eq!(few, "has 1 different labels; at least 2 are needed");
+        assert_eq!(
+            few,
+            "has the label `a` alone; at least 2 different labels are needed"
+        );
         let many: Vec<String> = (0..101).map(|number| number.to_string()).collect();
         let many: Vec<&str> = many.iter().map(String::as_str).collect();
-        assert!(
-            of(&many, base)
-                .unwrap_err()
-                .contains("Are the columns swapped?")
+        assert_eq!(
+            of(&many, base).unwrap_err(),
+            "has 101 different labels (`0`, `1`, `10`, …); at most 100 are allowed. Are the columns swapped?"
         );
     }
 

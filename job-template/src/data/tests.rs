@@ -103,6 +103,45 @@ fn other_names_of_columns_and_labels_are_known() {
 }
 
 #[test]
+fn files_of_spreadsheets_and_of_windows_read_as_others() {
+    let expected = try_read(&many(200)).unwrap();
+    let same = |csv: String| {
+        let reviews = try_read(&csv).unwrap();
+        assert_eq!(
+            (&reviews.train, &reviews.test),
+            (&expected.train, &expected.test)
+        );
+        assert_eq!(reviews.warnings, expected.warnings);
+    };
+    same(format!("\u{feff}{}", many(200).replace('\n', "\r\n")));
+    same(many(200).replace('\n', "\r"));
+    same(
+        many(200)
+            .replace("review number", "\"review\n\nnumber")
+            .replace(",p", "\",p")
+            .replace(",n", "\",n"),
+    );
+    // All labels have the blank: it is not a label's own.
+    same(many(200).replace(',', ", "));
+    let quoted =
+        try_read(&many(200).replace("review number 7,", "\"he said \"\"no, 7\"\"\",")).unwrap();
+    let parts = [quoted.train, quoted.valid, quoted.test].concat();
+    assert!(parts.iter().any(|it| it.text == "he said \"no, 7\""));
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named_with_its_variable() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = config("", &folder);
+    config.path = folder.path().join("none.csv");
+    let error = read(&config, ModelLabels::Base(&[]))
+        .unwrap_err()
+        .to_string();
+    let expected = "none.csv: No such file or directory (os error 2); DATA names the reviews";
+    assert!(error.ends_with(expected), "{error}");
+}
+
+#[test]
 fn errors_say_where() {
     let error = |csv: &str| try_read(csv).unwrap_err();
     for empty in ["", "\n\n"] {
@@ -119,15 +158,38 @@ fn errors_say_where() {
     );
     assert_eq!(
         error("text,label\na,pos\n\"b\nc\",neg\nd\n"),
-        "reviews.csv: line 5: 1 fields, and the header has 2; is the file cut off?"
+        "reviews.csv: line 5: 1 fields, and the header has 2; is the file cut off, or a quote not \
+         closed?"
+    );
+    assert_eq!(
+        error("text,label\nwell, well,pos\n"),
+        "reviews.csv: line 2: 3 fields, and the header has 2; a text with commas needs quotes around \
+         it: \"a, b\",label"
+    );
+    assert_eq!(
+        error("text,label\na,pos\n\"b,neg\nc,pos\n"),
+        "reviews.csv: line 3: 1 fields, and the header has 2; is the file cut off, or a quote not \
+         closed?"
     );
     assert_eq!(
         error("text,label\na,pos\n ,neg\n"),
-        "reviews.csv: line 3: no text"
+        "reviews.csv: line 3: no text; remove the row, or give it one"
     );
     assert_eq!(
         error("text,label\na,pos\n"),
-        "reviews.csv: has 1 different labels; at least 2 are needed"
+        "reviews.csv: has the label `pos` alone; at least 2 different labels are needed"
+    );
+    for header in ["text,label", "text,label\r\n"] {
+        let message = "reviews.csv: has no reviews, but a header alone";
+        assert_eq!(error(header), message);
+    }
+    assert_eq!(
+        error("text,label\na,\nb,NaN\nc, nan \n"),
+        "reviews.csv: has no label in any of its 3 rows: all are empty or NaN"
+    );
+    assert_eq!(
+        error("text,label\nb,pos\nc,neg\n"),
+        "reviews.csv: its 2 rows leave no review to test on; it needs more rows"
     );
 }
 
@@ -177,6 +239,16 @@ fn other_formats_are_called_what_they_are_with_the_fix() {
             b"text\tlabel\na\tb\n",
             "no column `text`",
             "by commas, not by tabs",
+        ),
+        (
+            b"text;label\na;b\n",
+            "no column `text`: the header is `text;label`",
+            "by commas, not by semicolons",
+        ),
+        (
+            b"id,comment,score\n1,a,b\n",
+            "line 1: no column `text`: the header is `id,comment,score`",
+            "`text,label` or `review,sentiment` is needed",
         ),
         (
             b"text,label,Label\na,1,2\n",
@@ -265,7 +337,7 @@ fn json_labels_may_be_numbers_and_errors_say_where() {
     for (line, message) in [
         (
             "{\"text\": \"x\"}",
-            "line 2: no field `label`; `text,label` or",
+            "line 2: no field `label`: it has `text`; `text,label` or",
         ),
         (
             "{\"text\": 5, \"label\": 1}",
@@ -278,7 +350,12 @@ fn json_labels_may_be_numbers_and_errors_say_where() {
         ),
         (
             "nonsense",
-            "line 2: not a JSON object, one a line: expected",
+            "line 2: not a JSON object, one a line: expected ident at column 2",
+        ),
+        (
+            "{\"text\": \"x\", \"label\": NaN}",
+            "line 2: not a JSON object, one a line: expected value at column 24; JSON has no NaN, but \
+             null",
         ),
         ("[1]", "line 2: not a JSON object, one a line: invalid type"),
     ] {
@@ -292,7 +369,9 @@ fn json_labels_may_be_numbers_and_errors_say_where() {
 
 #[test]
 fn what_looks_wrong_is_a_warning_with_numbers() {
-    let mut csv = many(100).replace("review number 4,positive", "review number 4,Positive");
+    let mut csv = many(100)
+        .replace("number 4,positive", "number 4,Positive")
+        .replace("number 6,positive", "number 6, positive ");
     csv.push_str("nobody knows,\nnor this,NaN\nreview number 7,positive\nrare,neutral\n");
     let reviews = try_read(&csv).unwrap();
     assert_eq!(reviews.labels, ["negative", "neutral", "positive"]);
@@ -307,8 +386,8 @@ fn what_looks_wrong_is_a_warning_with_numbers() {
     assert_eq!(
         reviews.warnings,
         [
-            "the labels `Positive` (1), `positive` (50) differ in their case alone, and are taken as \
-             one, `positive`",
+            "the labels ` positive ` (1), `Positive` (1), `positive` (49) differ in their case or in \
+             blanks alone, and are taken as one, `positive`",
             "2 rows without a label are left out; the first is on line 102",
             "1 row has a text that another row labels otherwise, as on lines 9 and 104; the first \
              label of a text counts",

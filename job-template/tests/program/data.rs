@@ -79,7 +79,7 @@ fn what_looks_wrong_is_said_and_metrics_tell_what_accuracy_is_worth() {
     let output = project.job("out", &["train"]).output().unwrap();
     let said = stderr(&output);
     for warning in [
-        "warning: the labels `Positive` (1), `positive` (300) differ in their case alone",
+        "warning: the labels `Positive` (1), `positive` (300) differ in their case or in",
         "warning: 1 row without a label is left out; the first is on line 602",
         "warning: 1 row has a text that another row labels otherwise, as on lines 603 and 604",
     ] {

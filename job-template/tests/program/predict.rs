@@ -87,8 +87,14 @@ fn what_is_wrong_with_a_line_is_told_after_the_answers_before_it() {
     let project = trained();
     let good = r#"{"text": "a film"}"#;
     for (bad, message) in [
-        ("a film", "error: line 3: not JSON: expected value"),
-        (r#"{"texts": []}"#, "error: line 3: no `text`"),
+        (
+            "a film",
+            "error: line 3: not a JSON object, one a line: expected value at column 1",
+        ),
+        (
+            r#"{"texts": []}"#,
+            "error: line 3: not a JSON object, one a line: missing field `text`",
+        ),
     ] {
         let output = predict(&project, &["predict"], &format!("{good}\n{good}\n{bad}\n"));
         assert_eq!(output.status.code(), Some(1));
