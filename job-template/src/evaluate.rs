@@ -57,53 +57,33 @@ pub fn report(logits: &[Vec<f32>], labels: &[usize], names: &[String]) -> Report
     let mut loss = 0.0;
     for (row, &label) in logits.iter().zip(labels) {
         let highest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let said = row
-            .iter()
-            .position(|logit| *logit >= highest)
-            .unwrap_or_default();
-        counts[label][said] += 1;
-        let powers: f64 = row
-            .iter()
-            .map(|logit| f64::from(logit - highest).exp())
-            .sum();
-        loss += powers.ln() - f64::from(row[label] - highest);
+        let predicted = row.iter().position(|logit| *logit >= highest);
+        counts[label][predicted.unwrap_or_default()] += 1;
+        let powers = row.iter().map(|logit| f64::from(logit - highest).exp());
+        loss += powers.sum::<f64>().ln() - f64::from(row[label] - highest);
     }
-    let share = |part: usize, all: usize| {
-        if all == 0 {
-            0.0
-        } else {
-            part as f64 / all as f64
-        }
-    };
-    let classes = names.iter().enumerate().map(|(label, name)| {
-        let right = counts[label][label];
-        let examples = counts[label].iter().sum();
-        let precision = share(right, counts.iter().map(|said| said[label]).sum());
-        let recall = share(right, examples);
-        let sum = precision + recall;
-        let f1 = if sum > 0.0 {
-            2.0 * precision * recall / sum
-        } else {
-            0.0
-        };
-        Class {
-            label: name.clone(),
-            precision,
-            recall,
-            f1,
-            examples,
-        }
-    });
-    let classes: Vec<Class> = classes.collect();
-    let is_used = |label: usize| {
-        let predicted: usize = counts.iter().map(|row| row[label]).sum();
-        classes[label].examples + predicted > 0
-    };
-    let used: Vec<f64> = (0..names.len())
-        .filter(|label| is_used(*label))
-        .map(|label| classes[label].f1)
+    // 0 where there are none.
+    let share = |part: usize, all: usize| part as f64 / all.max(1) as f64;
+    let classes: Vec<Class> = names
+        .iter()
+        .enumerate()
+        .map(|(label, name)| {
+            let right = counts[label][label];
+            let examples = counts[label].iter().sum();
+            let predicted = counts.iter().map(|row| row[label]).sum();
+            Class {
+                label: name.clone(),
+                precision: share(right, predicted),
+                recall: share(right, examples),
+                // The harmonic mean, without a division by 0.
+                f1: share(2 * right, examples + predicted),
+                examples,
+            }
+        })
         .collect();
-    let macro_f1 = used.iter().sum::<f64>() / used.len() as f64;
+    let is_used =
+        |label: &usize| counts.iter().any(|row| row[*label] > 0) || classes[*label].examples > 0;
+    let used: Vec<usize> = (0..names.len()).filter(is_used).collect();
     let most = classes.iter().map(|class| class.examples).max();
     let right = (0..names.len()).map(|label| counts[label][label]).sum();
     Report {
@@ -111,7 +91,7 @@ pub fn report(logits: &[Vec<f32>], labels: &[usize], names: &[String]) -> Report
         loss: loss / examples as f64,
         examples,
         majority_baseline: share(most.unwrap_or_default(), examples),
-        macro_f1,
+        macro_f1: used.iter().map(|label| classes[*label].f1).sum::<f64>() / used.len() as f64,
         classes,
         confusion_matrix: counts,
     }

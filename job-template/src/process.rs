@@ -78,35 +78,34 @@ impl KeptMemory {
     /// Keeps memory from now on. There is to be but one at a time.
     #[must_use]
     pub fn start() -> Self {
-        #[cfg(target_env = "gnu")]
-        #[expect(unsafe_code, reason = "settings of the C library")]
-        // SAFETY: the calls only set how it allocates from then on.
-        unsafe {
-            libc::mallopt(libc::M_MMAP_MAX, 0);
-            libc::mallopt(libc::M_TRIM_THRESHOLD, -1);
-        }
+        set_allocator(&[(libc::M_MMAP_MAX, 0), (libc::M_TRIM_THRESHOLD, -1)]);
         Self(())
     }
 }
 
 impl Drop for KeptMemory {
     fn drop(&mut self) {
-        /// The C library's own number of mappings, and the largest thresholds that it would come to by
-        /// itself if it hadn't been told any.
-        #[cfg(target_env = "gnu")]
-        const SETTINGS: [(libc::c_int, libc::c_int); 3] = [
+        // The C library's own number of mappings, and the largest thresholds that it would come to by itself
+        // if it hadn't been given any.
+        set_allocator(&[
             (libc::M_MMAP_MAX, 65_536),
             (libc::M_MMAP_THRESHOLD, 32 << 20),
             (libc::M_TRIM_THRESHOLD, 64 << 20),
-        ];
-        #[cfg(target_env = "gnu")]
-        #[expect(unsafe_code, reason = "settings of the C library")]
-        // SAFETY: as above; and only what is free is given back.
+        ]);
+        #[expect(unsafe_code, reason = "a function of the C library")]
+        // SAFETY: it only gives back what is free.
         unsafe {
-            for (setting, value) in SETTINGS {
-                libc::mallopt(setting, value);
-            }
             libc::malloc_trim(0);
+        }
+    }
+}
+
+fn set_allocator(settings: &[(libc::c_int, libc::c_int)]) {
+    for (setting, value) in settings {
+        #[expect(unsafe_code, reason = "a function of the C library")]
+        // SAFETY: it only sets how memory is allocated from then on.
+        unsafe {
+            libc::mallopt(*setting, *value);
         }
     }
 }

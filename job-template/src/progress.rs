@@ -66,20 +66,15 @@ impl Progress {
             "{detail}{blank}{rate:.1}/s  {} left",
             FormattedDuration(left)
         );
-        match &self.bar {
-            Some(bar) => {
-                bar.set_position(self.done as u64);
-                bar.set_message(message);
-            }
-            None => {
-                if self.last_line.elapsed() >= EVERY || self.done == self.total {
-                    self.last_line = Instant::now();
-                    say(&format!(
-                        "{} {}/{}  {message}",
-                        self.name, self.done, self.total
-                    ));
-                }
-            }
+        if let Some(bar) = &self.bar {
+            bar.set_position(self.done as u64);
+            bar.set_message(message);
+        } else if self.last_line.elapsed() >= EVERY || self.done == self.total {
+            self.last_line = Instant::now();
+            let Self {
+                name, done, total, ..
+            } = self;
+            say(&format!("{name} {done}/{total}  {message}"));
         }
     }
 }

@@ -225,10 +225,8 @@ pub fn tokenize(
     name: &'static str,
 ) -> Result<Labelled, Box<dyn Error + Send + Sync>> {
     const CHUNK: usize = 64;
-    let chunks: Vec<(&[Example], OnceLock<Result<Vec<_>, String>>)> = examples
-        .chunks(CHUNK)
-        .map(|chunk| (chunk, OnceLock::new()))
-        .collect();
+    let chunks: Vec<&[Example]> = examples.chunks(CHUNK).collect();
+    let tokenized: Vec<OnceLock<Result<Vec<_>, String>>> = vec![OnceLock::new(); chunks.len()];
     let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let encode = |example: &Example| match tokenizer.encode(&example.text) {
         Ok(tokens) => Ok(tokens.ids),
@@ -236,12 +234,16 @@ pub fn tokenize(
     };
     // Chunks are taken in their order, so that all before one that fails are tokenized, too.
     let take_chunks = |progress: &mut dyn FnMut()| {
-        while let Some((chunk, tokenized)) = chunks.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let sequences: Result<Vec<_>, _> = chunk.iter().map(encode).collect();
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(chunk) = chunks.get(index) else {
+                break;
+            };
+            let sequences: Result<_, _> = chunk.iter().map(encode).collect();
             if sequences.is_err() {
                 next.store(chunks.len(), Ordering::Relaxed);
             }
-            let _ = tokenized.set(sequences);
+            let _ = tokenized[index].set(sequences);
             done.fetch_add(chunk.len(), Ordering::Relaxed);
             progress();
         }
@@ -256,9 +258,9 @@ pub fn tokenize(
     );
     report();
     let mut sequences = Vec::with_capacity(examples.len());
-    for (_, tokenized) in chunks {
-        let tokenized = tokenized.into_inner();
-        sequences.extend(tokenized.expect("all chunks before one that fails are tokenized")?);
+    for chunk in tokenized {
+        let chunk = chunk.into_inner();
+        sequences.extend(chunk.expect("all chunks before one that fails are tokenized")?);
     }
     let labels = examples.iter().map(|example| example.label).collect();
     Ok(Labelled { sequences, labels })

@@ -25,10 +25,16 @@ pub(super) struct Record {
 }
 
 /// What is wrong with the file, and on which line, from 1, if it is one line.
-type Problem = (Option<u64>, String);
+struct Problem(Option<u64>, String);
+
+impl<T: Into<String>> From<T> for Problem {
+    fn from(problem: T) -> Self {
+        Self(None, problem.into())
+    }
+}
 
 fn at(line: u64, problem: impl Into<String>) -> Problem {
-    (Some(line), problem.into())
+    Problem(Some(line), problem.into())
 }
 
 /// The names of the two columns.
@@ -38,40 +44,36 @@ const COLUMNS: &str = "`text,label` or `review,sentiment`";
 
 const GZIP: &[u8] = b"\x1f\x8b";
 
-/// How files of other formats begin, what they are, and what to do.
+const PARQUET: &str =
+    "python3 -c \"import pandas; pandas.read_parquet('IN').to_csv('OUT.csv', index=False)\"";
+const ARROW: &str =
+    "python3 -c \"import pandas; pandas.read_feather('IN').to_csv('OUT.csv', index=False)\"";
+const EXCEL: &str = "save the sheet as CSV in UTF-8";
+const UTF_16: &str = "iconv -f UTF-16 -t UTF-8 IN > OUT";
+
+/// How files of other formats begin, what they are, and how to convert them.
 const OTHER_FORMATS: [(&[u8], &str, &str); 9] = [
-    (
-        b"PAR1",
-        "a Parquet file",
-        "python3 -c \"import pandas; pandas.read_parquet('IN').to_csv('OUT.csv', index=False)\"",
-    ),
-    (
-        b"ARROW1",
-        "an Arrow file",
-        "python3 -c \"import pandas; pandas.read_feather('IN').to_csv('OUT.csv', index=False)\"",
-    ),
+    (b"PAR1", "a Parquet file", PARQUET),
+    (b"ARROW1", "an Arrow file", ARROW),
     (
         b"PK\x03\x04",
         "a ZIP archive, or a workbook of Excel",
-        "unpack it, or save the sheet as CSV in UTF-8",
+        EXCEL,
     ),
-    (
-        b"\xd0\xcf\x11\xe0",
-        "a workbook of Excel",
-        "save the sheet as CSV in UTF-8",
-    ),
+    (b"\xd0\xcf\x11\xe0", "a workbook of Excel", EXCEL),
     (b"BZh", "compressed with bzip2", "bunzip2 IN"),
     (b"\xfd7zXZ\0", "compressed with xz", "unxz IN"),
     (b"\x28\xb5\x2f\xfd", "compressed with zstd", "unzstd IN"),
-    (b"\xff\xfe", "UTF-16", "iconv -f UTF-16 -t UTF-8 IN > OUT"),
-    (b"\xfe\xff", "UTF-16", "iconv -f UTF-16 -t UTF-8 IN > OUT"),
+    (b"\xff\xfe", "UTF-16", UTF_16),
+    (b"\xfe\xff", "UTF-16", UTF_16),
 ];
 
 /// Reads all rows, and the file's SHA-256.
 pub(super) fn read(path: &Path) -> Result<(Vec<Record>, String), DataError> {
     let bytes = fs::read(path)
         .map_err(|error| DataError::new(path, None, format!("{error}; DATA names the reviews")))?;
-    let records = records(&bytes).map_err(|(line, problem)| DataError::new(path, line, problem))?;
+    let records =
+        records(&bytes).map_err(|Problem(line, problem)| DataError::new(path, line, problem))?;
     Ok((records, format!("{:x}", Sha256::digest(&bytes))))
 }
 
@@ -82,9 +84,8 @@ fn records(bytes: &[u8]) -> Result<Vec<Record>, Problem> {
     if let Some(rest) = start.strip_prefix('[')
         && rest.trim_start().starts_with(['{', ']'])
     {
-        let problem =
-            "is a JSON list; an object a line is read. Convert it: jq -c '.[]' IN > OUT.jsonl";
-        return Err((None, problem.to_owned()));
+        let fix = "jq -c '.[]' IN > OUT.jsonl";
+        return Err(format!("is a JSON list; an object a line is read. Convert it: {fix}").into());
     }
     if start.starts_with('{') {
         json_lines(text)
@@ -99,54 +100,52 @@ fn decompressed(bytes: &[u8]) -> Result<Cow<'_, [u8]>, Problem> {
     }
     let mut inner = Vec::new();
     if let Err(error) = MultiGzDecoder::new(bytes).read_to_end(&mut inner) {
-        let length = inner.len();
-        let problem = format!(
-            "is compressed with gzip, and damaged or cut off after {length} bytes of text: {error}"
-        );
-        return Err((None, problem));
+        let end = inner.len();
+        return Err(format!(
+            "is compressed with gzip, and damaged or cut off after {end} bytes of text: {error}"
+        )
+        .into());
     }
     if inner.starts_with(GZIP) {
-        let problem = "is compressed with gzip twice; call gunzip once";
-        return Err((None, problem.to_owned()));
+        return Err("is compressed with gzip twice; call gunzip once".into());
     }
     Ok(inner.into())
 }
 
 /// The file as text, or what it is instead.
 fn utf8(bytes: &[u8]) -> Result<&str, Problem> {
-    if let Some((_, what, fix)) = OTHER_FORMATS
-        .iter()
-        .find(|(start, ..)| bytes.starts_with(start))
-    {
-        let problem = format!(
-            "is {what}; CSV and JSON Lines in UTF-8 are read, also with gzip. Convert it: {fix}"
-        );
-        return Err((None, problem));
-    }
+    let other = OTHER_FORMATS
+        .into_iter()
+        .find(|(start, ..)| bytes.starts_with(start));
     // UTF-16 without its mark: every other byte of Latin letters is 0.
     let start = &bytes[..bytes.len().min(1000)];
-    if start.len() > 3 && start.iter().filter(|byte| **byte == 0).count() * 3 >= start.len() {
-        let kind = if start[0] == 0 {
-            "UTF-16BE"
-        } else {
-            "UTF-16LE"
-        };
-        let problem =
-            format!("is {kind}; UTF-8 is read. Convert it: iconv -f {kind} -t UTF-8 IN > OUT");
-        return Err((None, problem));
+    let zeros = start.split(|byte| *byte == 0).count() - 1;
+    let unmarked = match start {
+        [_, _, _, _, ..] if zeros * 3 < start.len() => None,
+        [0, _, _, _, ..] => Some((start, "UTF-16BE", "iconv -f UTF-16BE -t UTF-8 IN > OUT")),
+        [_, _, _, _, ..] => Some((start, "UTF-16LE", "iconv -f UTF-16LE -t UTF-8 IN > OUT")),
+        _ => None,
+    };
+    if let Some((_, what, fix)) = other.or(unmarked) {
+        return Err(format!(
+            "is {what}; CSV and JSON Lines in UTF-8 are read, also with gzip. Convert it: {fix}"
+        )
+        .into());
     }
     std::str::from_utf8(bytes).map_err(|error| {
         let end = error.valid_up_to();
         let line = bytes[..end].split(|byte| *byte == b'\n').count() as u64;
-        if error.error_len().is_none() {
-            return at(line, "ends within a character; is the file cut off?");
+        match error.error_len() {
+            None => at(line, "ends within a character; is the file cut off?"),
+            Some(_) => at(
+                line,
+                format!(
+                    "the byte 0x{:02x} is not UTF-8; if it is Latin-1 or Windows-1252, convert it: \
+                     iconv -f WINDOWS-1252 -t UTF-8 IN > OUT",
+                    bytes[end]
+                ),
+            ),
         }
-        let problem = format!(
-            "the byte 0x{:02x} is not UTF-8; if it is Latin-1 or Windows-1252, convert it: \
-             iconv -f WINDOWS-1252 -t UTF-8 IN > OUT",
-            bytes[end]
-        );
-        at(line, problem)
     })
 }
 
@@ -210,7 +209,10 @@ fn json_lines(text: &str) -> Result<Vec<Record>, Problem> {
 
 fn csv(text: &str) -> Result<Vec<Record>, Problem> {
     let mut reader = csv::Reader::from_reader(text.as_bytes());
-    let header = reader.headers().map_err(csv_problem)?.clone();
+    let header = reader
+        .headers()
+        .map_err(|error| csv_problem(&error))?
+        .clone();
     if header.is_empty() {
         let problem = format!("the file is empty; a header {COLUMNS} is needed");
         return Err(at(1, problem));
@@ -218,7 +220,7 @@ fn csv(text: &str) -> Result<Vec<Record>, Problem> {
     let (text, label) = (column(&header, TEXT)?, column(&header, LABEL)?);
     let mut records = Vec::new();
     for (row, fields) in reader.records().enumerate() {
-        let fields = fields.map_err(csv_problem)?;
+        let fields = fields.map_err(|error| csv_problem(&error))?;
         let line = fields.position().map_or(0, csv::Position::line);
         records.push(record(row, line, &fields[text], &fields[label])?);
     }
@@ -285,7 +287,7 @@ fn record(row: usize, line: u64, text: &str, label: &str) -> Result<Record, Prob
     })
 }
 
-fn csv_problem(error: csv::Error) -> Problem {
+fn csv_problem(error: &csv::Error) -> Problem {
     let line = error.position().map_or(1, csv::Position::line);
     match error.kind() {
         csv::ErrorKind::UnequalLengths {

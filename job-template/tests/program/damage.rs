@@ -8,7 +8,7 @@ use std::net::{TcpListener, TcpStream};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use crate::support::{Project, stderr, stdout};
+use crate::support::{Project, stderr};
 
 /// After this, the server hangs: a guard for the test, and no promise.
 const HANG_TIME: Duration = Duration::from_secs(120);
@@ -69,8 +69,7 @@ fn assert_not_served(project: &Project, message: &str) {
 
 #[test]
 fn what_is_missing_or_cut_off_is_not_served() {
-    let project = Project::new();
-    stdout(&mut project.job("out", &["train"]));
+    let project = Project::trained();
     for name in FILES {
         let path = project.path("out").join(name);
         let whole = fs::read(&path).unwrap();
@@ -87,8 +86,7 @@ fn what_is_missing_or_cut_off_is_not_served() {
 /// Most bits of the weights can be flipped without making them less of a model: their SHA-256 tells.
 #[test]
 fn weights_with_a_bit_flipped_are_not_served() {
-    let project = Project::new();
-    stdout(&mut project.job("out", &["train"]));
+    let project = Project::trained();
     let path = project.path("out/model.safetensors");
     let whole = fs::read(&path).unwrap();
     for byte in [
@@ -109,8 +107,7 @@ fn weights_with_a_bit_flipped_are_not_served() {
 
 #[test]
 fn weights_that_were_changed_on_purpose_are_served_without_their_metadata() {
-    let project = Project::new();
-    stdout(&mut project.job("out", &["train"]));
+    let project = Project::trained();
     let path = project.path("out/model.safetensors");
     let mut changed = fs::read(&path).unwrap();
     let end = changed.len() - 4;

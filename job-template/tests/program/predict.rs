@@ -11,13 +11,6 @@ use serde_json::{Value, json};
 
 use crate::support::{Project, stderr, stdout};
 
-/// A project with a model that was trained.
-fn trained() -> Project {
-    let project = Project::new();
-    stdout(&mut project.job("out", &["train"]));
-    project
-}
-
 fn predict(project: &Project, arguments: &[&str], lines: &str) -> Output {
     let mut child = project
         .job("out", arguments)
@@ -45,7 +38,7 @@ fn answers(output: &Output) -> Vec<Value> {
 
 #[test]
 fn a_text_is_told_good_or_bad() {
-    let project = trained();
+    let project = Project::trained();
     let mut job = project.job("out", &["predict", "a great and lovely film"]);
     let answer: Value =
         serde_json::from_str(&stdout(job.env("MODEL", project.path("out")))).unwrap();
@@ -60,7 +53,7 @@ fn a_text_is_told_good_or_bad() {
 /// A batch and a half, of all lengths: computed together, and each answered as if it were alone.
 #[test]
 fn logits_of_lines_are_those_of_each_text_alone() {
-    let project = trained();
+    let project = Project::trained();
     let lines: Vec<String> = (1..=12)
         .map(|words| json!({"text": "a great plot was dull ".repeat(words % 5 + 1)}).to_string())
         .collect();
@@ -84,7 +77,7 @@ fn logits_of_lines_are_those_of_each_text_alone() {
 
 #[test]
 fn what_is_wrong_with_a_line_is_told_after_the_answers_before_it() {
-    let project = trained();
+    let project = Project::trained();
     let good = r#"{"text": "a film"}"#;
     for (bad, message) in [
         (
@@ -105,7 +98,7 @@ fn what_is_wrong_with_a_line_is_told_after_the_answers_before_it() {
 
 #[test]
 fn a_reader_that_left_is_no_failure() {
-    let project = trained();
+    let project = Project::trained();
     for arguments in [&["variables"][..], &["predict", "good"]] {
         let (ours, theirs) = UnixStream::pair().unwrap();
         drop(ours);

@@ -256,6 +256,13 @@ impl Project {
         Self { folder }
     }
 
+    /// One with a trained model in `out`.
+    pub(crate) fn trained() -> Self {
+        let project = Self::new();
+        stdout(&mut project.job("out", &["train"]));
+        project
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
