@@ -25,7 +25,7 @@ use crate::{data, files, log};
 
 type Failure = Box<dyn Error + Send + Sync>;
 
-/// Fine-tunes a BERT-like transformer to tell the sentiment of film reviews, and serves it.
+/// Fine-tunes a BERT-like transformer to predict the sentiment of film reviews, and serves it.
 #[derive(Parser)]
 #[command(version, after_help = "Without a command: train, then serve.")]
 struct Arguments {
@@ -45,7 +45,7 @@ enum Command {
     Evaluate,
     /// Answers over HTTP
     Serve,
-    /// Tells the sentiment of a text
+    /// Predicts the sentiment of a text
     Predict {
         /// The text; without it, lines of JSON are read: {"text": "…"}
         text: Option<String>,
@@ -53,7 +53,7 @@ enum Command {
         #[arg(long)]
         logits: bool,
     },
-    /// Tells by its exit code whether the server on this machine is ready
+    /// Exits with 0 if the server on this machine is ready
     Health,
     /// Lists the variables that are read
     Variables,

@@ -22,6 +22,8 @@ pub const BASE_MODEL: &str = "/model";
 /// Tokens of a review that are read, where neither `NUM_MAX_POSITIONS` nor the model says.
 pub const DEFAULT_POSITIONS: usize = 256;
 
+const MOST_THREADS: usize = 1024;
+
 /// All that can be set, as it was set.
 #[derive(Debug, Clone, clap::Parser)]
 #[command(rename_all = "SCREAMING_SNAKE_CASE")]
@@ -111,7 +113,7 @@ pub struct TrainingConfig {
 pub struct ComputeConfig {
     /// threads that compute; all cores if not given
     #[arg(long = "OMP_NUM_THREADS", default_value_t = cores(), hide_default_value = true)]
-    #[arg(value_parser = integer(1..=1024_usize))]
+    #[arg(value_parser = integer(1..=MOST_THREADS))]
     pub threads: usize,
     /// where to compute; auto: a GPU if there is one
     #[arg(long, default_value = "auto", value_parser = DeviceChoice::parse)]
@@ -354,7 +356,7 @@ fn network(value: &str) -> Result<IpNet, String> {
 }
 
 fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
+    std::thread::available_parallelism().map_or(1, |cores| cores.get().min(MOST_THREADS))
 }
 
 #[cfg(test)]

@@ -167,7 +167,7 @@ fn unique(records: Vec<Record>, labels: &Labels, reviews: &mut Reviews) -> Vec<C
     }
     if let [line, ..] = unlabelled[..] {
         reviews.warnings.push(format!(
-            "{} without a label {} left out; the first is on line {line}",
+            "{} without a label (empty or NaN) {} left out; the first is on line {line}",
             counted(unlabelled.len(), "row"),
             if unlabelled.len() == 1 { "is" } else { "are" },
         ));
@@ -195,7 +195,7 @@ fn warn_of_labels(candidates: &[Candidate], reviews: &mut Reviews) {
         if let (1, Some(Candidate { line, .. })) = (count, first) {
             reviews.warnings.push(format!(
                 "the label `{name}` has 1 example, on line {line}: it can't be both trained on and \
-                 tested on"
+                 tested on; add examples, or remove it"
             ));
         }
         let share = count as f64 / texts.max(1) as f64;

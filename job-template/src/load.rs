@@ -33,33 +33,31 @@ pub fn read_model(
     let directory = model_directory(config);
     let model = Model::load(&directory)?;
     train::check_weights(&directory, &model.sha256)?;
+    let in_directory = |problem: &str| format!("{}: {problem}", directory.display());
+    let in_config = |problem: &str| format!("{}/config.json: {problem}", directory.display());
     if !model.has_classifier {
-        return Err(format!(
-            "{}: has no classifier: these are base weights. Train first, or name a trained \
-             model's directory in MODEL",
-            directory.display()
+        return Err(in_directory(
+            "has no classifier: these are base weights. Train first, or name a trained model's \
+             directory in MODEL",
         )
         .into());
     }
     if !model.has_pooler {
-        return Err(format!(
-            "{}: has a classifier but no pooler, as models that label tokens have it; texts can't be \
+        return Err(in_directory(
+            "has a classifier but no pooler, as models that label tokens have it; texts can't be \
              classified with it. To train it for that, name it in MODEL, and train",
-            directory.display()
         )
         .into());
     }
-    let config_file = directory.join("config.json");
     if model.architecture.problem == Problem::Regression {
-        return Err(format!(
-            "{}: `problem_type` is \"regression\"; models that give labels are supported: \
+        return Err(in_config(
+            "`problem_type` is \"regression\"; models that give labels are supported: \
              single_label_classification and multi_label_classification",
-            config_file.display()
         )
         .into());
     }
     check_label_names(&model.architecture.labels)
-        .map_err(|problem| format!("{}: `id2label`: {problem}", config_file.display()))?;
+        .map_err(|problem| in_config(&format!("`id2label`: {problem}")))?;
     let trained = train::trained_positions(&directory)?;
     let positions = config.data.max_positions.or(trained);
     if let (Some(positions), Some(trained)) = (positions, trained)

@@ -3,8 +3,8 @@ use std::fmt::Write as _;
 
 use super::*;
 
-fn config(csv: &str, folder: &tempfile::TempDir) -> DataConfig {
-    let path = folder.path().join("reviews.csv");
+fn config(csv: &str, directory: &tempfile::TempDir) -> DataConfig {
+    let path = directory.path().join("reviews.csv");
     std::fs::write(&path, csv).unwrap();
     DataConfig {
         path,
@@ -16,9 +16,9 @@ fn config(csv: &str, folder: &tempfile::TempDir) -> DataConfig {
 }
 
 fn try_read(csv: &str) -> Result<Reviews, String> {
-    let folder = tempfile::tempdir().unwrap();
-    let prefix = format!("{}/", folder.path().display());
-    read(&config(csv, &folder), ModelLabels::Base(&[]))
+    let directory = tempfile::tempdir().unwrap();
+    let prefix = format!("{}/", directory.path().display());
+    read(&config(csv, &directory), ModelLabels::Base(&[]))
         .map_err(|error| error.to_string().replace(&prefix, ""))
 }
 
@@ -58,8 +58,8 @@ fn parts_have_their_shares_and_nothing_in_common() {
 
 #[test]
 fn fewer_reviews_are_the_first_of_more() {
-    let folder = tempfile::tempdir().unwrap();
-    let all = config(&many(1000), &folder);
+    let directory = tempfile::tempdir().unwrap();
+    let all = config(&many(1000), &directory);
     let some = DataConfig {
         num_train: 100,
         valid_pct: 0.0,
@@ -131,9 +131,9 @@ fn files_of_spreadsheets_and_of_windows_read_as_others() {
 
 #[test]
 fn a_file_that_is_not_there_is_named_with_its_variable() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut config = config("", &folder);
-    config.path = folder.path().join("none.csv");
+    let directory = tempfile::tempdir().unwrap();
+    let mut config = config("", &directory);
+    config.path = directory.path().join("none.csv");
     let error = read(&config, ModelLabels::Base(&[]))
         .unwrap_err()
         .to_string();
@@ -195,14 +195,14 @@ fn errors_say_where() {
 
 /// What a file with these bytes is refused for.
 fn refusal(name: &str, bytes: &[u8]) -> String {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let config = DataConfig {
-        path: folder.path().join(name),
-        ..config("", &folder)
+        path: directory.path().join(name),
+        ..config("", &directory)
     };
     std::fs::write(&config.path, bytes).unwrap();
     let error = read(&config, ModelLabels::Base(&[])).unwrap_err();
-    let prefix = format!("{}/", folder.path().display());
+    let prefix = format!("{}/", directory.path().display());
     error.to_string().replace(&prefix, "")
 }
 
@@ -296,8 +296,8 @@ fn json_lines_and_gzip_are_read_as_csv_is() {
         expected.test
     );
 
-    let folder = tempfile::tempdir().unwrap();
-    let config = config("", &folder);
+    let directory = tempfile::tempdir().unwrap();
+    let config = config("", &directory);
     // Two members, as `cat a.gz b.gz` gives them.
     let mut bytes = Vec::new();
     for part in many(300).split_inclusive("number 150") {
@@ -388,10 +388,11 @@ fn what_looks_wrong_is_a_warning_with_numbers() {
         [
             "the labels ` positive ` (1), `Positive` (1), `positive` (49) differ in their case or in \
              blanks alone, and are taken as one, `positive`",
-            "2 rows without a label are left out; the first is on line 102",
+            "2 rows without a label (empty or NaN) are left out; the first is on line 102",
             "1 row has a text that another row labels otherwise, as on lines 9 and 104; the first \
              label of a text counts",
-            "the label `neutral` has 1 example, on line 105: it can't be both trained on and tested on",
+            "the label `neutral` has 1 example, on line 105: it can't be both trained on and tested on; \
+             add examples, or remove it",
         ]
     );
     let most = many(100).replace("positive", "x").replace("negative", "x");

@@ -80,7 +80,7 @@ fn what_looks_wrong_is_said_and_metrics_tell_what_accuracy_is_worth() {
     let said = stderr(&output);
     for warning in [
         "warning: the labels `Positive` (1), `positive` (300) differ in their case or in",
-        "warning: 1 row without a label is left out; the first is on line 602",
+        "warning: 1 row without a label (empty or NaN) is left out; the first is on line 602",
         "warning: 1 row has a text that another row labels otherwise, as on lines 603 and 604",
     ] {
         assert!(said.contains(warning), "{said}");
@@ -133,4 +133,34 @@ fn stars_stay_stars_and_a_model_is_tested_on_some_of_its_labels() {
     assert_eq!(refused.status.code(), Some(1));
     let message = "has labels that the model doesn't have: [\"negative\", \"positive\"]; it has [\"1\", \"5\"]";
     assert!(stderr(&refused).contains(message), "{}", stderr(&refused));
+}
+
+#[test]
+fn what_is_no_file_of_reviews_is_refused_before_anything_is_written() {
+    let project = Project::new();
+    let data = project.path("reviews.csv");
+    for (bytes, message) in [
+        (
+            &b"PAR1\x15\x04"[..],
+            "is a Parquet file; CSV and JSON Lines",
+        ),
+        (
+            b"text;label\na;b\n",
+            "line 1: no column `text`: the header is `text;label`",
+        ),
+        (b"text,label\n", "has no reviews, but a header alone"),
+        (b"", "line 1: the file is empty"),
+    ] {
+        fs::write(&data, bytes).unwrap();
+        let output = project.job("out", &["train"]).output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        let expected = format!("error: {}: {message}", data.display());
+        assert!(
+            stderr(&output).starts_with(&expected),
+            "{}",
+            stderr(&output)
+        );
+        assert_eq!(stderr(&output).lines().count(), 1);
+        assert!(!project.path("out").exists());
+    }
 }
