@@ -137,7 +137,7 @@ mod tests {
         (&*file).read_to_string(&mut written).unwrap();
         assert_eq!(
             written,
-            "ready\nerror: PORT=\"high\": a number\nerror: help: set it\nerror 5f0c: the model failed\n"
+            "ready\nerror: PORT=\"high\": a number\nhelp: set it\nerror 5f0c: the model failed\n"
         );
     }
 }
