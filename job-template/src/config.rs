@@ -118,7 +118,7 @@ pub struct ComputeConfig {
     /// where to compute; auto: a GPU if there is one
     #[arg(long, default_value = "auto", value_parser = DeviceChoice::parse)]
     pub device: DeviceChoice,
-    /// auto: bf16 on a GPU, fp32 else; int8: on a CPU, not in training
+    /// auto: bf16 on a GPU that has it, fp32 else; int8: on a CPU, not in training
     #[arg(long, default_value = "auto")]
     pub precision: Precision,
     /// 1: the same weights, bit for bit, every time

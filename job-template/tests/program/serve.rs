@@ -251,7 +251,7 @@ fn a_port_that_is_taken_is_reported_before_the_model_is_loaded() {
     let output = command.output().unwrap();
     let message = format!(
         "error: can't listen on 127.0.0.1:{port}: Address already in use (os error 98)\n\
-         error: help: set HOST or PORT to what is free here\n"
+         help: set HOST or PORT to what is free here\n"
     );
     assert_eq!((output.status.code(), stderr(&output)), (Some(1), message));
 }
