@@ -22,6 +22,18 @@ pub enum ResumeError {
         /// What is wrong.
         reason: String,
     },
+    /// Another version of the program wrote it.
+    #[error(
+        "{}: has schema {schema}, and this version of the program reads {SCHEMA}; finish that training with the \
+         version that started it, or remove the directory to begin anew",
+        path.display()
+    )]
+    Schema {
+        /// The file.
+        path: PathBuf,
+        /// Its schema.
+        schema: u32,
+    },
     /// It was another training.
     #[error(
         "{} is of a training that was broken off and was another: {}. Go on with what it was \
@@ -114,7 +126,13 @@ struct State {
     position: Position,
 }
 
-const SCHEMA: u32 = 2;
+/// The part of it that all versions have.
+#[derive(Deserialize)]
+struct Schema {
+    schema: u32,
+}
+
+const SCHEMA: u32 = 3;
 
 /// Where a training keeps what it needs to go on.
 #[derive(Debug)]
@@ -149,11 +167,13 @@ impl Resume {
             path: path.to_owned(),
             reason,
         };
-        let state: State =
-            serde_json::from_slice(&text).map_err(|error| damaged(&path, error.to_string()))?;
-        if state.schema != SCHEMA {
-            return Err(damaged(&path, format!("is of schema {}", state.schema)));
+        let parse = |error: serde_json::Error| damaged(&path, error.to_string());
+        // What else is in the file depends on it.
+        let Schema { schema } = serde_json::from_slice(&text).map_err(parse)?;
+        if schema != SCHEMA {
+            return Err(ResumeError::Schema { path, schema });
         }
+        let state: State = serde_json::from_slice(&text).map_err(parse)?;
         let differences = differences(&state.identity, &self.identity);
         if !differences.is_empty() {
             return Err(ResumeError::Other {
@@ -290,6 +310,34 @@ mod tests {
         assert_eq!(read, tensors(2.0));
         resume.clear();
         assert!(resume.read(&mut read).unwrap().is_none());
+    }
+
+    /// Also those that are no short decimals: the sum of losses is one.
+    #[test]
+    fn a_position_is_read_with_all_its_bits() {
+        let folder = tempfile::tempdir().unwrap();
+        let resume = Resume::new(folder.path(), identity(0.1));
+        let mut random = bert_encoder::random::Random::new(1, "sums");
+        for _ in 0..200 {
+            let position = Position {
+                loss_sum: random.uniform() * 10.0,
+                ..Position::default()
+            };
+            resume.write(&tensors(1.0), &position).unwrap();
+            let read = resume.read(&mut tensors(0.0)).unwrap().unwrap();
+            assert_eq!(read.loss_sum.to_bits(), position.loss_sum.to_bits());
+        }
+    }
+
+    #[test]
+    fn the_state_of_another_version_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let resume = Resume::new(folder.path(), identity(0.1));
+        fs::create_dir_all(&resume.folder).unwrap();
+        let old = json!({"schema": 1, "identity": {}, "position": {"step": 3}});
+        fs::write(resume.folder.join("state.json"), old.to_string()).unwrap();
+        let error = resume.read(&mut tensors(0.0)).unwrap_err().to_string();
+        assert!(error.contains("has schema 1, and this version"), "{error}");
     }
 
     #[test]

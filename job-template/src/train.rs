@@ -1,28 +1,26 @@
 //! Fine-tuning: the recipe of BERT's paper, with AdamW, a learning rate that rises and then falls to
 //! zero, and clipped gradients.
 
+mod losses;
 mod outcome;
 mod record;
+mod steps;
 mod trained;
 
 use std::error::Error;
-use std::fs;
 use std::path::PathBuf;
-use std::time::Instant;
 
 use serde_json::{Map, Value};
 
-use self::outcome::Subset;
-use self::record::Line;
+use self::losses::Losses;
 pub use self::trained::{check_weights, is_trained, is_trained_here, trained_positions};
-use crate::batches;
-use crate::checkpoint::{self, Position, Resume, TokenizerFiles};
+use crate::checkpoint::{Position, Resume, TokenizerFiles};
 use crate::config::{BASE_MODEL, Config, DEFAULT_POSITIONS};
 use crate::data::{self, ModelLabels};
 use crate::evaluate::{Labelled, Report};
-use crate::files::{self, WriteError};
-use crate::model::{Architecture, Examples, Learner, MicroBatch, Model, Pooling};
-use crate::process::{KeptMemory, cpu_seconds};
+use crate::files;
+use crate::model::{Architecture, Examples, Learner, Model, Pooling};
+use crate::process::KeptMemory;
 use crate::progress::{Progress, say};
 use crate::runtime::Runtime;
 use crate::stop::Stop;
@@ -31,8 +29,6 @@ use crate::tokenize::{Tokenizer, tokenize};
 /// What a trained model follows from.
 const METADATA: &str = "metadata.json";
 
-/// Steps between two lines of metrics.
-const LOG_EVERY: usize = 10;
 /// Models of the last so many epochs are kept.
 const KEPT_CHECKPOINTS: usize = 3;
 
@@ -174,6 +170,7 @@ struct Training<'a> {
     learner: Learner,
     parts: Parts,
     position: Position,
+    losses: Losses,
     resume: Resume,
     identity: Map<String, Value>,
     tokenizer_files: TokenizerFiles,
@@ -192,6 +189,7 @@ impl<'a> Training<'a> {
             learner: Learner::new(model, &config.training, runtime),
             resume: Resume::new(&config.output_dir, identity.clone()),
             position: Position::default(),
+            losses: Losses::new(&Position::default(), runtime.device),
             config,
             runtime,
             parts,
@@ -201,181 +199,10 @@ impl<'a> Training<'a> {
         if let Some(position) = training.resume.read(&mut training.learner.state())? {
             say(&format!("going on after step {}", position.step));
             training.learner.restored(position.step as u64);
+            training.losses = Losses::new(&position, runtime.device);
             training.position = position;
         }
         record::cut(&training.metrics_path(), training.position.metrics_bytes)?;
         Ok(training)
     }
-
-    fn metrics_path(&self) -> PathBuf {
-        self.config.output_dir.join("metrics.jsonl")
-    }
-
-    fn add_line(&mut self, line: &Line) -> Result<(), WriteError> {
-        self.position.metrics_bytes += line.append(&self.metrics_path())?;
-        Ok(())
-    }
-
-    fn steps_per_epoch(&self) -> usize {
-        self.parts
-            .train
-            .labels
-            .len()
-            .div_ceil(self.config.training.batch_size)
-    }
-
-    fn steps(&self) -> usize {
-        self.steps_per_epoch() * self.config.training.epochs
-    }
-
-    /// The learning rate of a step, from 0: as transformers' `get_linear_schedule_with_warmup`.
-    fn lr(&self, step: usize) -> f64 {
-        let total = self.steps() as f64;
-        let warmup = (self.config.training.warmup_pct * total).round();
-        let step = step as f64;
-        let share = if step < warmup {
-            step / warmup
-        } else {
-            (total - step) / (total - warmup)
-        };
-        self.config.training.lr * share
-    }
-
-    /// Computes what all steps need: for the head alone, the encoder's part, once for all epochs.
-    fn prepare(&mut self) {
-        if self.config.training.train_body {
-            return;
-        }
-        let Parts { train, valid, test } = &mut self.parts;
-        for (part, name) in [
-            (train, "features of training reviews"),
-            (valid, "features of validation reviews"),
-            (test, "features of test reviews"),
-        ] {
-            if let Examples::Sequences(sequences) = &part.inputs
-                && !sequences.is_empty()
-            {
-                let mut progress = Progress::new(name, sequences.len(), 0);
-                part.inputs = self
-                    .learner
-                    .features(sequences, |count| progress.advance(count, ""));
-            }
-        }
-    }
-
-    /// Trains to the end, or until it is asked to stop. Gives whether it came to the end.
-    fn run(&mut self, stop: &Stop) -> Result<bool, Box<dyn Error + Send + Sync>> {
-        let (seed, batch_size) = (self.config.training.seed, self.config.training.batch_size);
-        let per_epoch = self.steps_per_epoch();
-        let mut progress = Progress::new("step", self.steps(), self.position.step);
-        let first_epoch = self.position.step / per_epoch;
-        for epoch in first_epoch..self.config.training.epochs {
-            let batches = batches::shuffled(self.parts.train.labels.len(), batch_size, seed, epoch);
-            let done = self.position.step - epoch * per_epoch;
-            for indexes in &batches[done..] {
-                let (start, cpu_start) = (Instant::now(), cpu_seconds());
-                let (loss, norm) = self.step(indexes);
-                if !loss.is_finite() || !norm.is_finite() {
-                    return Err(diverged(self.position.step, loss).into());
-                }
-                self.position.seconds += start.elapsed().as_secs_f64();
-                self.position.cpu_seconds += cpu_seconds() - cpu_start;
-                self.position.loss_sum += loss * indexes.len() as f64;
-                self.position.loss_examples += indexes.len();
-                let mean = self.position.loss_sum / self.position.loss_examples as f64;
-                progress.advance(1, &format!("loss={mean:.4}"));
-                let is_last = self.position.step.is_multiple_of(per_epoch);
-                if self.position.step.is_multiple_of(LOG_EVERY) || is_last {
-                    self.log_loss(mean, norm)?;
-                }
-                if stop.is_requested() && !is_last {
-                    self.resume.write(&self.learner.state(), &self.position)?;
-                    return Ok(false);
-                }
-            }
-            self.end_epoch(epoch + 1)?;
-            if stop.is_requested() && self.position.step < self.steps() {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
-
-    /// A step: its batch's mean loss and the gradient's norm.
-    fn step(&mut self, indexes: &[usize]) -> (f64, f64) {
-        let train = &self.parts.train;
-        let labels: Vec<usize> = indexes.iter().map(|&index| train.labels[index]).collect();
-        let batch = MicroBatch {
-            indexes,
-            labels: &labels,
-            weights: None,
-            normalizer: indexes.len() as f64,
-            number: self.position.step as u64,
-        };
-        let loss = self.learner.backward(&train.inputs, &batch);
-        let norm = self.learner.update(self.lr(self.position.step));
-        self.position.step += 1;
-        (loss.double_value(&[]), norm.double_value(&[]))
-    }
-
-    fn line(&self) -> Line {
-        Line {
-            step: self.position.step,
-            epoch: self.position.step as f64 / self.steps_per_epoch() as f64,
-            loss: None,
-            lr: None,
-            gradient_norm: None,
-            valid_loss: None,
-            valid_accuracy: None,
-        }
-    }
-
-    fn log_loss(&mut self, loss: f64, gradient_norm: f64) -> Result<(), WriteError> {
-        let lr = self.lr(self.position.step - 1);
-        let line = Line {
-            loss: Some(loss),
-            lr: Some(lr),
-            gradient_norm: Some(gradient_norm),
-            ..self.line()
-        };
-        self.position.loss_sum = 0.0;
-        self.position.loss_examples = 0;
-        let time = (self.position.step, self.position.seconds);
-        self.position.log.push(time);
-        self.add_line(&line)
-    }
-
-    fn checkpoint(&self, epoch: usize) -> PathBuf {
-        self.config
-            .output_dir
-            .join(format!("checkpoints/epoch-{epoch}"))
-    }
-
-    /// Validates, and writes a checkpoint of the model and of all that going on needs.
-    fn end_epoch(&mut self, epoch: usize) -> Result<(), WriteError> {
-        if let Some(report) = self.report(Subset::Valid) {
-            say(&format!(
-                "epoch {epoch}: valid_loss={:.4} valid_accuracy={:.4}",
-                report.loss, report.accuracy
-            ));
-            let line = Line {
-                valid_loss: Some(report.loss),
-                valid_accuracy: Some(report.accuracy),
-                ..self.line()
-            };
-            self.add_line(&line)?;
-        }
-        let folder = self.checkpoint(epoch);
-        let weights = self.learner.to_safetensors();
-        let (architecture, tokenizer) = (self.learner.architecture(), &self.tokenizer_files);
-        checkpoint::write_model(&folder, architecture, &weights, tokenizer, &[])?;
-        if let Some(old) = epoch.checked_sub(KEPT_CHECKPOINTS) {
-            let _ = fs::remove_dir_all(self.checkpoint(old));
-        }
-        self.resume.write(&self.learner.state(), &self.position)
-    }
-}
-
-fn diverged(step: usize, loss: f64) -> String {
-    format!("training diverged at step {step}: the loss is {loss}; a smaller LR may help")
 }
