@@ -84,9 +84,15 @@ pub struct TrainingConfig {
     /// times that training sees every review
     #[arg(long = "N_EPOCHS", default_value = "1", value_parser = integer(1..=1000_usize))]
     pub epochs: usize,
-    /// reviews per step
+    /// reviews that are computed together
     #[arg(long, default_value = "8", value_parser = integer(1..=1024_usize))]
     pub batch_size: usize,
+    /// batches that a step learns from
+    #[arg(long, default_value = "1", value_parser = integer(1..=1024_usize))]
+    pub gradient_accumulation: usize,
+    /// balanced: in the training loss, reviews with rare labels weigh more
+    #[arg(long, default_value = "none")]
+    pub class_weights: ClassWeights,
     /// highest learning rate
     #[arg(long, default_value = "6.5e-5", value_parser = number(0.0..=1.0))]
     pub lr: f64,
@@ -159,6 +165,23 @@ pub struct ServingConfig {
     #[arg(long = "GRACE_SECONDS", default_value = "30")]
     #[arg(value_parser = |value: &str| integer(0..=3600)(value).map(Duration::from_secs))]
     pub grace: Duration,
+}
+
+/// How much the reviews of each label weigh in the training loss.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ClassWeights {
+    /// As many times as there are reviews.
+    None,
+    /// As much as those of any other label (scikit-learn's `balanced`).
+    Balanced,
+}
+
+impl ClassWeights {
+    /// Whether labels weigh the same.
+    #[must_use]
+    pub fn are_balanced(self) -> bool {
+        self == Self::Balanced
+    }
 }
 
 /// Where to compute.

@@ -200,7 +200,11 @@ pub struct Learner {
     gradients: Parameters,
     /// The same part of the gradients.
     gradient: Tensor,
-    /// The words of the micro-batches since the last update; none where all parameters have a gradient.
+    /// The sum of the micro-batches' gradients, binary32; none as long as no update is of several.
+    gradient_sum: Option<Tensor>,
+    /// Micro-batches since the last update.
+    micro_batches: usize,
+    /// Their words; none where all parameters have a gradient.
     word_ids: Option<Vec<i64>>,
     optimizer: AdamW,
     max_norm: Option<f64>,
@@ -229,6 +233,8 @@ impl Learner {
             trained: master.narrow(0, start, len),
             gradient: gradients.flat_params.narrow(0, start, len),
             optimizer: AdamW::new(&slots, config.weight_decay, runtime.device),
+            gradient_sum: None,
+            micro_batches: 0,
             word_ids: None,
             max_norm: config.max_norm,
             seed: config.seed,
@@ -269,12 +275,18 @@ impl Learner {
         }
     }
 
-    /// Computes the gradients of a micro-batch, and gives its part of the loss, a tensor of one number: on a GPU,
-    /// to read it waits for the computation.
+    /// Computes the gradients of a micro-batch, adds them to those of others since the last update, and gives its
+    /// part of the loss, a tensor of one number: on a GPU, to read it waits for the computation.
     pub fn backward(&mut self, examples: &Examples, batch: &MicroBatch<'_>) -> Tensor {
         let device = self.encoder.device();
+        if self.micro_batches == 1 {
+            let sum = self
+                .gradient_sum
+                .get_or_insert_with(|| Tensor::zeros(self.gradient.size(), (Kind::Float, device)));
+            sum.copy_(&self.gradient);
+        }
         let dropout = Dropout::new(self.encoder.architecture.dropout, self.seed, batch.number);
-        match examples {
+        let (loss, ids) = match examples {
             Examples::Sequences(sequences) => {
                 let packed = Batch::of(sequences, batch.indexes, device);
                 let labels = index_tensor(&packed.arrange(batch.labels), device);
@@ -286,10 +298,10 @@ impl Learner {
                     weights: weights.as_ref(),
                     normalizer: batch.normalizer,
                 };
-                let ids = sequences_ids(sequences, batch.indexes);
-                self.word_ids = Some(ids);
-                self.encoder
-                    .loss_and_gradients(&self.gradients, &packed, targets, dropout)
+                let loss =
+                    self.encoder
+                        .loss_and_gradients(&self.gradients, &packed, targets, dropout);
+                (loss, Some(sequences_ids(sequences, batch.indexes)))
             }
             Examples::Features(features) => {
                 let features = features.index_select(0, &index_tensor(batch.indexes, device));
@@ -305,21 +317,68 @@ impl Learner {
                     targets,
                     dropout,
                 );
-                loss
+                (loss, None)
             }
+        };
+        self.micro_batches += 1;
+        if self.micro_batches == 1 {
+            self.word_ids = ids;
+        } else {
+            self.add_gradient(ids);
         }
+        loss
+    }
+
+    /// Adds the last micro-batch's gradient, of these words, to the sum.
+    fn add_gradient(&mut self, ids: Option<Vec<i64>>) {
+        let mut sum = self
+            .gradient_sum
+            .as_ref()
+            .expect("it was made before the second micro-batch")
+            .shallow_clone();
+        let Some(ids) = ids.map(distinct) else {
+            sum += &self.gradient;
+            return;
+        };
+        let known = distinct(self.word_ids.take().unwrap_or_default());
+        // On a CPU, the rows of other words are not of this gradient, or not yet of this sum.
+        let rows = |flat: &Tensor| {
+            let architecture = &self.encoder.architecture;
+            let shape = [architecture.vocab_size, architecture.hidden_size];
+            flat.narrow(0, 0, shape[0] * shape[1]).view(shape)
+        };
+        let rest = |flat: &Tensor| {
+            let words = rows(flat).numel() as i64;
+            flat.narrow(0, words, flat.size()[0] - words)
+        };
+        let device = self.encoder.device();
+        let is_new = |id: &&i64| known.binary_search(id).is_err();
+        let new: Vec<i64> = ids.iter().filter(is_new).copied().collect();
+        let _ = rows(&sum).index_fill_(0, &Tensor::from_slice(&new).to_device(device), 0.0);
+        let index = Tensor::from_slice(&ids).to_device(device);
+        let added = rows(&self.gradient).index_select(0, &index);
+        // Each row is there once, so that the order of the additions doesn't matter.
+        let _ = rows(&sum).index_add_(0, &index, &added.to_kind(Kind::Float));
+        sum = rest(&sum);
+        sum += rest(&self.gradient);
+        self.word_ids = Some(distinct([known, new].concat()));
     }
 
     /// Changes the parameters by the gradients, and gives these' norm, a tensor of one number.
     pub fn update(&mut self, lr: f64) -> Tensor {
         let word_ids = self.word_ids.take().map(|ids| Tensor::from_slice(&ids));
+        let gradient = match &self.gradient_sum {
+            Some(sum) if self.micro_batches > 1 => sum,
+            _ => &self.gradient,
+        };
         let norm = self.optimizer.step(
             &mut self.trained,
-            &self.gradient,
+            gradient,
             word_ids.as_ref(),
             lr,
             self.max_norm,
         );
+        self.micro_batches = 0;
         self.update_encoder();
         norm
     }
@@ -364,6 +423,13 @@ impl Learner {
 fn sequences_ids(sequences: &[Vec<u32>], indexes: &[usize]) -> Vec<i64> {
     let ids = indexes.iter().flat_map(|&index| &sequences[index]);
     ids.map(|&id| i64::from(id)).collect()
+}
+
+/// The same numbers, each once, in ascending order.
+fn distinct(mut numbers: Vec<i64>) -> Vec<i64> {
+    numbers.sort_unstable();
+    numbers.dedup();
+    numbers
 }
 
 /// Numbers of examples or labels, as libtorch takes them.

@@ -21,7 +21,7 @@ use crate::evaluate::{Labelled, Report};
 use crate::files;
 use crate::model::{Architecture, Examples, Learner, Model, Pooling};
 use crate::process::KeptMemory;
-use crate::progress::{Progress, say};
+use crate::progress::say;
 use crate::runtime::Runtime;
 use crate::stop::Stop;
 use crate::tokenize::{Tokenizer, tokenize};
@@ -171,6 +171,8 @@ struct Training<'a> {
     parts: Parts,
     position: Position,
     losses: Losses,
+    /// What an example's loss is multiplied with, by its label; none: 1.
+    class_weights: Option<Vec<f32>>,
     resume: Resume,
     identity: Map<String, Value>,
     tokenizer_files: TokenizerFiles,
@@ -185,7 +187,13 @@ impl<'a> Training<'a> {
         identity: Map<String, Value>,
         tokenizer_files: TokenizerFiles,
     ) -> Result<Self, Box<dyn Error + Send + Sync>> {
+        let class_weights = config
+            .training
+            .class_weights
+            .are_balanced()
+            .then(|| balanced_weights(&parts.train.labels, model.architecture.labels.len()));
         let mut training = Self {
+            class_weights,
             learner: Learner::new(model, &config.training, runtime),
             resume: Resume::new(&config.output_dir, identity.clone()),
             position: Position::default(),
@@ -204,5 +212,32 @@ impl<'a> Training<'a> {
         }
         record::cut(&training.metrics_path(), training.position.metrics_bytes)?;
         Ok(training)
+    }
+}
+
+/// Weights by which the labels count the same, with a mean of 1 over all examples: scikit-learn's
+/// `class_weight="balanced"`. A label that no example has gets 0.
+fn balanced_weights(labels: &[usize], label_count: usize) -> Vec<f32> {
+    let mut counts = vec![0_usize; label_count];
+    for &label in labels {
+        counts[label] += 1;
+    }
+    let occurring = counts.iter().filter(|count| **count > 0).count();
+    let weight = |count| match count {
+        0 => 0.0,
+        _ => labels.len() as f32 / (occurring * count) as f32,
+    };
+    counts.into_iter().map(weight).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of `sklearn.utils.class_weight.compute_class_weight("balanced", …)`.
+    #[test]
+    fn balanced_weights_are_those_of_scikit_learn() {
+        let labels = [0, 0, 0, 0, 0, 0, 1, 1, 3];
+        assert_eq!(balanced_weights(&labels, 4), [0.5, 1.5, 0.0, 3.0]);
     }
 }

@@ -54,7 +54,7 @@ impl Training<'_> {
             "majority_baseline": report.majority_baseline,
             "test": report,
             "valid": self.report(Subset::Valid),
-            "training": { "samples": self.samples(), "steps": self.position.step },
+            "training": { "samples": self.samples(self.position.step), "steps": self.position.step },
         });
         let others = [
             ("split.json", split(reviews)),
@@ -70,8 +70,11 @@ impl Training<'_> {
         Ok(report)
     }
 
-    fn samples(&self) -> usize {
-        self.parts.train.labels.len() * self.config.training.epochs
+    /// Examples that were learned from in so many steps.
+    fn samples(&self, steps: usize) -> usize {
+        let (examples, per_epoch) = (self.parts.train.labels.len(), self.steps_per_epoch());
+        let of_epoch = steps % per_epoch * self.step_size();
+        steps / per_epoch * examples + of_epoch
     }
 
     fn metadata(&self, reviews: &Reviews, weights_sha256: &str) -> Value {
@@ -107,19 +110,18 @@ impl Training<'_> {
             log,
             ..
         } = &self.position;
-        let batch_size = self.config.training.batch_size;
         let log = log.iter().map(|(step, seconds)| {
             json!({
                 "step": step,
                 "seconds": seconds,
-                "samples_per_second": (step * batch_size) as f64 / seconds.max(1e-9),
+                "samples_per_second": self.samples(*step) as f64 / seconds.max(1e-9),
             })
         });
         json!({
             "training": {
                 "seconds": seconds,
                 "cpu_seconds": cpu_seconds,
-                "samples_per_second": self.samples() as f64 / seconds.max(1e-9),
+                "samples_per_second": self.samples(self.position.step) as f64 / seconds.max(1e-9),
             },
             "peak_memory_bytes": peak_memory(),
             "device": self.runtime.to_string(),

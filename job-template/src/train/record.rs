@@ -73,10 +73,12 @@ pub(super) fn identity(
     let training = &config.training;
     let identity = json!({
         "BATCH_SIZE": training.batch_size,
+        "CLASS_WEIGHTS": if training.class_weights.are_balanced() { "balanced" } else { "none" },
         "DEVICE": match runtime.device {
             Device::Cuda(index) => format!("cuda:{index}"),
             _ => "cpu".to_owned(),
         },
+        "GRADIENT_ACCUMULATION": training.gradient_accumulation,
         "LR": training.lr,
         "MAX_NORM": training.max_norm,
         "MKL_AMD_FIX": runtime.mkl_fix,

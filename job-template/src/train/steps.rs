@@ -5,10 +5,12 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Instant;
 
+use tch::Tensor;
+
 use super::losses::Look;
 use super::outcome::Subset;
 use super::record::Line;
-use super::{KEPT_CHECKPOINTS, Parts, Training};
+use super::{KEPT_CHECKPOINTS, Part, Parts, Training};
 use crate::batches;
 use crate::checkpoint;
 use crate::files::WriteError;
@@ -30,12 +32,14 @@ impl Training<'_> {
         Ok(())
     }
 
-    fn steps_per_epoch(&self) -> usize {
-        self.parts
-            .train
-            .labels
-            .len()
-            .div_ceil(self.config.training.batch_size)
+    /// Examples that a step learns from; the last one of an epoch from what is left.
+    pub(super) fn step_size(&self) -> usize {
+        let training = &self.config.training;
+        training.batch_size * training.gradient_accumulation
+    }
+
+    pub(super) fn steps_per_epoch(&self) -> usize {
+        self.parts.train.labels.len().div_ceil(self.step_size())
     }
 
     fn steps(&self) -> usize {
@@ -79,13 +83,13 @@ impl Training<'_> {
 
     /// Trains to the end, or until it is asked to stop. Gives whether it came to the end.
     pub(super) fn run(&mut self, stop: &Stop) -> Result<bool, Box<dyn Error + Send + Sync>> {
-        let (seed, batch_size) = (self.config.training.seed, self.config.training.batch_size);
+        let (seed, step_size) = (self.config.training.seed, self.step_size());
         let per_epoch = self.steps_per_epoch();
         let mut progress = Progress::new("step", self.steps(), self.position.step);
         let mut detail = String::new();
         let first_epoch = self.position.step / per_epoch;
         for epoch in first_epoch..self.config.training.epochs {
-            let batches = batches::shuffled(self.parts.train.labels.len(), batch_size, seed, epoch);
+            let batches = batches::shuffled(self.parts.train.labels.len(), step_size, seed, epoch);
             let done = self.position.step - epoch * per_epoch;
             for indexes in &batches[done..] {
                 let (start, cpu_start) = (Instant::now(), cpu_seconds());
@@ -122,17 +126,39 @@ impl Training<'_> {
         Ok(true)
     }
 
+    /// A step, which learns from the mean loss of these examples, whatever the micro-batches' sizes.
     fn step(&mut self, indexes: &[usize]) {
-        let train = &self.parts.train;
-        let labels: Vec<usize> = indexes.iter().map(|&index| train.labels[index]).collect();
-        let batch = MicroBatch {
-            indexes,
-            labels: &labels,
-            weights: None,
-            normalizer: indexes.len() as f64,
-            number: self.position.step as u64,
+        let Part { inputs, labels } = &self.parts.train;
+        let config = &self.config.training;
+        let weights = self.class_weights.as_ref().map(|of_labels| {
+            let weights = indexes.iter().map(|&index| of_labels[labels[index]]);
+            weights.collect::<Vec<f32>>()
+        });
+        let normalizer = match &weights {
+            Some(weights) => weights.iter().copied().map(f64::from).sum(),
+            None => indexes.len() as f64,
         };
-        let loss = self.learner.backward(&train.inputs, &batch);
+        let first_number = self.position.step * config.gradient_accumulation;
+        let mut step_loss: Option<Tensor> = None;
+        for (number, indexes) in indexes.chunks(config.batch_size).enumerate() {
+            let labels: Vec<usize> = indexes.iter().map(|&index| labels[index]).collect();
+            let start = number * config.batch_size;
+            let batch = MicroBatch {
+                indexes,
+                labels: &labels,
+                weights: weights
+                    .as_ref()
+                    .map(|weights| &weights[start..start + indexes.len()]),
+                normalizer,
+                number: (first_number + number) as u64,
+            };
+            let loss = self.learner.backward(inputs, &batch);
+            step_loss = Some(match step_loss {
+                Some(sum) => sum + loss,
+                None => loss,
+            });
+        }
+        let loss = step_loss.expect("a step learns from at least one example");
         let norm = self.learner.update(self.lr(self.position.step));
         self.losses.add(&loss, norm, indexes.len());
         self.position.loss_examples += indexes.len();
