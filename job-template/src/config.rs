@@ -3,6 +3,8 @@
 //! Each field is a variable. clap parses them, as it would options of the same names; a field's
 //! documentation is its row in the README's table.
 
+mod objective;
+
 use std::error::Error;
 use std::fmt::{self, Display};
 use std::io;
@@ -15,6 +17,8 @@ use std::time::Duration;
 use clap::builder::PossibleValue;
 use clap::{Arg, ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, ValueEnum};
 use ipnet::IpNet;
+
+pub use self::objective::{Metric, Objective};
 
 /// The base weights that the image brings along.
 pub const BASE_MODEL: &str = "/model";
@@ -93,6 +97,18 @@ pub struct TrainingConfig {
     /// balanced: in the training loss, reviews with rare labels weigh more
     #[arg(long, default_value = "none")]
     pub class_weights: ClassWeights,
+    /// also validate after every so many steps; 0: after each epoch only
+    #[arg(long, default_value = "0", value_parser = integer(0..=1_000_000_000_usize))]
+    pub eval_steps: Option<usize>,
+    /// also write a checkpoint after every so many steps; 0: after each epoch only
+    #[arg(long, default_value = "0", value_parser = integer(0..=1_000_000_000_usize))]
+    pub save_steps: Option<usize>,
+    /// keep the model of the best validation, not the last
+    #[arg(long, value_parser = Objective::parse)]
+    pub best: Option<Objective>,
+    /// stop after so many validations without a better BEST, or loss; 0: never
+    #[arg(long, default_value = "0", value_parser = integer(0..=1_000_000_usize))]
+    pub patience: Option<usize>,
     /// highest learning rate
     #[arg(long, default_value = "6.5e-5", value_parser = number(0.0..=1.0))]
     pub lr: f64,
@@ -298,7 +314,15 @@ impl Config {
         }
         let matches = Self::command().get_matches_from(options);
         let mut config = Self::from_arg_matches(&matches).expect("each value was parsed before");
-        config.training.max_norm = config.training.max_norm.filter(|norm| *norm > 0.0);
+        let training = &mut config.training;
+        training.max_norm = training.max_norm.filter(|norm| *norm > 0.0);
+        for steps in [
+            &mut training.eval_steps,
+            &mut training.save_steps,
+            &mut training.patience,
+        ] {
+            *steps = steps.filter(|steps| *steps > 0);
+        }
         Ok(config)
     }
 

@@ -11,6 +11,7 @@ use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
 use crate::batches::by_length;
+use crate::checkpoint::PARAMETERS;
 use crate::config::TrainingConfig;
 use crate::runtime::Runtime;
 use text_server::{Classify, sigmoid, softmax};
@@ -394,7 +395,7 @@ impl Learner {
     /// All that going on after a break needs, by name. Each is binary32, one-dimensional.
     pub fn state(&self) -> [(&'static str, Tensor); 3] {
         [
-            ("parameters", self.trained.shallow_clone()),
+            (PARAMETERS, self.trained.shallow_clone()),
             ("exp_avg", self.optimizer.exp_avg.shallow_clone()),
             ("exp_avg_sq", self.optimizer.exp_avg_sq.shallow_clone()),
         ]

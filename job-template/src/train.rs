@@ -6,6 +6,7 @@ mod outcome;
 mod record;
 mod steps;
 mod trained;
+mod validation;
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -29,7 +30,7 @@ use crate::tokenize::{Tokenizer, tokenize};
 /// What a trained model follows from.
 const METADATA: &str = "metadata.json";
 
-/// Models of the last so many epochs are kept.
+/// Models of the last so many epochs are kept, and as many of those between epochs.
 const KEPT_CHECKPOINTS: usize = 3;
 
 /// What training came to.
@@ -80,6 +81,7 @@ pub fn train(
     let reviews = data::read(&config.data, ModelLabels::Base(&architecture.labels))?;
     data::check_label_names(&reviews.labels)
         .map_err(|problem| format!("{}: {problem}", config.data.path.display()))?;
+    validation::check(config, &reviews)?;
     let seed = config.training.seed;
     let (model, replaced) = Model::load_to_train(&base, &reviews.labels, pooling, seed)?;
     files::make_directory(&config.output_dir)?;
@@ -209,6 +211,11 @@ impl<'a> Training<'a> {
             training.learner.restored(position.step as u64);
             training.losses = Losses::new(&position, runtime.device);
             training.position = position;
+            // It is missed at the end only, else.
+            if let Some(best) = training.best() {
+                let parameters = training.learner.state()[0].1.empty_like();
+                training.resume.read_best(best.step, parameters)?;
+            }
         }
         record::cut(&training.metrics_path(), training.position.metrics_bytes)?;
         Ok(training)

@@ -90,3 +90,22 @@ fn proxies_are_addresses_and_networks() {
          (10.0.0.0/8) with commas between"
     );
 }
+
+#[test]
+fn the_best_model_is_named_by_a_direction_and_a_metric() {
+    let best = |value| read(&[("BEST", value)]).map(|config| config.training.best);
+    assert_eq!(best(""), Ok(None));
+    for name in ["max accuracy", "min loss", "max macro_f1"] {
+        let objective = best(name).unwrap().unwrap();
+        assert_eq!(objective.to_string(), name);
+    }
+    for name in ["accuracy", "max f1", "max accuracy now", "more accuracy"] {
+        assert_eq!(
+            best(name).unwrap_err().to_string(),
+            format!("BEST={name:?}: BEST is max or min, and accuracy, loss or macro_f1")
+        );
+    }
+    let loss = best("min loss").unwrap().unwrap();
+    assert!(loss.is_better(0.1, 0.2) && !loss.is_better(0.2, 0.2));
+    assert!(!loss.is_better(f64::NAN, 0.2));
+}

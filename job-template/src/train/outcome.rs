@@ -1,15 +1,15 @@
 //! How good what was trained is, and what is written of it.
 
+use std::error::Error;
 use std::fs;
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::{KEPT_CHECKPOINTS, METADATA, Training};
+use super::{METADATA, Training};
 use crate::checkpoint::{self, Position};
 use crate::data::{Example, Reviews};
 use crate::evaluate::{self, Report};
-use crate::files::WriteError;
 use crate::process::{peak_memory, processor};
 use crate::progress::Progress;
 
@@ -41,7 +41,11 @@ impl Training<'_> {
     }
 
     /// Tests the model, and writes it and all that is to be known of it.
-    pub(super) fn finish(&mut self, reviews: &Reviews) -> Result<Report, WriteError> {
+    pub(super) fn finish(
+        &mut self,
+        reviews: &Reviews,
+    ) -> Result<Report, Box<dyn Error + Send + Sync>> {
+        self.restore_best()?;
         let report = self
             .report(Subset::Test)
             .expect("there are reviews to test on");
@@ -82,6 +86,8 @@ impl Training<'_> {
             "schema": 1,
             "given": self.identity,
             "weights_sha256": weights_sha256,
+            "best": self.best().map(|best| json!({ "step": best.step, "value": best.value })),
+            "stopped_early": self.early_stop(),
             "split": "a hold-out of the file by a hash of how each text begins",
             "cleaning": "`<br />` and blanks become one blank, in training and in tokenizer.json",
             "examples": {
@@ -132,14 +138,14 @@ impl Training<'_> {
 
     /// Removes the checkpoints that an earlier training left in the same folder.
     fn remove_old_checkpoints(&self) {
-        let epochs = self.config.training.epochs;
-        let kept = epochs.saturating_sub(KEPT_CHECKPOINTS) + 1..=epochs;
+        let (kept, _) = self.checkpoints();
         let folder = self.config.output_dir.join("checkpoints");
         for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-            let name = entry.file_name();
-            let epoch = name.to_str().and_then(|name| name.strip_prefix("epoch-"));
-            if let Some(epoch) = epoch.and_then(|epoch| epoch.parse().ok())
-                && !kept.contains(&epoch)
+            let name = entry.file_name().into_string().unwrap_or_default();
+            let number = ["epoch-", "step-"]
+                .iter()
+                .find_map(|it| name.strip_prefix(it));
+            if number.is_some_and(|number| number.parse::<usize>().is_ok()) && !kept.contains(&name)
             {
                 let _ = fs::remove_dir_all(entry.path());
             }

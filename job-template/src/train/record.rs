@@ -35,6 +35,8 @@ pub(super) struct Line {
     pub(super) valid_loss: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) valid_accuracy: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) valid_macro_f1: Option<f64>,
 }
 
 impl Line {
@@ -71,8 +73,9 @@ pub(super) fn identity(
     positions: usize,
 ) -> Map<String, Value> {
     let training = &config.training;
-    let identity = json!({
+    let mut identity = json!({
         "BATCH_SIZE": training.batch_size,
+        "BEST": training.best.map(|best| best.to_string()),
         "CLASS_WEIGHTS": if training.class_weights.are_balanced() { "balanced" } else { "none" },
         "DEVICE": match runtime.device {
             Device::Cuda(index) => format!("cuda:{index}"),
@@ -85,6 +88,7 @@ pub(super) fn identity(
         "NUM_MAX_POSITIONS": positions,
         "N_EPOCHS": training.epochs,
         "OMP_NUM_THREADS": runtime.threads,
+        "PATIENCE": training.patience,
         "PRECISION": if runtime.kind == Kind::Float { "fp32" } else { "bf16" },
         "SEED": training.seed,
         "TRAIN_BODY": training.train_body,
@@ -97,6 +101,10 @@ pub(super) fn identity(
         "job_version": env!("CARGO_PKG_VERSION"),
         "libtorch_version": LIBTORCH_VERSION,
     });
+    // Else, the model doesn't follow from when it was validated.
+    if training.best.is_some() || training.patience.is_some() {
+        identity["EVAL_STEPS"] = json!(training.eval_steps);
+    }
     match identity {
         Value::Object(map) => map,
         _ => unreachable!("the macro was given an object"),

@@ -8,7 +8,6 @@ use std::time::Instant;
 use tch::Tensor;
 
 use super::losses::Look;
-use super::outcome::Subset;
 use super::record::Line;
 use super::{KEPT_CHECKPOINTS, Part, Parts, Training};
 use crate::batches;
@@ -27,7 +26,7 @@ impl Training<'_> {
         self.config.output_dir.join("metrics.jsonl")
     }
 
-    fn add_line(&mut self, line: &Line) -> Result<(), WriteError> {
+    pub(super) fn add_line(&mut self, line: &Line) -> Result<(), WriteError> {
         self.position.metrics_bytes += line.append(&self.metrics_path())?;
         Ok(())
     }
@@ -42,7 +41,7 @@ impl Training<'_> {
         self.parts.train.labels.len().div_ceil(self.step_size())
     }
 
-    fn steps(&self) -> usize {
+    pub(super) fn steps(&self) -> usize {
         self.steps_per_epoch() * self.config.training.epochs
     }
 
@@ -83,47 +82,71 @@ impl Training<'_> {
 
     /// Trains to the end, or until it is asked to stop. Gives whether it came to the end.
     pub(super) fn run(&mut self, stop: &Stop) -> Result<bool, Box<dyn Error + Send + Sync>> {
-        let (seed, step_size) = (self.config.training.seed, self.step_size());
+        let config = self.config;
+        let (seed, step_size) = (config.training.seed, self.step_size());
         let per_epoch = self.steps_per_epoch();
         let mut progress = Progress::new("step", self.steps(), self.position.step);
         let mut detail = String::new();
-        let first_epoch = self.position.step / per_epoch;
-        for epoch in first_epoch..self.config.training.epochs {
+        while !self.is_finished() {
+            let epoch = self.position.step / per_epoch;
             let batches = batches::shuffled(self.parts.train.labels.len(), step_size, seed, epoch);
-            let done = self.position.step - epoch * per_epoch;
+            let done = self.position.step % per_epoch;
             for indexes in &batches[done..] {
                 let (start, cpu_start) = (Instant::now(), cpu_seconds());
                 self.step(indexes);
                 let step = self.position.step;
-                let is_last = step.is_multiple_of(per_epoch);
-                let is_logged = step.is_multiple_of(LOG_EVERY) || is_last;
-                let is_stopping = stop.is_requested() && !is_last;
-                let look = if is_logged || is_stopping {
-                    Some(self.losses.read(step)?)
-                } else {
-                    None
-                };
+                let is_due = |every: Option<usize>| every.is_some_and(|it| step.is_multiple_of(it));
+                let is_last = is_due(Some(per_epoch));
+                let is_logged = is_due(Some(LOG_EVERY)) || is_last;
+                let is_validated = is_due(config.training.eval_steps) || is_last;
+                let is_saved = is_due(config.training.save_steps) || is_last;
+                let is_read = is_logged || is_validated || is_saved || stop.is_requested();
+                let look = is_read.then(|| self.losses.read(step)).transpose()?;
                 self.position.seconds += start.elapsed().as_secs_f64();
                 self.position.cpu_seconds += cpu_seconds() - cpu_start;
-                if let Some(look) = look {
-                    self.position.loss_sum = look.loss_sum;
-                    detail = format!("loss={:.4}", self.mean_loss());
-                }
+                let Some(look) = look else {
+                    progress.advance(1, &detail);
+                    continue;
+                };
+                self.position.loss_sum = look.loss_sum;
+                detail = format!("loss={:.4}", self.mean_loss());
                 progress.advance(1, &detail);
-                if let Some(look) = look.filter(|_| is_logged) {
+                if is_logged {
                     self.log_loss(look)?;
                 }
-                if is_stopping {
+                if is_validated {
+                    let place = if is_last {
+                        format!("epoch {}", epoch + 1)
+                    } else {
+                        format!("step {step}")
+                    };
+                    self.validate(&place)?;
+                }
+                if is_saved {
+                    self.write_checkpoint()?;
+                }
+                let is_finished = self.is_finished();
+                let is_stopping = stop.is_requested();
+                if is_saved || is_finished || is_stopping {
                     self.resume.write(&self.learner.state(), &self.position)?;
+                }
+                if is_finished {
+                    break;
+                }
+                if is_stopping {
                     return Ok(false);
                 }
             }
-            self.end_epoch(epoch + 1)?;
-            if stop.is_requested() && self.position.step < self.steps() {
-                return Ok(false);
-            }
+        }
+        drop(progress);
+        if let Some(reason) = self.early_stop() {
+            say(&reason);
         }
         Ok(true)
+    }
+
+    fn is_finished(&self) -> bool {
+        self.position.step == self.steps() || self.early_stop().is_some()
     }
 
     /// A step, which learns from the mean loss of these examples, whatever the micro-batches' sizes.
@@ -165,7 +188,7 @@ impl Training<'_> {
         self.position.step += 1;
     }
 
-    fn line(&self) -> Line {
+    pub(super) fn line(&self) -> Line {
         Line {
             step: self.position.step,
             epoch: self.position.step as f64 / self.steps_per_epoch() as f64,
@@ -174,6 +197,7 @@ impl Training<'_> {
             gradient_norm: None,
             valid_loss: None,
             valid_accuracy: None,
+            valid_macro_f1: None,
         }
     }
 
@@ -197,33 +221,41 @@ impl Training<'_> {
         self.add_line(&line)
     }
 
-    fn checkpoint(&self, epoch: usize) -> PathBuf {
-        self.config
-            .output_dir
-            .join(format!("checkpoints/epoch-{epoch}"))
-    }
-
-    /// Validates, and writes a checkpoint of the model and of all that going on needs.
-    fn end_epoch(&mut self, epoch: usize) -> Result<(), WriteError> {
-        if let Some(report) = self.report(Subset::Valid) {
-            say(&format!(
-                "epoch {epoch}: valid_loss={:.4} valid_accuracy={:.4}",
-                report.loss, report.accuracy
-            ));
-            let line = Line {
-                valid_loss: Some(report.loss),
-                valid_accuracy: Some(report.accuracy),
-                ..self.line()
-            };
-            self.add_line(&line)?;
-        }
-        let folder = self.checkpoint(epoch);
+    /// Writes the model as it is now, and removes what isn't kept any more.
+    fn write_checkpoint(&self) -> Result<(), WriteError> {
+        let directory = self.config.output_dir.join("checkpoints");
+        let (kept, old) = self.checkpoints();
         let weights = self.learner.to_safetensors();
         let (architecture, tokenizer) = (self.learner.architecture(), &self.tokenizer_files);
-        checkpoint::write_model(&folder, architecture, &weights, tokenizer, &[])?;
-        if let Some(old) = epoch.checked_sub(KEPT_CHECKPOINTS) {
-            let _ = fs::remove_dir_all(self.checkpoint(old));
+        let newest = directory.join(&kept[0]);
+        checkpoint::write_model(&newest, architecture, &weights, tokenizer, &[])?;
+        for old in old {
+            let _ = fs::remove_dir_all(directory.join(old));
         }
-        self.resume.write(&self.learner.state(), &self.position)
+        Ok(())
+    }
+
+    /// The names of the checkpoints that are kept by now, and of those that the next older ones had. The first is
+    /// that of the last step, where it has one.
+    pub(super) fn checkpoints(&self) -> (Vec<String>, Vec<String>) {
+        let (step, per_epoch) = (self.position.step, self.steps_per_epoch());
+        let save_steps = self.config.training.save_steps.unwrap_or(usize::MAX);
+        let epochs = (1..=step / per_epoch).rev();
+        let mut epochs = epochs.map(|epoch| format!("epoch-{epoch}"));
+        let steps = (1..=step / save_steps)
+            .rev()
+            .map(|number| number * save_steps);
+        let mut steps = steps
+            .filter(|step| !step.is_multiple_of(per_epoch))
+            .map(|step| format!("step-{step}"));
+        let kept_epochs: Vec<String> = epochs.by_ref().take(KEPT_CHECKPOINTS).collect();
+        let kept_steps: Vec<String> = steps.by_ref().take(KEPT_CHECKPOINTS).collect();
+        let old = epochs.next().into_iter().chain(steps.next()).collect();
+        let kept = if step.is_multiple_of(per_epoch) {
+            [kept_epochs, kept_steps].concat()
+        } else {
+            [kept_steps, kept_epochs].concat()
+        };
+        (kept, old)
     }
 }

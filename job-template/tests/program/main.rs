@@ -7,6 +7,7 @@ mod damage;
 mod data;
 mod models;
 mod predict;
+mod recipe;
 mod serve;
 mod stop;
 mod train;

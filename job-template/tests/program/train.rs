@@ -138,7 +138,7 @@ fn the_same_is_trained_every_time() {
 }
 
 /// All files under a folder, with their SHA-256.
-fn files(folder: &std::path::Path) -> BTreeMap<String, String> {
+pub(crate) fn files(folder: &std::path::Path) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -324,7 +324,7 @@ fn two_trainings_do_not_write_to_the_same_folder() {
 }
 
 /// What is wrong is told before anything is computed or written.
-fn assert_refused(project: &Project, job: &mut Command, message: &str) {
+pub(crate) fn assert_refused(project: &Project, job: &mut Command, message: &str) {
     let output = job
         .env("OUTPUT_DIR", project.path("refused"))
         .output()
