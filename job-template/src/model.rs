@@ -286,7 +286,9 @@ impl Learner {
                 .get_or_insert_with(|| Tensor::zeros(self.gradient.size(), (Kind::Float, device)));
             sum.copy_(&self.gradient);
         }
-        let dropout = Dropout::new(self.encoder.architecture.dropout, self.seed, batch.number);
+        let architecture = &self.encoder.architecture;
+        let dropout = Dropout::new(architecture.dropout, self.seed, batch.number)
+            .with_classifier(architecture.classifier_dropout);
         let (loss, ids) = match examples {
             Examples::Sequences(sequences) => {
                 let packed = Batch::of(sequences, batch.indexes, device);

@@ -32,6 +32,8 @@ pub struct Architecture {
     pub norm_eps: f64,
     /// Probability that training drops an element of a hidden vector.
     pub dropout: f64,
+    /// The same for the vector that the classifier is given.
+    pub classifier_dropout: f64,
     /// Standard deviation of new weights.
     pub initializer_range: f64,
     /// Names of the classifier's columns; empty where config.json has none.
@@ -132,6 +134,7 @@ impl Architecture {
                 )),
             },
         };
+        let dropout = number("hidden_dropout_prob", 0.1)?;
         let architecture = Self {
             hidden_size: size("hidden_size")?,
             layers: match size("num_hidden_layers")? {
@@ -144,7 +147,11 @@ impl Architecture {
             max_positions: size("max_position_embeddings")?,
             token_types: size("type_vocab_size")?,
             norm_eps: number("layer_norm_eps", 1e-12)?,
-            dropout: number("hidden_dropout_prob", 0.1)?,
+            dropout,
+            classifier_dropout: match fields.get("classifier_dropout") {
+                None | Some(Value::Null) => dropout,
+                Some(_) => number("classifier_dropout", dropout)?,
+            },
             initializer_range: number("initializer_range", 0.02)?,
             activation: match fields.get("hidden_act") {
                 None => Activation::Gelu,

@@ -17,6 +17,8 @@ use crate::slices::{RowsMut, as_mut_slice, for_each_chunk_mut, suits_kernels};
 #[derive(Debug, Clone, Copy)]
 pub struct Dropout {
     probability: f64,
+    /// That of the vector that the classifier is given.
+    classifier_probability: f64,
     seed: u64,
     step: u64,
 }
@@ -37,14 +39,28 @@ impl Dropout {
     pub fn new(probability: f64, seed: u64, step: u64) -> Self {
         Self {
             probability,
+            classifier_probability: probability,
             seed,
             step,
         }
     }
 
+    /// The same, but for another probability, 0 to below 1, of the elements that the classifier is given.
+    #[must_use]
+    pub fn with_classifier(self, classifier_probability: f64) -> Self {
+        Self {
+            classifier_probability,
+            ..self
+        }
+    }
+
     /// The mask of the head's hidden vectors, in a model of so many layers.
     pub(crate) fn head_mask(&self, layers: usize) -> Mask {
-        self.mask(1 + 2 * layers)
+        let classifier = Self {
+            probability: self.classifier_probability,
+            ..*self
+        };
+        classifier.mask(1 + 2 * layers)
     }
 
     /// The mask of the tensor at `place`, a number of its own for each place in the model.
@@ -172,6 +188,23 @@ mod tests {
         assert_ne!(factors(1, 2, 3), factors(2, 2, 3));
         assert_ne!(factors(1, 2, 3), factors(1, 3, 3));
         assert_ne!(factors(1, 2, 3), factors(1, 2, 4));
+    }
+
+    #[test]
+    fn the_classifier_has_a_probability_of_its_own() {
+        let dropped = |dropout: Dropout, mask: fn(&Dropout) -> Mask| {
+            let mask = mask(&dropout);
+            (0..10_000)
+                .filter(|&index| mask.factor(index) == 0.0)
+                .count()
+        };
+        let dropout = Dropout::new(0.1, 1, 1);
+        let head = |dropout: &Dropout| dropout.head_mask(2);
+        assert!((900..1100).contains(&dropped(dropout, head)));
+        let dropout = dropout.with_classifier(0.5);
+        assert!((4800..5200).contains(&dropped(dropout, head)));
+        assert!((900..1100).contains(&dropped(dropout, |dropout| dropout.mask(2))));
+        assert_eq!(dropped(dropout.with_classifier(0.0), head), 0);
     }
 
     #[test]

@@ -357,6 +357,29 @@ fn a_training_that_diverges_ends_before_the_next_checkpoint() {
     }
 }
 
+/// Its mask is of its own probability, and hidden vectors' where it has none.
+#[test]
+fn the_classifiers_dropout_is_that_of_the_model() {
+    let project = Project::new();
+    let weights = |hidden: f64, classifier: Value| {
+        let fields = [
+            ("hidden_dropout_prob", json!(hidden)),
+            ("classifier_dropout", classifier.clone()),
+        ];
+        configure(&project, &fields);
+        let output = format!("out-{hidden}-{classifier}");
+        train(&project, &output, &[("N_EPOCHS", "1")]);
+        project.sha256(&format!("{output}/{WEIGHTS}"))
+    };
+    let same = weights(0.1, Value::Null);
+    assert_eq!(weights(0.1, json!(0.1)), same);
+    assert_ne!(weights(0.1, json!(0.3)), same);
+    assert_ne!(weights(0.1, json!(0)), same);
+    let none = weights(0.0, json!(0.0));
+    assert_eq!(weights(0.0, Value::Null), none);
+    assert_ne!(weights(0.0, json!(0.1)), none);
+}
+
 /// Kills it once its metrics have so many lines.
 fn kill(mut job: Command, metrics: &std::path::Path, line_count: usize) {
     let mut child = job.stderr(Stdio::null()).spawn().unwrap();
