@@ -124,6 +124,9 @@ pub struct TrainingConfig {
     /// everything random follows from it
     #[arg(long, default_value = "1337", value_parser = integer(0..=u64::MAX))]
     pub seed: u64,
+    /// 1: write hashes of what each step computes to trace.jsonl
+    #[arg(long = "TRACE", default_value = "0", action = ArgAction::Set, value_parser = switch)]
+    pub is_traced: bool,
     /// 0: train the head only, on features computed once
     #[arg(long, default_value = "1", action = ArgAction::Set, value_parser = switch)]
     pub train_body: bool,

@@ -3,6 +3,8 @@
 //!
 //! Here, it is [`bert_encoder`], whose forward and backward passes are written out.
 
+mod gradient;
+
 use bert_encoder::{
     AdamW, Batch, Dropout, Encoder, Int8Encoder, Parameters, Slot, Targets, to_device,
 };
@@ -10,6 +12,7 @@ pub use bert_encoder::{Architecture, ModelError, Pooling, Problem};
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
+use self::gradient::StepGradient;
 use crate::batches::by_length;
 use crate::checkpoint::PARAMETERS;
 use crate::config::TrainingConfig;
@@ -200,13 +203,7 @@ pub struct Learner {
     trained: Tensor,
     gradients: Parameters,
     /// The same part of the gradients.
-    gradient: Tensor,
-    /// The sum of the micro-batches' gradients, binary32; none as long as no update is of several.
-    gradient_sum: Option<Tensor>,
-    /// Micro-batches since the last update.
-    micro_batches: usize,
-    /// Their words; none where all parameters have a gradient.
-    word_ids: Option<Vec<i64>>,
+    gradient: StepGradient,
     optimizer: AdamW,
     max_norm: Option<f64>,
     seed: u64,
@@ -230,13 +227,17 @@ impl Learner {
         let master = encoder.parameters.flat_params.to_device(runtime.device);
         let encoder = encoder.to(runtime.device, runtime.kind);
         let gradients = Parameters::zeros(&encoder.architecture, runtime.kind, runtime.device);
+        let (gradient, architecture) = (
+            gradients.flat_params.narrow(0, start, len),
+            &encoder.architecture,
+        );
         Self {
             trained: master.narrow(0, start, len),
-            gradient: gradients.flat_params.narrow(0, start, len),
+            gradient: StepGradient::new(
+                gradient,
+                [architecture.vocab_size, architecture.hidden_size],
+            ),
             optimizer: AdamW::new(&slots, config.weight_decay, runtime.device),
-            gradient_sum: None,
-            micro_batches: 0,
-            word_ids: None,
             max_norm: config.max_norm,
             seed: config.seed,
             encoder,
@@ -280,12 +281,7 @@ impl Learner {
     /// part of the loss, a tensor of one number: on a GPU, to read it waits for the computation.
     pub fn backward(&mut self, examples: &Examples, batch: &MicroBatch<'_>) -> Tensor {
         let device = self.encoder.device();
-        if self.micro_batches == 1 {
-            let sum = self
-                .gradient_sum
-                .get_or_insert_with(|| Tensor::zeros(self.gradient.size(), (Kind::Float, device)));
-            sum.copy_(&self.gradient);
-        }
+        self.gradient.keep();
         let architecture = &self.encoder.architecture;
         let dropout = Dropout::new(architecture.dropout, self.seed, batch.number)
             .with_classifier(architecture.classifier_dropout);
@@ -323,65 +319,28 @@ impl Learner {
                 (loss, None)
             }
         };
-        self.micro_batches += 1;
-        if self.micro_batches == 1 {
-            self.word_ids = ids;
-        } else {
-            self.add_gradient(ids);
-        }
+        self.gradient.add(ids);
         loss
     }
 
-    /// Adds the last micro-batch's gradient, of these words, to the sum.
-    fn add_gradient(&mut self, ids: Option<Vec<i64>>) {
-        let mut sum = self
-            .gradient_sum
-            .as_ref()
-            .expect("it was made before the second micro-batch")
-            .shallow_clone();
-        let Some(ids) = ids.map(distinct) else {
-            sum += &self.gradient;
-            return;
-        };
-        let known = distinct(self.word_ids.take().unwrap_or_default());
-        // On a CPU, the rows of other words are not of this gradient, or not yet of this sum.
-        let rows = |flat: &Tensor| {
-            let architecture = &self.encoder.architecture;
-            let shape = [architecture.vocab_size, architecture.hidden_size];
-            flat.narrow(0, 0, shape[0] * shape[1]).view(shape)
-        };
-        let rest = |flat: &Tensor| {
-            let words = rows(flat).numel() as i64;
-            flat.narrow(0, words, flat.size()[0] - words)
-        };
-        let device = self.encoder.device();
-        let is_new = |id: &&i64| known.binary_search(id).is_err();
-        let new: Vec<i64> = ids.iter().filter(is_new).copied().collect();
-        let _ = rows(&sum).index_fill_(0, &Tensor::from_slice(&new).to_device(device), 0.0);
-        let index = Tensor::from_slice(&ids).to_device(device);
-        let added = rows(&self.gradient).index_select(0, &index);
-        // Each row is there once, so that the order of the additions doesn't matter.
-        let _ = rows(&sum).index_add_(0, &index, &added.to_kind(Kind::Float));
-        sum = rest(&sum);
-        sum += rest(&self.gradient);
-        self.word_ids = Some(distinct([known, new].concat()));
+    /// What the next update learns from: where the encoder is trained, the ids of the words that have a gradient,
+    /// `[ids]`, and theirs, `[ids, hidden]`; then that of all other parameters, `[numbers]`.
+    #[must_use]
+    pub fn gradient(&self) -> Vec<Tensor> {
+        self.gradient.parts()
     }
 
     /// Changes the parameters by the gradients, and gives these' norm, a tensor of one number.
     pub fn update(&mut self, lr: f64) -> Tensor {
-        let word_ids = self.word_ids.take().map(|ids| Tensor::from_slice(&ids));
-        let gradient = match &self.gradient_sum {
-            Some(sum) if self.micro_batches > 1 => sum,
-            _ => &self.gradient,
-        };
+        let gradient = self.gradient.flat().shallow_clone();
+        let word_ids = self.gradient.finish();
         let norm = self.optimizer.step(
             &mut self.trained,
-            gradient,
-            word_ids.as_ref(),
+            &gradient,
+            word_ids.map(|ids| Tensor::from_slice(&ids)).as_ref(),
             lr,
             self.max_norm,
         );
-        self.micro_batches = 0;
         self.update_encoder();
         norm
     }
@@ -426,13 +385,6 @@ impl Learner {
 fn sequences_ids(sequences: &[Vec<u32>], indexes: &[usize]) -> Vec<i64> {
     let ids = indexes.iter().flat_map(|&index| &sequences[index]);
     ids.map(|&id| i64::from(id)).collect()
-}
-
-/// The same numbers, each once, in ascending order.
-fn distinct(mut numbers: Vec<i64>) -> Vec<i64> {
-    numbers.sort_unstable();
-    numbers.dedup();
-    numbers
 }
 
 /// Numbers of examples or labels, as libtorch takes them.

@@ -5,6 +5,7 @@ mod losses;
 mod outcome;
 mod record;
 mod steps;
+mod trace;
 mod trained;
 mod validation;
 
@@ -14,6 +15,7 @@ use std::path::PathBuf;
 use serde_json::{Map, Value};
 
 use self::losses::Losses;
+use self::trace::Trace;
 pub use self::trained::{check_weights, is_trained, is_trained_here, trained_positions};
 use crate::checkpoint::{Position, Resume, TokenizerFiles};
 use crate::config::{BASE_MODEL, Config, DEFAULT_POSITIONS};
@@ -120,6 +122,7 @@ pub fn train(
     };
     let mut training = Training::new(config, runtime, model, parts, identity, tokenizer_files)?;
     training.prepare();
+    training.start_trace()?;
     stop.defer(true);
     let is_whole = training.run(stop)?;
     stop.defer(false);
@@ -175,6 +178,7 @@ struct Training<'a> {
     losses: Losses,
     /// What an example's loss is multiplied with, by its label; none: 1.
     class_weights: Option<Vec<f32>>,
+    trace: Option<Trace>,
     resume: Resume,
     identity: Map<String, Value>,
     tokenizer_files: TokenizerFiles,
@@ -196,6 +200,7 @@ impl<'a> Training<'a> {
             .then(|| balanced_weights(&parts.train.labels, model.architecture.labels.len()));
         let mut training = Self {
             class_weights,
+            trace: None,
             learner: Learner::new(model, &config.training, runtime),
             resume: Resume::new(&config.output_dir, identity.clone()),
             position: Position::default(),

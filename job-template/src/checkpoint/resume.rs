@@ -59,6 +59,8 @@ pub struct Position {
     pub loss_examples: usize,
     /// Bytes of the metrics' lines.
     pub metrics_bytes: u64,
+    /// Bytes of the trace's lines.
+    pub trace_bytes: u64,
     /// The best validation so far, where one is to be known.
     pub best: Option<Best>,
     /// Validations since then.

@@ -44,13 +44,18 @@ impl Line {
     pub(super) fn append(&self, path: &Path) -> Result<u64, WriteError> {
         let mut text = serde_json::to_vec(self).expect("lines are plain values");
         text.push(b'\n');
-        OpenOptions::new()
-            .append(true)
-            .open(path)
-            .and_then(|mut file| file.write_all(&text))
-            .map_err(WriteError::new(path))?;
-        Ok(text.len() as u64)
+        append(path, &text)
     }
+}
+
+/// Adds lines to a file, and gives their bytes.
+pub(super) fn append(path: &Path, lines: &[u8]) -> Result<u64, WriteError> {
+    OpenOptions::new()
+        .append(true)
+        .open(path)
+        .and_then(|mut file| file.write_all(lines))
+        .map_err(WriteError::new(path))?;
+    Ok(lines.len() as u64)
 }
 
 /// Makes the file, and cuts off what is after `bytes`.

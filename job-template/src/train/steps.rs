@@ -93,7 +93,7 @@ impl Training<'_> {
             let done = self.position.step % per_epoch;
             for indexes in &batches[done..] {
                 let (start, cpu_start) = (Instant::now(), cpu_seconds());
-                self.step(indexes);
+                self.step(indexes)?;
                 let step = self.position.step;
                 let is_due = |every: Option<usize>| every.is_some_and(|it| step.is_multiple_of(it));
                 let is_last = is_due(Some(per_epoch));
@@ -150,13 +150,14 @@ impl Training<'_> {
     }
 
     /// A step, which learns from the mean loss of these examples, whatever the micro-batches' sizes.
-    fn step(&mut self, indexes: &[usize]) {
-        let Part { inputs, labels } = &self.parts.train;
+    fn step(&mut self, indexes: &[usize]) -> Result<(), WriteError> {
         let config = &self.config.training;
         let weights = self.class_weights.as_ref().map(|of_labels| {
-            let weights = indexes.iter().map(|&index| of_labels[labels[index]]);
-            weights.collect::<Vec<f32>>()
+            let labels = indexes.iter().map(|&index| self.parts.train.labels[index]);
+            labels.map(|label| of_labels[label]).collect::<Vec<f32>>()
         });
+        self.trace_batch(indexes, weights.as_deref());
+        let Part { inputs, labels } = &self.parts.train;
         let normalizer = match &weights {
             Some(weights) => weights.iter().copied().map(f64::from).sum(),
             None => indexes.len() as f64,
@@ -182,10 +183,13 @@ impl Training<'_> {
             });
         }
         let loss = step_loss.expect("a step learns from at least one example");
+        self.trace_gradients(&loss);
         let norm = self.learner.update(self.lr(self.position.step));
+        self.trace_update()?;
         self.losses.add(&loss, norm, indexes.len());
         self.position.loss_examples += indexes.len();
         self.position.step += 1;
+        Ok(())
     }
 
     pub(super) fn line(&self) -> Line {

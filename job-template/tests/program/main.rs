@@ -10,4 +10,5 @@ mod predict;
 mod recipe;
 mod serve;
 mod stop;
+mod trace;
 mod train;

@@ -110,6 +110,40 @@ fn a_training_ends_soon_whatever_it_is_doing_and_goes_on() {
     );
 }
 
+/// It doesn't train on when it is called again.
+#[test]
+fn an_early_stop_lasts() {
+    let project = large();
+    let job = |output: &str| {
+        let mut job = project.job(output, &["train"]);
+        job.envs([
+            ("NUM_TRAIN", "60"),
+            ("NUM_TEST", "11000"),
+            ("EVAL_STEPS", "2"),
+            ("PATIENCE", "2"),
+            ("BEST", "max accuracy"),
+        ]);
+        job
+    };
+    let (code, said) = interrupt(&mut job("out"), "stopped after step ", 1);
+    assert_eq!(code, Some(143), "{said}");
+    for output in ["out", "whole"] {
+        stdout(&mut job(output));
+    }
+    for file in [
+        "metadata.json",
+        "metrics.json",
+        "metrics.jsonl",
+        "model.safetensors",
+    ] {
+        assert_eq!(
+            sha256(&project.path(&format!("out/{file}"))),
+            sha256(&project.path(&format!("whole/{file}"))),
+            "{file}"
+        );
+    }
+}
+
 #[test]
 fn a_second_signal_ends_a_step() {
     let project = Project::new();
