@@ -1,6 +1,7 @@
 //! What is needed to go on after a break.
 
-use std::fs;
+use std::fmt::Display;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
@@ -135,7 +136,7 @@ impl Resume {
         let Ok(text) = fs::read(&path) else {
             return Ok(None);
         };
-        let parse = |error: serde_json::Error| damaged(&path, error);
+        let parse = |error: serde_json::Error| damaged(&path, &error);
         // What else is in the file depends on it.
         let Schema { schema } = serde_json::from_slice(&text).map_err(parse)?;
         if schema != SCHEMA {
@@ -192,6 +193,10 @@ impl Resume {
             position: position.clone(),
         };
         files::write_json(&self.folder.join("state.json"), &state)?;
+        // Before what it replaces is removed, in a power cut too.
+        File::open(&self.folder)
+            .and_then(|folder| folder.sync_all())
+            .map_err(WriteError::new(&self.folder))?;
         self.best_step = position.best.map(|best| best.step);
         self.remove("step-", &[Some(position.step)]);
         self.remove("best-", &[self.best_step]);
@@ -227,7 +232,7 @@ impl Resume {
     }
 }
 
-fn damaged(path: &Path, reason: impl ToString) -> ResumeError {
+fn damaged(path: &Path, reason: &dyn Display) -> ResumeError {
     ResumeError::Damaged {
         path: path.to_owned(),
         reason: reason.to_string(),
@@ -236,14 +241,14 @@ fn damaged(path: &Path, reason: impl ToString) -> ResumeError {
 
 /// Reads tensors by their names, in place.
 fn read_tensors(path: &Path, tensors: &mut [(&'static str, Tensor)]) -> Result<(), ResumeError> {
-    let bytes = fs::read(path).map_err(|error| damaged(path, error))?;
-    let file = SafeTensors::deserialize(&bytes).map_err(|error| damaged(path, error))?;
+    let bytes = fs::read(path).map_err(|error| damaged(path, &error))?;
+    let file = SafeTensors::deserialize(&bytes).map_err(|error| damaged(path, &error))?;
     for (name, into) in tensors {
         let tensor = file
             .tensor(name)
             .ok()
             .filter(|tensor| tensor.dtype() == Dtype::F32 && tensor.shape() == [into.numel()])
-            .ok_or_else(|| damaged(path, format!("has no `{name}` of this model")))?;
+            .ok_or_else(|| damaged(path, &format!("has no `{name}` of this model")))?;
         let numbers: Vec<f32> = tensor
             .data()
             .as_chunks::<4>()

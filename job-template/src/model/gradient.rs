@@ -46,7 +46,7 @@ impl StepGradient {
             Some(sum) if self.micro_batches > 1 => {
                 let mut sum = sum.shallow_clone();
                 if let Some(ids) = word_ids {
-                    self.add_words(&sum, distinct(ids));
+                    self.add_words(&sum, &distinct(ids));
                     sum = self.without_words(&sum);
                     sum += self.without_words(&self.last);
                 } else {
@@ -58,18 +58,18 @@ impl StepGradient {
     }
 
     /// Adds the rows of the last micro-batch's words.
-    fn add_words(&mut self, sum: &Tensor, ids: Vec<i64>) {
+    fn add_words(&mut self, sum: &Tensor, ids: &[i64]) {
         let rows = self.word_rows(sum);
         let known = distinct(self.word_ids.take().unwrap_or_default());
         let is_new = |id: &&i64| known.binary_search(id).is_err();
         let new: Vec<i64> = ids.iter().filter(is_new).copied().collect();
         let index = |ids: &[i64]| Tensor::from_slice(ids).to_device(sum.device());
         let _ = rows.shallow_clone().index_fill_(0, &index(&new), 0.0);
-        let added = self.word_rows(&self.last).index_select(0, &index(&ids));
+        let added = self.word_rows(&self.last).index_select(0, &index(ids));
         // Each row is there once, so that the order of the additions doesn't matter.
         let _ = rows
             .shallow_clone()
-            .index_add_(0, &index(&ids), &added.to_kind(Kind::Float));
+            .index_add_(0, &index(ids), &added.to_kind(Kind::Float));
         self.word_ids = Some(distinct([known, new].concat()));
     }
 

@@ -1,7 +1,7 @@
 //! What is written of a training beside the model: what it was given, and how it went.
 
-use std::fs::OpenOptions;
-use std::io::Write;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
 use std::path::Path;
 
 use serde::Serialize;
@@ -59,13 +59,31 @@ pub(super) fn append(path: &Path, lines: &[u8]) -> Result<u64, WriteError> {
 }
 
 /// Makes the file, and cuts off what is after `bytes`.
+///
+/// # Errors
+/// There are fewer: something else changed it.
 pub(super) fn cut(path: &Path, bytes: u64) -> Result<(), WriteError> {
     OpenOptions::new()
         .create(true)
         .write(true)
         .truncate(false)
         .open(path)
-        .and_then(|file| file.set_len(bytes))
+        .and_then(|file| {
+            if file.metadata()?.len() < bytes {
+                return Err(io::Error::other(
+                    "is shorter than the training that is to continue left it; remove \
+                     checkpoints/resume beside it to begin anew",
+                ));
+            }
+            file.set_len(bytes)
+        })
+        .map_err(WriteError::new(path))
+}
+
+/// Has the file's lines be on the disk, whatever happens to the machine.
+pub(super) fn sync(path: &Path) -> Result<(), WriteError> {
+    File::open(path)
+        .and_then(|file| file.sync_all())
         .map_err(WriteError::new(path))
 }
 
@@ -125,4 +143,26 @@ fn examples_sha256(reviews: &Reviews) -> String {
         hash.update(u64::MAX.to_le_bytes());
     }
     format!("{:x}", hash.finalize())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn lines_after_a_break_are_cut_off_and_none_is_made_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lines");
+        cut(&path, 0).unwrap();
+        let bytes = append(&path, b"one\n").unwrap();
+        append(&path, b"two\n").unwrap();
+        sync(&path).unwrap();
+        cut(&path, bytes).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"one\n");
+        let error = cut(&path, bytes + 1).unwrap_err().to_string();
+        assert!(error.contains("lines: is shorter than"), "{error}");
+        assert_eq!(fs::read(&path).unwrap(), b"one\n");
+    }
 }

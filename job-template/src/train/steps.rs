@@ -8,7 +8,7 @@ use std::time::Instant;
 use tch::Tensor;
 
 use super::losses::Look;
-use super::record::Line;
+use super::record::{self, Line};
 use super::{KEPT_CHECKPOINTS, Part, Parts, Training};
 use crate::batches;
 use crate::checkpoint;
@@ -128,7 +128,7 @@ impl Training<'_> {
                 let is_finished = self.is_finished();
                 let is_stopping = stop.is_requested();
                 if is_saved || is_finished || is_stopping {
-                    self.resume.write(&self.learner.state(), &self.position)?;
+                    self.write_state()?;
                 }
                 if is_finished {
                     break;
@@ -223,6 +223,13 @@ impl Training<'_> {
         let time = (self.position.step, self.position.seconds);
         self.position.log.push(time);
         self.add_line(&line)
+    }
+
+    /// Writes what continuing needs. The lines that it counts are on the disk before it is.
+    fn write_state(&mut self) -> Result<(), WriteError> {
+        record::sync(&self.metrics_path())?;
+        self.sync_trace()?;
+        self.resume.write(&self.learner.state(), &self.position)
     }
 
     /// Writes the model as it is now, and removes what isn't kept any more.

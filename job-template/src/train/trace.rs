@@ -8,7 +8,7 @@ use serde::Serialize;
 use tch::{Device, Tensor};
 use twox_hash::XxHash3_128;
 
-use super::record::{append, cut};
+use super::record::{append, cut, sync};
 use super::{Part, Training};
 use crate::files::{self, WriteError};
 use crate::model::Examples;
@@ -106,6 +106,7 @@ impl Training<'_> {
     /// Starts or continues the trace, or removes another training's, where none is asked for.
     pub(super) fn start_trace(&mut self) -> Result<(), WriteError> {
         if !self.config.training.is_traced {
+            self.position.trace_bytes = 0;
             return files::remove(&self.trace_path());
         }
         cut(&self.trace_path(), self.position.trace_bytes)?;
@@ -181,6 +182,14 @@ impl Training<'_> {
         trace.add(step, "parameters", &inputs, parameters);
         (trace.parameters, trace.optimizer) = (parameters, optimizer);
         self.write_trace()
+    }
+
+    /// Has all lines be on the disk.
+    pub(super) fn sync_trace(&self) -> Result<(), WriteError> {
+        match self.trace {
+            Some(_) => sync(&self.trace_path()),
+            None => Ok(()),
+        }
     }
 
     fn write_trace(&mut self) -> Result<(), WriteError> {

@@ -116,9 +116,14 @@ impl Training<'_> {
 
     /// Has the learner's parameters be those of the best model, where that is to be kept.
     pub(super) fn restore_best(&mut self) -> Result<(), ResumeError> {
-        if let Some(best) = self.best()
-            && best.step != self.position.step
-        {
+        let (Some(best), Some(objective)) = (self.best(), self.objective()) else {
+            return Ok(());
+        };
+        say(&format!(
+            "the best model is that of step {}: {} {:.4}",
+            best.step, objective.metric, best.value
+        ));
+        if best.step != self.position.step {
             let [(_, parameters), ..] = self.learner.state();
             self.resume.read_best(best.step, parameters)?;
             self.learner.restored(best.step as u64);
