@@ -288,8 +288,8 @@ fn differences(before: &Map<String, Value>, now: &Map<String, Value>) -> Vec<Str
         .map(|key| {
             let value = |map: &Map<String, Value>| match map.get(key) {
                 Some(Value::String(text)) => text.clone(),
+                None | Some(Value::Null) => "nothing".to_owned(),
                 Some(value) => value.to_string(),
-                None => "nothing".to_owned(),
             };
             format!("{key} was {}, is {}", value(before), value(now))
         })
@@ -303,7 +303,11 @@ mod tests {
     use super::*;
 
     fn identity(lr: f64) -> Map<String, Value> {
-        json!({ "LR": lr, "SEED": 1 }).as_object().unwrap().clone()
+        let best = (lr > 0.15).then_some("min loss");
+        json!({ "BEST": best, "LR": lr, "SEED": 1 })
+            .as_object()
+            .unwrap()
+            .clone()
     }
 
     fn tensors(value: f32) -> [(&'static str, Tensor); 2] {
@@ -403,7 +407,8 @@ mod tests {
         write.write(&tensors(1.0), &Position::default()).unwrap();
         let mut read = Resume::new(folder.path(), identity(0.2));
         let error = read.read(&mut tensors(0.0)).unwrap_err().to_string();
-        assert!(error.contains("LR was 0.1, is 0.2. Go on"), "{error}");
+        let differences = "another: BEST was nothing, is min loss, LR was 0.1, is 0.2. Go on";
+        assert!(error.contains(differences), "{error}");
     }
 
     #[test]
