@@ -1,5 +1,6 @@
 //! The gradient of a step, of one micro-batch or the sum over several.
 
+use bert_encoder::to_device;
 use tch::{Kind, Tensor};
 
 /// The gradient of the parameters that are trained. On a CPU, a micro-batch writes the rows of its own words only:
@@ -63,7 +64,7 @@ impl StepGradient {
         let known = distinct(self.word_ids.take().unwrap_or_default());
         let is_new = |id: &&i64| known.binary_search(id).is_err();
         let new: Vec<i64> = ids.iter().filter(is_new).copied().collect();
-        let index = |ids: &[i64]| Tensor::from_slice(ids).to_device(sum.device());
+        let index = |ids: &[i64]| to_device(ids, sum.device());
         let _ = rows.shallow_clone().index_fill_(0, &index(&new), 0.0);
         let added = self.word_rows(&self.last).index_select(0, &index(ids));
         // Each row is there once, so that the order of the additions doesn't matter.
@@ -88,7 +89,7 @@ impl StepGradient {
         let Some(ids) = self.word_ids.clone().map(distinct) else {
             return vec![flat.shallow_clone()];
         };
-        let ids = Tensor::from_slice(&ids).to_device(flat.device());
+        let ids = to_device(&ids, flat.device());
         let rows = self.word_rows(flat).index_select(0, &ids);
         vec![ids, rows, self.without_words(flat)]
     }
