@@ -1,6 +1,31 @@
-//! Which examples are computed together.
+//! What a model learns from, and which examples are computed together.
 
 use bert_encoder::random::Random;
+use tch::Tensor;
+
+/// What a model learns from.
+#[derive(Debug)]
+pub enum Examples {
+    /// Sequences of token ids: the whole model is trained.
+    Sequences(Vec<Vec<u32>>),
+    /// What the encoder makes of them, [examples, hidden], computed once: the head is trained.
+    Features(Tensor),
+}
+
+/// Which examples a step learns from, and how.
+#[derive(Debug)]
+pub struct MicroBatch<'a> {
+    /// Their indexes.
+    pub indexes: &'a [usize],
+    /// The numbers of their labels.
+    pub labels: &'a [usize],
+    /// The weights of their losses; none: 1 each.
+    pub weights: Option<&'a [f32]>,
+    /// What the sum of weighted losses is divided by: the sum of the weights of all that the step learns from.
+    pub normalizer: f64,
+    /// A number that no other micro-batch of the training has; what dropout drops follows from it.
+    pub number: u64,
+}
 
 /// The batches of an epoch: every example once, in an order that follows from seed and epoch.
 #[must_use]

@@ -1,6 +1,9 @@
 //! How good a model is.
 
 use serde::Serialize;
+use text_server::{sigmoid, softmax};
+
+use crate::model::Problem;
 
 /// Sequences of token ids, and the numbers of their labels.
 #[derive(Debug, Default)]
@@ -43,6 +46,16 @@ pub struct Class {
     pub f1: f64,
     /// Examples of the label.
     pub examples: usize,
+}
+
+/// The probability of each label, by what the logits mean; of a regression, they are the values themselves.
+#[must_use]
+pub fn scores(problem: Problem, logits: &[f32]) -> Vec<f32> {
+    match problem {
+        Problem::SingleLabel => softmax(logits),
+        Problem::MultiLabel => logits.iter().copied().map(sigmoid).collect(),
+        Problem::Regression => logits.to_vec(),
+    }
 }
 
 /// Compares logits with what the labels are.

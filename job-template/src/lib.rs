@@ -27,6 +27,7 @@ pub mod evaluate;
 pub mod files;
 pub mod load;
 pub mod log;
+#[cfg_attr(feature = "autograd", path = "../models/autograd.rs")]
 pub mod model;
 pub mod process;
 pub mod progress;

@@ -11,13 +11,14 @@ use bert_encoder::{
 pub use bert_encoder::{Architecture, ModelError, Pooling, Problem};
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
+use text_server::Classify;
 
 use self::gradient::StepGradient;
-use crate::batches::by_length;
+use crate::batches::{Examples, MicroBatch, by_length};
 use crate::checkpoint::PARAMETERS;
 use crate::config::TrainingConfig;
+use crate::evaluate::scores;
 use crate::runtime::Runtime;
-use text_server::{Classify, sigmoid, softmax};
 
 /// Tokens that are computed together where nothing is learned: enough for the processor's speed, and
 /// little memory.
@@ -126,11 +127,7 @@ impl Model {
 
 impl Classify for Model {
     fn scores(&self, logits: &[f32]) -> Vec<f32> {
-        match self.architecture.problem {
-            Problem::SingleLabel => softmax(logits),
-            Problem::MultiLabel => logits.iter().copied().map(sigmoid).collect(),
-            Problem::Regression => logits.to_vec(),
-        }
+        scores(self.architecture.problem, logits)
     }
 
     fn logits(&self, sequences: &[&[u32]]) -> Vec<Vec<f32>> {
@@ -168,30 +165,6 @@ fn for_each_batch(
         body(&indexes, &Batch::of(sequences, &indexes, device));
         progress(indexes.len());
     }
-}
-
-/// What a model learns from.
-#[derive(Debug)]
-pub enum Examples {
-    /// Sequences of token ids: the whole model is trained.
-    Sequences(Vec<Vec<u32>>),
-    /// What the encoder makes of them, [examples, hidden], computed once: the head is trained.
-    Features(Tensor),
-}
-
-/// Which examples a step learns from, and how.
-#[derive(Debug)]
-pub struct MicroBatch<'a> {
-    /// Their indexes.
-    pub indexes: &'a [usize],
-    /// The numbers of their labels.
-    pub labels: &'a [usize],
-    /// The weights of their losses; none: 1 each.
-    pub weights: Option<&'a [f32]>,
-    /// What the sum of weighted losses is divided by: the sum of the weights of all that the step learns from.
-    pub normalizer: f64,
-    /// A number that no other micro-batch of the training has; what dropout drops follows from it.
-    pub number: u64,
 }
 
 /// A model that learns: its gradients, and the optimizer.
@@ -392,3 +365,10 @@ fn index_tensor(indexes: &[usize], device: Device) -> Tensor {
     let indexes: Vec<i64> = indexes.iter().map(|&index| index as i64).collect();
     to_device(&indexes, device)
 }
+
+#[cfg(test)]
+#[path = "../models/autograd.rs"]
+pub mod autograd;
+
+#[cfg(test)]
+mod tests;

@@ -10,8 +10,8 @@ use twox_hash::XxHash3_128;
 
 use super::record::{append, cut, sync};
 use super::{Part, Training};
+use crate::batches::Examples;
 use crate::files::{self, WriteError};
-use crate::model::Examples;
 
 /// What is traced of a training.
 pub(super) struct Trace {
