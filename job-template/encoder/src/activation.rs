@@ -9,9 +9,9 @@
 //! The first two are the Gaussian error linear unit of Hendrycks and Gimpel (2016), and their own
 //! approximation of it.
 //!
-//! In training, what follows a dense layer is one pass over memory: its bias, the function, and the
-//! function's derivative, so that the backward pass only multiplies. Each kernel stands beside its
-//! plain version, which other devices use, and which tests compare it with.
+//! In training, one pass over memory adds the dense layer's bias and computes the function and its
+//! derivative, so that the backward pass only multiplies. The README derives the derivatives. Each CPU
+//! kernel has a version in tensor operations, which other devices use and tests compare it with.
 
 use std::f32::consts::{FRAC_1_SQRT_2, LOG2_E};
 
@@ -19,32 +19,32 @@ use tch::{Device, Kind, Tensor};
 
 use crate::slices::{RowsMut, as_mut_slice, as_slice, for_each_chunk_mut, suits_kernels};
 
-/// What is added so that the fraction of a small number is rounded away, and its integer is in the
-/// lowest bits: 1.5 times the number from which on binary32 has no fractions.
+/// 1.5 · 2²³: adding it rounds a number of small magnitude to the nearest integer, which is then in the
+/// lowest bits of the sum's mantissa.
 pub(crate) const ROUNDING: f32 = 12_582_912.0;
 
-/// Rows of a chunk. Sums over rows are of chunks first, so that they don't depend on threads.
+/// Rows of a chunk. Each chunk is summed by itself first, so that sums don't depend on the number of threads.
 const CHUNK: usize = 32;
 
-/// Beyond this, the error function is ±1 in binary32.
+/// For |x| above it, erf(x) rounds to ±1 in binary32.
 const ERF_SATURATION: f32 = 4.0;
 
 /// `sqrt(2 / π)` and the factor of the cube, of GELU's approximation.
 const SQRT_2_OVER_PI: f32 = 0.797_884_6;
 const CUBIC_COEFFICIENT: f32 = 0.044_715;
 
-/// Which function.
+/// The feed-forward layer's activation function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Activation {
-    /// GELU by the error function.
+    /// GELU with the exact error function (Hendrycks and Gimpel, 2016).
     Gelu,
-    /// GELU by the hyperbolic tangent.
+    /// GELU's approximation with tanh, from the same paper.
     GeluTanh,
-    /// The rectifier.
+    /// The rectified linear unit, `max(x, 0)`.
     Relu,
 }
 
-/// The names that config.json has for them.
+/// Their names in config.json.
 const NAMES: [(&str, Activation); 4] = [
     ("gelu", Activation::Gelu),
     ("gelu_new", Activation::GeluTanh),
@@ -53,7 +53,10 @@ const NAMES: [(&str, Activation); 4] = [
 ];
 
 impl Activation {
-    /// The function that `hidden_act` names, or an error that has the names that are known.
+    /// The function that `hidden_act` names.
+    ///
+    /// # Errors
+    /// The name is not supported; the message lists those that are.
     pub(crate) fn named(name: &str) -> Result<Self, String> {
         let found = NAMES.iter().find(|(known, _)| *known == name);
         found.map(|(_, activation)| *activation).ok_or_else(|| {
@@ -62,7 +65,7 @@ impl Activation {
         })
     }
 
-    /// Each number becomes the function's value.
+    /// Applies the function to each number, in place.
     pub(crate) fn apply(self, numbers: &mut [f32]) {
         match self {
             Self::Gelu => gelu(numbers),
@@ -80,7 +83,7 @@ impl Activation {
     }
 }
 
-/// The error function as a quotient of polynomials of the square, from the highest power down; as in
+/// Coefficients of a rational approximation of `erf(x) / x` in x², from the highest power down; those of
 /// Eigen's `generic_fast_erf_float`.
 const ERF_NUMERATOR: [f32; 7] = [
     -2.726_142_3e-10,
@@ -99,7 +102,8 @@ const ERF_DENOMINATOR: [f32; 5] = [
     -1.426_473_9e-2,
 ];
 
-/// `exp(x)` for |x| up to half the logarithm of 2, from the highest power down; as in Cephes' `expf`.
+/// Coefficients of a polynomial for `exp(x)`, |x| ≤ ln(2) / 2, from the highest power down; those of
+/// Cephes' `expf`.
 const EXP_COEFFICIENTS: [f32; 8] = [
     1.987_569_2e-4,
     1.398_2e-3,
@@ -110,15 +114,15 @@ const EXP_COEFFICIENTS: [f32; 8] = [
     1.0,
     1.0,
 ];
-/// The logarithm of 2 in two parts, of which the first times a small integer is exact.
+/// ln(2) in two parts (Cody and Waite's reduction): the first times a small integer is exact.
 const LN_2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
-/// Below this, the exponential function is no normal number in binary32 any more.
+/// Below it, exp(x) is subnormal in binary32.
 const MIN_EXPONENT: f32 = -87.0;
-/// φ(0), the density at the mean.
+/// φ(0) = 1 / sqrt(2 π), the standard normal density at 0.
 const NORMAL_PDF_AT_0: f32 = 0.398_942_3;
 
 impl Activation {
-    /// The function of `dense + bias`, and its derivative if that `wants_derivative`, [rows, columns] each.
+    /// The function of `dense + bias`, and with `wants_derivative` its derivative, [rows, columns] each.
     pub(crate) fn forward(
         self,
         dense: Tensor,
@@ -211,7 +215,8 @@ impl Activation {
     }
 }
 
-/// The gradient of `dense`, given that of the result and the derivative; writes that of the bias.
+/// The gradient by `dense`, [rows, columns], given that by the result and the function's derivative; writes the
+/// one by `bias`, `[columns]`.
 pub(crate) fn backward(gradient: Tensor, derivative: &Tensor, bias: &Tensor) -> Tensor {
     if suits_kernels(&gradient) {
         fast_backward(gradient, derivative, bias)
@@ -259,7 +264,7 @@ fn fast_backward(mut gradient: Tensor, derivative: &Tensor, bias: &Tensor) -> Te
     gradient
 }
 
-/// Each number becomes `gelu(number)`.
+/// Applies GELU in place.
 #[multiversion::multiversion(targets("x86_64+avx512f+avx512dq", "x86_64+avx2+fma"))]
 fn gelu(numbers: &mut [f32]) {
     for number in numbers {
@@ -267,7 +272,7 @@ fn gelu(numbers: &mut [f32]) {
     }
 }
 
-/// The same, and writes the unit's derivative at each of the numbers.
+/// Applies GELU in place, and writes its derivative `Φ(x) + x φ(x)`.
 #[multiversion::multiversion(targets("x86_64+avx512f+avx512dq", "x86_64+avx2+fma"))]
 fn gelu_and_derivative(numbers: &mut [f32], derivatives: &mut [f32]) {
     for (number, derivative) in numbers.iter_mut().zip(derivatives) {
@@ -278,7 +283,7 @@ fn gelu_and_derivative(numbers: &mut [f32], derivatives: &mut [f32]) {
     }
 }
 
-/// Each number becomes GELU's approximation of it.
+/// Applies GELU's tanh approximation in place.
 #[multiversion::multiversion(targets("x86_64+avx512f+avx512dq", "x86_64+avx2+fma"))]
 fn gelu_tanh(numbers: &mut [f32]) {
     for number in numbers {
@@ -286,30 +291,30 @@ fn gelu_tanh(numbers: &mut [f32]) {
     }
 }
 
-/// The same, and writes the approximation's derivative at each of the numbers.
+/// Applies GELU's tanh approximation in place, and writes the approximation's derivative.
 #[multiversion::multiversion(targets("x86_64+avx512f+avx512dq", "x86_64+avx2+fma"))]
 fn gelu_tanh_and_derivative(numbers: &mut [f32], derivatives: &mut [f32]) {
     for (number, derivative) in numbers.iter_mut().zip(derivatives) {
         let x = *number;
         let argument = tanh_argument(x);
-        // Not 1 minus the other, which has lost its digits where it is small.
-        let (share, rest) = (sigmoid(argument), sigmoid(-argument));
+        // Not `1 - value`, which cancels where `value` is near 1.
+        let (value, complement) = (sigmoid(argument), sigmoid(-argument));
         let slope = 2.0 * SQRT_2_OVER_PI * (3.0 * CUBIC_COEFFICIENT * x).mul_add(x, 1.0);
-        *derivative = (x * slope * share).mul_add(rest, share);
-        *number *= share;
+        *derivative = (x * slope * value).mul_add(complement, value);
+        *number *= value;
     }
 }
 
-/// Each number that is less than 0 becomes 0.
+/// Applies the rectified linear unit in place.
 #[multiversion::multiversion(targets("x86_64+avx512f+avx512dq", "x86_64+avx2+fma"))]
 fn relu(numbers: &mut [f32]) {
     for number in numbers {
-        // What isn't a number stays so, as a sign that training diverged.
+        // Keeps NaN, by which training notices that it diverged; `f32::max` would not.
         *number = if *number < 0.0 { 0.0 } else { *number };
     }
 }
 
-/// The same, and writes the derivative, 0 or 1.
+/// Applies the rectified linear unit in place, and writes its derivative, 0 or 1.
 #[multiversion::multiversion(targets("x86_64+avx512f+avx512dq", "x86_64+avx2+fma"))]
 fn relu_and_derivative(numbers: &mut [f32], derivatives: &mut [f32]) {
     for (number, derivative) in numbers.iter_mut().zip(derivatives) {
@@ -318,11 +323,11 @@ fn relu_and_derivative(numbers: &mut [f32], derivatives: &mut [f32]) {
     }
 }
 
-/// Twice what the hyperbolic tangent is taken of: `(1 + tanh(y)) / 2` is `sigmoid(2 y)`.
+/// Twice tanh's argument `y`, as `(1 + tanh(y)) / 2 = sigmoid(2 y)`.
 #[inline(always)]
 #[expect(
     clippy::inline_always,
-    reason = "it has to become part of loops over vectors"
+    reason = "it has to be inlined into vectorized loops"
 )]
 fn tanh_argument(x: f32) -> f32 {
     2.0 * SQRT_2_OVER_PI * (CUBIC_COEFFICIENT * x * x).mul_add(x, x)
@@ -332,7 +337,7 @@ fn tanh_argument(x: f32) -> f32 {
 #[inline(always)]
 #[expect(
     clippy::inline_always,
-    reason = "it has to become part of loops over vectors"
+    reason = "it has to be inlined into vectorized loops"
 )]
 fn sigmoid(x: f32) -> f32 {
     let power = exp(-x.abs());
@@ -340,7 +345,7 @@ fn sigmoid(x: f32) -> f32 {
     numerator / (1.0 + power)
 }
 
-/// Each gradient is multiplied with its derivative, and then added to its sum.
+/// Multiplies each gradient by the derivative, in place, and adds the product to its column's sum.
 #[multiversion::multiversion(targets("x86_64+avx512f+avx512dq", "x86_64+avx2+fma"))]
 fn multiply_and_sum(gradients: &mut [f32], derivatives: &[f32], sums: &mut [f32]) {
     for ((gradient, derivative), sum) in gradients.iter_mut().zip(derivatives).zip(sums) {
@@ -349,15 +354,15 @@ fn multiply_and_sum(gradients: &mut [f32], derivatives: &[f32], sums: &mut [f32]
     }
 }
 
-/// Φ(x).
+/// Φ(x), the standard normal distribution function.
 #[inline(always)]
 #[expect(
     clippy::inline_always,
-    reason = "it has to become part of loops over vectors"
+    reason = "it has to be inlined into vectorized loops"
 )]
 fn normal_cdf(number: f32) -> f32 {
     let x = number * FRAC_1_SQRT_2;
-    // Not `clamp`, which does more about what isn't a number.
+    // Not `clamp`, whose handling of NaN costs instructions.
     let x = if x > ERF_SATURATION {
         ERF_SATURATION
     } else {
@@ -372,11 +377,11 @@ fn normal_cdf(number: f32) -> f32 {
     (x * polynomial(ERF_NUMERATOR, square) / polynomial(ERF_DENOMINATOR, square)).mul_add(0.5, 0.5)
 }
 
-/// `e` to the power of a number that isn't above 0.
+/// `exp(x)` for x ≤ 0.
 #[inline(always)]
 #[expect(
     clippy::inline_always,
-    reason = "it has to become part of loops over vectors"
+    reason = "it has to be inlined into vectorized loops"
 )]
 pub(crate) fn exp(number: f32) -> f32 {
     let number = if number < MIN_EXPONENT {
@@ -394,17 +399,17 @@ pub(crate) fn exp(number: f32) -> f32 {
     polynomial(EXP_COEFFICIENTS, rest) * scale
 }
 
-/// A polynomial by its factors, from the highest power down. Fused, so that the result doesn't depend on
-/// whether the processor can.
+/// A polynomial by Horner's scheme, coefficients from the highest power down. Always with fused multiply-add, so
+/// that the result is the same on every processor.
 #[inline(always)]
 #[expect(
     clippy::inline_always,
-    reason = "it has to become part of loops over vectors"
+    reason = "it has to be inlined into vectorized loops"
 )]
-fn polynomial<const COUNT: usize>(factors: [f32; COUNT], x: f32) -> f32 {
-    factors[1..]
+fn polynomial<const COUNT: usize>(coefficients: [f32; COUNT], x: f32) -> f32 {
+    coefficients[1..]
         .iter()
-        .fold(factors[0], |sum, &factor| sum.mul_add(x, factor))
+        .fold(coefficients[0], |sum, &next| sum.mul_add(x, next))
 }
 
 #[cfg(test)]
@@ -423,7 +428,7 @@ mod tests {
     const ALL: [Activation; 3] = [Activation::Gelu, Activation::GeluTanh, Activation::Relu];
 
     #[test]
-    fn it_is_that_of_libtorch_and_so_is_its_derivative() {
+    fn values_and_derivatives_match_libtorch() {
         let x = Tensor::arange_start_step(-16.0, 16.0, 0.001, (Kind::Float, Device::Cpu));
         let x = x.view([-1, 100]);
         let bias = Tensor::zeros([100], (Kind::Float, Device::Cpu));
@@ -456,7 +461,7 @@ mod tests {
     }
 
     #[test]
-    fn the_fast_version_is_the_plain_one() {
+    fn kernels_match_tensor_operations() {
         for activation in ALL {
             for (rows, columns) in [(1, 8), (100, 1536), (33, 7)] {
                 let (dense, bias) = (tensor(1, &[rows, columns]), tensor(2, &[columns]));
@@ -474,7 +479,7 @@ mod tests {
     }
 
     #[test]
-    fn threads_do_not_change_a_bit() {
+    fn results_are_bit_equal_for_any_number_of_threads() {
         let outcomes = with_threads(|| {
             let bias = tensor(2, &[96]);
             let (y, derivative) = Activation::Gelu.fast_forward(tensor(1, &[500, 96]), &bias, true);
@@ -487,7 +492,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_need_for_the_derivative_there_is_none() {
+    fn the_derivative_is_computed_on_request_only() {
         let (dense, bias) = (tensor(1, &[3, 4]), tensor(2, &[4]));
         for activation in ALL {
             let (y, derivative) = activation.fast_forward(dense.copy(), &bias, false);
@@ -498,7 +503,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_those_of_transformers_and_others_are_refused() {
+    fn names_are_those_of_transformers() {
         assert_eq!(Activation::named("gelu_new"), Ok(Activation::GeluTanh));
         assert_eq!(
             Activation::named("silu").unwrap_err(),

@@ -1,9 +1,8 @@
-//! What a model is like: Hugging Face's config.json of a BERT.
+//! A model's sizes, labels and pooling: Hugging Face's config.json of a BERT.
 
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
-
 use tch::Tensor;
 
 use crate::activation::Activation;
@@ -12,52 +11,54 @@ use crate::batch::Batch;
 /// A BERT encoder's sizes, and the labels of its classifier.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Architecture {
-    /// Width of a token's vector.
+    /// `hidden_size`: elements of a token's vector; a multiple of `heads`.
     pub hidden_size: i64,
-    /// Encoder layers.
+    /// `num_hidden_layers`, 1 to 1000.
     pub layers: usize,
-    /// Attention heads.
+    /// `num_attention_heads`.
     pub heads: i64,
-    /// Width of the feed-forward layer.
+    /// `intermediate_size`: elements of the feed-forward layer's inner vector.
     pub intermediate_size: i64,
-    /// Words that it knows.
+    /// `vocab_size`: token ids are below it.
     pub vocab_size: i64,
-    /// Longest sequence, in tokens.
+    /// `max_position_embeddings`: the longest sequence, in tokens.
     pub max_positions: i64,
-    /// Kinds of segments.
+    /// `type_vocab_size`: rows of the token type embeddings, of which the first is used.
     pub token_types: i64,
-    /// The feed-forward layer's function.
+    /// `hidden_act`: the feed-forward layer's activation function; GELU by default.
     pub activation: Activation,
-    /// `LayerNorm`'s epsilon.
+    /// `layer_norm_eps`: `LayerNorm`'s epsilon, which is added to variances; 1e-12 by default.
     pub norm_eps: f64,
-    /// Probability that training drops an element of a hidden vector.
+    /// `hidden_dropout_prob`: dropout's probability in training; 0.1 by default. Attention has no dropout.
     pub dropout: f64,
-    /// The same for the vector that the classifier is given.
+    /// `classifier_dropout`: the same for the vector that the classifier is given; `dropout` by default.
     pub classifier_dropout: f64,
-    /// Standard deviation of new weights.
+    /// `initializer_range`: the standard deviation of new weights; 0.02 by default.
     pub initializer_range: f64,
-    /// Names of the classifier's columns; empty where config.json has none.
+    /// `id2label`: names of the logits, in their order; empty where config.json has none.
     pub labels: Vec<String>,
-    /// What the classifier's logits mean.
+    /// `problem_type`: what the logits mean.
     pub problem: Problem,
-    /// What a sequence is classified by.
+    /// `pooling`: the vector that a sequence is classified by. The field is this crate's; transformers have
+    /// [`Pooling::First`] only.
     pub pooling: Pooling,
-    /// The file's own fields, kept for the files that are written.
+    /// All of the file's fields, which [`Architecture::to_json`] keeps.
     fields: Map<String, Value>,
 }
 
-/// What a sequence is classified by.
+/// The vector that a sequence is classified by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pooling {
-    /// The vector of its first token, as BERT's paper has it.
+    /// That of its first token, `[CLS]` (Devlin et al., 2019).
     First,
-    /// The mean of its tokens' vectors, which suits an encoder that was trained to it and is left as
-    /// it is.
+    /// The mean of its tokens' vectors (Reimers and Gurevych, 2019): for a sentence encoder that is not
+    /// trained further.
     Mean,
 }
 
 impl Pooling {
-    /// Of what the encoder gives, a vector for each sequence, [sequences, hidden].
+    /// A vector for each sequence, [sequences, hidden], from the encoder's output: [sequences, hidden] for
+    /// `First`, [rows, hidden] for `Mean`.
     pub(crate) fn pool(self, x: Tensor, batch: &Batch) -> Tensor {
         match self {
             Self::First => x,
@@ -69,18 +70,18 @@ impl Pooling {
 /// What the classifier's logits mean: config.json's `problem_type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Problem {
-    /// One label of several is right.
+    /// One label of several is right: the labels' probabilities are the softmax of the logits.
     SingleLabel,
-    /// Each label is right or not, whatever the others are.
+    /// Each label is right or not, independently: its probability is the sigmoid of its logit.
     MultiLabel,
-    /// They are the values that are asked for.
+    /// The logits are the predicted values.
     Regression,
 }
 
-/// As many as no BERT has: more is a mistake.
-const MOST_LAYERS: i64 = 1000;
+/// More layers than any BERT has: a larger number is a mistake.
+const MAX_LAYERS: i64 = 1000;
 
-/// A model's folder can't be used.
+/// A model's directory can't be used: which file, and why.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {reason}", file.display())]
 pub struct ModelError {
@@ -98,12 +99,12 @@ impl ModelError {
 }
 
 impl Architecture {
-    /// Reads `folder`'s config.json.
+    /// Reads `directory`'s config.json.
     ///
     /// # Errors
-    /// It is missing, isn't JSON, or describes something that isn't a BERT as this job knows it.
-    pub fn read(folder: &Path) -> Result<Self, ModelError> {
-        let path = folder.join("config.json");
+    /// It is missing, isn't JSON, or describes a model that isn't supported.
+    pub fn read(directory: &Path) -> Result<Self, ModelError> {
+        let path = directory.join("config.json");
         let error = |reason: String| ModelError::new(&path, reason);
         let text = std::fs::read_to_string(&path).map_err(|reason| error(reason.to_string()))?;
         let fields: Map<String, Value> =
@@ -138,7 +139,7 @@ impl Architecture {
         let architecture = Self {
             hidden_size: size("hidden_size")?,
             layers: match size("num_hidden_layers")? {
-                layers @ ..=MOST_LAYERS => layers as usize,
+                layers @ ..=MAX_LAYERS => layers as usize,
                 layers => return Err(format!("`num_hidden_layers` is {layers}")),
             },
             heads: size("num_attention_heads")?,
@@ -175,7 +176,7 @@ impl Architecture {
         Ok(architecture)
     }
 
-    /// The same encoder with a classifier of these labels.
+    /// The same encoder with a classifier of these labels, one of which is right.
     #[must_use]
     pub fn with_classifier(mut self, labels: &[String], pooling: Pooling) -> Self {
         self.labels = labels.to_vec();
@@ -184,7 +185,7 @@ impl Architecture {
         self
     }
 
-    /// The same for a classifier of so many columns. Where config.json has no names for them, they are
+    /// The same for a classifier with this number of logits. Where config.json has no names for them, they are
     /// `LABEL_0`, `LABEL_1`, and so on, as transformers names them.
     #[must_use]
     pub(crate) fn for_columns(mut self, columns: usize) -> Self {
@@ -198,11 +199,11 @@ impl Architecture {
         self
     }
 
-    /// config.json as Python's transformers read it.
+    /// The config.json of a single-label classifier, as Python's transformers read it.
     #[must_use]
     pub fn to_json(&self) -> Value {
         let mut fields = self.fields.clone();
-        // Where the weights came from is in the metadata. What the others say of them isn't so any more.
+        // They describe the weights that were read, not those that are written.
         for field in ["_name_or_path", "num_labels", "torch_dtype"] {
             fields.remove(field);
         }
@@ -297,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn labels_are_those_of_transformers() {
+    fn label_names_are_those_of_transformers() {
         let labels = |changes: Value| of(&changes).map(|it| it.for_columns(2).labels);
         assert_eq!(labels(json!({})).unwrap(), ["LABEL_0", "LABEL_1"]);
         let three = ["LABEL_0", "LABEL_1", "LABEL_2"];
@@ -329,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn problems_are_known_by_name() {
+    fn problem_types_are_read() {
         let problem = |name: Value| of(&json!({ "problem_type": name })).map(|it| it.problem);
         assert_eq!(problem(Value::Null), Ok(Problem::SingleLabel));
         assert_eq!(problem(json!("regression")), Ok(Problem::Regression));
@@ -354,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_of_the_weights_that_are_written() {
+    fn to_json_describes_the_weights_that_are_written() {
         let read = of(&json!({"torch_dtype": "float16", "num_labels": 3})).unwrap();
         let labels = ["a".to_owned(), "b".to_owned()];
         let written = read.with_classifier(&labels, Pooling::First).to_json();

@@ -12,7 +12,7 @@ use crate::layers;
 use crate::parameters::{self, Parameters};
 use crate::weights::{WeightFiles, Weights};
 
-/// A BERT encoder with its classification head: what it is like, and its parameters.
+/// A BERT encoder with its classification head (Devlin et al., 2019).
 #[derive(Debug)]
 pub struct Encoder {
     /// Its sizes, labels and pooling.
@@ -28,7 +28,8 @@ pub struct Encoder {
 }
 
 impl Encoder {
-    /// Reads a Hugging Face directory, to compute in binary32 on the CPU.
+    /// Reads a Hugging Face directory: `config.json`, and `model.safetensors` or several files with
+    /// `model.safetensors.index.json`. The model computes in binary32 on the CPU; see [`Encoder::to`].
     ///
     /// # Errors
     /// A file is missing, damaged, or not of a supported BERT.
@@ -44,11 +45,11 @@ impl Encoder {
         Ok(Self::of(weights, architecture, files.sha256))
     }
 
-    /// Reads a Hugging Face directory to train the model for these labels, and gives the labels of a
-    /// classifier that can't be kept for it.
+    /// Reads a Hugging Face directory to train the model for these labels. Gives also the labels of the
+    /// directory's classifier if that was replaced.
     ///
-    /// A classifier of the same labels, in the same order, is kept. Another, or none, is replaced by new
-    /// weights, which follow from the seed; so is a pooler that isn't there.
+    /// A classifier of the same labels in the same order is kept; another is replaced by a new one. A missing
+    /// classifier or pooler is new, too. New weights are determined by `seed`.
     ///
     /// # Errors
     /// As of [`Encoder::load`].
@@ -91,8 +92,7 @@ impl Encoder {
         }
     }
 
-    /// The same model on a device, computing in numbers of a kind: `Kind::Float`, or `Kind::BFloat16` on a
-    /// GPU.
+    /// The model on a device in a precision: `Kind::Float`, or `Kind::BFloat16` on a GPU.
     #[must_use]
     pub fn to(self, device: Device, kind: Kind) -> Self {
         let flat_params = self.parameters.flat_params.to_device(device).to_kind(kind);
@@ -102,7 +102,7 @@ impl Encoder {
         }
     }
 
-    /// The same model, for another thread; the parameters are shared.
+    /// Another handle of the model, for another thread; the parameters are shared.
     #[must_use]
     pub fn share(&self) -> Self {
         Self {
@@ -113,29 +113,30 @@ impl Encoder {
         }
     }
 
-    /// The device that it computes on.
+    /// The device of its parameters.
     #[must_use]
     pub fn device(&self) -> Device {
         self.parameters.flat_params.device()
     }
 
-    /// The labels' logits, [sequences, labels] in the batch's order, without dropout.
+    /// The logits, [sequences, labels] in the batch's order, without dropout. With
+    /// [`Batch::rows_as_given`] they are in the order of the sequences given to [`Batch::new`].
     pub fn forward(&self, batch: &Batch) -> Tensor {
         self.head(&self.features(batch, self.architecture.pooling))
     }
 
-    /// What the head is given: a vector for each sequence, [sequences, hidden] in the batch's order, without
-    /// dropout.
+    /// The head's input: a vector for each sequence, [sequences, hidden] in the batch's order, without dropout.
     pub fn features(&self, batch: &Batch, pooling: Pooling) -> Tensor {
         pooling.pool(self.encode(batch, pooling), batch)
     }
 
-    /// The labels' logits, [sequences, labels], from [`Encoder::features`], without dropout.
+    /// The logits, [sequences, labels], from [`Encoder::features`], without dropout.
     pub fn head(&self, features: &Tensor) -> Tensor {
         head::forward(&self.parameters, features, None).0
     }
 
-    /// transformers' `pooler_output`: of `[CLS]` after the head's hidden layer, [sequences, hidden].
+    /// transformers' `pooler_output`: `[CLS]` after the head's hidden layer and tanh, [sequences, hidden] in the
+    /// batch's order.
     pub fn pooler_output(&self, batch: &Batch) -> Tensor {
         head::pooled(&self.parameters, &self.features(batch, Pooling::First))
     }
@@ -149,8 +150,9 @@ impl Encoder {
         layers::forward(&self.parameters, &self.architecture, batch, None, pooling).0
     }
 
-    /// The forward and the backward pass over the whole model, by `[CLS]`: gives the loss, a tensor of one number,
-    /// and writes the gradients of all parameters, but on a CPU those of words that the batch doesn't have.
+    /// The forward and the backward pass over the whole model with [`Pooling::First`]: gives the loss, a tensor of one
+    /// number, and writes the gradients of all parameters. On a CPU, rows of the word embeddings whose token ids the
+    /// batch doesn't have keep what they held; [`AdamW::step`](crate::AdamW::step) ignores them.
     pub fn loss_and_gradients(
         &self,
         gradients: &Parameters,
@@ -179,7 +181,8 @@ impl Encoder {
         loss
     }
 
-    /// The same for the head alone, given features, [sequences, hidden]; gives their gradient, too.
+    /// The forward and the backward pass over the head alone, from features, [sequences, hidden]: gives the loss and
+    /// the gradient by the features, and writes the gradients of the head's parameters.
     pub fn head_loss_and_gradients(
         &self,
         gradients: &Parameters,
@@ -200,6 +203,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::adamw::AdamW;
     use crate::int8::Int8Encoder;
     use crate::parameters::{layout, to_safetensors};
     use crate::random::tensor;
@@ -241,6 +245,11 @@ mod tests {
         (left - right).abs().max().double_value(&[])
     }
 
+    fn assert_all_close(ours: &[f32], theirs: &[f32]) {
+        let difference = difference(&Tensor::from_slice(ours), &Tensor::from_slice(theirs));
+        assert!(difference < 1e-5, "differ by {difference}");
+    }
+
     /// Logits in the order of the sequences.
     fn logits(forward: impl Fn(&Batch) -> Tensor, sequences: &[Vec<u32>]) -> Vec<Vec<f32>> {
         let batch = Batch::new(&slices(sequences), Device::Cpu);
@@ -248,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn gradients_are_those_of_automatic_differentiation() {
+    fn gradients_match_automatic_differentiation() {
         let (model, sequences) = small(Pooling::First);
         let batch = Batch::new(&slices(&sequences), Device::Cpu);
         let labels = Tensor::from_slice(&[0_i64, 1, 2, 0, 1]);
@@ -295,21 +304,32 @@ mod tests {
     }
 
     #[test]
-    fn a_sequence_scores_the_same_alone_and_in_a_batch() {
+    fn logits_do_not_depend_on_the_rest_of_the_batch_or_its_order() {
         for pooling in [Pooling::First, Pooling::Mean] {
             let (model, sequences) = small(pooling);
-            let together = logits(|batch| model.forward(batch), &sequences);
-            for (sequence, together) in sequences.iter().zip(together) {
-                let alone =
-                    logits(|batch| model.forward(batch), std::slice::from_ref(sequence)).remove(0);
-                let pairs = alone.iter().zip(&together);
-                assert!(pairs.clone().all(|(one, other)| (one - other).abs() < 1e-5));
+            let int8 = Int8Encoder::quantize(&model);
+            let models: [&dyn Fn(&Batch) -> Tensor; 2] =
+                [&|batch| model.forward(batch), &|batch| int8.forward(batch)];
+            for forward in models {
+                let expected = logits(forward, &sequences).concat();
+                let mut found: Vec<Vec<f32>> = sequences
+                    .chunks(1)
+                    .flat_map(|alone| logits(forward, alone))
+                    .collect();
+                assert_all_close(&found.concat(), &expected);
+                for shift in 1..sequences.len() {
+                    let mut shifted = sequences.clone();
+                    shifted.rotate_left(shift);
+                    found = logits(forward, &shifted);
+                    found.rotate_right(shift);
+                    assert_all_close(&found.concat(), &expected);
+                }
             }
         }
     }
 
     #[test]
-    fn int8_scores_are_near_those_of_binary32() {
+    fn int8_logits_are_near_those_of_binary32() {
         for pooling in [Pooling::First, Pooling::Mean] {
             let (model, sequences) = small(pooling);
             let batch = Batch::new(&slices(&sequences), Device::Cpu);
@@ -331,22 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn in_int8_a_sequence_scores_the_same_alone_and_in_a_batch() {
-        for pooling in [Pooling::First, Pooling::Mean] {
-            let (model, sequences) = small(pooling);
-            let model = Int8Encoder::quantize(&model);
-            let together = logits(|batch| model.forward(batch), &sequences);
-            for (sequence, together) in sequences.iter().zip(together) {
-                let alone =
-                    logits(|batch| model.forward(batch), std::slice::from_ref(sequence)).remove(0);
-                let pairs = alone.iter().zip(&together);
-                assert!(pairs.clone().all(|(one, other)| (one - other).abs() < 1e-5));
-            }
-        }
-    }
-
-    #[test]
-    fn in_int8_threads_do_not_change_a_bit() {
+    fn int8_features_are_bit_equal_for_any_number_of_threads() {
         let (model, sequences) = small(Pooling::Mean);
         let model = Int8Encoder::quantize(&model);
         let batch = Batch::new(&slices(&sequences), Device::Cpu);
@@ -355,16 +360,49 @@ mod tests {
         assert_eq!(one, three);
     }
 
-    /// The original job never left training's mode, so that a sentence scored differently each time.
+    /// Two steps of training: the losses, the gradient's norms, and all parameters.
+    fn train() -> (Vec<f64>, Tensor) {
+        let (mut model, sequences) = small(Pooling::First);
+        let gradients = Parameters::zeros(&model.architecture, Kind::Float, Device::Cpu);
+        let mut optimizer = AdamW::new(&layout(&model.architecture), 0.01, Device::Cpu);
+        let mut scalars = Vec::new();
+        for step in 0..2 {
+            let batch = Batch::new(&slices(&sequences), Device::Cpu);
+            let labels = Tensor::from_slice(&batch.arrange(&[0_i64, 1, 2, 0, 1]));
+            let targets = Targets {
+                labels: &labels,
+                weights: None,
+                normalizer: 5.0,
+            };
+            let dropout = Dropout::new(0.1, 1, step);
+            let loss = model.loss_and_gradients(&gradients, &batch, targets, dropout);
+            let flat_params = &mut model.parameters.flat_params;
+            let ids = Some(&batch.ids);
+            let norm = optimizer.step(flat_params, &gradients.flat_params, ids, 1e-3, Some(1.0));
+            scalars.extend([loss, norm].map(|scalar| scalar.double_value(&[])));
+        }
+        (scalars, model.parameters.flat_params)
+    }
+
+    /// Of how many threads share a product, MKL makes what it likes; with as many, it is the same.
     #[test]
-    fn a_sequence_scores_the_same_every_time() {
+    fn training_is_bit_equal_every_time() {
+        with_threads(|| {
+            let (scalars, parameters) = train();
+            assert_ne!(scalars[2].to_bits(), scalars[0].to_bits());
+            assert_eq!(train(), (scalars, parameters));
+        });
+    }
+
+    #[test]
+    fn inference_has_no_dropout() {
         let (model, sequences) = small(Pooling::First);
         let first = logits(|batch| model.forward(batch), &sequences);
         assert_eq!(first, logits(|batch| model.forward(batch), &sequences));
     }
 
     #[test]
-    fn the_last_layer_of_cls_is_that_of_all_tokens() {
+    fn the_last_layer_for_cls_matches_the_one_for_all_tokens() {
         let (model, sequences) = small(Pooling::First);
         let batch = Batch::new(&slices(&sequences), Device::Cpu);
         let (first, _) = layers::forward(
@@ -385,7 +423,7 @@ mod tests {
     }
 
     #[test]
-    fn a_written_file_is_read_as_it_was() {
+    fn what_to_safetensors_writes_is_read_back() {
         let (model, _) = small(Pooling::Mean);
         let directory = tempfile::tempdir().unwrap();
         let bytes = to_safetensors(&model.parameters.flat_params, &model.architecture);

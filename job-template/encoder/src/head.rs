@@ -1,4 +1,5 @@
-//! The classifier on top: a dense layer with tanh, dropout, and a dense layer to the labels.
+//! The classification head: a dense layer with tanh, dropout, a dense layer to the labels, and the
+//! cross-entropy.
 
 use tch::{Kind, Tensor};
 
@@ -6,7 +7,7 @@ use crate::dropout::Mask;
 use crate::layers::{apply, bias_gradient, weight_gradient};
 use crate::parameters::Parameters;
 
-/// What the backward pass needs to know.
+/// What the backward pass needs.
 pub(crate) struct Saved {
     /// [sequences, hidden]
     features: Tensor,
@@ -16,12 +17,12 @@ pub(crate) struct Saved {
     mask: Option<Tensor>,
 }
 
-/// The hidden layer, [sequences, hidden], of a vector a sequence, [sequences, hidden].
+/// The hidden layer after tanh, [sequences, hidden], of features, [sequences, hidden].
 pub(crate) fn pooled(parameters: &Parameters, features: &Tensor) -> Tensor {
     apply(&parameters.pooler, features).tanh()
 }
 
-/// The labels' logits, [sequences, labels], from a vector a sequence, [sequences, hidden].
+/// The logits, [sequences, labels], of features, [sequences, hidden].
 pub(crate) fn forward(
     parameters: &Parameters,
     features: &Tensor,
@@ -44,20 +45,20 @@ pub(crate) fn forward(
     )
 }
 
-/// What a batch's logits are compared with.
+/// The targets of a batch's logits in training.
 #[derive(Debug, Clone, Copy)]
 pub struct Targets<'a> {
-    /// Numbers of the right labels, int64 `[sequences]` in the batch's order.
+    /// The right labels' indexes, int64 `[sequences]` in the batch's order ([`Batch::arrange`](crate::Batch::arrange)).
     pub labels: &'a Tensor,
-    /// The weight that each sequence's loss has, `[sequences]`; none: 1 each.
+    /// The weights of the sequences' losses, binary32 `[sequences]` in the batch's order; none: 1 each.
     pub weights: Option<&'a Tensor>,
-    /// What the sum of the weighted losses is divided by: the sum of the weights of all sequences that a
-    /// step learns from, where their mean is wanted.
+    /// The divisor of the sum of weighted losses. For their mean: the sum of the weights of all sequences of the
+    /// optimizer's step.
     pub normalizer: f64,
 }
 
-/// The cross-entropy of the labels, summed with weights and divided by the normalizer (a tensor of one
-/// number), and its gradient by the logits.
+/// The weighted sum of the labels' cross-entropies, divided by the normalizer (a tensor of one number), and its
+/// gradient by the logits, [sequences, labels].
 pub(crate) fn cross_entropy(logits: &Tensor, targets: Targets<'_>) -> (Tensor, Tensor) {
     let labels = targets.labels.unsqueeze(1);
     let log_probs = logits.log_softmax(-1, Kind::Float);
@@ -65,16 +66,16 @@ pub(crate) fn cross_entropy(logits: &Tensor, targets: Targets<'_>) -> (Tensor, T
     let mut gradient = log_probs.exp();
     let ones = Tensor::ones(labels.size(), (Kind::Float, logits.device()));
     let _ = gradient.scatter_add_(1, &labels, &-ones);
-    let weigh = |tensor: Tensor| match targets.weights {
+    let weighted = |tensor: Tensor| match targets.weights {
         Some(weights) => tensor * weights.unsqueeze(1),
         None => tensor,
     };
-    let loss = weigh(losses).sum(Kind::Float) / targets.normalizer;
-    let gradient = weigh(gradient) / targets.normalizer;
+    let loss = weighted(losses).sum(Kind::Float) / targets.normalizer;
+    let gradient = weighted(gradient) / targets.normalizer;
     (loss, gradient.to_kind(logits.kind()))
 }
 
-/// Writes the gradients of the head's parameters, and gives that of the features.
+/// Writes the gradients of the head's parameters, and gives the one by the features, [sequences, hidden].
 pub(crate) fn backward(
     parameters: &Parameters,
     gradients: &Parameters,

@@ -1,4 +1,25 @@
-//! A BERT encoder with a classification head, for inference and fine-tuning, on packed sequences.
+#![doc = include_str!("../README.md")]
+//!
+//! # Modules
+//!
+//! | module | contents |
+//! |---|---|
+//! | `encoder` | [`Encoder`]: loading, inference, the loss and its gradients |
+//! | `int8` | [`Int8Encoder`]: quantization and inference in int8 |
+//! | `architecture` | [`Architecture`]: config.json, and [`ModelError`] |
+//! | `weights` | reading model.safetensors |
+//! | `parameters` | [`Parameters`], their [`layout`], and [`to_safetensors`] |
+//! | `batch` | [`Batch`]: packed sequences |
+//! | `layers` | the encoder's layers, forward and backward |
+//! | `attention`, `cls` | attention of all tokens; of `[CLS]` alone |
+//! | `normalize` | bias, dropout, residual and layer normalization |
+//! | `activation` | bias and [`Activation`] function |
+//! | `head` | the classification head, the cross-entropy, and its [`Targets`] |
+//! | `dropout` | [`Dropout`]: masks by a hash of the position |
+//! | `adamw` | [`AdamW`]: gradient clipping and the optimizer |
+//! | [`random`] | the generator for weights and orders |
+//! | `slices`, [`threads`] | tensors as slices; parallel loops on libtorch's threads |
+//! | [`cpu`] | what the processor can do, and MKL's choice by it |
 
 pub mod cpu;
 pub mod random;
@@ -16,7 +37,6 @@ mod head;
 mod int8;
 mod layers;
 mod normalize;
-
 mod parameters;
 mod slices;
 mod weights;

@@ -1,8 +1,8 @@
-//! What follows a dense layer in an encoder: its bias, dropout, the residual, and layer
-//! normalisation (Ba et al., 2016), as one pass over memory, forward and backward.
+//! Bias, dropout, residual connection and layer normalization (Ba et al., 2016) after a dense layer, as
+//! one pass over memory, forward and backward. The README derives the backward pass.
 //!
-//! With plain tensor operations these are half a dozen passes, and a third of a training step's time
-//! on a CPU. Each kernel stands beside its plain version, which other devices use, and which tests
+//! As separate tensor operations these are six passes over memory, and a third of a training step's time
+//! on a CPU. Each CPU kernel has a version in tensor operations, which other devices use and tests
 //! compare it with.
 
 use tch::{Device, Kind, Tensor};
@@ -11,38 +11,40 @@ use crate::dropout::Mask;
 use crate::parameters::Norm;
 use crate::slices::{RowsMut, as_mut_slice, as_slice, for_each_chunk_mut, suits_kernels};
 
-/// Rows of a chunk. Sums over rows are of chunks first, so that they don't depend on threads.
+/// Rows of a chunk. Each chunk is summed by itself first, so that sums don't depend on the number of threads.
 const CHUNK: usize = 32;
 
-/// `normalised = (x - mean) / deviation`, `y = normalised * weight + bias`
-/// where `x = dropout(dense + dense_bias) + residual`.
+/// The operands of `x = dropout(dense + dense_bias) + residual`, `normalized = (x - mean(x)) * rstd`,
+/// `rstd = 1 / sqrt(var(x) + eps)`, `y = normalized * weight + bias`.
 pub(crate) struct Input<'a> {
-    /// What the dense layer gave, [rows, hidden].
+    /// The dense layer's product, [rows, hidden].
     pub(crate) dense: Tensor,
-    /// The dense layer's bias, `[hidden]`; none: added already.
+    /// The dense layer's bias, `[hidden]`; none: there is none, or it is added already.
     pub(crate) dense_bias: Option<&'a Tensor>,
-    /// How the dense layer's elements are dropped; none: they are not.
+    /// Dropout's mask; none: no dropout.
     pub(crate) mask: Option<Mask>,
-    /// What the dense layer is added to, [rows, hidden].
+    /// The residual connection, [rows, hidden].
     pub(crate) residual: Option<&'a Tensor>,
 }
 
-/// What the backward pass needs to know.
+/// What the backward pass needs.
 pub(crate) struct Saved {
     /// [rows, hidden]
-    normalised: Tensor,
-    /// [rows, 1]
+    normalized: Tensor,
+    /// Reciprocals of the standard deviations, [rows, 1].
     rstd: Tensor,
     mask: Option<Mask>,
 }
 
-/// Where the gradients of the parameters go.
+/// Where the parameters' gradients are written.
 pub(crate) struct Gradients<'a> {
+    /// By the layer normalization's weight and bias.
     pub(crate) norm: &'a Norm,
+    /// By the dense layer's bias, `[hidden]`.
     pub(crate) dense_bias: Option<&'a Tensor>,
 }
 
-/// The normalised rows, [rows, hidden], and what the backward pass needs.
+/// `y`, [rows, hidden], and what the backward pass needs.
 pub(crate) fn forward(input: Input<'_>, norm: &Norm, eps: f64) -> (Tensor, Saved) {
     if suits_kernels(&input.dense) {
         fast_forward(input, norm, eps)
@@ -51,7 +53,7 @@ pub(crate) fn forward(input: Input<'_>, norm: &Norm, eps: f64) -> (Tensor, Saved
     }
 }
 
-/// The gradients of the residual and of what the dense layer gave, [rows, hidden] each.
+/// The gradients by `residual` and by `dense`, [rows, hidden] each, given that by `y`; writes the parameters'.
 pub(crate) fn backward(
     gradient: &Tensor,
     saved: &Saved,
@@ -81,12 +83,12 @@ fn plain_forward(input: &Input<'_>, norm: &Norm, eps: f64) -> (Tensor, Saved) {
     let centred = x - mean;
     let variance = centred.square().mean_dim(-1, true, Kind::Float);
     let rstd = (variance + eps).rsqrt();
-    let normalised = centred * &rstd;
-    let y = (&normalised * &norm.weight + &norm.bias).to_kind(kind);
+    let normalized = centred * &rstd;
+    let y = (&normalized * &norm.weight + &norm.bias).to_kind(kind);
     (
         y,
         Saved {
-            normalised,
+            normalized,
             rstd,
             mask: input.mask,
         },
@@ -107,11 +109,11 @@ fn plain_backward(
         .norm
         .weight
         .shallow_clone()
-        .copy_(&sum(&(&gradient * &saved.normalised)));
+        .copy_(&sum(&(&gradient * &saved.normalized)));
     gradients.norm.bias.shallow_clone().copy_(&sum(&gradient));
     let scaled = gradient * &norm.weight;
     let residual =
-        (&scaled - mean(&scaled) - &saved.normalised * mean(&(&scaled * &saved.normalised)))
+        (&scaled - mean(&scaled) - &saved.normalized * mean(&(&scaled * &saved.normalized)))
             * &saved.rstd;
     let dense = match saved.mask {
         Some(mask) => &residual * mask.tensor(&residual.size(), Kind::Float, residual.device()),
@@ -132,20 +134,20 @@ fn fast_forward(input: Input<'_>, norm: &Norm, eps: f64) -> (Tensor, Saved) {
     } = input;
     let size = dense.size();
     let (rows, hidden) = (size[0] as usize, size[1] as usize);
-    let mut normalised = dense.empty_like();
+    let mut normalized = dense.empty_like();
     let mut rstd = Tensor::empty([rows as i64, 1], (Kind::Float, Device::Cpu));
     {
         #[expect(unsafe_code, reason = "tensors' memory")]
-        // SAFETY: nobody else has the result of the dense layer, or the new tensors.
-        let (dense, normalised, rstd) = unsafe {
+        // SAFETY: no other handle of the dense layer's product or of the new tensors exists.
+        let (dense, normalized, rstd) = unsafe {
             (
                 as_mut_slice(&mut dense),
-                as_mut_slice(&mut normalised),
+                as_mut_slice(&mut normalized),
                 as_mut_slice(&mut rstd),
             )
         };
         #[expect(unsafe_code, reason = "tensors' memory")]
-        // SAFETY: nobody writes to parameters or to the residual meanwhile.
+        // SAFETY: nothing writes to parameters or to the residual meanwhile.
         let (dense_bias, weight, bias, residual) = unsafe {
             (
                 dense_bias.map(|bias| as_slice(bias)),
@@ -163,7 +165,7 @@ fn fast_forward(input: Input<'_>, norm: &Norm, eps: f64) -> (Tensor, Saved) {
         };
         let per_row = [
             RowsMut::new(dense, hidden),
-            RowsMut::new(normalised, hidden),
+            RowsMut::new(normalized, hidden),
             RowsMut::new(rstd, 1),
         ];
         for_each_chunk_mut(
@@ -171,14 +173,14 @@ fn fast_forward(input: Input<'_>, norm: &Norm, eps: f64) -> (Tensor, Saved) {
             CHUNK,
             per_row,
             [],
-            |rows, [x, normalised, rstd], []| {
+            |rows, [x, normalized, rstd], []| {
                 let outputs = x
                     .chunks_exact_mut(hidden)
-                    .zip(normalised.chunks_exact_mut(hidden));
-                for ((row, rstd), (x, normalised)) in rows.zip(rstd).zip(outputs) {
+                    .zip(normalized.chunks_exact_mut(hidden));
+                for ((row, rstd), (x, normalized)) in rows.zip(rstd).zip(outputs) {
                     let start = row * hidden;
                     let residual = residual.map(|residual| &residual[start..start + hidden]);
-                    *rstd = forward_row(x, residual, normalised, start as u32, &parameters);
+                    *rstd = forward_row(x, residual, normalized, start as u32, &parameters);
                 }
             },
         );
@@ -186,14 +188,14 @@ fn fast_forward(input: Input<'_>, norm: &Norm, eps: f64) -> (Tensor, Saved) {
     (
         dense,
         Saved {
-            normalised,
+            normalized,
             rstd,
             mask,
         },
     )
 }
 
-/// What a row's normalisation takes; as [`Input`] and [`Norm`] have it.
+/// What all rows have in common: [`Input`]'s and [`Norm`]'s fields, and the epsilon that is added to variances.
 pub(crate) struct ForwardParameters<'a> {
     pub(crate) dense_bias: Option<&'a [f32]>,
     pub(crate) mask: Option<Mask>,
@@ -202,12 +204,13 @@ pub(crate) struct ForwardParameters<'a> {
     pub(crate) eps: f32,
 }
 
-/// One row: `x` goes from what the dense layer gave to the result. Gives 1 / deviation.
+/// One row, in place: `x` is `dense` before and `y` after. `first` is the number of the row's first element in
+/// dropout's mask. Gives the row's `rstd`.
 #[multiversion::multiversion(targets("x86_64+avx512f+avx512dq", "x86_64+avx2+fma"))]
 pub(crate) fn forward_row(
     x: &mut [f32],
     residual: Option<&[f32]>,
-    normalised: &mut [f32],
+    normalized: &mut [f32],
     first: u32,
     parameters: &ForwardParameters<'_>,
 ) -> f32 {
@@ -230,21 +233,21 @@ pub(crate) fn forward_row(
     let mean = sum(x, |x| x) / count;
     let variance = sum(x, |x| (x - mean) * (x - mean)) / count;
     let rstd = 1.0 / (variance + parameters.eps).sqrt();
-    for (normalised, x) in normalised.iter_mut().zip(x.iter()) {
-        *normalised = (x - mean) * rstd;
+    for (normalized, x) in normalized.iter_mut().zip(x.iter()) {
+        *normalized = (x - mean) * rstd;
     }
     let parameters = parameters.weight.iter().zip(parameters.bias);
-    for ((x, normalised), (weight, bias)) in x.iter_mut().zip(normalised).zip(parameters) {
-        *x = *normalised * weight + bias;
+    for ((x, normalized), (weight, bias)) in x.iter_mut().zip(normalized).zip(parameters) {
+        *x = *normalized * weight + bias;
     }
     rstd
 }
 
-/// The sum of all `of(number)`, in eight lanes, which become one vector register.
+/// The sum of `of(number)` in eight lanes, which the compiler keeps in one vector register.
 #[inline(always)]
 #[expect(
     clippy::inline_always,
-    reason = "it has to become part of what calls it"
+    reason = "it has to be inlined into functions for several instruction sets"
 )]
 fn sum(numbers: &[f32], of: impl Fn(f32) -> f32) -> f32 {
     let (eights, rest) = numbers.as_chunks::<8>();
@@ -273,7 +276,7 @@ fn fast_backward(
     );
     {
         #[expect(unsafe_code, reason = "tensors' memory")]
-        // SAFETY: nobody else has the new tensors.
+        // SAFETY: no other handle of the new tensors exists.
         let (residual, dense, sums) = unsafe {
             (
                 as_mut_slice(&mut residual),
@@ -282,11 +285,11 @@ fn fast_backward(
             )
         };
         #[expect(unsafe_code, reason = "tensors' memory")]
-        // SAFETY: nobody writes to these meanwhile.
-        let (gradient, normalised, rstd, weight) = unsafe {
+        // SAFETY: nothing writes to these meanwhile.
+        let (gradient, normalized, rstd, weight) = unsafe {
             (
                 as_slice(gradient),
-                as_slice(&saved.normalised),
+                as_slice(&saved.normalized),
                 as_slice(&saved.rstd),
                 as_slice(&norm.weight),
             )
@@ -307,7 +310,7 @@ fn fast_backward(
                     let range = row * hidden..(row + 1) * hidden;
                     backward_row(BackwardRow {
                         gradient: &gradient[range.clone()],
-                        normalised: &normalised[range.clone()],
+                        normalized: &normalized[range.clone()],
                         rstd: rstd[row],
                         weight,
                         mask,
@@ -331,15 +334,15 @@ fn fast_backward(
 
 struct BackwardRow<'a> {
     gradient: &'a [f32],
-    normalised: &'a [f32],
+    normalized: &'a [f32],
     rstd: f32,
     weight: &'a [f32],
     mask: Option<Mask>,
-    /// The number of the row's first element.
+    /// The number of the row's first element in dropout's mask.
     first: u32,
     residual: &'a mut [f32],
     dense: &'a mut [f32],
-    /// Of the gradients of weight, bias, and the dense layer's bias, one after the other.
+    /// Sums of the gradients by weight, bias and the dense layer's bias, one after the other, [3 hidden].
     sums: &'a mut [f32],
 }
 
@@ -347,7 +350,7 @@ struct BackwardRow<'a> {
 fn backward_row(row: BackwardRow<'_>) {
     let BackwardRow {
         gradient,
-        normalised,
+        normalized,
         rstd,
         weight,
         residual,
@@ -358,16 +361,16 @@ fn backward_row(row: BackwardRow<'_>) {
     let (weight_sums, rest) = row.sums.split_at_mut(hidden);
     let (bias_sums, dense_sums) = rest.split_at_mut(hidden);
     for index in 0..hidden {
-        weight_sums[index] += gradient[index] * normalised[index];
+        weight_sums[index] += gradient[index] * normalized[index];
         bias_sums[index] += gradient[index];
-        // Both for a moment only: the scaled gradient, and its product with the normalised row.
+        // Intermediate values: `scaled = gradient * weight`, and `scaled * normalized`.
         residual[index] = gradient[index] * weight[index];
-        dense[index] = residual[index] * normalised[index];
+        dense[index] = residual[index] * normalized[index];
     }
     let mean = sum(residual, |number| number) / hidden as f32;
-    let along = sum(dense, |number| number) / hidden as f32;
+    let mean_product = sum(dense, |number| number) / hidden as f32;
     for index in 0..hidden {
-        residual[index] = (residual[index] - mean - normalised[index] * along) * rstd;
+        residual[index] = (residual[index] - mean - normalized[index] * mean_product) * rstd;
     }
     match row.mask {
         Some(mask) => {
@@ -450,7 +453,7 @@ mod tests {
     }
 
     #[test]
-    fn the_fast_version_is_the_plain_one() {
+    fn kernels_match_tensor_operations() {
         for (rows, hidden, with_dropout) in [
             (1, 8, false),
             (100, 384, true),
@@ -468,7 +471,7 @@ mod tests {
     }
 
     #[test]
-    fn threads_do_not_change_a_bit() {
+    fn results_are_bit_equal_for_any_number_of_threads() {
         let outcomes = with_threads(|| {
             let [_, fast] = both(500, 384, true);
             fast

@@ -1,7 +1,7 @@
-//! A model's parameters: one flat tensor, with views by name into it.
+//! A model's parameters: one flat tensor, and views into it by name.
 //!
-//! So what concerns all of them is a single pass over memory: the gradient's norm, the optimizer's
-//! step, a copy in another precision. The gradients are a flat tensor of the same layout.
+//! The gradient's norm, the optimizer's step, and a copy in another precision are then each a single pass over
+//! memory. The gradients are a flat tensor of the same layout.
 
 use safetensors::tensor::{Dtype, TensorView};
 use tch::{Device, Kind, Tensor};
@@ -9,49 +9,50 @@ use tch::{Device, Kind, Tensor};
 use crate::architecture::Architecture;
 use crate::random::Random;
 
-/// Where a parameter lies in the flat tensor.
+/// A parameter's place in the flat tensor.
 #[derive(Debug, Clone)]
 pub struct Slot {
-    /// Hugging Face's name of it, without a leading `bert.`.
+    /// Hugging Face's name for it, without the prefix `bert.`.
     pub name: String,
-    /// Its shape.
+    /// Its shape: `[out, in]` of a dense layer's weight.
     pub shape: Vec<i64>,
-    /// Where it begins.
+    /// The index of its first number in the flat tensor.
     pub offset: i64,
 }
 
 impl Slot {
-    /// How many numbers it is.
+    /// Its number of elements.
     #[must_use]
     pub fn len(&self) -> i64 {
         self.shape.iter().product()
     }
 
-    /// Whether it is nothing.
+    /// Whether it has no elements.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Whether `AdamW` lets it decay: biases and normalisations stay, as in BERT's own training.
+    /// Whether `AdamW`'s weight decay applies: not to biases and layer normalization (as in BERT's own training;
+    /// Devlin et al., 2019).
     #[must_use]
     pub fn decays(&self) -> bool {
         self.shape.len() > 1
     }
 
-    /// Whether it is the word embeddings, [words, hidden].
+    /// Whether it is the word embeddings, [vocabulary, hidden].
     #[must_use]
     pub fn is_word_embeddings(&self) -> bool {
         self.name == "embeddings.word_embeddings.weight"
     }
 
-    /// Whether it belongs to the head, which follows the encoder.
+    /// Whether it belongs to the classification head: pooler or classifier.
     #[must_use]
     pub fn is_of_head(&self) -> bool {
         self.name.starts_with("pooler.") || self.name.starts_with("classifier.")
     }
 
-    /// The name in a model that has a classifier.
+    /// Its name in the file of a model with a classifier.
     pub(crate) fn full_name(&self) -> String {
         if self.name.starts_with("classifier.") {
             self.name.clone()
@@ -61,21 +62,21 @@ impl Slot {
     }
 }
 
-/// A dense layer's parameters: `weight` `[out, in]`, `bias` `[out]`.
+/// A dense layer's parameters: `y = x weightᵀ + bias`.
 #[derive(Debug)]
 pub struct Linear {
-    /// What the input is multiplied with, [out, in].
+    /// [out, in]
     pub weight: Tensor,
-    /// What is added, `[out]`.
+    /// `[out]`
     pub bias: Tensor,
 }
 
-/// A layer normalisation's parameters, `[hidden]` each.
+/// A layer normalization's parameters, `[hidden]` each.
 #[derive(Debug)]
 pub struct Norm {
-    /// What the normalised vector is multiplied with.
+    /// The scale (gamma).
     pub weight: Tensor,
-    /// What is added.
+    /// The shift (beta).
     pub bias: Tensor,
 }
 
@@ -84,40 +85,40 @@ pub struct Norm {
 pub struct Layer {
     /// Queries, keys and values as one dense layer, [3 hidden, hidden].
     pub query_key_value: Linear,
-    /// From the heads' values to a hidden vector.
+    /// Attention's output projection, [hidden, hidden].
     pub attention_output: Linear,
-    /// After attention.
+    /// After attention and its residual connection.
     pub attention_norm: Norm,
-    /// Into the feed-forward layer.
+    /// The feed-forward layer's first dense layer, [intermediate, hidden].
     pub intermediate: Linear,
-    /// Out of it.
+    /// The feed-forward layer's second dense layer, [hidden, intermediate].
     pub output: Linear,
-    /// After the feed-forward layer.
+    /// After the feed-forward layer and its residual connection.
     pub output_norm: Norm,
 }
 
-/// Parameters, or their gradients, by name: views into one flat tensor.
+/// A model's parameters, or their gradients: views into one flat tensor.
 #[derive(Debug)]
 pub struct Parameters {
-    /// All of them, `[numbers]`.
+    /// All of them, `[numbers]`, as [`layout`] describes.
     pub flat_params: Tensor,
-    /// [words, hidden]
+    /// [vocabulary, hidden]
     pub word_embeddings: Tensor,
     /// [positions, hidden]
     pub position_embeddings: Tensor,
-    /// [kinds of segments, hidden]
+    /// [token types, hidden]
     pub token_type_embeddings: Tensor,
     /// After the embeddings.
     pub embedding_norm: Norm,
-    /// From the first to the last.
+    /// The encoder's layers, first to last.
     pub layers: Vec<Layer>,
-    /// The head's hidden layer.
+    /// The head's hidden dense layer, [hidden, hidden], before tanh.
     pub pooler: Linear,
-    /// From the head's hidden layer to the labels' logits.
+    /// The head's output layer, [labels, hidden].
     pub classifier: Linear,
 }
 
-/// Where all of a model's parameters lie, in the order of the computation.
+/// All of a model's parameters in the order of the computation, each directly after the one before.
 #[must_use]
 pub fn layout(architecture: &Architecture) -> Vec<Slot> {
     let hidden = architecture.hidden_size;
@@ -150,7 +151,7 @@ pub fn layout(architecture: &Architecture) -> Vec<Slot> {
     add(embedding("LayerNorm.bias"), &[hidden]);
     for layer in 0..architecture.layers {
         let name = |name: &str| format!("encoder.layer.{layer}.{name}");
-        // One after the other, so that the three are one dense layer too.
+        // Adjacent, so that the three are one dense layer, [3 hidden, hidden].
         for part in ["query", "key", "value"] {
             add(
                 name(&format!("attention.self.{part}.weight")),
@@ -179,13 +180,16 @@ pub fn layout(architecture: &Architecture) -> Vec<Slot> {
     slots
 }
 
-/// How many numbers a model's parameters are.
+/// The number of a model's parameters.
 pub(crate) fn count(architecture: &Architecture) -> i64 {
     layout(architecture).iter().map(Slot::len).sum()
 }
 
 impl Parameters {
-    /// Views of `flat_params`, which has as many numbers as [`layout`] has places for.
+    /// Views into `flat_params`, `[numbers]`.
+    ///
+    /// # Panics
+    /// Where `flat_params` is shorter than [`layout`] describes.
     #[must_use]
     pub fn of(flat_params: Tensor, architecture: &Architecture) -> Self {
         Self::with_layers(flat_params, architecture, architecture.layers)
@@ -229,7 +233,7 @@ impl Parameters {
         }
     }
 
-    /// Zeros, for gradients.
+    /// Zeros of this model's layout, for gradients.
     #[must_use]
     pub fn zeros(architecture: &Architecture, kind: Kind, device: Device) -> Self {
         Self::of(
@@ -238,14 +242,14 @@ impl Parameters {
         )
     }
 
-    /// The same parameters, for another thread.
+    /// Another handle of the same parameters, for another thread.
     #[must_use]
     pub fn share(&self, architecture: &Architecture) -> Self {
         let layers = self.layers.len();
         Self::with_layers(self.flat_params.shallow_clone(), architecture, layers)
     }
 
-    /// A copy of what is around the encoder's layers, without them.
+    /// A copy of embeddings and head, without the encoder's layers.
     pub(crate) fn without_layers(&self, architecture: &Architecture) -> Self {
         let slots = layout(architecture);
         let is_of_layers = |slot: &&Slot| slot.name.starts_with("encoder.");
@@ -275,8 +279,8 @@ fn norm(next: &mut impl FnMut(&[i64]) -> Tensor, size: i64) -> Norm {
     }
 }
 
-/// Gives a layer of the head, `pooler` or `classifier`, new weights, as transformers does: normally
-/// distributed, and biases of 0.
+/// Initializes a layer of the head, `pooler` or `classifier`, as transformers does: weights normally distributed
+/// with the standard deviation `initializer_range`, biases 0.
 pub(crate) fn initialize(
     flat_params: &Tensor,
     architecture: &Architecture,
@@ -298,10 +302,10 @@ pub(crate) fn initialize(
     }
 }
 
-/// The bytes of a model.safetensors with these parameters, as Python's transformers read it.
+/// The bytes of a model.safetensors with these parameters, F32, as Python's transformers read it.
 ///
 /// # Panics
-/// Where `flat_params` isn't of this architecture.
+/// Where `flat_params` isn't binary32, or doesn't have [`layout`]'s length.
 #[must_use]
 pub fn to_safetensors(flat_params: &Tensor, architecture: &Architecture) -> Vec<u8> {
     let numbers: Vec<f32> =
@@ -319,6 +323,6 @@ pub fn to_safetensors(flat_params: &Tensor, architecture: &Architecture) -> Vec<
             view.expect("shape and length are the slot's"),
         )
     });
-    let about = [("format".to_owned(), "pt".to_owned())].into();
-    safetensors::serialize(views, Some(about)).expect("names are unique and shapes fit")
+    let metadata = [("format".to_owned(), "pt".to_owned())].into();
+    safetensors::serialize(views, Some(metadata)).expect("names are unique and shapes fit")
 }

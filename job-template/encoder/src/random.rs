@@ -1,16 +1,22 @@
-//! Randomness that is the same everywhere: no generator of a library's, no order of threads.
+//! A pseudorandom generator whose numbers are part of this crate's contract: weights, orders and dropout that a
+//! seed gave once, it gives with every later version, on every device.
+//!
+//! Why not `rand` with `rand_chacha`? `rand_chacha`'s bits are stable, but the step from bits to ranges, normal
+//! numbers and shuffles is `rand`'s, which reserves the right to change results between releases; and a generator
+//! of a stream can't give element `i` of dropout's mask without the elements before it, which threads and GPUs
+//! need. SplitMix64 with the few functions below is shorter than pinning all of that.
 
 use sha2::{Digest, Sha256};
 
-/// A generator whose numbers follow from a seed and a purpose (SplitMix64 by Steele, Lea, and
-/// Flood, 2014).
+/// SplitMix64 (Steele, Lea and Flood, 2014), seeded by a number and a purpose. Not for cryptography.
 #[derive(Debug, Clone)]
 pub struct Random {
     state: u64,
 }
 
 impl Random {
-    /// A generator of its own for each purpose: what one draws doesn't change what another does.
+    /// The generator for `purpose`: its state is the beginning of SHA-256(seed, purpose), so that generators of
+    /// different purposes are independent.
     #[must_use]
     pub fn new(seed: u64, purpose: &str) -> Self {
         let digest = Sha256::new()
@@ -23,7 +29,7 @@ impl Random {
         }
     }
 
-    /// 64 random bits.
+    /// 64 uniformly distributed bits.
     pub fn bits(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut bits = self.state;
@@ -32,24 +38,25 @@ impl Random {
         bits ^ (bits >> 31)
     }
 
-    /// A number from 0 to below `end`.
+    /// An integer, uniformly distributed in `0..end`.
     pub fn below(&mut self, end: usize) -> usize {
-        // By the high half of a product (Lemire, 2019): off by less than 2^-40 for any data set.
+        // The high half of a product (Lemire, 2019), without rejection: for fewer than 2^24 items,
+        // probabilities are off by less than a factor of 2^-40.
         ((u128::from(self.bits()) * end as u128) >> 64) as usize
     }
 
-    /// A number from 0 to below 1.
+    /// A multiple of 2^-53, uniformly distributed in `[0, 1)`.
     pub fn uniform(&mut self) -> f64 {
         (self.bits() >> 11) as f64 / (1_u64 << 53) as f64
     }
 
-    /// A normally distributed number, of mean 0 and standard deviation 1 (Box and Muller, 1958).
+    /// A standard normally distributed number (Box and Muller, 1958).
     pub fn normal(&mut self) -> f64 {
         let radius = (-2.0 * (1.0 - self.uniform()).ln()).sqrt();
         radius * (std::f64::consts::TAU * self.uniform()).cos()
     }
 
-    /// Puts the items in a random order (Fisher and Yates).
+    /// Shuffles the items, each order with the same probability (Fisher and Yates; Durstenfeld, 1964).
     pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for end in (1..items.len()).rev() {
             items.swap(end, self.below(end + 1));
@@ -57,7 +64,8 @@ impl Random {
     }
 }
 
-/// A tensor of normally distributed numbers, for tests: libtorch's generator is one for all threads.
+/// A binary32 tensor of standard normally distributed numbers, for tests, which run in parallel: libtorch's
+/// generator is shared by all threads.
 #[cfg(test)]
 pub(crate) fn tensor(seed: u64, shape: &[i64]) -> tch::Tensor {
     let mut random = Random::new(seed, "tensor");
@@ -70,7 +78,7 @@ pub(crate) fn tensor(seed: u64, shape: &[i64]) -> tch::Tensor {
 mod tests {
     use super::*;
 
-    /// The numbers that the algorithm's published code gives for the state 1234567.
+    /// The output of the algorithm's published code for the state 1234567.
     #[test]
     fn bits_are_those_of_splitmix64() {
         let mut random = Random { state: 1_234_567 };
@@ -85,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn purposes_have_numbers_of_their_own() {
+    fn seeds_and_purposes_give_different_numbers() {
         assert_ne!(Random::new(1, "a").bits(), Random::new(1, "b").bits());
         assert_ne!(Random::new(1, "a").bits(), Random::new(2, "a").bits());
     }
@@ -100,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn normal_numbers_have_mean_0_and_deviation_1() {
+    fn normal_numbers_have_mean_0_and_variance_1() {
         let mut random = Random::new(3, "normal");
         let numbers: Vec<f64> = (0..20_000).map(|_| random.normal()).collect();
         let mean = numbers.iter().sum::<f64>() / 20_000.0;

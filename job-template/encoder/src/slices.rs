@@ -1,12 +1,11 @@
-//! Tensors' memory as slices, and loops over them that threads share.
+//! Tensors' memory as slices, and parallel loops over them.
 //!
-//! libtorch lets any handle write to memory that others see, and so a slice of a tensor is made in
-//! `unsafe` code, once per kernel. From there on, types keep threads apart: each gets the parts that
-//! are its own.
+//! Any handle of a libtorch tensor may write to its memory, so making a slice of it is `unsafe`, once per
+//! kernel. From there on, types guarantee that each thread has disjoint parts.
 
 #![expect(
     unsafe_code,
-    reason = "libtorch's memory is not borrowed from Rust's types"
+    reason = "Rust's borrow checker doesn't see libtorch's memory"
 )]
 
 use std::marker::PhantomData;
@@ -16,8 +15,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::threads::for_each_chunk;
 
-/// Whether kernels can take a tensor: binary32 numbers in main memory that libtorch isn't asked to
-/// differentiate.
+/// Whether the CPU kernels apply to a tensor: binary32 in main memory, without automatic differentiation.
 pub(crate) fn suits_kernels(tensor: &Tensor) -> bool {
     tensor.device() == Device::Cpu && tensor.kind() == Kind::Float && !tensor.requires_grad()
 }
@@ -29,17 +27,23 @@ fn assert_suitable(tensor: &Tensor) {
     );
 }
 
-/// A tensor's numbers.
+/// A contiguous tensor's elements.
+///
+/// # Panics
+/// Where the tensor isn't contiguous, or [`suits_kernels`] is false.
 ///
 /// # Safety
 /// Nothing writes to them while the slice lives: neither another handle of this tensor, nor a view of it.
 pub(crate) unsafe fn as_slice(tensor: &Tensor) -> &[f32] {
     assert_suitable(tensor);
-    // SAFETY: a contiguous tensor's numbers lie one after the other, and live as long as it does.
+    // SAFETY: a contiguous tensor's elements are adjacent, and live as long as the tensor.
     unsafe { std::slice::from_raw_parts(tensor.data_ptr().cast_const().cast(), tensor.numel()) }
 }
 
-/// A tensor's numbers, to be written.
+/// A contiguous tensor's elements, mutable.
+///
+/// # Panics
+/// As of [`as_slice`].
 ///
 /// # Safety
 /// Nothing else reads or writes them while the slice lives.
@@ -49,19 +53,19 @@ pub(crate) unsafe fn as_mut_slice(tensor: &mut Tensor) -> &mut [f32] {
     unsafe { std::slice::from_raw_parts_mut(tensor.data_ptr().cast(), tensor.numel()) }
 }
 
-/// A copy of a tensor's numbers.
+/// A copy of a tensor's elements, binary32.
 pub(crate) fn to_vec(tensor: &Tensor) -> Vec<f32> {
     Vec::try_from(tensor.reshape(-1)).expect("a tensor of binary32 numbers")
 }
 
-/// A slice that several threads write to, each to parts of its own.
+/// A slice that several threads write to, each to disjoint parts.
 pub(crate) struct DisjointMut<'a> {
     start: *mut f32,
     len: usize,
     slice: PhantomData<&'a mut [f32]>,
 }
 
-// SAFETY: whoever takes a part promises that no other thread has it.
+// SAFETY: `part`'s contract is that no other thread has the part.
 unsafe impl Send for DisjointMut<'_> {}
 // SAFETY: as above.
 unsafe impl Sync for DisjointMut<'_> {}
@@ -75,24 +79,24 @@ impl<'a> DisjointMut<'a> {
         }
     }
 
-    /// The part at `range`.
+    /// The elements at `range`.
     ///
     /// # Panics
-    /// Where the range isn't inside.
+    /// Where the range is out of bounds.
     ///
     /// # Safety
-    /// Nobody else has any of it while the part lives.
+    /// No other part overlaps it while it lives.
     pub(crate) unsafe fn part(&self, range: Range<usize>) -> &'a mut [f32] {
         assert!(
             range.start <= range.end && range.end <= self.len,
-            "the part is inside"
+            "the part is within bounds"
         );
-        // SAFETY: it is inside, and nobody else's.
+        // SAFETY: it is within bounds; that nothing overlaps it is this function's contract.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(range.start), range.len()) }
     }
 }
 
-/// What threads write in a loop: rows one after the other, of this many numbers each.
+/// A matrix that a parallel loop writes: adjacent rows of `width` elements.
 pub(crate) struct RowsMut<'a> {
     slice: DisjointMut<'a>,
     width: usize,
@@ -111,7 +115,7 @@ impl<'a> RowsMut<'a> {
     /// # Safety
     /// As of [`DisjointMut::part`].
     unsafe fn part(&self, rows: Range<usize>) -> &'a mut [f32] {
-        // SAFETY: who calls promises it.
+        // SAFETY: it is this function's contract.
         unsafe {
             self.slice
                 .part(rows.start * self.width..rows.end * self.width)
@@ -119,11 +123,14 @@ impl<'a> RowsMut<'a> {
     }
 }
 
-/// Calls `body` for every chunk of `size` rows, on libtorch's threads, with its range of rows, with these rows
-/// of each of `per_row`, and with the chunk's row of each of `per_chunk`. See [`for_each_chunk`].
+/// Calls `body` for every chunk of `size` rows, on libtorch's threads: with the range of its rows, these rows of
+/// each of `per_row`, and the chunk's row of each of `per_chunk`. See [`for_each_chunk`].
+///
+/// # Panics
+/// Where a matrix has fewer rows than the loop.
 #[expect(
     clippy::needless_pass_by_value,
-    reason = "no other loop has the slices meanwhile"
+    reason = "taking them by value keeps their borrows for the whole loop"
 )]
 pub(crate) fn for_each_chunk_mut<const ROWS: usize, const CHUNKS: usize>(
     rows: usize,
@@ -135,15 +142,15 @@ pub(crate) fn for_each_chunk_mut<const ROWS: usize, const CHUNKS: usize>(
     let chunks = rows.div_ceil(size);
     let all = per_row.iter().map(|of| (of, rows));
     let mut all = all.chain(per_chunk.iter().map(|of| (of, chunks)));
-    // As below.
+    // Here, as a panic on one of libtorch's threads would abort the process.
     let is_inside = all.all(|(of, rows)| rows * of.width <= of.slice.len);
-    assert!(is_inside, "all rows are inside");
+    assert!(is_inside, "all rows are within bounds");
     for_each_chunk(rows, size, |chunk, range| {
-        // SAFETY: no other chunk has these rows; and the slices are borrowed until the loop has ended.
+        // SAFETY: no other chunk has these rows, and the slices are borrowed until the loop returns.
         let of_rows = per_row
             .each_ref()
             .map(|of| unsafe { of.part(range.clone()) });
-        // SAFETY: no other chunk has its number.
+        // SAFETY: no other chunk has this number.
         let of_chunk = per_chunk
             .each_ref()
             .map(|of| unsafe { of.part(chunk..chunk + 1) });
@@ -151,10 +158,10 @@ pub(crate) fn for_each_chunk_mut<const ROWS: usize, const CHUNKS: usize>(
     });
 }
 
-/// Calls `body` for every one of `parts`, on libtorch's threads, with its number and these parts of each slice.
+/// Calls `body` for each of `parts`, on libtorch's threads, with its index and this part of each slice.
 ///
 /// # Panics
-/// Where parts aren't in ascending order, or overlap, or aren't inside.
+/// Where parts aren't in ascending order, overlap, or are out of bounds.
 pub(crate) fn for_each_part_mut<const SLICES: usize>(
     parts: &[Range<usize>],
     slices: [&mut [f32]; SLICES],
@@ -162,14 +169,14 @@ pub(crate) fn for_each_part_mut<const SLICES: usize>(
 ) {
     let is_disjoint = parts.is_sorted_by(|left, right| left.end <= right.start);
     assert!(is_disjoint, "parts don't overlap");
-    // Here, as a panic on one of libtorch's threads would end the process.
+    // Here, as a panic on one of libtorch's threads would abort the process.
     let end = parts.last().map_or(0, |part| part.end);
     let is_inside = slices.iter().all(|slice| end <= slice.len());
-    assert!(is_inside, "all parts are inside");
+    assert!(is_inside, "all parts are within bounds");
     let slices = slices.map(DisjointMut::new);
     for_each_chunk(parts.len(), 1, |index, _| {
         let part = parts[index].clone();
-        // SAFETY: it was looked at above that parts don't overlap, and each is taken by one thread.
+        // SAFETY: parts don't overlap, as asserted above, and each index is taken once.
         let of_part = slices
             .each_ref()
             .map(|slice| unsafe { slice.part(part.clone()) });
@@ -182,7 +189,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn chunks_are_whole_rows_and_all_of_them() {
+    fn chunks_cover_all_rows() {
         let (mut rows, mut sums) = (vec![0.0; 7 * 3], vec![0.0; 4]);
         for_each_chunk_mut(
             7,
@@ -202,21 +209,21 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "parts don't overlap")]
-    fn parts_that_overlap_are_refused() {
+    fn overlapping_parts_panic() {
         for_each_part_mut(&[0..2, 1..3], [&mut [0.0; 3]], |_, _| {});
     }
 
     #[test]
-    #[should_panic(expected = "all parts are inside")]
-    fn what_is_not_there_is_not_given() {
+    #[should_panic(expected = "all parts are within bounds")]
+    fn parts_out_of_bounds_panic() {
         for_each_part_mut(&[0..2, 2..4], [&mut [0.0; 3]], |_, _| {});
     }
 
     #[test]
     #[should_panic(expected = "contiguous")]
-    fn what_is_not_contiguous_is_no_slice() {
+    fn a_slice_of_a_strided_tensor_panics() {
         let tensor = Tensor::zeros([3, 2], (Kind::Float, Device::Cpu)).tr();
-        // SAFETY: nothing writes to it.
+        // SAFETY: nothing writes to the tensor.
         let _ = unsafe { as_slice(&tensor) };
     }
 }

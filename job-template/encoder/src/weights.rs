@@ -1,9 +1,9 @@
-//! The weights of a Hugging Face folder: `model.safetensors`, or several files with
+//! The weights of a Hugging Face directory: `model.safetensors`, or several files with
 //! `model.safetensors.index.json`.
 //!
-//! Names are taken as people have them: with and without the prefix `bert.`, and with `gamma` and `beta`
-//! for the `weight` and `bias` of a `LayerNorm`, as BERT's first checkpoints have them. Numbers of other kinds
-//! become binary32. What isn't asked for, such as the heads of pre-training, is left.
+//! Names may have the prefix `bert.`, and `gamma` and `beta` for the `weight` and `bias` of a `LayerNorm`, as in
+//! BERT's first checkpoints. F64, F16 and BF16 are converted to binary32. Other tensors, such as the
+//! heads of pre-training, are ignored.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -21,35 +21,35 @@ use crate::parameters::{Slot, count, layout};
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 
-/// The files' bytes.
+/// The bytes of all weight files of a directory.
 pub(crate) struct WeightFiles {
-    /// What errors are about: the one file, or the index.
+    /// The path for error messages: the one file, or the index.
     path: PathBuf,
     files: Vec<WeightFile>,
-    /// SHA-256, in hexadecimal: the file's; of several, that of their names and SHA-256s.
+    /// SHA-256 in hexadecimal: of the file; of several, of their names and SHA-256s.
     pub(crate) sha256: String,
 }
 
 struct WeightFile {
     path: PathBuf,
     bytes: Vec<u8>,
-    /// The tensors that are taken from it; none: all.
+    /// The names of the tensors to read from it; none: all.
     names: Option<Vec<String>>,
 }
 
-/// A folder's tensors, by [`canonical`] names.
+/// A directory's tensors, by [`canonical`] names.
 pub(crate) struct Tensors<'a> {
     path: &'a Path,
     by_name: HashMap<String, (String, TensorView<'a>)>,
 }
 
-/// Parameters as they were read.
+/// Parameters read from files.
 pub(crate) struct Weights {
-    /// All parameters in binary32, on the CPU; 0 where the folder has none.
+    /// All parameters, binary32 `[numbers]` on the CPU; 0 for those that are not in the directory.
     pub(crate) flat_params: Tensor,
-    /// Whether the folder has a pooler.
+    /// Whether the directory has a pooler.
     pub(crate) has_pooler: bool,
-    /// Whether the folder has a classifier, and it was taken.
+    /// Whether the directory has a classifier that was read.
     pub(crate) has_classifier: bool,
 }
 
@@ -59,12 +59,12 @@ struct Index {
 }
 
 impl WeightFiles {
-    /// Reads `folder`'s files.
+    /// Reads `directory`'s files.
     ///
     /// # Errors
-    /// They are missing, or in a format that isn't read here; then the error has the fix.
-    pub(crate) fn read(folder: &Path) -> Result<Self, ModelError> {
-        let path = folder.join(SINGLE);
+    /// They are missing, or in a format that isn't supported; then the message has the conversion.
+    pub(crate) fn read(directory: &Path) -> Result<Self, ModelError> {
+        let path = directory.join(SINGLE);
         match fs::read(&path) {
             Ok(bytes) => Ok(Self {
                 sha256: format!("{:x}", Sha256::digest(&bytes)),
@@ -76,14 +76,14 @@ impl WeightFiles {
                 path,
             }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Self::read_index(folder)?.ok_or_else(|| missing(folder, &error))
+                Self::read_index(directory)?.ok_or_else(|| missing(directory, &error))
             }
             Err(error) => Err(ModelError::new(&path, error.to_string())),
         }
     }
 
-    fn read_index(folder: &Path) -> Result<Option<Self>, ModelError> {
-        let path = folder.join(INDEX);
+    fn read_index(directory: &Path) -> Result<Option<Self>, ModelError> {
+        let path = directory.join(INDEX);
         let Ok(text) = fs::read(&path) else {
             return Ok(None);
         };
@@ -92,7 +92,7 @@ impl WeightFiles {
             .map_err(|reason| error(format!("not an index of weights: {reason}")))?;
         let mut names: BTreeMap<&str, Vec<String>> = BTreeMap::new();
         for (tensor, file) in &index.weight_map {
-            // A file of the folder, not one elsewhere.
+            // A path could lead out of the directory.
             if Path::new(file).file_name() != Some(file.as_ref()) {
                 return Err(error(format!(
                     "`{tensor}` is in {file:?}, which is not the name of a file beside it"
@@ -103,7 +103,7 @@ impl WeightFiles {
         let mut files = Vec::new();
         let mut hash = Sha256::new();
         for (file, names) in names {
-            let path = folder.join(file);
+            let path = directory.join(file);
             let bytes =
                 fs::read(&path).map_err(|reason| ModelError::new(&path, reason.to_string()))?;
             hash.update(format!("{file} {:x}\n", Sha256::digest(&bytes)));
@@ -120,10 +120,10 @@ impl WeightFiles {
         }))
     }
 
-    /// What is in the files.
+    /// The tensors in the files.
     ///
     /// # Errors
-    /// A file is damaged, or lacks what the index says that it has.
+    /// A file is damaged, lacks a tensor that the index lists, or has one under two names.
     pub(crate) fn tensors(&self) -> Result<Tensors<'_>, ModelError> {
         let mut by_name = HashMap::new();
         for WeightFile { path, bytes, names } in &self.files {
@@ -154,28 +154,28 @@ impl WeightFiles {
     }
 }
 
-/// The line of Python that converts weights of an older format, in one file or in several.
+/// A line of Python that converts pickled weights, in one file or several.
 const CONVERSION: &str = "python3 -c \"import glob, torch; from safetensors.torch import save_file; \
      save_file({k: v.clone().contiguous() for f in glob.glob('pytorch_model*.bin') for k, v in \
      torch.load(f, map_location='cpu', weights_only=True).items()}, 'model.safetensors', \
      {'format': 'pt'})\"";
 
-/// Why there are no weights, and what to do.
-fn missing(folder: &Path, error: &io::Error) -> ModelError {
+/// The error for a directory without `model.safetensors`.
+fn missing(directory: &Path, error: &io::Error) -> ModelError {
     for pickled in ["pytorch_model.bin", "pytorch_model.bin.index.json"] {
-        let path = folder.join(pickled);
+        let path = directory.join(pickled);
         if path.exists() {
             let reason = format!(
-                "pickled weights are not read, as they can run code. Convert them, in that folder: \
+                "pickled weights are not read, as they can run code. Convert them, in that directory: \
                  {CONVERSION}"
             );
             return ModelError::new(&path, reason);
         }
     }
-    ModelError::new(&folder.join(SINGLE), error.to_string())
+    ModelError::new(&directory.join(SINGLE), error.to_string())
 }
 
-/// The name that a tensor has here: without `bert.`, and as `PyTorch` names the parameters of a `LayerNorm`.
+/// A tensor's name as in [`layout`]: without `bert.`, and with `PyTorch`'s names for a `LayerNorm`'s parameters.
 fn canonical(name: &str) -> String {
     let name = name.strip_prefix("bert.").unwrap_or(name);
     for (old, new) in [("gamma", "weight"), ("beta", "bias")] {
@@ -189,17 +189,17 @@ fn canonical(name: &str) -> String {
 }
 
 impl Tensors<'_> {
-    /// The classifier's labels, by its weight's shape; none where there is no classifier.
+    /// The number of the classifier's labels, from its weight's shape; none where there is no classifier.
     pub(crate) fn classifier_labels(&self) -> Option<usize> {
         let (_, tensor) = self.by_name.get("classifier.weight")?;
         Some(tensor.shape().first().copied().unwrap_or_default())
     }
 
-    /// The parameters of a model of this architecture. The classifier is taken if that is asked for
-    /// and there is one.
+    /// The parameters of a model of this architecture. A pooler may be missing; so may a classifier, which is
+    /// read with `with_classifier` only.
     ///
     /// # Errors
-    /// A tensor is missing, or not of this architecture.
+    /// A tensor is missing, has another shape or an unsupported dtype, or has a number that is not finite.
     pub(crate) fn weights(
         &self,
         architecture: &Architecture,
@@ -214,7 +214,7 @@ impl Tensors<'_> {
                 || (slot.name.starts_with("classifier.") && !has_classifier);
             !is_absent
         };
-        // All shapes first: nothing is allocated by what a file merely says.
+        // All shapes first, so that sizes in config.json allocate nothing that the file doesn't have.
         let slots = layout(architecture).into_iter().filter(is_there);
         let mut found = Vec::new();
         for slot in slots {
@@ -254,7 +254,7 @@ impl Tensors<'_> {
         })
     }
 
-    /// What the file has instead, where it has nothing of a BERT.
+    /// For a file that is not of a BERT at all: the first of its tensors.
     fn hint(&self) -> String {
         if self
             .by_name
@@ -269,7 +269,10 @@ impl Tensors<'_> {
     }
 }
 
-/// Copies a tensor's numbers, as binary32.
+/// Copies a tensor's numbers as binary32.
+///
+/// # Errors
+/// The tensor's dtype, where it isn't supported.
 fn copy_numbers(tensor: &TensorView<'_>, target: &mut [f32]) -> Result<(), Dtype> {
     let bytes = tensor.data();
     let pairs = || {
@@ -311,7 +314,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_of_all_kinds_are_one() {
+    fn older_names_are_understood() {
         for name in [
             "embeddings.LayerNorm.weight",
             "bert.embeddings.LayerNorm.gamma",
@@ -325,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_of_all_kinds_become_binary32() {
+    fn other_float_types_are_converted() {
         let read = |dtype, bytes: &[u8]| {
             let mut target = [0.0; 2];
             let tensor = TensorView::new(dtype, vec![2], bytes).unwrap();

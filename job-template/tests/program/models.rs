@@ -201,7 +201,7 @@ fn pickled_weights_are_refused_with_the_line_that_converts_them() {
         "{error}"
     );
     assert!(
-        error.contains("in that folder: python3 -c \"import glob, torch; "),
+        error.contains("in that directory: python3 -c \"import glob, torch; "),
         "{error}"
     );
     assert_eq!(error.lines().count(), 1, "{error}");

@@ -1,27 +1,23 @@
-//! Sums of products of bytes: the inner loop of a quantised dense layer.
+//! Integer matrix products: the inner loop of a quantized dense layer.
 //!
-//! Processors have different instructions for it. All kernels give the same sums, so that a model
-//! says the same on every machine: numbers of 7 bits can't overflow where two products are added in
-//! 16 bits, which AVX2 does.
+//! There is a kernel for each instruction set, and all give the same sums, so that a model's answers don't depend on
+//! the processor: AVX2 adds two products in 16 bits, which activations of 7 bits can't overflow.
 
 #![cfg_attr(
     target_arch = "x86_64",
-    expect(
-        unsafe_code,
-        reason = "a processor's own instructions, after a look whether it has them"
-    )
+    expect(unsafe_code, reason = "instructions that are detected at run time")
 )]
 
 /// Rows of a tile.
 pub(super) const ROWS: usize = 8;
 /// Columns of a tile.
 pub(super) const COLUMNS: usize = 48;
-/// Numbers of a row, and of a column, that are multiplied and added at once.
+/// Elements of a row and a column that one instruction multiplies and adds.
 pub(super) const STEP: usize = 4;
-/// The largest number that a row may have.
-pub(super) const HIGHEST: u8 = 127;
+/// The largest byte of a quantized activation.
+pub(super) const MAX_BYTE: u8 = 127;
 
-/// A step of as many columns as a tile has. A panel is all steps of them.
+/// Weights of one step of a tile's columns. A panel is all steps of these columns.
 #[derive(Debug, Clone, Copy)]
 #[repr(C, align(64))]
 pub(super) struct Block(pub(super) [[i8; STEP]; COLUMNS]);
@@ -29,7 +25,7 @@ pub(super) struct Block(pub(super) [[i8; STEP]; COLUMNS]);
 /// Sums of products, for each row and column of a tile.
 pub(super) type Tile = [[i32; COLUMNS]; ROWS];
 
-/// A way to compute, on a processor that has the instructions for it.
+/// A kernel whose instructions this processor has.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Kernel(Instructions);
 
@@ -45,7 +41,7 @@ enum Instructions {
 }
 
 impl Kernel {
-    /// All that this processor can run, from the fastest to the plain one.
+    /// All that this processor can run, fastest first.
     pub(super) fn all() -> Vec<Self> {
         let mut all = Vec::new();
         #[cfg(target_arch = "x86_64")]
@@ -69,16 +65,19 @@ impl Kernel {
         Self::all()[0]
     }
 
-    /// Writes the tile of some rows, [`ROWS`] at most, and a panel. The rows lie one after the other,
-    /// each in as many steps as the panel has; no number of theirs is above [`HIGHEST`].
+    /// Writes the products' sums of at most [`ROWS`] rows with a panel's columns. The rows are adjacent, each with as
+    /// many steps as the panel, and no byte of theirs is above [`MAX_BYTE`].
+    ///
+    /// # Panics
+    /// Where there are more rows, or steps that are not whole rows.
     pub(super) fn tile(self, rows: &[[u8; STEP]], panel: &[Block], tile: &mut Tile) {
         let rows = rows.chunks_exact(panel.len());
         assert!(
             rows.len() <= ROWS && rows.remainder().is_empty(),
-            "the rows are as deep as the panel, and fit into a tile"
+            "rows have the panel's steps, and fit into a tile"
         );
         match self.0 {
-            // SAFETY: `all` makes such a kernel only where the processor has these instructions.
+            // SAFETY: `all` detected these instructions.
             #[cfg(target_arch = "x86_64")]
             Instructions::Avx512Vnni => unsafe { x86::avx512_vnni(rows, panel, tile) },
             // SAFETY: as above.
@@ -129,15 +128,15 @@ mod x86 {
     /// Rows that fit into these registers together.
     const NARROW_ROWS: usize = 4;
 
-    /// So many rows.
+    /// The next `COUNT` rows.
     fn take<'a, const COUNT: usize>(rows: &mut Rows<'a>) -> [&'a [[u8; STEP]]; COUNT] {
-        from_fn(|_| rows.next().expect("there are as many"))
+        from_fn(|_| rows.next().expect("`COUNT` rows are left"))
     }
 
     #[target_feature(enable = "avx512f,avx512vnni")]
     pub(super) fn avx512_vnni(mut rows: Rows<'_>, panel: &[Block], tile: &mut Tile) {
         let mut sums = tile.as_mut_slice();
-        // Fewer rows one by one are no slower than this, as each row's registers wait for themselves.
+        // Fewer rows are as fast one by one: the latency of a row's chained additions dominates.
         if rows.len() == ROWS {
             avx512_vnni_rows(take::<ROWS>(&mut rows), panel, sums);
         }
@@ -155,7 +154,7 @@ mod x86 {
     ) {
         let mut sums = [[_mm512_setzero_si512(); WIDES]; COUNT];
         for (step, block) in panel.iter().enumerate() {
-            // SAFETY: a block is as many registers long.
+            // SAFETY: the slice is as long as a register.
             let weights: [__m512i; WIDES] = from_fn(|wide| unsafe {
                 _mm512_loadu_si512(block.0[wide * WIDE..(wide + 1) * WIDE].as_ptr().cast())
             });
@@ -168,13 +167,13 @@ mod x86 {
         }
         for (into, sums) in into.iter_mut().zip(sums) {
             for (into, sum) in into.as_chunks_mut::<WIDE>().0.iter_mut().zip(sums) {
-                // SAFETY: it is as long as a register.
+                // SAFETY: the chunk is as long as a register.
                 unsafe { _mm512_storeu_si512(into.as_mut_ptr().cast(), sum) };
             }
         }
     }
 
-    /// A kernel in registers of 256 bits, of a function that adds a step's products to sums.
+    /// A kernel in 256-bit registers; `$add` adds a step's products to the sums.
     macro_rules! narrow {
         ($name:ident, $rows_name:ident, $features:literal, $add:ident) => {
             #[target_feature(enable = $features)]
@@ -202,7 +201,7 @@ mod x86 {
                         let weights: [__m256i; NARROWS] = from_fn(|narrow| {
                             let start = half + narrow * NARROW;
                             let weights = &block.0[start..start + NARROW];
-                            // SAFETY: they are as long as a register.
+                            // SAFETY: the slice is as long as a register.
                             unsafe { _mm256_loadu_si256(weights.as_ptr().cast()) }
                         });
                         for (row, sums) in rows.iter().zip(&mut sums) {
@@ -215,7 +214,7 @@ mod x86 {
                     for (into, sums) in into.iter_mut().zip(sums) {
                         let into = into[half..].as_chunks_mut::<NARROW>().0;
                         for (into, sum) in into.iter_mut().zip(sums) {
-                            // SAFETY: it is as long as a register.
+                            // SAFETY: the chunk is as long as a register.
                             unsafe { _mm256_storeu_si256(into.as_mut_ptr().cast(), sum) };
                         }
                     }
@@ -245,7 +244,7 @@ mod tests {
     use super::*;
     use crate::random::Random;
 
-    /// Sums in the simplest way, by row and column.
+    /// The sums by the definition, row by row and column by column.
     fn expected(rows: &[[u8; STEP]], panel: &[Block]) -> Vec<[i32; COLUMNS]> {
         rows.chunks_exact(panel.len())
             .map(|row| {
@@ -261,7 +260,7 @@ mod tests {
             .collect()
     }
 
-    fn assert_all_right(rows: &[[u8; STEP]], panel: &[Block]) {
+    fn assert_kernels_match(rows: &[[u8; STEP]], panel: &[Block]) {
         let expected = expected(rows, panel);
         for kernel in Kernel::all() {
             let mut tile = [[-1; COLUMNS]; ROWS];
@@ -271,13 +270,13 @@ mod tests {
     }
 
     #[test]
-    fn kernels_give_the_same_sums_for_any_rows_and_depth() {
+    fn all_kernels_give_the_same_sums() {
         let mut random = Random::new(3, "tile");
         let mut byte = || (random.bits() >> 32) as u8;
         for count in 1..=ROWS {
             for steps in [1, 2, 7, 96] {
                 let rows: Vec<[u8; STEP]> = (0..count * steps)
-                    .map(|_| std::array::from_fn(|_| byte() & HIGHEST))
+                    .map(|_| std::array::from_fn(|_| byte() & MAX_BYTE))
                     .collect();
                 let panel: Vec<Block> = (0..steps)
                     .map(|_| {
@@ -286,16 +285,16 @@ mod tests {
                         }))
                     })
                     .collect();
-                assert_all_right(&rows, &panel);
+                assert_kernels_match(&rows, &panel);
             }
         }
     }
 
     #[test]
     fn the_largest_products_do_not_overflow() {
-        let rows = [[HIGHEST; STEP]; ROWS * 384];
+        let rows = [[MAX_BYTE; STEP]; ROWS * 384];
         for weight in [-127, 127] {
-            assert_all_right(&rows, &vec![Block([[weight; STEP]; COLUMNS]); 384]);
+            assert_kernels_match(&rows, &vec![Block([[weight; STEP]; COLUMNS]); 384]);
         }
     }
 }

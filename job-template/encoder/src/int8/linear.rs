@@ -1,17 +1,18 @@
-//! A dense layer in int8: weights that are rounded once, and rows that are rounded as they come.
+//! A dense layer in int8: weights quantized once, rows of activations when they are computed.
 
-use super::kernel::{Block, COLUMNS, HIGHEST, Kernel, ROWS, STEP};
+use super::kernel::{Block, COLUMNS, Kernel, MAX_BYTE, ROWS, STEP};
 use crate::activation::ROUNDING;
 use crate::parameters;
 use crate::slices::to_vec;
 
-/// The largest weight, in its column's scale. Not 128: the smallest one is its opposite.
-const LARGEST_WEIGHT: f32 = 127.0;
+/// The largest magnitude of a quantized weight. Not 128, so that negation is exact.
+const MAX_WEIGHT: f32 = 127.0;
 
-/// Rows of numbers from 0 to 127: `number = scale * (byte - zero)`, with a scale and a zero a row.
+/// Quantized rows of activations: `number ≈ scale * (byte - zero)`, bytes from 0 to 127, with a scale and a zero point
+/// per row.
 #[derive(Debug, Default)]
 pub(super) struct Rows {
-    /// Row after row, each filled up to whole steps with what meets weights of 0.
+    /// Row after row, each padded to whole steps; the padding's weights are 0.
     bytes: Vec<[u8; STEP]>,
     scales: Vec<f32>,
     zeros: Vec<i32>,
@@ -19,107 +20,104 @@ pub(super) struct Rows {
 }
 
 impl Rows {
-    /// Becomes the rows of `x`, so many numbers each.
-    pub(super) fn round(&mut self, x: &[f32], width: usize) {
+    /// Quantizes `x`, [rows, width], into this buffer.
+    pub(super) fn quantize(&mut self, x: &[f32], width: usize) {
         self.steps = width.div_ceil(STEP);
         self.scales.clear();
         self.zeros.clear();
         let rows = x.chunks_exact(width);
         self.bytes.resize(rows.len() * self.steps, [0; STEP]);
         for (row, bytes) in rows.zip(self.bytes.chunks_exact_mut(self.steps)) {
-            let (scale, zero) = round(row, &mut bytes.as_flattened_mut()[..width]);
+            let (scale, zero) = quantize(row, &mut bytes.as_flattened_mut()[..width]);
             self.scales.push(scale);
             self.zeros.push(zero);
         }
     }
 }
 
-/// Rounds a row; its scale and zero.
+/// Quantizes a row; gives its scale and zero point.
 #[multiversion::multiversion(targets("x86_64+avx512f+avx512dq+avx512bw", "x86_64+avx2+fma"))]
-fn round(row: &[f32], bytes: &mut [u8]) -> (f32, i32) {
+fn quantize(row: &[f32], bytes: &mut [u8]) -> (f32, i32) {
     const LANES: usize = 16;
-    let highest = f32::from(HIGHEST);
+    let max_byte = f32::from(MAX_BYTE);
     let (lanes, rest) = row.as_chunks::<LANES>();
-    // 0 is among them, so that it's exact.
-    let (mut least, mut most) = ([0.0_f32; LANES], [0.0_f32; LANES]);
+    // The range includes 0, which is then exact.
+    let (mut min, mut max) = ([0.0_f32; LANES], [0.0_f32; LANES]);
     for lanes in lanes {
         for (index, &number) in lanes.iter().enumerate() {
-            least[index] = lesser(least[index], number);
-            most[index] = greater(most[index], number);
+            min[index] = lesser(min[index], number);
+            max[index] = greater(max[index], number);
         }
     }
-    let least = least.iter().chain(rest).copied().fold(0.0, lesser);
-    let most = most.iter().chain(rest).copied().fold(0.0, greater);
-    let range = most - least;
+    let min = min.iter().chain(rest).copied().fold(0.0, lesser);
+    let max = max.iter().chain(rest).copied().fold(0.0, greater);
+    let range = max - min;
     let (scale, inverse) = if range > 0.0 {
-        (range / highest, highest / range)
+        (range / max_byte, max_byte / range)
     } else {
         (1.0, 1.0)
     };
-    let zero = (-least * inverse).round_ties_even();
+    let zero = (-min * inverse).round_ties_even();
     for (byte, &number) in bytes.iter_mut().zip(row) {
-        let scaled = lesser(greater(number * inverse + zero, 0.0), highest);
+        let scaled = lesser(greater(number * inverse + zero, 0.0), max_byte);
         *byte = (scaled + ROUNDING).to_bits() as u8;
     }
     (scale, zero as i32)
 }
 
-/// As the processor's own instruction: `f32::min` does more about what isn't a number.
+/// The processor's `minps`; `f32::min` costs more instructions for NaN.
 fn lesser(left: f32, right: f32) -> f32 {
     if left < right { left } else { right }
 }
 
+/// The processor's `maxps`.
 fn greater(left: f32, right: f32) -> f32 {
     if left > right { left } else { right }
 }
 
-/// A dense layer: `x` times the weight, and the bias.
+/// A dense layer's quantized weight, and its bias in binary32.
 #[derive(Debug)]
 pub(super) struct Linear {
     kernel: Kernel,
     width: usize,
-    /// Numbers of a result's row.
+    /// Elements of a row of the output.
     pub(super) columns: usize,
-    /// Panel after panel. Columns and steps that aren't there are 0.
+    /// The weight, panel after panel, padded with 0 to whole panels and steps.
     blocks: Vec<Block>,
     finish: Vec<Finish>,
 }
 
-/// What makes a panel's sums the layer's result.
+/// A panel's constants for dequantization.
 #[derive(Debug, Clone)]
 struct Finish {
-    /// The columns' sums of weights: what a row's zero adds to each sum.
+    /// The sums of each column's weights, by which a row's zero point shifts the sums of products.
     weights: [i32; COLUMNS],
     scales: [f32; COLUMNS],
     bias: [f32; COLUMNS],
 }
 
 impl Linear {
-    /// Rounds a layer's weights: for each column of the result, the largest becomes ±127.
+    /// Quantizes a layer's weight: the largest magnitude of each output's weights becomes 127.
     pub(super) fn new(linear: &parameters::Linear) -> Self {
         let size = linear.weight.size();
         let (columns, width) = (size[0] as usize, size[1] as usize);
         let steps = width.div_ceil(STEP);
         let panels = columns.div_ceil(COLUMNS);
         let mut blocks = vec![Block([[0; STEP]; COLUMNS]); panels * steps];
-        let nothing = Finish {
+        let padding = Finish {
             weights: [0; COLUMNS],
             scales: [0.0; COLUMNS],
             bias: [0.0; COLUMNS],
         };
-        let mut finish = vec![nothing; panels];
+        let mut finish = vec![padding; panels];
         let (weights, biases) = (to_vec(&linear.weight), to_vec(&linear.bias));
         let weights = weights.chunks_exact(width);
         for (index, (weights, bias)) in weights.zip(biases).enumerate() {
             let (panel, column) = (index / COLUMNS, index % COLUMNS);
-            let largest = weights
+            let max = weights
                 .iter()
-                .fold(0.0, |most, weight| weight.abs().max(most));
-            let scale = if largest > 0.0 {
-                largest / LARGEST_WEIGHT
-            } else {
-                1.0
-            };
+                .fold(0.0, |max, weight| weight.abs().max(max));
+            let scale = if max > 0.0 { max / MAX_WEIGHT } else { 1.0 };
             let finish = &mut finish[panel];
             finish.scales[column] = scale;
             finish.bias[column] = bias;
@@ -138,12 +136,12 @@ impl Linear {
         }
     }
 
-    /// Writes the layer's result for each of the rows.
+    /// Writes the layer's output, [rows, columns].
     pub(super) fn apply(&self, rows: &Rows, into: &mut [f32]) {
         assert_eq!(
             rows.steps,
             self.width.div_ceil(STEP),
-            "the rows are as wide as the layer takes them"
+            "rows have the layer's input width"
         );
         assert_eq!(
             into.len(),
@@ -204,14 +202,14 @@ mod tests {
 
     fn applied(linear: &Linear, x: &[f32]) -> Vec<f32> {
         let mut rows = Rows::default();
-        rows.round(x, linear.width);
+        rows.quantize(x, linear.width);
         let mut into = vec![f32::NAN; x.len() / linear.width * linear.columns];
         linear.apply(&rows, &mut into);
         into
     }
 
     #[test]
-    fn the_result_is_near_the_one_without_rounding() {
+    fn results_are_near_those_of_binary32() {
         for (rows, width, columns) in [(1, 7, 1), (8, 312, 48), (17, 384, 100), (3, 1536, 384)] {
             let layer = layer(width, columns);
             let x = tensor(3, &[rows, width]);
@@ -224,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rows_result_does_not_depend_on_the_others() {
+    fn a_row_does_not_depend_on_other_rows() {
         let linear = Linear::new(&layer(100, 70));
         let x = tensor(3, &[21, 100]);
         let x = to_vec(&x);
@@ -243,15 +241,15 @@ mod tests {
     }
 
     #[test]
-    fn the_least_and_the_largest_number_are_kept() {
+    fn minimum_and_maximum_are_represented() {
         let mut bytes = [0; 4];
-        let (scale, zero) = round(&[-1.0, 0.0, 0.5, 3.0], &mut bytes);
+        let (scale, zero) = quantize(&[-1.0, 0.0, 0.5, 3.0], &mut bytes);
         let numbers = bytes.map(|byte| scale * (i32::from(byte) - zero) as f32);
         assert_eq!(bytes, [0, 32, 48, 127]);
         for (number, expected) in numbers.into_iter().zip([-1.0, 0.0, 0.5, 3.0]) {
             assert!((number - expected).abs() <= scale / 2.0 + 1e-6, "{number}");
         }
-        assert_eq!(round(&[0.0; 4], &mut bytes), (1.0, 0));
-        assert_eq!(round(&[2.0, 1.0, 2.0, 1.0], &mut bytes).1, 0);
+        assert_eq!(quantize(&[0.0; 4], &mut bytes), (1.0, 0));
+        assert_eq!(quantize(&[2.0, 1.0, 2.0, 1.0], &mut bytes).1, 0);
     }
 }

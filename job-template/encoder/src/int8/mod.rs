@@ -1,8 +1,8 @@
-//! The encoder in int8, which is faster than in binary32 on a CPU, and not trained.
+//! Inference in int8 on a CPU: dynamic quantization of the encoder's dense layers.
 //!
-//! Its dense layers multiply bytes: weights are rounded once, each column of the result with a scale
-//! of its own; rows of tokens are rounded as they come, each with a scale and a zero of its own. So
-//! a row's result is the same in any batch. All else computes in binary32.
+//! Weights are quantized once, symmetrically, with a scale per output; activations when they are computed,
+//! asymmetrically, with a scale and a zero point per token (the README has the formulas). So a token's result does
+//! not depend on the batch. Everything else computes in binary32.
 
 mod kernel;
 mod linear;
@@ -25,10 +25,11 @@ use crate::normalize::{ForwardParameters, forward_row};
 use crate::parameters::{self, Parameters};
 use crate::slices::{RowsMut, as_mut_slice, as_slice, for_each_chunk_mut, to_vec};
 
-/// Rows that a thread takes through a layer together: few, so that they stay in its cache.
+/// Rows that a thread computes a layer for at a time: few, so that they stay in its cache.
 const CHUNK: usize = 16;
 
-/// A model whose encoder layers compute in int8; all that is around them computes in binary32.
+/// A model for inference whose encoder layers multiply in int8; embeddings, layer normalization, attention and head
+/// compute in binary32.
 #[derive(Debug)]
 pub struct Int8Encoder {
     /// Its sizes, labels and pooling.
@@ -36,8 +37,8 @@ pub struct Int8Encoder {
     /// The embeddings and the head; no layers.
     parameters: Parameters,
     layers: Arc<[Layer]>,
-    /// The last layer's queries, keys and values in binary32, where `[CLS]` alone is asked for: as
-    /// [`ClsAttention`] uses them, they cost less than in int8.
+    /// With [`Pooling::First`], the last layer's query, key and value weights in binary32: [`ClsAttention`] multiplies
+    /// so little that int8 would be slower.
     last: Option<parameters::Linear>,
 }
 
@@ -52,7 +53,7 @@ struct Layer {
     activation: Activation,
 }
 
-/// A layer normalisation's parameters.
+/// A layer normalization's parameters.
 #[derive(Debug)]
 struct Norm {
     weight: Vec<f32>,
@@ -80,16 +81,16 @@ impl Norm {
     }
 }
 
-/// What a thread computes with; kept, as it's the same for each chunk of each layer.
+/// A thread's buffers, reused for all chunks and layers.
 #[derive(Default)]
 struct Scratch {
     rows: Rows,
-    /// After attention's normalisation.
+    /// After attention's layer normalization, [rows, hidden].
     normed: Vec<f32>,
-    /// The feed-forward layer's inner vectors.
+    /// The feed-forward layer's inner vectors, [rows, intermediate].
     wide: Vec<f32>,
-    /// A row before normalisation's weights.
-    normalised: Vec<f32>,
+    /// A row before the layer normalization's weight and bias, `[hidden]`.
+    normalized: Vec<f32>,
 }
 
 thread_local! {
@@ -97,10 +98,11 @@ thread_local! {
 }
 
 impl Int8Encoder {
-    /// Rounds the weights of all layers of a model that computes in binary32 on a CPU.
+    /// Quantizes the weights of all layers. The instructions (AVX-512 VNNI, AVX-VNNI, AVX2, or none) are chosen by the
+    /// processor; the result is the same.
     ///
     /// # Panics
-    /// Where the model computes on another device, or in another precision.
+    /// Where the model isn't in binary32 on the CPU.
     #[must_use]
     pub fn quantize(encoder: &Encoder) -> Self {
         let (parameters, architecture) = (&encoder.parameters, &encoder.architecture);
@@ -127,18 +129,18 @@ impl Int8Encoder {
         }
     }
 
-    /// The labels' logits, [sequences, labels] in the batch's order.
+    /// The logits, [sequences, labels] in the batch's order.
     pub fn forward(&self, batch: &Batch) -> Tensor {
         let features = self.features(batch, self.architecture.pooling);
         head::forward(&self.parameters, &features, None).0
     }
 
-    /// A vector for each sequence, [sequences, hidden] in the batch's order.
+    /// The head's input: a vector for each sequence, [sequences, hidden] in the batch's order.
     pub fn features(&self, batch: &Batch, pooling: Pooling) -> Tensor {
         pooling.pool(self.encode(batch, pooling), batch)
     }
 
-    /// The same model, for another thread; the weights are shared.
+    /// Another handle of the model, for another thread; the weights are shared.
     #[must_use]
     pub fn share(&self) -> Self {
         Self {
@@ -180,14 +182,14 @@ impl Int8Encoder {
 }
 
 impl Layer {
-    /// All that follows attention, [rows, hidden].
+    /// The layer's output, [rows, hidden], from attention's output and the layer's input.
     fn after_attention(&self, attended: &Tensor, residual: &Tensor) -> Tensor {
         let hidden = self.output.columns;
         let rows = residual.size()[0] as usize;
         let mut result = residual.empty_like();
         {
             #[expect(unsafe_code, reason = "tensors' memory")]
-            // SAFETY: nobody else has the new tensor, or writes to the others.
+            // SAFETY: no other handle of the new tensor exists, and nothing writes to the others.
             let (into, attended, residual) = unsafe {
                 (
                     as_mut_slice(&mut result),
@@ -222,43 +224,43 @@ impl Layer {
             rows,
             normed,
             wide,
-            normalised,
+            normalized,
         } = scratch;
         let (hidden, inner) = (self.output.columns, self.intermediate.columns);
         normed.resize(into.len(), 0.0);
         wide.resize(into.len() / hidden * inner, 0.0);
-        normalised.resize(hidden, 0.0);
+        normalized.resize(hidden, 0.0);
         let mut normalize = |x: &mut [f32], residual: &[f32], norm: &Norm| {
             let parameters = norm.parameters();
             let residuals = residual.chunks_exact(hidden);
             for (x, residual) in x.chunks_exact_mut(hidden).zip(residuals) {
-                forward_row(x, Some(residual), normalised, 0, &parameters);
+                forward_row(x, Some(residual), normalized, 0, &parameters);
             }
         };
-        rows.round(attended, hidden);
+        rows.quantize(attended, hidden);
         self.attention_output.apply(rows, normed);
         normalize(normed, residual, &self.attention_norm);
-        rows.round(normed, hidden);
+        rows.quantize(normed, hidden);
         self.intermediate.apply(rows, wide);
         self.activation.apply(wide);
-        rows.round(wide, inner);
+        rows.quantize(wide, inner);
         self.output.apply(rows, into);
         normalize(into, normed, &self.output_norm);
     }
 }
 
-/// What a dense layer makes of the rows, [rows, columns].
+/// A dense layer's output, [rows, columns], of `x`, [rows, width].
 fn apply(layer: &Linear, x: &Tensor) -> Tensor {
     let (rows, width) = (x.size()[0], x.size()[1] as usize);
     let mut result = Tensor::empty([rows, layer.columns as i64], (Kind::Float, Device::Cpu));
     {
         #[expect(unsafe_code, reason = "tensors' memory")]
-        // SAFETY: nobody else has the new tensor, or writes to the other.
+        // SAFETY: no other handle of the new tensor exists, and nothing writes to the other.
         let (into, x) = unsafe { (as_mut_slice(&mut result), as_slice(x)) };
         let into = RowsMut::new(into, layer.columns);
         for_each_chunk_mut(rows as usize, CHUNK, [into], [], |range, [into], []| {
             SCRATCH.with_borrow_mut(|Scratch { rows, .. }| {
-                rows.round(&x[range.start * width..range.end * width], width);
+                rows.quantize(&x[range.start * width..range.end * width], width);
                 layer.apply(rows, into);
             });
         });
