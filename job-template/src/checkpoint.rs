@@ -10,6 +10,8 @@ pub use self::resume::{Best, PARAMETERS, Position, Resume, ResumeError};
 use crate::files::{self, WriteError};
 use crate::model::Architecture;
 
+/// The directory of checkpoints, in `OUTPUT_DIR`.
+pub const DIRECTORY: &str = "checkpoints";
 /// The file without which a folder has no model.
 pub const WEIGHTS: &str = "model.safetensors";
 /// What is said of weights that are replaced.

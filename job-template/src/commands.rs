@@ -87,8 +87,14 @@ fn run(command: Option<Command>) -> Result<ExitCode, Failure> {
     if let Some(Command::Health) = command {
         return Ok(health::health(&config.serving));
     }
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    for (name, meant) in names.filter_map(|name| Config::meant(&name).map(|meant| (name, meant))) {
+        say(&format!(
+            "warning: {name} is not read; did you mean {meant}?"
+        ));
+    }
     let runtime = Runtime::start(&config.compute)?;
-    // Gradients are computed by the model itself.
+    // libtorch records nothing for its automatic differentiation: the model's own code computes gradients.
     let _guard = tch::no_grad_guard();
     match command {
         Some(Command::Train) => train(&config, &runtime, &*Stop::listen()?),

@@ -329,6 +329,22 @@ impl Config {
         Ok(config)
     }
 
+    /// The variable that a name which isn't one is meant to be, as it seems: the job is run among variables of
+    /// others.
+    #[must_use]
+    pub fn meant(name: &str) -> Option<String> {
+        const MOST_EDITS: usize = 2;
+        const LEAST_LETTERS: usize = 5;
+        let command = Self::command();
+        let names: Vec<&str> = command.get_arguments().map(self::name).collect();
+        let edits = |known: &str| strsim::damerau_levenshtein(known, name);
+        let similar = names.iter().filter(|known| {
+            known.len() >= LEAST_LETTERS && !names.contains(&name) && edits(known) <= MOST_EDITS
+        });
+        let nearest = similar.min_by_key(|known| edits(known));
+        nearest.map(|known| (*known).to_owned())
+    }
+
     /// The README's table of variables: the name, the default (none where that depends on the machine or the
     /// model), what is allowed, and the meaning.
     #[must_use]

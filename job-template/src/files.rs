@@ -71,7 +71,16 @@ pub fn make_directory(path: &Path) -> Result<(), WriteError> {
     fs::create_dir_all(path)
         .and_then(|()| File::create(&probe))
         .and_then(|_| fs::remove_file(&probe))
-        .map_err(WriteError::new(path))
+        .map_err(|error| {
+            if error.kind() != io::ErrorKind::PermissionDenied {
+                return WriteError::new(path)(error);
+            }
+            let user = rustix::process::geteuid().as_raw();
+            let reason = format!(
+                "{error}\nhelp: let user {user}, as whom this runs, write there (chown {user})"
+            );
+            WriteError::new(path)(io::Error::other(reason))
+        })
 }
 
 /// Locks a directory, as far as other processes ask for the lock, while the result lives. It is the directory

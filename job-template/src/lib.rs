@@ -17,6 +17,11 @@
 //! | [`log`] | what is reported, to people or programs |
 //! | [`serve`] | a model over HTTP, by [`text_server`] |
 //! | [`stop`] | the end of a training that is signalled to end |
+//! | [`progress`], [`files`], [`process`] | progress bars; files that are written whole; what the system knows of the process |
+//!
+//! To read it in an evening: `commands`, `data`, `tokenize`, `train` with `train/steps.rs`, `model`, `evaluate`,
+//! `serve`. The variables are in `config`; how a model computes is in the crate [`bert_encoder`], whose README has
+//! the derivations, and how requests are answered in [`text_server`].
 
 pub mod batches;
 pub mod checkpoint;

@@ -79,7 +79,7 @@ impl Stop {
             let is_second = self.requested.swap(true, Ordering::SeqCst);
             if is_second || !self.deferred.load(Ordering::SeqCst) {
                 if !is_second {
-                    say("stopped; call it again to go on");
+                    say("stopped; run it again with the same OUTPUT_DIR to continue");
                 }
                 process::exit_now(TERMINATED);
             }

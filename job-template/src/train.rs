@@ -18,7 +18,7 @@ use self::losses::Losses;
 use self::trace::Trace;
 pub use self::trained::{check_weights, is_trained, is_trained_here, trained_positions};
 use crate::batches::Examples;
-use crate::checkpoint::{Position, Resume, TokenizerFiles};
+use crate::checkpoint::{self, Position, Resume, TokenizerFiles};
 use crate::config::{BASE_MODEL, Config, DEFAULT_POSITIONS};
 use crate::data::{self, ModelLabels};
 use crate::evaluate::{Labelled, Report};
@@ -89,6 +89,10 @@ pub fn train(
     let (model, replaced) = Model::load_to_train(&base, &reviews.labels, pooling, seed)?;
     files::make_directory(&config.output_dir)?;
     let _kept = files::lock_directory(&config.output_dir)?;
+    let checkpoints = config.output_dir.join(checkpoint::DIRECTORY);
+    if checkpoints.exists() {
+        files::make_directory(&checkpoints)?;
+    }
     if let Some(replaced) = replaced {
         say(&format!(
             "the model's classifier is for other labels ({}), and is replaced by a new one ({})",
@@ -114,6 +118,13 @@ pub fn train(
         reviews.test.len()
     ));
 
+    if reviews.duplicates > 0 {
+        say(&format!(
+            "{} reviews say what others say, and are left out",
+            reviews.duplicates
+        ));
+    }
+
     let identity = record::identity(config, runtime, &reviews, &model, positions);
     let tokenize = |examples, name| tokenize(&tokenizer, examples, runtime.threads, name);
     let parts = Parts {
@@ -129,7 +140,7 @@ pub fn train(
     stop.defer(false);
     // All steps are written; a signal that came meanwhile is obeyed before the test.
     if !is_whole || stop.is_requested() {
-        say("stopped; call it again to go on");
+        say("stopped; run it again with the same OUTPUT_DIR to continue");
         return Ok(Outcome::Stopped);
     }
     let report = training.finish(&reviews)?;
@@ -217,7 +228,7 @@ impl<'a> Training<'a> {
             training.learner.restored(position.step as u64);
             training.losses = Losses::new(&position, runtime.device);
             training.position = position;
-            // It is missed at the end only, else.
+            // Else a best model that is missing would be noticed after the last step.
             if let Some(best) = training.best() {
                 let parameters = training.learner.state()[0].1.empty_like();
                 training.resume.read_best(best.step, parameters)?;

@@ -118,7 +118,7 @@ impl Resume {
     #[must_use]
     pub fn new(output_dir: &Path, identity: Map<String, Value>) -> Self {
         Self {
-            folder: output_dir.join("checkpoints/resume"),
+            folder: output_dir.join(super::DIRECTORY).join("resume"),
             identity,
             best_step: None,
         }

@@ -1,5 +1,31 @@
 use super::*;
 
+#[test]
+fn slips_in_names_of_variables_are_found_and_others_are_not() {
+    for (name, meant) in [
+        ("NUM_EPOCHS", "N_EPOCHS"),
+        ("EPOCHS", "N_EPOCHS"),
+        ("BATCHSIZE", "BATCH_SIZE"),
+        ("OMP_NUM_THREAD", "OMP_NUM_THREADS"),
+        ("PATIENTCE", "PATIENCE"),
+    ] {
+        assert_eq!(Config::meant(name).as_deref(), Some(meant), "{name}");
+    }
+    for name in [
+        "MODEL",
+        "HOME",
+        "HOSTNAME",
+        "PATH",
+        "MKL_NUM_THREADS",
+        "LANG",
+        "PWD",
+        "TERM",
+        "SHLVL",
+    ] {
+        assert_eq!(Config::meant(name), None, "{name}");
+    }
+}
+
 fn read(given: &[(&str, &str)]) -> Result<Config, InvalidVariables> {
     Config::read(|name| {
         given

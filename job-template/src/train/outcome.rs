@@ -139,7 +139,7 @@ impl Training<'_> {
     /// Removes the checkpoints that an earlier training left in the same folder.
     fn remove_old_checkpoints(&self) {
         let (kept, _) = self.checkpoints();
-        let folder = self.config.output_dir.join("checkpoints");
+        let folder = self.config.output_dir.join(checkpoint::DIRECTORY);
         for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
             let name = entry.file_name().into_string().unwrap_or_default();
             let number = ["epoch-", "step-"]

@@ -233,7 +233,7 @@ impl Training<'_> {
 
     /// Writes the model as it is now, and removes what isn't kept any more.
     fn write_checkpoint(&self) -> Result<(), WriteError> {
-        let directory = self.config.output_dir.join("checkpoints");
+        let directory = self.config.output_dir.join(checkpoint::DIRECTORY);
         let (kept, old) = self.checkpoints();
         let weights = self.learner.to_safetensors();
         let (architecture, tokenizer) = (self.learner.architecture(), &self.tokenizer_files);

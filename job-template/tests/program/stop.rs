@@ -89,7 +89,7 @@ fn a_training_ends_soon_whatever_it_is_doing_and_goes_on() {
         assert_eq!(code, Some(143), "{line}: {said}");
         assert_eq!(
             said.lines().last(),
-            Some("stopped; call it again to go on"),
+            Some("stopped; run it again with the same OUTPUT_DIR to continue"),
             "{said}"
         );
         assert!(
