@@ -422,7 +422,7 @@ impl Learner {
         norm
     }
 
-    /// All that going on after a break needs, by name. Each is binary32, one-dimensional.
+    /// All that continuing after a break needs, by name. Each is binary32, one-dimensional.
     pub fn state(&self) -> [(&'static str, Tensor); 3] {
         [
             (PARAMETERS, self.trained.shallow_clone()),

@@ -1,4 +1,4 @@
-//! What training leaves on disk: a Hugging Face folder, and what is needed to go on after a break.
+//! What training leaves on disk: a Hugging Face directory, and what is needed to go on after a break.
 
 mod resume;
 
@@ -12,7 +12,7 @@ use crate::model::Architecture;
 
 /// The directory of checkpoints, in `OUTPUT_DIR`.
 pub const DIRECTORY: &str = "checkpoints";
-/// The file without which a folder has no model.
+/// The file without which a directory has no model.
 pub const WEIGHTS: &str = "model.safetensors";
 /// What is said of weights that are replaced.
 const OF_OLD_WEIGHTS: &[&str] = &[
@@ -32,7 +32,7 @@ pub struct TokenizerFiles {
     pub config: Value,
 }
 
-/// Writes `folder` as Python's transformers read it: the model, what it is like, its tokenizer, and other
+/// Writes `directory` as Python's transformers read it: the model, what it is like, its tokenizer, and other
 /// files of JSON.
 ///
 /// What was there is no model any more from the first moment on, and what is written is one from the last
@@ -41,21 +41,21 @@ pub struct TokenizerFiles {
 /// # Errors
 /// A file can't be written.
 pub fn write_model(
-    folder: &Path,
+    directory: &Path,
     architecture: &Architecture,
     weights: &[u8],
     tokenizer: &TokenizerFiles,
     others: &[(&str, Value)],
 ) -> Result<(), WriteError> {
-    files::make_directory(folder)?;
+    files::make_directory(directory)?;
     for name in [WEIGHTS].iter().chain(OF_OLD_WEIGHTS) {
-        files::remove(&folder.join(name))?;
+        files::remove(&directory.join(name))?;
     }
-    files::write_json(&folder.join("config.json"), &architecture.to_json())?;
-    files::write(&folder.join("tokenizer.json"), &tokenizer.tokenizer)?;
-    files::write_json(&folder.join("tokenizer_config.json"), &tokenizer.config)?;
+    files::write_json(&directory.join("config.json"), &architecture.to_json())?;
+    files::write(&directory.join("tokenizer.json"), &tokenizer.tokenizer)?;
+    files::write_json(&directory.join("tokenizer_config.json"), &tokenizer.config)?;
     for (name, value) in others {
-        files::write_json(&folder.join(name), value)?;
+        files::write_json(&directory.join(name), value)?;
     }
-    files::write(&folder.join(WEIGHTS), weights)
+    files::write(&directory.join(WEIGHTS), weights)
 }

@@ -250,7 +250,7 @@ pub enum Precision {
     Int8,
 }
 
-/// Whether MKL is told that it runs on an Intel processor.
+/// Whether MKL takes its path for Intel processors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum MklFix {
     /// Where the processor has AVX2.

@@ -23,7 +23,7 @@ pub struct Runtime {
     pub is_int8: bool,
     /// The threads to compute with.
     pub threads: usize,
-    /// Whether MKL is told that it runs on an Intel processor.
+    /// Whether MKL takes its path for Intel processors.
     pub mkl_fix: bool,
 }
 
@@ -85,7 +85,7 @@ impl Runtime {
         if config.device != DeviceChoice::Cpu && config.is_deterministic {
             #[expect(unsafe_code, reason = "the environment is changed")]
             // SAFETY: this is the start, where there is but one thread.
-            // cuBLAS adds in the same order every time only where it is told how much memory it has.
+            // cuBLAS adds in the same order every time only where its workspace is set.
             unsafe {
                 std::env::set_var("CUBLAS_WORKSPACE_CONFIG", ":4096:8");
             }

@@ -39,7 +39,7 @@ const KEPT_CHECKPOINTS: usize = 3;
 /// What training came to.
 #[derive(Debug)]
 pub enum Outcome {
-    /// The model is in the folder.
+    /// The model is in the directory.
     Done(Report),
     /// It was asked to stop, and continues from there when it is called again.
     Stopped,
@@ -224,7 +224,7 @@ impl<'a> Training<'a> {
             tokenizer_files,
         };
         if let Some(position) = training.resume.read(&mut training.learner.state())? {
-            say(&format!("going on after step {}", position.step));
+            say(&format!("continuing after step {}", position.step));
             training.learner.restored(position.step as u64);
             training.losses = Losses::new(&position, runtime.device);
             training.position = position;

@@ -1,4 +1,4 @@
-//! What the processor can do, and what MKL is told of it.
+//! What the processor can do, and which path MKL takes.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 

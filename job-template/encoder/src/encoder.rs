@@ -384,7 +384,7 @@ mod tests {
         (scalars, model.parameters.flat_params)
     }
 
-    /// Of how many threads share a product, MKL makes what it likes; with as many, it is the same.
+    /// MKL may split a product otherwise for another number of threads; for the same number, the bits are the same.
     #[test]
     fn training_is_bit_equal_every_time() {
         with_threads(|| {

@@ -90,7 +90,7 @@ struct Saved {
     input: Tensor,
     attention: Attention,
     /// [query rows, hidden]
-    attended: Tensor,
+    context: Tensor,
     attention_norm: normalize::Saved,
     /// [query rows, hidden]
     normed: Tensor,
@@ -149,7 +149,7 @@ pub(crate) fn forward(
     for (number, layer) in parameters.layers.iter().enumerate() {
         let only_first = number == last && pooling == Pooling::First;
         let (y, saved) = forward_layer(
-            Place {
+            LayerPass {
                 number,
                 layer,
                 architecture,
@@ -170,7 +170,7 @@ pub(crate) fn forward(
 
 /// A layer and all that is around it.
 #[derive(Clone, Copy)]
-struct Place<'a> {
+struct LayerPass<'a> {
     number: usize,
     layer: &'a Layer,
     architecture: &'a Architecture,
@@ -178,7 +178,7 @@ struct Place<'a> {
     dropout: Option<Dropout>,
 }
 
-impl<'a> Place<'a> {
+impl<'a> LayerPass<'a> {
     fn heads(&self, query_key_value: &'a Tensor) -> Heads<'a> {
         Heads {
             query_key_value,
@@ -193,28 +193,28 @@ impl<'a> Place<'a> {
     }
 }
 
-fn forward_layer(place: Place<'_>, x: &Tensor, only_first: bool) -> (Tensor, Saved) {
-    let Place {
+fn forward_layer(pass: LayerPass<'_>, x: &Tensor, only_first: bool) -> (Tensor, Saved) {
+    let LayerPass {
         number,
         layer,
         architecture,
         dropout,
         ..
-    } = place;
-    let (attended, attention) = if only_first {
-        let (attended, saved) = place.cls_attention().forward(x);
-        (attended, Attention::Cls(saved))
+    } = pass;
+    let (context, attention) = if only_first {
+        let (context, saved) = pass.cls_attention().forward(x);
+        (context, Attention::Cls(saved))
     } else {
         let all = apply(&layer.query_key_value, x);
-        let (attended, saved) = place.heads(&all).forward();
-        (attended, Attention::All(all, saved))
+        let (context, saved) = pass.heads(&all).forward();
+        (context, Attention::All(all, saved))
     };
     let residual = match &attention {
         Attention::All(..) => x,
         Attention::Cls(saved) => &saved.input,
     };
     let input = Input {
-        dense: multiply(&attended, &layer.attention_output.weight),
+        dense: multiply(&context, &layer.attention_output.weight),
         dense_bias: Some(&layer.attention_output.bias),
         mask: dropout.map(|dropout| dropout.mask(after_attention(number))),
         residual: Some(residual),
@@ -236,7 +236,7 @@ fn forward_layer(place: Place<'_>, x: &Tensor, only_first: bool) -> (Tensor, Sav
     let saved = Saved {
         input: x.shallow_clone(),
         attention,
-        attended,
+        context,
         attention_norm,
         normed,
         inner,
@@ -259,14 +259,14 @@ pub(crate) fn backward(
     let mut gradient = gradient;
     for (number, saved) in tape.layers.iter().enumerate().rev() {
         let layer = &parameters.layers[number];
-        let place = Place {
+        let pass = LayerPass {
             number,
             layer,
             architecture,
             batch,
             dropout: Some(dropout),
         };
-        gradient = backward_layer(place, &gradients.layers[number], saved, &gradient);
+        gradient = backward_layer(pass, &gradients.layers[number], saved, &gradient);
     }
     dropout.mask(EMBEDDINGS).apply(&mut gradient);
     let into = Gradients {
@@ -288,8 +288,8 @@ pub(crate) fn backward(
 }
 
 /// The gradient of the layer's input.
-fn backward_layer(place: Place<'_>, into: &Layer, saved: &Saved, gradient: &Tensor) -> Tensor {
-    let Place { layer, batch, .. } = place;
+fn backward_layer(pass: LayerPass<'_>, into: &Layer, saved: &Saved, gradient: &Tensor) -> Tensor {
+    let LayerPass { layer, batch, .. } = pass;
     let norm = Gradients {
         norm: &into.output_norm,
         dense_bias: Some(&into.output.bias),
@@ -317,20 +317,20 @@ fn backward_layer(place: Place<'_>, into: &Layer, saved: &Saved, gradient: &Tens
         &layer.attention_norm,
         &norm,
     );
-    weight_gradient(&into.attention_output.weight, &dense, &saved.attended);
-    let attended = dense.matmul(&layer.attention_output.weight);
+    weight_gradient(&into.attention_output.weight, &dense, &saved.context);
+    let context = dense.matmul(&layer.attention_output.weight);
 
     match &saved.attention {
         Attention::All(all, of_all_tokens) => {
-            let heads = place.heads(all);
-            let grad_all = heads.backward(&attended, &saved.attended, of_all_tokens);
+            let heads = pass.heads(all);
+            let grad_all = heads.backward(&context, &saved.context, of_all_tokens);
             weight_gradient(&into.query_key_value.weight, &grad_all, &saved.input);
             bias_gradient(&into.query_key_value.bias, &grad_all);
             residual.addmm_(&grad_all, &layer.query_key_value.weight)
         }
         Attention::Cls(of_cls) => {
-            let (by_query, mut grad_input) = place.cls_attention().backward(
-                &attended,
+            let (by_query, mut grad_input) = pass.cls_attention().backward(
+                &context,
                 of_cls,
                 &saved.input,
                 &into.query_key_value,

@@ -42,7 +42,7 @@ pub enum ResumeError {
         differences.join(", ")
     )]
     Other {
-        /// The folder.
+        /// The directory.
         path: PathBuf,
         /// What is different.
         differences: Vec<String>,
@@ -107,7 +107,7 @@ pub const PARAMETERS: &str = "parameters";
 /// Where a training keeps what it needs to go on.
 #[derive(Debug)]
 pub struct Resume {
-    folder: PathBuf,
+    directory: PathBuf,
     identity: Map<String, Value>,
     /// The step of the best model that the state on disk is with.
     best_step: Option<usize>,
@@ -118,7 +118,7 @@ impl Resume {
     #[must_use]
     pub fn new(output_dir: &Path, identity: Map<String, Value>) -> Self {
         Self {
-            folder: output_dir.join(super::DIRECTORY).join("resume"),
+            directory: output_dir.join(super::DIRECTORY).join("resume"),
             identity,
             best_step: None,
         }
@@ -132,7 +132,7 @@ impl Resume {
         &mut self,
         tensors: &mut [(&'static str, Tensor)],
     ) -> Result<Option<Position>, ResumeError> {
-        let path = self.folder.join("state.json");
+        let path = self.directory.join("state.json");
         let Ok(text) = fs::read(&path) else {
             return Ok(None);
         };
@@ -146,7 +146,7 @@ impl Resume {
         let differences = differences(&state.identity, &self.identity);
         if !differences.is_empty() {
             return Err(ResumeError::Other {
-                path: self.folder.clone(),
+                path: self.directory.clone(),
                 differences,
             });
         }
@@ -169,7 +169,7 @@ impl Resume {
     /// # Errors
     /// As of [`Resume::write`].
     pub fn write_best(&self, step: usize, parameters: Tensor) -> Result<(), WriteError> {
-        files::make_directory(&self.folder)?;
+        files::make_directory(&self.directory)?;
         files::write(&self.best(step), &serialize(&[(PARAMETERS, parameters)]))?;
         self.remove("best-", &[Some(step), self.best_step]);
         Ok(())
@@ -184,7 +184,7 @@ impl Resume {
         tensors: &[(&'static str, Tensor)],
         position: &Position,
     ) -> Result<(), WriteError> {
-        files::make_directory(&self.folder)?;
+        files::make_directory(&self.directory)?;
         files::write(&self.tensors(position.step), &serialize(tensors))?;
         // This file says which of the others counts, so that both change at once.
         let state = State {
@@ -192,11 +192,11 @@ impl Resume {
             identity: self.identity.clone(),
             position: position.clone(),
         };
-        files::write_json(&self.folder.join("state.json"), &state)?;
+        files::write_json(&self.directory.join("state.json"), &state)?;
         // Before what it replaces is removed, in a power cut too.
-        File::open(&self.folder)
-            .and_then(|folder| folder.sync_all())
-            .map_err(WriteError::new(&self.folder))?;
+        File::open(&self.directory)
+            .and_then(|directory| directory.sync_all())
+            .map_err(WriteError::new(&self.directory))?;
         self.best_step = position.best.map(|best| best.step);
         self.remove("step-", &[Some(position.step)]);
         self.remove("best-", &[self.best_step]);
@@ -205,16 +205,16 @@ impl Resume {
 
     /// Removes everything, once the training is done.
     pub fn clear(&self) {
-        let _ = fs::remove_file(self.folder.join("state.json"));
-        let _ = fs::remove_dir_all(&self.folder);
+        let _ = fs::remove_file(self.directory.join("state.json"));
+        let _ = fs::remove_dir_all(&self.directory);
     }
 
     fn tensors(&self, step: usize) -> PathBuf {
-        self.folder.join(format!("step-{step}.safetensors"))
+        self.directory.join(format!("step-{step}.safetensors"))
     }
 
     fn best(&self, step: usize) -> PathBuf {
-        self.folder.join(format!("best-{step}.safetensors"))
+        self.directory.join(format!("best-{step}.safetensors"))
     }
 
     /// Removes the tensors' files with these names, but of some steps.
@@ -223,7 +223,11 @@ impl Resume {
         let kept: Vec<String> = kept
             .map(|step| format!("{prefix}{step}.safetensors"))
             .collect();
-        for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
+        for entry in fs::read_dir(&self.directory)
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
             let name = entry.file_name().into_string().unwrap_or_default();
             if name.starts_with(prefix) && !kept.contains(&name) {
                 let _ = fs::remove_file(entry.path());
@@ -316,8 +320,8 @@ mod tests {
 
     #[test]
     fn a_training_goes_on_where_it_was() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut resume = Resume::new(folder.path(), identity(0.1));
+        let directory = tempfile::tempdir().unwrap();
+        let mut resume = Resume::new(directory.path(), identity(0.1));
         let mut read = tensors(0.0);
         assert!(resume.read(&mut read).unwrap().is_none());
         for step in 1..=2 {
@@ -335,8 +339,8 @@ mod tests {
 
     #[test]
     fn the_best_model_counts_once_the_position_with_it_is_written() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut resume = Resume::new(folder.path(), identity(0.1));
+        let directory = tempfile::tempdir().unwrap();
+        let mut resume = Resume::new(directory.path(), identity(0.1));
         let at = |step, best| Position {
             step,
             best: Some(Best {
@@ -352,7 +356,7 @@ mod tests {
             resume.write_best(step, parameters(value)).unwrap();
         }
         // As after SIGKILL: the state on disk is with the best of step 10.
-        let mut again = Resume::new(folder.path(), identity(0.1));
+        let mut again = Resume::new(directory.path(), identity(0.1));
         let position = again.read(&mut tensors(0.0)).unwrap().unwrap();
         assert_eq!(position.best.unwrap().step, 10);
         let read = parameters(0.0);
@@ -361,7 +365,7 @@ mod tests {
         assert!(again.read_best(20, read.shallow_clone()).is_err());
         again.write_best(20, parameters(2.0)).unwrap();
         again.write(&tensors(1.0), &at(24, 20)).unwrap();
-        let mut names: Vec<_> = fs::read_dir(&again.folder)
+        let mut names: Vec<_> = fs::read_dir(&again.directory)
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
             .collect();
@@ -375,8 +379,8 @@ mod tests {
     /// Also those that are no short decimals: the sum of losses is one.
     #[test]
     fn a_position_is_read_with_all_its_bits() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut resume = Resume::new(folder.path(), identity(0.1));
+        let directory = tempfile::tempdir().unwrap();
+        let mut resume = Resume::new(directory.path(), identity(0.1));
         let mut random = bert_encoder::random::Random::new(1, "sums");
         for _ in 0..200 {
             let position = Position {
@@ -391,21 +395,21 @@ mod tests {
 
     #[test]
     fn the_state_of_another_version_is_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut resume = Resume::new(folder.path(), identity(0.1));
-        fs::create_dir_all(&resume.folder).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let mut resume = Resume::new(directory.path(), identity(0.1));
+        fs::create_dir_all(&resume.directory).unwrap();
         let old = json!({"schema": 1, "identity": {}, "position": {"step": 3}});
-        fs::write(resume.folder.join("state.json"), old.to_string()).unwrap();
+        fs::write(resume.directory.join("state.json"), old.to_string()).unwrap();
         let error = resume.read(&mut tensors(0.0)).unwrap_err().to_string();
         assert!(error.contains("has schema 1, and this version"), "{error}");
     }
 
     #[test]
     fn another_training_is_refused_with_what_is_different() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut write = Resume::new(folder.path(), identity(0.1));
+        let directory = tempfile::tempdir().unwrap();
+        let mut write = Resume::new(directory.path(), identity(0.1));
         write.write(&tensors(1.0), &Position::default()).unwrap();
-        let mut read = Resume::new(folder.path(), identity(0.2));
+        let mut read = Resume::new(directory.path(), identity(0.2));
         let error = read.read(&mut tensors(0.0)).unwrap_err().to_string();
         let differences = "another: BEST was nothing, is min loss, LR was 0.1, is 0.2. Go on";
         assert!(error.contains(differences), "{error}");
@@ -413,8 +417,8 @@ mod tests {
 
     #[test]
     fn a_damaged_state_is_an_error() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut resume = Resume::new(folder.path(), identity(0.1));
+        let directory = tempfile::tempdir().unwrap();
+        let mut resume = Resume::new(directory.path(), identity(0.1));
         resume.write(&tensors(1.0), &Position::default()).unwrap();
         let path = resume.tensors(0);
         let bytes = fs::read(&path).unwrap();

@@ -66,9 +66,9 @@ impl Training<'_> {
             ("metrics.json", metrics),
             ("timings.json", self.timings()),
         ];
-        let folder = &self.config.output_dir;
+        let directory = &self.config.output_dir;
         let (architecture, tokenizer) = (self.learner.architecture(), &self.tokenizer_files);
-        checkpoint::write_model(folder, architecture, &weights, tokenizer, &others)?;
+        checkpoint::write_model(directory, architecture, &weights, tokenizer, &others)?;
         self.remove_old_checkpoints();
         self.resume.clear();
         Ok(report)
@@ -136,11 +136,11 @@ impl Training<'_> {
         })
     }
 
-    /// Removes the checkpoints that an earlier training left in the same folder.
+    /// Removes the checkpoints that an earlier training left in the same directory.
     fn remove_old_checkpoints(&self) {
         let (kept, _) = self.checkpoints();
-        let folder = self.config.output_dir.join(checkpoint::DIRECTORY);
-        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let directory = self.config.output_dir.join(checkpoint::DIRECTORY);
+        for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
             let name = entry.file_name().into_string().unwrap_or_default();
             let number = ["epoch-", "step-"]
                 .iter()

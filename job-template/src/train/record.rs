@@ -22,7 +22,7 @@ const LIBTORCH_VERSION: &str = "2.11.0";
 #[derive(Serialize)]
 pub(super) struct Line {
     pub(super) step: usize,
-    /// Epochs so far, with the part of the one that is going on.
+    /// Epochs so far, with the part of the one that is under way.
     pub(super) epoch: f64,
     /// Mean loss since the last line.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -153,8 +153,8 @@ mod tests {
 
     #[test]
     fn lines_after_a_break_are_cut_off_and_none_is_made_up() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("lines");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("lines");
         cut(&path, 0).unwrap();
         let bytes = append(&path, b"one\n").unwrap();
         append(&path, b"two\n").unwrap();

@@ -19,29 +19,29 @@ fn trained() -> Project {
     project
 }
 
-/// Copies a model's folder, changes it, and gives its name.
+/// Copies a model's directory, changes it, and gives its name.
 fn variant<'a>(
     project: &Project,
     from: &str,
     name: &'a str,
     change: impl FnOnce(&mut Vec<Weight>, &mut Value),
 ) -> &'a str {
-    let folder = project.path(name);
-    fs::create_dir(&folder).unwrap();
+    let directory = project.path(name);
+    fs::create_dir(&directory).unwrap();
     for file in ["tokenizer.json", "tokenizer_config.json"] {
-        let _ = fs::copy(project.path(from).join(file), folder.join(file));
+        let _ = fs::copy(project.path(from).join(file), directory.join(file));
     }
     let mut weights = read_weights(&project.path(from).join("model.safetensors"));
     let mut config = project.json(&format!("{from}/config.json"));
     change(&mut weights, &mut config);
-    write_weights(&folder.join("model.safetensors"), &weights);
-    fs::write(folder.join("config.json"), config.to_string()).unwrap();
+    write_weights(&directory.join("model.safetensors"), &weights);
+    fs::write(directory.join("config.json"), config.to_string()).unwrap();
     name
 }
 
-fn predict(project: &Project, folder: &str, arguments: &[&str]) -> Result<Value, String> {
+fn predict(project: &Project, directory: &str, arguments: &[&str]) -> Result<Value, String> {
     let mut job = project.job("unused", &[&["predict", TEXT][..], arguments].concat());
-    let output = job.env("MODEL", project.path(folder)).output().unwrap();
+    let output = job.env("MODEL", project.path(directory)).output().unwrap();
     if output.status.success() {
         Ok(serde_json::from_slice(&output.stdout).unwrap())
     } else {
@@ -50,8 +50,8 @@ fn predict(project: &Project, folder: &str, arguments: &[&str]) -> Result<Value,
     }
 }
 
-fn logits(project: &Project, folder: &str) -> Vec<f64> {
-    let answer = predict(project, folder, &["--logits"]).unwrap();
+fn logits(project: &Project, directory: &str) -> Vec<f64> {
+    let answer = predict(project, directory, &["--logits"]).unwrap();
     let logits = answer["logits"].as_array().unwrap().iter();
     logits.map(|logit| logit.as_f64().unwrap()).collect()
 }
@@ -125,8 +125,8 @@ fn the_same_weights_by_other_names_and_in_other_numbers_are_the_same_model() {
 fn weights_in_several_files_are_one_model() {
     let project = trained();
     variant(&project, "out", "sharded", |_, _| ());
-    let folder = project.path("sharded");
-    let weights = read_weights(&folder.join("model.safetensors"));
+    let directory = project.path("sharded");
+    let weights = read_weights(&directory.join("model.safetensors"));
     let (first, second) = weights.split_at(weights.len() / 3);
     let files = [
         "model-00001-of-00002.safetensors",
@@ -134,15 +134,15 @@ fn weights_in_several_files_are_one_model() {
     ];
     let mut map = serde_json::Map::new();
     for (file, weights) in files.iter().zip([first, second]) {
-        write_weights(&folder.join(file), weights);
+        write_weights(&directory.join(file), weights);
         map.extend(
             weights
                 .iter()
                 .map(|weight| (weight.name.clone(), json!(file))),
         );
     }
-    fs::remove_file(folder.join("model.safetensors")).unwrap();
-    let index = folder.join("model.safetensors.index.json");
+    fs::remove_file(directory.join("model.safetensors")).unwrap();
+    let index = directory.join("model.safetensors.index.json");
     let write = |map: &serde_json::Map<String, Value>| {
         fs::write(
             &index,
@@ -156,7 +156,7 @@ fn weights_in_several_files_are_one_model() {
     stdout(
         project
             .job("again", &["train"])
-            .env("MODEL", &folder)
+            .env("MODEL", &directory)
             .env("N_EPOCHS", "1"),
     );
 
@@ -175,7 +175,7 @@ fn weights_in_several_files_are_one_model() {
     write(&lacking);
     refused("model-00001-of-00002.safetensors: has no tensor `more`, which");
     write(&map);
-    let second = folder.join(files[1]);
+    let second = directory.join(files[1]);
     let whole = fs::read(&second).unwrap();
     fs::write(&second, &whole[..whole.len() - 1]).unwrap();
     refused("model-00002-of-00002.safetensors: damaged");
@@ -189,10 +189,10 @@ fn weights_in_several_files_are_one_model() {
 fn pickled_weights_are_refused_with_the_line_that_converts_them() {
     let project = trained();
     variant(&project, "out", "pickled", |_, _| ());
-    let folder = project.path("pickled");
+    let directory = project.path("pickled");
     fs::rename(
-        folder.join("model.safetensors"),
-        folder.join("pytorch_model.bin"),
+        directory.join("model.safetensors"),
+        directory.join("pytorch_model.bin"),
     )
     .unwrap();
     let error = predict(&project, "pickled", &[]).unwrap_err();
@@ -243,8 +243,8 @@ fn a_pooler_is_needed_only_to_classify() {
 }
 
 /// The classifier's weights and bias.
-fn classifier(project: &Project, folder: &str) -> Vec<Vec<f32>> {
-    let mut weights = read_weights(&project.path(folder).join("model.safetensors"));
+fn classifier(project: &Project, directory: &str) -> Vec<Vec<f32>> {
+    let mut weights = read_weights(&project.path(directory).join("model.safetensors"));
     weights.retain(|weight| weight.name.starts_with("classifier."));
     weights.sort_by(|left, right| left.name.cmp(&right.name));
     weights.iter().map(Weight::numbers).collect()

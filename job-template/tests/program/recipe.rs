@@ -439,7 +439,7 @@ fn a_training_with_everything_comes_to_the_same_bytes_after_signals() {
     let resumed = job("broken").output().unwrap();
     let said = stderr(&resumed);
     assert!(resumed.status.success(), "{said}");
-    assert!(said.contains("going on after step"), "{said}");
+    assert!(said.contains("continuing after step"), "{said}");
     let files = |output: &str| {
         let mut files = crate::train::files(&project.path(output));
         assert!(files.remove("timings.json").is_some());

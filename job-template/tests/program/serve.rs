@@ -92,8 +92,8 @@ impl Server {
     }
 
     fn threads(&self) -> usize {
-        let folder = format!("/proc/{}/task", self.child.id());
-        fs::read_dir(folder).unwrap().count()
+        let directory = format!("/proc/{}/task", self.child.id());
+        fs::read_dir(directory).unwrap().count()
     }
 }
 
@@ -111,11 +111,11 @@ impl PidsLimit {
     fn new(name: &str, limit: usize) -> Option<Self> {
         // Version 1, then version 2.
         for root in ["/sys/fs/cgroup/pids", "/sys/fs/cgroup"] {
-            let folder = PathBuf::from(root).join(format!("job-{name}-{}", std::process::id()));
-            if fs::create_dir(&folder).is_err() {
+            let directory = PathBuf::from(root).join(format!("job-{name}-{}", std::process::id()));
+            if fs::create_dir(&directory).is_err() {
                 continue;
             }
-            let group = Self(folder);
+            let group = Self(directory);
             if fs::write(group.0.join("pids.max"), limit.to_string()).is_ok() {
                 return Some(group);
             }

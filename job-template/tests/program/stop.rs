@@ -99,7 +99,7 @@ fn a_training_ends_soon_whatever_it_is_doing_and_goes_on() {
     }
     let resumed = job("testing").output().unwrap();
     assert!(
-        stderr(&resumed).contains("going on after step"),
+        stderr(&resumed).contains("continuing after step"),
         "{}",
         stderr(&resumed)
     );

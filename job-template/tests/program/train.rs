@@ -137,10 +137,10 @@ fn the_same_is_trained_every_time() {
     );
 }
 
-/// All files under a folder, with their SHA-256.
-pub(crate) fn files(folder: &std::path::Path) -> BTreeMap<String, String> {
+/// All files under a directory, with their SHA-256.
+pub(crate) fn files(directory: &std::path::Path) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
-    for entry in fs::read_dir(folder).unwrap() {
+    for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_str().unwrap().to_owned();
         if path.is_dir() {
@@ -193,7 +193,7 @@ fn new_labels_never_lie_beside_old_weights() {
         .unwrap()
         .replace(",negative", ",1");
     fs::write(&data, stars.replace(",positive", ",5")).unwrap();
-    // The weights can't be written: this name is a folder's.
+    // The weights can't be written: this name is a directory's.
     let obstacle = project.path("out/model.safetensors.part");
     fs::create_dir(&obstacle).unwrap();
     let train = || {
@@ -216,7 +216,7 @@ fn new_labels_never_lie_beside_old_weights() {
     fs::remove_dir(&obstacle).unwrap();
     let resumed = train();
     assert!(
-        stderr(&resumed).contains("going on after step"),
+        stderr(&resumed).contains("continuing after step"),
         "{}",
         stderr(&resumed)
     );
@@ -270,7 +270,7 @@ fn a_training_that_was_broken_off_comes_to_the_same_bytes() {
         let resumed = job(&output).output().unwrap();
         assert!(resumed.status.success(), "{}", stderr(&resumed));
         assert!(
-            stderr(&resumed).contains("going on after step"),
+            stderr(&resumed).contains("continuing after step"),
             "{}",
             stderr(&resumed)
         );
@@ -307,23 +307,23 @@ fn another_recipe_does_not_go_on_from_a_checkpoint() {
 }
 
 #[test]
-fn two_trainings_do_not_write_to_the_same_folder() {
+fn two_trainings_do_not_write_to_the_same_directory() {
     let project = Project::new();
-    let folder = project.path("out");
-    fs::create_dir(&folder).unwrap();
+    let directory = project.path("out");
+    fs::create_dir(&directory).unwrap();
     // As another training has it.
-    let kept = fs::File::open(&folder).unwrap();
+    let kept = fs::File::open(&directory).unwrap();
     kept.lock().unwrap();
     let second = project.job("out", &["train"]).output().unwrap();
     assert_eq!(second.status.code(), Some(1));
     let said = stderr(&second);
     assert!(said.contains("another process is writing"), "{said}");
-    assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
+    assert_eq!(fs::read_dir(&directory).unwrap().count(), 0);
     drop(kept);
     stdout(&mut project.job("out", &["train"]));
 }
 
-/// What is wrong is told before anything is computed or written.
+/// What is wrong is reported before anything is computed or written.
 pub(crate) fn assert_refused(project: &Project, job: &mut Command, message: &str) {
     let output = job
         .env("OUTPUT_DIR", project.path("refused"))

@@ -12,9 +12,9 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-/// A folder with a small BERT of random weights, reviews, and a place for what comes of them.
+/// A directory with a small BERT of random weights, reviews, and a place for what comes of them.
 pub(crate) struct Project {
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 const GOOD: [&str; 4] = ["great", "lovely", "superb", "moving"];
@@ -239,8 +239,8 @@ pub(crate) fn write_weights(path: &Path, weights: &[Weight]) {
 
 impl Project {
     pub(crate) fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let model = folder.path().join("model");
+        let directory = tempfile::tempdir().unwrap();
+        let model = directory.path().join("model");
         fs::create_dir(&model).unwrap();
         let config = json!({
             "model_type": "bert", "hidden_act": "gelu", "hidden_size": HIDDEN,
@@ -252,8 +252,8 @@ impl Project {
         fs::write(model.join("config.json"), config.to_string()).unwrap();
         fs::write(model.join("tokenizer.json"), tokenizer().to_string()).unwrap();
         fs::write(model.join("model.safetensors"), weights()).unwrap();
-        fs::write(folder.path().join("reviews.csv"), reviews(600)).unwrap();
-        Self { folder }
+        fs::write(directory.path().join("reviews.csv"), reviews(600)).unwrap();
+        Self { directory }
     }
 
     /// One with a trained model in `out`.
@@ -264,7 +264,7 @@ impl Project {
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.directory.path().join(name)
     }
 
     /// The program, which writes to `output`, with a recipe that suits the small model.

@@ -151,10 +151,10 @@ mod tests {
         };
         let gradient = tensor(2, &[query_key_value.size()[0], heads.hidden()]);
         let (context, logsumexp) = fast::forward(&heads);
-        let of_all = fast::backward(&heads, &gradient, &context, &logsumexp);
-        let plain_attended = heads.plain_forward();
-        let plain_of_all = heads.plain_backward(&gradient);
-        [(context, of_all), (plain_attended, plain_of_all)]
+        let grad_all = fast::backward(&heads, &gradient, &context, &logsumexp);
+        let plain_context = heads.plain_forward();
+        let plain_grad = heads.plain_backward(&gradient);
+        [(context, grad_all), (plain_context, plain_grad)]
     }
 
     #[test]
@@ -198,8 +198,8 @@ mod tests {
         let batch = batch(&[9, 30]);
         let query_key_value = tensor(1, &[39, 3 * 32]);
         let _ = query_key_value.narrow(0, 15, 1).fill_(f64::NAN);
-        let [(context, of_all), _] = both(&query_key_value, 1, &batch);
-        for found in [context, of_all] {
+        let [(context, grad_all), _] = both(&query_key_value, 1, &batch);
+        for found in [context, grad_all] {
             let is_nan = found.isnan();
             assert_eq!(is_nan.narrow(0, 0, 9).any().int64_value(&[]), 0);
             assert_eq!(is_nan.narrow(0, 9, 30).all().int64_value(&[]), 1);

@@ -163,8 +163,8 @@ impl Int8Encoder {
             x = match &self.last {
                 Some(last) if only_first => {
                     let attention = ClsAttention::new(last, architecture.heads, batch);
-                    let (attended, saved) = attention.forward(&x);
-                    layer.after_attention(&attended, &saved.input)
+                    let (context, saved) = attention.forward(&x);
+                    layer.after_attention(&context, &saved.input)
                 }
                 _ => {
                     let all = apply(&layer.query_key_value, &x);
@@ -183,17 +183,17 @@ impl Int8Encoder {
 
 impl Layer {
     /// The layer's output, [rows, hidden], from attention's output and the layer's input.
-    fn after_attention(&self, attended: &Tensor, residual: &Tensor) -> Tensor {
+    fn after_attention(&self, context: &Tensor, residual: &Tensor) -> Tensor {
         let hidden = self.output.columns;
         let rows = residual.size()[0] as usize;
         let mut result = residual.empty_like();
         {
             #[expect(unsafe_code, reason = "tensors' memory")]
             // SAFETY: no other handle of the new tensor exists, and nothing writes to the others.
-            let (into, attended, residual) = unsafe {
+            let (into, context, residual) = unsafe {
                 (
                     as_mut_slice(&mut result),
-                    as_slice(attended),
+                    as_slice(context),
                     as_slice(residual),
                 )
             };
@@ -202,7 +202,7 @@ impl Layer {
                 let range = rows.start * hidden..rows.end * hidden;
                 SCRATCH.with_borrow_mut(|scratch| {
                     self.chunk_after_attention(
-                        &attended[range.clone()],
+                        &context[range.clone()],
                         &residual[range],
                         into,
                         scratch,
@@ -215,7 +215,7 @@ impl Layer {
 
     fn chunk_after_attention(
         &self,
-        attended: &[f32],
+        context: &[f32],
         residual: &[f32],
         into: &mut [f32],
         scratch: &mut Scratch,
@@ -237,7 +237,7 @@ impl Layer {
                 forward_row(x, Some(residual), normalized, 0, &parameters);
             }
         };
-        rows.quantize(attended, hidden);
+        rows.quantize(context, hidden);
         self.attention_output.apply(rows, normed);
         normalize(normed, residual, &self.attention_norm);
         rows.quantize(normed, hidden);
