@@ -51,6 +51,17 @@ pub fn write_json(path: &Path, value: &impl Serialize) -> Result<(), WriteError>
     write(path, &text)
 }
 
+/// A file's bytes, if it is there.
+///
+/// # Errors
+/// It is there, and can't be read.
+pub fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    match fs::read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        bytes => bytes.map(Some),
+    }
+}
+
 /// Removes a file, if it is there.
 ///
 /// # Errors

@@ -84,8 +84,9 @@ impl WeightFiles {
 
     fn read_index(directory: &Path) -> Result<Option<Self>, ModelError> {
         let path = directory.join(INDEX);
-        let Ok(text) = fs::read(&path) else {
-            return Ok(None);
+        let text = match fs::read(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            text => text.map_err(|error| ModelError::new(&path, error.to_string()))?,
         };
         let error = |reason: String| ModelError::new(&path, reason);
         let index: Index = serde_json::from_slice(&text)

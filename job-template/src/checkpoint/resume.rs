@@ -133,7 +133,7 @@ impl Resume {
         tensors: &mut [(&'static str, Tensor)],
     ) -> Result<Option<Position>, ResumeError> {
         let path = self.directory.join("state.json");
-        let Ok(text) = fs::read(&path) else {
+        let Some(text) = files::read(&path).map_err(|error| damaged(&path, &error))? else {
             return Ok(None);
         };
         let parse = |error: serde_json::Error| damaged(&path, &error);
@@ -420,13 +420,20 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let mut resume = Resume::new(directory.path(), identity(0.1));
         resume.write(&tensors(1.0), &Position::default()).unwrap();
+        let error = |resume: &mut Resume| resume.read(&mut tensors(0.0)).unwrap_err().to_string();
         let path = resume.tensors(0);
         let bytes = fs::read(&path).unwrap();
         fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
-        let error = resume.read(&mut tensors(0.0)).unwrap_err().to_string();
+        let truncated = error(&mut resume);
         assert!(
-            error.contains("remove the directory to begin anew"),
-            "{error}"
+            truncated.contains("remove the directory to begin anew"),
+            "{truncated}"
         );
+        // What can't be read is not as if it weren't there.
+        let path = resume.directory.join("state.json");
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        let unreadable = error(&mut resume);
+        assert!(unreadable.contains("Is a directory"), "{unreadable}");
     }
 }

@@ -174,19 +174,23 @@ fn json_lines(text: &str) -> Result<Vec<Record>, Problem> {
         }
         let object: Map<String, Value> = json_line(object).map_err(|problem| at(line, problem))?;
         let field = |names: [&str; 2]| {
-            let found = object.iter().find(|(name, _)| is_named(name, names));
-            found.map(|(_, value)| value).ok_or_else(|| {
-                let given = object
-                    .keys()
-                    .map(String::as_str)
-                    .collect::<Vec<_>>()
-                    .join(",");
-                let problem = format!(
-                    "no field `{}`: it has `{given}`; {COLUMNS} is needed",
+            let mut found = object.iter().filter(|(name, _)| is_named(name, names));
+            let problem = match (found.next(), found.next()) {
+                (Some((_, value)), None) => return Ok(value),
+                (Some((first, _)), Some((second, _))) => format!(
+                    "the fields `{first}` and `{second}` could both be the {}; rename one",
                     names[0]
-                );
-                at(line, problem)
-            })
+                ),
+                (None, _) => {
+                    let given: Vec<&str> = object.keys().map(String::as_str).collect();
+                    format!(
+                        "no field `{}`: it has `{}`; {COLUMNS} is needed",
+                        names[0],
+                        given.join(",")
+                    )
+                }
+            };
+            Err(at(line, problem))
         };
         let text = match field(TEXT)? {
             Value::String(text) => text,

@@ -345,6 +345,10 @@ fn json_labels_may_be_numbers_and_errors_say_where() {
         ),
         ("{\"text\": null, \"label\": 1}", "line 2: no text"),
         (
+            "{\"text\": \"x\", \"review\": \"y\", \"label\": 1}",
+            "line 2: the fields `review` and `text` could both be the text; rename one",
+        ),
+        (
             "{\"text\": \"x\", \"label\": [1]}",
             "line 2: the label is a list",
         ),

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::METADATA;
 use crate::checkpoint::WEIGHTS;
+use crate::files;
 use crate::tokenize::model_max_length;
 
 /// Whether a directory has a model that was trained here.
@@ -38,7 +39,8 @@ pub fn trained_positions(directory: &Path) -> Result<Option<usize>, Box<dyn Erro
 fn metadata(directory: &Path) -> Result<Option<Value>, String> {
     let path = directory.join(METADATA);
     // Base weights, or another program's.
-    let Ok(text) = fs::read(&path) else {
+    let text = files::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let Some(text) = text else {
         return Ok(None);
     };
     let metadata = serde_json::from_slice(&text);
