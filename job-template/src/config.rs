@@ -118,7 +118,7 @@ pub struct TrainingConfig {
     /// share of the steps in which the learning rate rises
     #[arg(long, default_value = "0.1", value_parser = number(0.0..=1.0))]
     pub warmup_pct: f64,
-    /// AdamW's decay; not on biases and normalisations
+    /// AdamW's decay; not on biases and normalizations
     #[arg(long, default_value = "0.01", value_parser = number(0.0..=1.0))]
     pub weight_decay: f64,
     /// everything random follows from it

@@ -109,7 +109,7 @@ enum Attention {
     Cls(cls::Saved),
 }
 
-/// The embeddings of a batch's tokens, normalised, [rows, hidden].
+/// The embeddings of a batch's tokens, normalized, [rows, hidden].
 pub(crate) fn embed(
     parameters: &Parameters,
     architecture: &Architecture,

@@ -14,6 +14,7 @@
 //! | `attention`, `cls` | attention of all tokens; of `[CLS]` alone |
 //! | `normalize` | bias, dropout, residual and layer normalization |
 //! | `activation` | bias and [`Activation`] function |
+//! | `math` | elementary functions for vectorized loops |
 //! | `head` | the classification head, the cross-entropy, and its [`Targets`] |
 //! | `dropout` | [`Dropout`]: masks by a hash of the position |
 //! | `adamw` | [`AdamW`]: gradient clipping and the optimizer |
@@ -36,6 +37,7 @@ mod encoder;
 mod head;
 mod int8;
 mod layers;
+mod math;
 mod normalize;
 mod parameters;
 mod slices;

@@ -9,7 +9,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::Heads;
 use super::matrix::{COLUMNS, Matrix, ROWS, Size, multiply};
-use crate::activation::exp;
+use crate::math::exp;
 use crate::slices::{DisjointMut, as_mut_slice, as_slice};
 use crate::threads::for_each_chunk;
 

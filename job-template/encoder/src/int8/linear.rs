@@ -1,7 +1,7 @@
 //! A dense layer in int8: weights quantized once, rows of activations when they are computed.
 
 use super::kernel::{Block, COLUMNS, Kernel, MAX_BYTE, ROWS, STEP};
-use crate::activation::ROUNDING;
+use crate::math::ROUNDING;
 use crate::parameters;
 use crate::slices::to_vec;
 

@@ -138,22 +138,28 @@ async fn a_client_that_left_is_not_computed() {
     );
 }
 
-#[tokio::test]
-async fn an_answer_that_is_no_number_fails_its_own_request_only() {
-    let server = Server::start(config()).await;
+/// The statuses of texts that are one batch, as they wait while the model computes another text.
+async fn ask_together(server: &Server, texts: [&str; 3]) -> [u16; 3] {
     let mut first = server.begin("wait").await;
     server.watched.batches(1).await;
     let mut together = Vec::new();
-    for (number, text) in (1..).zip(["good", "nan", "infinite"]) {
+    for (number, text) in (1..).zip(texts) {
         together.push(server.begin(text).await);
         server.until_counted("job_queue_texts", number).await;
     }
     server.watched.open();
     assert_eq!(read_answer(&mut first).await.status, 200);
-    let mut statuses = Vec::new();
-    for stream in &mut together {
-        statuses.push(read_answer(stream).await.status);
+    let mut statuses = [0; 3];
+    for (stream, status) in together.iter_mut().zip(&mut statuses) {
+        *status = read_answer(stream).await.status;
     }
+    statuses
+}
+
+#[tokio::test]
+async fn an_answer_that_is_no_number_fails_its_own_request_only() {
+    let server = Server::start(config()).await;
+    let statuses = ask_together(&server, ["good", "nan", "infinite"]).await;
     assert_eq!(statuses, [200, 500, 500]);
     assert_eq!(server.watched.batches(2).await[1].1.len(), 3);
     assert_eq!(server.ask("nan").await.error().0, "model_error");
@@ -166,19 +172,7 @@ async fn a_text_that_makes_the_model_panic_fails_alone() {
         let mut config = config();
         config.compute.processor = processor;
         let server = Server::start(config).await;
-        let mut first = server.begin("wait").await;
-        server.watched.batches(1).await;
-        let mut together = Vec::new();
-        for (number, text) in (1..).zip(["good", "panic", "bad"]) {
-            together.push(server.begin(text).await);
-            server.until_counted("job_queue_texts", number).await;
-        }
-        server.watched.open();
-        assert_eq!(read_answer(&mut first).await.status, 200);
-        let mut statuses = Vec::new();
-        for stream in &mut together {
-            statuses.push(read_answer(stream).await.status);
-        }
+        let statuses = ask_together(&server, ["good", "panic", "bad"]).await;
         assert_eq!(statuses, [200, 500, 200], "{processor:?}");
     }
 }
