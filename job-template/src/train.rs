@@ -119,10 +119,7 @@ pub fn train(
     ));
 
     if reviews.duplicates > 0 {
-        say(&format!(
-            "{} reviews say what others say, and are left out",
-            reviews.duplicates
-        ));
+        say(&format!("duplicates left out: {}", reviews.duplicates));
     }
 
     let identity = record::identity(config, runtime, &reviews, &model, positions);

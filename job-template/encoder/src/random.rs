@@ -1,10 +1,9 @@
-//! A pseudorandom generator whose numbers are part of this crate's contract: weights, orders and dropout that a
-//! seed gave once, it gives with every later version, on every device.
+//! A pseudorandom generator whose numbers are part of this crate's contract: weights, orders and, on a CPU, dropout
+//! that a seed gave once, it gives with every later version.
 //!
 //! Why not `rand` with `rand_chacha`? `rand_chacha`'s bits are stable, but the step from bits to ranges, normal
 //! numbers and shuffles is `rand`'s, which reserves the right to change results between releases; and a generator
-//! of a stream can't give element `i` of dropout's mask without the elements before it, which threads and GPUs
-//! need. SplitMix64 with the few functions below is shorter than pinning all of that.
+//! of a stream can't give element `i` of dropout's mask without the elements before it, which threads need. SplitMix64 with the few functions below is shorter than pinning all of that.
 
 use sha2::{Digest, Sha256};
 
