@@ -34,6 +34,8 @@ pub struct Model {
     pub sha256: String,
     /// Whether its directory has a pooler.
     pub has_pooler: bool,
+    /// Encoder layers that its directory's weights have.
+    pub stored_layers: usize,
     /// Whether its directory has a classifier, for these labels.
     pub has_classifier: bool,
     /// All parameters in binary32, `[numbers]`, as [`bert_encoder::layout`] has them.
@@ -77,6 +79,7 @@ impl Model {
             is_training: false,
             sha256: encoder.sha256,
             has_pooler: encoder.has_pooler,
+            stored_layers: encoder.stored_layers,
             has_classifier: encoder.has_classifier,
             master: encoder.parameters.flat_params,
             architecture: encoder.architecture,

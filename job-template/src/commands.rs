@@ -169,9 +169,11 @@ fn evaluate(config: &Config, runtime: &Runtime) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn print(report: &Report) -> io::Result<()> {
+/// Prints what was written already.
+fn print(report: &Report) -> Result<(), String> {
     let Report { accuracy, loss, .. } = report;
     writeln!(stdout(), "accuracy={accuracy:.4} loss={loss:.4}")
+        .map_err(|error| format!("standard output: {error}; all files are written"))
 }
 
 /// The table of the README.

@@ -120,6 +120,7 @@ pub fn read(config: &DataConfig, model: ModelLabels<'_>) -> Result<Reviews, Data
     let candidates = unique(records, &labels, &mut reviews);
     warn_of_labels(&candidates, &mut reviews);
     split(candidates, config, &mut reviews);
+    warn_of_untrained_labels(&mut reviews);
     for (name, examples) in [("train", &reviews.train), ("test", &reviews.test)] {
         if examples.is_empty() {
             return Err(error(format!(
@@ -204,6 +205,24 @@ fn warn_of_labels(candidates: &[Candidate], reviews: &mut Reviews) {
                 "{:.1} % of the texts ({count} of {texts}) have the label `{name}`: compare accuracy \
                  with majority_baseline, and see macro_f1",
                 share * 100.0
+            ));
+        }
+    }
+}
+
+/// Warns of labels of which several texts are used, and none to train on.
+fn warn_of_untrained_labels(reviews: &mut Reviews) {
+    let count = |examples: &[Example], label| {
+        let with_label = examples.iter().filter(|example| example.label == label);
+        with_label.count()
+    };
+    for label in 0..reviews.labels.len() {
+        let others = count(&reviews.valid, label) + count(&reviews.test, label);
+        if others > 0 && !reviews.train.is_empty() && count(&reviews.train, label) == 0 {
+            reviews.warnings.push(format!(
+                "no text with the label `{}` is to train on, and {others} to validate or test with: the model can't \
+                 learn it; add examples",
+                reviews.labels[label]
             ));
         }
     }

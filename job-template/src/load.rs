@@ -22,6 +22,17 @@ fn model_directory(config: &Config) -> PathBuf {
     })
 }
 
+/// Warns where the weights have more layers than `config.json`.
+pub fn warn_of_unused_layers(model: &Model) {
+    let (stored, used) = (model.stored_layers, model.architecture.layers);
+    if stored > used {
+        say(&format!(
+            "warning: the weights have {stored} layers, and `num_hidden_layers` of config.json is {used}: only these \
+             are used"
+        ));
+    }
+}
+
 /// Reads a fine-tuned model and its tokenizer.
 ///
 /// # Errors
@@ -76,6 +87,7 @@ pub fn read_model(
         model.architecture.vocab_size as usize,
     )?;
     tokenizer.check_special_tokens()?;
+    warn_of_unused_layers(&model);
     if let Some(warning) = tokenizer.warning() {
         say(&format!("warning: {warning}"));
     }

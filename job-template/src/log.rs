@@ -28,6 +28,8 @@ pub fn start(is_json: bool) {
         .flatten_event(true)
         .with_target(false)
         .with_writer(stderr)
+        // What can't be written would be reported there, too, and fail again.
+        .log_internal_errors(false)
         .init();
     panic::set_hook(Box::new(|panic: &PanicHookInfo<'_>| {
         let place = panic.location().map(ToString::to_string);

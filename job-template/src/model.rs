@@ -34,6 +34,8 @@ pub struct Model {
     pub sha256: String,
     /// Whether its directory has a pooler.
     pub has_pooler: bool,
+    /// Encoder layers that its directory's weights have.
+    pub stored_layers: usize,
     /// Whether its directory has a classifier, for these labels.
     pub has_classifier: bool,
     weights: Weights,
@@ -74,6 +76,7 @@ impl Model {
             architecture: encoder.architecture.clone(),
             sha256: encoder.sha256.clone(),
             has_pooler: encoder.has_pooler,
+            stored_layers: encoder.stored_layers,
             has_classifier: encoder.has_classifier,
             weights: Weights::Float(encoder),
         }

@@ -10,6 +10,7 @@ mod trained;
 mod validation;
 
 use std::error::Error;
+use std::fs;
 use std::path::PathBuf;
 
 use serde_json::{Map, Value};
@@ -23,6 +24,7 @@ use crate::config::{BASE_MODEL, Config, DEFAULT_POSITIONS};
 use crate::data::{self, ModelLabels};
 use crate::evaluate::{Labelled, Report};
 use crate::files;
+use crate::load;
 use crate::model::{Architecture, Learner, Model, Pooling};
 use crate::process::KeptMemory;
 use crate::progress::say;
@@ -92,6 +94,9 @@ pub fn train(
     let checkpoints = config.output_dir.join(checkpoint::DIRECTORY);
     if checkpoints.exists() {
         files::make_directory(&checkpoints)?;
+        for entry in fs::read_dir(&checkpoints).into_iter().flatten().flatten() {
+            files::make_directory(&entry.path())?;
+        }
     }
     if let Some(replaced) = replaced {
         say(&format!(
@@ -108,6 +113,7 @@ pub fn train(
     {
         say(&format!("warning: {warning}"));
     }
+    load::warn_of_unused_layers(&model);
     if !model.has_pooler {
         say("the model has no pooler, and gets a new one");
     }
@@ -122,7 +128,14 @@ pub fn train(
         say(&format!("duplicates left out: {}", reviews.duplicates));
     }
 
-    let identity = record::identity(config, runtime, &reviews, &model, positions);
+    let identity = record::identity(
+        config,
+        runtime,
+        &reviews,
+        &model,
+        &tokenizer_files,
+        positions,
+    );
     let tokenize = |examples, name| tokenize(&tokenizer, examples, runtime.threads, name);
     let parts = Parts {
         train: tokenize(&reviews.train, "reading training reviews")?.into(),

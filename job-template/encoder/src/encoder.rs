@@ -23,6 +23,8 @@ pub struct Encoder {
     pub sha256: String,
     /// Whether the directory has a pooler.
     pub has_pooler: bool,
+    /// Encoder layers that the directory's weights have; those beyond the architecture's are not used.
+    pub stored_layers: usize,
     /// Whether the directory has a classifier, for these labels.
     pub has_classifier: bool,
 }
@@ -88,6 +90,7 @@ impl Encoder {
             architecture,
             sha256,
             has_pooler: weights.has_pooler,
+            stored_layers: weights.stored_layers,
             has_classifier: weights.has_classifier,
         }
     }
@@ -227,6 +230,7 @@ mod tests {
             parameters,
             sha256: String::new(),
             has_pooler: true,
+            stored_layers: 3,
             has_classifier: true,
         };
         let sequences = [7, 3, 7, 40, 1].map(|length| {

@@ -49,6 +49,8 @@ pub(crate) struct Weights {
     pub(crate) flat_params: Tensor,
     /// Whether the directory has a pooler.
     pub(crate) has_pooler: bool,
+    /// Encoder layers that the files have.
+    pub(crate) stored_layers: usize,
     /// Whether the directory has a classifier that was read.
     pub(crate) has_classifier: bool,
 }
@@ -251,8 +253,18 @@ impl Tensors<'_> {
         Ok(Weights {
             flat_params: Tensor::from_slice(&flat_params),
             has_pooler,
+            stored_layers: self.stored_layers(),
             has_classifier,
         })
+    }
+
+    /// One more than the highest number of a layer.
+    fn stored_layers(&self) -> usize {
+        let numbers = self.by_name.keys().filter_map(|name| {
+            let (number, _) = name.strip_prefix("encoder.layer.")?.split_once('.')?;
+            number.parse::<usize>().ok()
+        });
+        numbers.max().map_or(0, |number| number.saturating_add(1))
     }
 
     /// For a file that is not of a BERT at all: the first of its tensors.

@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
@@ -14,8 +15,20 @@ use crate::files::{self, WriteError};
 /// Training can't go on from what an earlier one left.
 #[derive(Debug, thiserror::Error)]
 pub enum ResumeError {
+    /// A file is there, and can't be read now.
+    #[error("{}: {error}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
     /// A file is missing or damaged.
-    #[error("{}: {reason}; remove the directory to begin anew", path.display())]
+    #[error(
+        "{}: {reason}; remove the directory {} to begin anew",
+        path.display(),
+        path.parent().unwrap_or(path).display()
+    )]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -25,8 +38,9 @@ pub enum ResumeError {
     /// Another version of the program wrote it.
     #[error(
         "{}: has schema {schema}, and this version of the program reads {SCHEMA}; finish that training with the \
-         version that started it, or remove the directory to begin anew",
-        path.display()
+         version that started it, or remove the directory {} to begin anew",
+        path.display(),
+        path.parent().unwrap_or(path).display()
     )]
     Schema {
         /// The file.
@@ -133,7 +147,7 @@ impl Resume {
         tensors: &mut [(&'static str, Tensor)],
     ) -> Result<Option<Position>, ResumeError> {
         let path = self.directory.join("state.json");
-        let Some(text) = files::read(&path).map_err(|error| damaged(&path, &error))? else {
+        let Some(text) = files::read(&path).map_err(unreadable(&path))? else {
             return Ok(None);
         };
         let parse = |error: serde_json::Error| damaged(&path, &error);
@@ -243,9 +257,16 @@ fn damaged(path: &Path, reason: &dyn Display) -> ResumeError {
     }
 }
 
+fn unreadable(path: &Path) -> impl FnOnce(io::Error) -> ResumeError {
+    let path = path.to_owned();
+    |error| ResumeError::Unreadable { path, error }
+}
+
 /// Reads tensors by their names, in place.
 fn read_tensors(path: &Path, tensors: &mut [(&'static str, Tensor)]) -> Result<(), ResumeError> {
-    let bytes = fs::read(path).map_err(|error| damaged(path, &error))?;
+    let bytes = files::read(path)
+        .map_err(unreadable(path))?
+        .ok_or_else(|| damaged(path, &"is missing"))?;
     let file = SafeTensors::deserialize(&bytes).map_err(|error| damaged(path, &error))?;
     for (name, into) in tensors {
         let tensor = file
@@ -425,10 +446,7 @@ mod tests {
         let bytes = fs::read(&path).unwrap();
         fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
         let truncated = error(&mut resume);
-        assert!(
-            truncated.contains("remove the directory to begin anew"),
-            "{truncated}"
-        );
+        assert!(truncated.contains("begin anew"), "{truncated}");
         // What can't be read is not as if it weren't there.
         let path = resume.directory.join("state.json");
         fs::remove_file(&path).unwrap();

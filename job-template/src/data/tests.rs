@@ -446,3 +446,26 @@ fn texts_that_many_begin_alike_are_split_by_all_of_them() {
     assert!(counts.contains(&10), "{counts:?}");
     assert!(reviews.warnings.is_empty());
 }
+
+#[test]
+fn a_label_that_no_text_is_trained_on_with_is_named() {
+    let held_out: Vec<usize> = try_read(&many(200)).unwrap().test[..3]
+        .iter()
+        .map(|example| example.row)
+        .collect();
+    let csv: Vec<String> = many(200)
+        .lines()
+        .enumerate()
+        .map(|(line, text)| match line.checked_sub(1) {
+            Some(row) if held_out.contains(&row) => format!("review number {row},neutral"),
+            _ => text.to_owned(),
+        })
+        .collect();
+    assert_eq!(
+        try_read(&csv.join("\n")).unwrap().warnings,
+        [
+            "no text with the label `neutral` is to train on, and 3 to validate or test with: the model can't \
+             learn it; add examples"
+        ]
+    );
+}

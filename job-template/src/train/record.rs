@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use tch::{Device, Kind};
 
+use crate::checkpoint::TokenizerFiles;
 use crate::config::Config;
 use crate::data::Reviews;
 use crate::files::WriteError;
@@ -87,12 +88,17 @@ pub(super) fn sync(path: &Path) -> Result<(), WriteError> {
         .map_err(WriteError::new(path))
 }
 
+fn sha256(bytes: &[u8]) -> String {
+    format!("{:x}", Sha256::digest(bytes))
+}
+
 /// All that the result follows from.
 pub(super) fn identity(
     config: &Config,
     runtime: &Runtime,
     reviews: &Reviews,
     model: &Model,
+    tokenizer: &TokenizerFiles,
     positions: usize,
 ) -> Map<String, Value> {
     let training = &config.training;
@@ -114,15 +120,18 @@ pub(super) fn identity(
         "PATIENCE": training.patience,
         "PRECISION": if runtime.kind == Kind::Float { "fp32" } else { "bf16" },
         "SEED": training.seed,
+        "TRACE": training.is_traced,
         "TRAIN_BODY": training.train_body,
         "VALID_PCT": config.data.valid_pct,
         "WARMUP_PCT": training.warmup_pct,
         "WEIGHT_DECAY": training.weight_decay,
+        "config_sha256": sha256(model.architecture.to_json().to_string().as_bytes()),
         "data_sha256": reviews.sha256,
         "examples_sha256": examples_sha256(reviews),
         "model_sha256": model.sha256,
         "job_version": env!("CARGO_PKG_VERSION"),
         "libtorch_version": LIBTORCH_VERSION,
+        "tokenizer_sha256": sha256(&tokenizer.tokenizer),
     });
     // Else, the model doesn't follow from when it was validated.
     if training.best.is_some() || training.patience.is_some() {

@@ -11,10 +11,11 @@ use crate::checkpoint::WEIGHTS;
 use crate::files;
 use crate::tokenize::model_max_length;
 
-/// Whether a directory has a model that was trained here.
+/// Whether a directory has a model that was trained here. One that can't be looked into may have: to read it says why
+/// not.
 #[must_use]
 pub fn is_trained(directory: &Path) -> bool {
-    fs::exists(directory.join(WEIGHTS)).unwrap_or(false)
+    fs::exists(directory.join(WEIGHTS)).unwrap_or(true)
 }
 
 /// Whether a directory's model has the metadata of a training of this job.

@@ -427,3 +427,19 @@ fn a_vocabulary_alone_gives_the_same_tokens() {
     assert_eq!(config["model_max_length"], 32);
     assert_eq!(config["tokenizer_class"], "PreTrainedTokenizerFast");
 }
+
+#[test]
+fn layers_that_the_model_does_not_have_are_named() {
+    let project = trained();
+    variant(&project, "out", "short", |_, config| {
+        config["num_hidden_layers"] = json!(1);
+    });
+    for arguments in [&["predict", TEXT][..], &["train"]] {
+        let mut job = project.job("from-short", arguments);
+        let output = job.env("MODEL", project.path("short")).output().unwrap();
+        assert!(output.status.success());
+        let warning =
+            "warning: the weights have 2 layers, and `num_hidden_layers` of config.json is 1: ";
+        assert!(stderr(&output).contains(warning), "{}", stderr(&output));
+    }
+}

@@ -259,12 +259,29 @@ fn a_port_that_is_taken_is_reported_before_the_model_is_loaded() {
 #[test]
 fn it_serves_whether_or_not_its_lines_are_read() {
     let project = trained();
-    let (mut command, address) = command(&project, "127.0.0.1", &["serve"]);
-    let mut server = Server::start(&mut command, address);
-    drop(server.child.stderr.take());
-    server.until_ready();
-    server.signal();
-    assert_eq!(server.child.wait().unwrap().code(), Some(0));
+    for format in ["text", "json"] {
+        let (mut command, address) = command(&project, "127.0.0.1", &["serve"]);
+        command.env("LOG_FORMAT", format);
+        let mut server = Server::start(&mut command, address);
+        drop(server.child.stderr.take());
+        server.until_ready();
+        // It is logged, or would be.
+        let answer = server.ask("GET", "/nothing", "").unwrap();
+        assert!(answer.contains(" 404 "), "{format}: {answer}");
+        server.signal();
+        assert_eq!(server.child.wait().unwrap().code(), Some(0), "{format}");
+    }
+}
+
+#[test]
+fn a_training_whose_lines_cannot_be_written_ends_well() {
+    for format in ["text", "json"] {
+        let project = Project::new();
+        let mut job = project.job("out", &["train"]);
+        let full = fs::File::options().write(true).open("/dev/full").unwrap();
+        let status = job.env("LOG_FORMAT", format).stderr(full).status().unwrap();
+        assert_eq!(status.code(), Some(0), "{format}");
+    }
 }
 
 /// From before it listens until after it's ready.

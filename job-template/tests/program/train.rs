@@ -287,23 +287,48 @@ fn a_training_that_was_broken_off_comes_to_the_same_bytes() {
 }
 
 #[test]
-fn another_recipe_does_not_go_on_from_a_checkpoint() {
+fn another_training_does_not_continue_from_a_checkpoint() {
     let project = Project::new();
-    let mut job = project.job("out", &["train"]);
-    interrupt(job.env("N_EPOCHS", "20").env("BATCH_SIZE", "2"), "-TERM");
-    let mut job = project.job("out", &["train"]);
-    let other = job
-        .env("N_EPOCHS", "20")
-        .env("BATCH_SIZE", "2")
-        .env("LR", "0.5")
-        .output()
-        .unwrap();
-    assert_eq!(other.status.code(), Some(1));
-    assert!(
-        stderr(&other).contains("LR was 0.003, is 0.5"),
-        "{}",
-        stderr(&other)
-    );
+    let job = || {
+        let mut job = project.job("out", &["train"]);
+        job.env("N_EPOCHS", "20").env("BATCH_SIZE", "2");
+        job
+    };
+    interrupt(&mut job(), "-TERM");
+    let refuses = |job: &mut Command, difference: &str| {
+        let other = job.output().unwrap();
+        assert_eq!(other.status.code(), Some(1), "{difference}");
+        assert!(stderr(&other).contains(difference), "{}", stderr(&other));
+    };
+    refuses(job().env("LR", "0.5"), "LR was 0.003, is 0.5");
+    refuses(job().env("TRACE", "1"), "TRACE was false, is true");
+    // The same weights.
+    for (file, before, after, difference) in [
+        (
+            "config.json",
+            "\"num_attention_heads\":4",
+            "\"num_attention_heads\":8",
+            "config_sha256 was ",
+        ),
+        (
+            "tokenizer.json",
+            "\"superb\"",
+            "\"splendid\"",
+            "tokenizer_sha256 was ",
+        ),
+    ] {
+        let path = project.path(&format!("model/{file}"));
+        let text = fs::read_to_string(&path).unwrap();
+        let changed = text.replace(before, after);
+        assert_ne!(changed, text, "{file}");
+        fs::write(&path, changed).unwrap();
+        refuses(&mut job(), difference);
+        fs::write(&path, text).unwrap();
+    }
+    // Nothing of it was lost.
+    let resumed = job().output().unwrap();
+    assert!(resumed.status.success(), "{}", stderr(&resumed));
+    assert!(stderr(&resumed).contains("continuing after step"));
 }
 
 #[test]
